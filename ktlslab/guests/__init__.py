@@ -1,0 +1,64 @@
+"""Guests: real kernels for machines whose own kernel cannot do kTLS, or to compare one kernel with another.
+
+A guest is QEMU with a Debian kernel that sees this machine's files read-only and changes nothing but one folder.
+
+    fetch("newest")             get a kernel (once), from Debian's archive
+    run("6.12", ["uname", "-r"])  run a command in it, like `subprocess.run`
+    boot(...)                   the same, as a live handle
+
+The names below are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ktlslab.guests.acceleration import accelerator
+    from ktlslab.guests.guest import Completed, Guest, boot, run
+    from ktlslab.guests.kernels import Kernel, available, cached, fetch, find
+    from ktlslab.guests.kernelspec import install
+    from ktlslab.guests.needs import prerequisites
+
+# A home never has the name of what it holds: importing it would put the module in the name's place.
+_HOMES = {
+    "Kernel": "kernels",  # a kernel on disk: series, release, image, modules
+    "cached": "kernels",  # what is usable without a network
+    "available": "kernels",  # what the archive offers now
+    "fetch": "kernels",  # a series or alias -> Kernel
+    "find": "kernels",  # a series, alias or path -> Kernel
+    "Guest": "guest",  # a running guest, a context manager
+    "Completed": "guest",  # what a finished command left: exit status, stdout, stderr
+    "boot": "guest",  # start a command in a guest
+    "run": "guest",  # ... and wait for it
+    "accelerator": "acceleration",  # "kvm" where it is proven to work, else "tcg"
+    "prerequisites": "needs",  # the programs that guests need, present or not
+    "install": "kernelspec",  # a Jupyter kernel that runs inside a guest
+}
+
+__all__ = [
+    "Completed",
+    "Guest",
+    "Kernel",
+    "accelerator",
+    "available",
+    "boot",
+    "cached",
+    "fetch",
+    "find",
+    "install",
+    "prerequisites",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,270 @@
+"""A guest that runs one command, and what that command left.
+
+`run` is `subprocess.run` with a kernel in front: the command is a list of words, its exit status, output and errors
+come back apart and whole, and its surroundings are this machine's files (a throw-away layer takes what it writes) with
+one folder, `rw`, that is really this machine's. Leaving a `Guest`'s context ends it; so does the end of the program
+that started it, however that came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from ktlslab.errors import GuestError, UsageError
+from ktlslab.guests import initramfs, launcher, qemu, vmlinux
+from ktlslab.guests.acceleration import accelerator
+from ktlslab.guests.cache import storage
+from ktlslab.guests.streams import Pump, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from ktlslab.guests.kernels import Kernel
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+}
+BOOT_TIMEOUT = 90.0
+_TAIL = 1500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """What a command in a guest left. As in a shell, 128 + N is a command that signal N ended."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Guest:
+    """A running guest."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], pump: Pump, out: Stream, err: Stream, folder: Path):
+        self._name = name
+        self._process = process
+        self._pump = pump
+        self._out, self._err = out, err
+        self._folder = folder
+        self._last_console = ""
+        self._closer = weakref.finalize(self, _end, process, pump, folder)
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the command's exit status, None while it runs; an error if the guest ended without one."""
+        return self.wait(0).returncode if self._pump.done.is_set() else None
+
+    def wait(self, timeout: float | None = None) -> Completed:
+        """Wait for the command to end. When the time is up the guest is still running, until its context is left."""
+        if not self._pump.done.wait(timeout):
+            raise self._error(f"it still ran after {timeout:g} s")
+        if self._pump.sink_error:
+            raise GuestError(
+                f"passing on the output of {self._name}",
+                answered=str(self._pump.sink_error),
+                remedy="Keep the streams given to the guest open until it ended.",
+            ) from self._pump.sink_error
+        if self._pump.returncode is None:
+            raise self._error(self._pump.failure or "it was ended")
+        out, err = self._out.captured.getvalue(), self._err.captured.getvalue()
+        return Completed(returncode=self._pump.returncode, stdout=out, stderr=err)
+
+    def wait_up(self) -> None:
+        """Wait until the command was started, which a boot that fails is an error of."""
+        while not self._pump.up.wait(0.05):
+            if self._pump.done.is_set():
+                self.wait(0)
+
+    def console(self) -> str:
+        """Return the tail of what the kernel and QEMU themselves said."""
+        if self._closer.alive:
+            texts = []
+            for name in ("console.log", "qemu.log"):
+                with contextlib.suppress(OSError):
+                    texts.append((self._folder / name).read_bytes()[-_TAIL:].decode("utf-8", "replace").strip())
+            self._last_console = "\n".join(text for text in texts if text)
+        return self._last_console
+
+    def close(self) -> None:
+        """End the guest, if it has not ended, and remove what it needed."""
+        self.console()
+        self._closer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _error(self, answered: str) -> GuestError:
+        said = self.console() or "nothing"
+        remedy = "Read the console above; another kernel or a longer timeout may do: see `ktlslab guest list`."
+        return GuestError(f"running {self._name}", answered=f"{answered}; its console says:\n{said}\n", remedy=remedy)
+
+
+def boot(
+    kernel: Kernel,
+    argv: Sequence[str],
+    *,
+    clock: qemu.Clock | None = None,
+    rw: Path | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    memory: str = "1G",
+    cpus: int | None = None,
+    modules: Sequence[str] = ("tls",),
+    stdout: BinaryIO | None = None,
+    stderr: BinaryIO | None = None,
+    boot_timeout: float = BOOT_TIMEOUT,
+    forwards: Sequence[int] = (),
+    image: tuple[Path, Path] | None = None,
+) -> Guest:
+    """Start a command in a guest of this kernel.
+
+    `clock` is "wall", or "instructions" for one nanosecond an instruction (one CPU, emulated); None takes the wall clock
+    where the CPU is real. `rw` is the one folder whose writes are kept. `env` is the command's whole environment, over a
+    few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens TCP ports
+    of this machine's loopback into the guest; `image` is (an ext4 image, the folder to mount it over, read-only).
+    """
+    if not argv:
+        raise UsageError("starting a guest", answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`.")
+    if clock not in (*qemu.CLOCKS, None):
+        raise UsageError("starting a guest", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
+    accelerated = "tcg" if clock == "instructions" else accelerator(kernel)
+    clock = clock or ("wall" if accelerated == "kvm" else "instructions")
+    cpus = _cpus(clock, cpus)
+    rw = _folder(rw, "rw") if rw else None
+    mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
+    job = initramfs.Job(
+        argv=tuple(argv),
+        env={**ENVIRONMENT, **(env or {}), "KTLSLAB_GUEST": "1", "KTLSLAB_CLOCK": clock},
+        cwd=_folder(cwd or Path.cwd(), "cwd"),
+        release=kernel.release,
+        rw=rw.resolve() if rw else None,
+        mark=mark,
+        image_at=image[1] if image else None,
+        network=bool(forwards),
+    )
+    constant = initramfs.build(kernel, modules, image=bool(image), network=bool(forwards))
+    with contextlib.ExitStack() as undo:
+        with storage("making a guest's scratch folder"):
+            folder = Path(tempfile.mkdtemp(prefix="ktlslab-guest-"))
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            with (folder / "initrd").open("wb") as initrd, constant.open("rb") as base:
+                shutil.copyfileobj(base, initrd, 1 << 20)
+                initrd.write(initramfs.pack_job(job))
+        pairs = [socket.socketpair() for _ in range(3)]
+        for ours, theirs in pairs:
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+        machine = qemu.Machine(
+            kernel=vmlinux.bootable(kernel.vmlinuz),
+            initrd=folder / "initrd",
+            modules=kernel.modules.resolve(),
+            console=folder / "console.log",
+            ports=tuple(theirs.fileno() for _, theirs in pairs),
+            clock=clock,
+            accelerator=accelerated,
+            cpus=cpus,
+            memory=memory,
+            rw=job.rw,
+            image=image[0] if image else None,
+            forwards=tuple(forwards),
+        )
+        process = start(machine, folder / "qemu.log")
+        for _, theirs in pairs:
+            theirs.close()
+        out, err = (Stream(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))
+        pump = Pump(process, [ours for ours, _ in pairs], out, err, boot_timeout)
+        pump.start()
+        undo.pop_all()
+    return Guest(f"`{' '.join(argv)[:80]}` on {kernel}", process, pump, out, err, folder)
+
+
+def run(
+    kernel: Kernel,
+    argv: Sequence[str],
+    *,
+    clock: qemu.Clock | None = None,
+    rw: Path | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    memory: str = "1G",
+    cpus: int | None = None,
+    modules: Sequence[str] = ("tls",),
+    timeout: float | None = None,
+    stdout: BinaryIO | None = None,
+    stderr: BinaryIO | None = None,
+    boot_timeout: float = BOOT_TIMEOUT,
+) -> Completed:
+    """Run a command in a guest and wait for it; see `boot`. `timeout` bounds the whole, boot included."""
+    with boot(
+        kernel,
+        argv,
+        clock=clock,
+        rw=rw,
+        cwd=cwd,
+        env=env,
+        memory=memory,
+        cpus=cpus,
+        modules=modules,
+        stdout=stdout,
+        stderr=stderr,
+        boot_timeout=boot_timeout,
+    ) as guest:
+        return guest.wait(timeout)
+
+
+def start(machine: qemu.Machine, log: Path) -> subprocess.Popen[bytes]:
+    """Start QEMU so that it ends with this process."""
+    argv = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), *qemu.arguments(machine)]
+    with log.open("wb") as said:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=machine.ports, cwd="/"
+        )
+
+
+def _end(process: subprocess.Popen[bytes], pump: threading.Thread, folder: Path) -> None:
+    """End QEMU and remove its folder; the pump sees the end and reaps it."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    pump.join(10)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cpus(clock: qemu.Clock, cpus: int | None) -> int:
+    if clock == "instructions":
+        if cpus not in (None, 1):
+            remedy = "Leave out cpus, or take the wall clock."
+            raise UsageError(f"starting a guest with {cpus} CPUs", answered="counting instructions takes one", remedy=remedy)
+        return 1
+    return cpus or min(2, os.cpu_count() or 1)
+
+
+def _folder(path: Path, name: str) -> Path:
+    path = Path(path).absolute()
+    if not path.is_dir():
+        raise UsageError(f"starting a guest with {name}={path}", answered="this is no folder", remedy="Make it first.")
+    return path

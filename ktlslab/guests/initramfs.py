@@ -1,0 +1,138 @@
+"""What a guest starts from: busybox, two shell scripts, the few modules that reach this machine's files, and the job.
+
+The constant part is built once per kernel and kept in the cache; the job (the command and its surroundings) is a second
+small archive behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ktlslab.errors import GuestError, UsageError
+from ktlslab.guests import cpio, modules
+from ktlslab.guests.cache import cache_dir, lock, scratch, storage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ktlslab.guests.kernels import Kernel
+
+# What a guest cannot do without, and what `modprobe` could still fetch later but dearly, over the share.
+NEEDED = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
+# What udev would load for this CPU on real hardware, so that a guest's crypto is the one that a machine would use.
+DRIVERS = ["aesni_intel", "ghash_clmulni_intel", "sha256_ssse3", "sha512_ssse3"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a guest is to do; only its command is the caller's, the rest is decided by `boot`."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    release: str
+    rw: Path | None
+    mark: str
+    image_at: Path | None = None
+    network: bool = False
+
+
+def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: bool = False) -> Path:
+    """Return the constant part for a kernel, built if the cache does not hold it."""
+    index = modules.read(kernel.modules)
+    extra = [*(["virtio_blk", "ext4"] if image else []), *(["virtio_net"] if network else [])]
+    needed = index.order([*NEEDED, *extra, *load])
+    optional = [path for path in index.order([], DRIVERS) if path not in needed] if "tls" in load else []
+    files = {"bin/busybox": _busybox(), "init": _script("init.sh"), "stage2.sh": _script("stage2.sh")}
+    paths = [index.root / path for path in (*needed, *optional)]
+    stamp = hashlib.sha256(repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]).encode())
+    for data in files.values():
+        stamp.update(data)
+    place = cache_dir("initramfs") / f"{kernel.release}-{stamp.hexdigest()[:16]}.cpio"
+    with lock("initramfs"):
+        if not place.exists():
+            for path in paths:
+                files[f"modules/{_plain(path)}"] = modules.content(path)
+            files["modules/order"] = _lines(_plain(Path(path)) for path in needed)
+            files["modules/optional"] = _lines(_plain(Path(path)) for path in optional)
+            archive = cpio.pack(files, folders=("dev", "proc", "sys", "lower", "upper", "newroot"))
+            with scratch(place) as folder, storage(f"writing {place}"):
+                (folder / "new").write_bytes(archive)
+                (folder / "new").rename(place)
+    return place
+
+
+def pack_job(job: Job) -> bytes:
+    """Return the archive with a job."""
+    return cpio.pack({"job/settings": settings(job), "job/command": command(job)}, mode=0o600)
+
+
+def settings(job: Job) -> bytes:
+    """Return the assignments that the guest's scripts read."""
+    values = {
+        "RELEASE": job.release,
+        "RW": str(job.rw or ""),
+        "MARK": job.mark,
+        "IMAGE": str(job.image_at or ""),
+        "NETWORK": "1" if job.network else "",
+    }
+    return _lines(f"{name}={shlex.quote(value)}" for name, value in values.items())
+
+
+def command(job: Job) -> bytes:
+    """Return the script that becomes the command: nothing in it is subject to the shell's own reading."""
+    lines = []
+    for name, value in job.env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            remedy = "Name variables with letters, digits and underscores."
+            raise UsageError("passing an environment to a guest", answered=f"{name!r} is no name for one", remedy=remedy)
+        lines.append(f"export {name}={shlex.quote(value)}")
+    cwd = shlex.quote(str(job.cwd))
+    lines.append(f'cd {cwd} || {{ echo "ktlslab: the guest has no folder "{cwd} >&2; exit 126; }}')
+    lines.append(f"exec {shlex.join(job.argv)}")
+    text = _lines(lines)
+    if b"\0" in text:
+        raise UsageError("passing a command to a guest", answered="it contains a NUL", remedy="Take it out.")
+    return text
+
+
+def _lines(lines: object) -> bytes:
+    return b"".join(os.fsencode(line) + b"\n" for line in lines)  # type: ignore[attr-defined]
+
+
+def _plain(path: Path) -> str:
+    return f"{modules.name_of(path.name)}.ko"
+
+
+def _script(name: str) -> bytes:
+    return resources.files(__package__).joinpath(name).read_bytes()
+
+
+def _busybox() -> bytes:
+    """Return busybox, which must be a static program: a guest starts it before it can see any library."""
+    path = shutil.which("busybox")
+    remedy = "apt-get install busybox-static"
+    if not path:
+        raise GuestError("building a guest's start", answered="busybox is missing", remedy=remedy)
+    data = Path(path).read_bytes()
+    if is_dynamic(data):
+        raise GuestError("building a guest's start", answered=f"{path} is not static", remedy=remedy)
+    return data
+
+
+def is_dynamic(program: bytes) -> bool:
+    """Whether an ELF program asks for a loader (a PT_INTERP header), and so for libraries."""
+    if program[:4] != b"\x7fELF" or program[4] != 2:
+        return True
+    start = int.from_bytes(program[32:40], "little")
+    size, count = int.from_bytes(program[54:56], "little"), int.from_bytes(program[56:58], "little")
+    kinds = [int.from_bytes(program[at : at + 4], "little") for at in range(start, start + size * count, size)]
+    return 3 in kinds  # noqa: PLR2004 - PT_INTERP, elf(5)

@@ -1,0 +1,47 @@
+"""Becomes QEMU, leaving behind a watcher that ends it when the program that asked for it is gone, even by SIGKILL.
+
+Run as a program of its own: `python launcher.py CALLER_PID QEMU ARGUMENT...`. The parent-death signal would be simpler
+and is wrong here: it fires when the *thread* that started QEMU ends. A process descriptor waits for the process. QEMU
+takes this program's place, so the caller's child is QEMU itself, with nothing in between.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+
+
+def main(argv: list[str]) -> None:
+    """Fork the watcher, become the program."""
+    caller = int(argv[0])
+    own = os.getpid()
+    try:
+        callers = os.pidfd_open(caller)
+    except ProcessLookupError:
+        sys.exit(1)
+    if os.getppid() != caller:  # it died before the line above and its number is someone else's
+        sys.exit(1)
+    if os.fork() == 0:
+        watch(callers, os.pidfd_open(own))
+        os._exit(0)
+    os.execvp(argv[1], argv[1:])  # noqa: S606 - becoming QEMU is the point
+
+
+def watch(caller: int, qemu: int) -> None:
+    """Wait for either to end; keep nothing of what was inherited, or QEMU's end would not be seen on its pipes."""
+    os.setsid()  # an interrupt typed at the caller's terminal is for the caller to handle
+    low, high = sorted((caller, qemu))
+    os.closerange(0, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, 4096)
+    ended = select.poll()
+    ended.register(caller, select.POLLIN)
+    ended.register(qemu, select.POLLIN)
+    if any(descriptor == caller for descriptor, _ in ended.poll()):
+        signal.pidfd_send_signal(qemu, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,102 @@
+"""The command line of QEMU: a machine with nothing in it that a guest does not use.
+
+No firmware menus, no graphics, no disk controller, no network card unless asked for. Files come over 9p shares, output
+goes over virtio-serial ports, and the serial console exists to hear a dying kernel's last words.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ktlslab.errors import GuestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Clock = Literal["wall", "instructions"]
+Accelerator = Literal["kvm", "tcg"]
+CLOCKS: tuple[Clock, ...] = ("wall", "instructions")
+PROGRAM = "qemu-system-x86_64"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What QEMU is to be."""
+
+    kernel: Path
+    initrd: Path
+    modules: Path
+    console: Path
+    ports: tuple[int, ...]
+    clock: Clock
+    accelerator: Accelerator
+    cpus: int
+    memory: str
+    rw: Path | None = None
+    image: Path | None = None
+    forwards: tuple[int, ...] = field(default=())
+
+
+def arguments(machine: Machine) -> list[str]:
+    """Return the whole command."""
+    shares = [("root", "/", True), ("modules", str(machine.modules), True)]
+    if machine.rw:
+        shares.append(("rw", str(machine.rw), False))
+    argv = [program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc,usb=off"]
+    argv += accelerate(machine)
+    argv += ["-smp", str(machine.cpus), "-m", machine.memory]
+    argv += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd), "-append", " ".join(parameters(machine))]
+    argv += ["-serial", f"file:{escaped(machine.console)}"]
+    for tag, path, readonly in shares:
+        options = ",readonly=on" if readonly else ""
+        # multidevs=remap: a share may span several file systems, whose inode numbers must not be taken for one another's
+        argv += ["-virtfs", f"local,path={escaped(path)},mount_tag={tag},security_model=none,multidevs=remap{options}"]
+    argv += ["-device", "virtio-serial-pci,max_ports=8"]
+    for number, descriptor in enumerate(machine.ports, 1):
+        argv += ["-chardev", f"socket,id=port{number},fd={descriptor}"]
+        argv += ["-device", f"virtserialport,chardev=port{number},nr={number},name=port{number}"]
+    if machine.image:
+        argv += ["-drive", f"file={escaped(machine.image)},if=none,id=image,format=raw,readonly=on,file.locking=off"]
+        argv += ["-device", "virtio-blk-pci,drive=image"]
+    if machine.forwards:
+        # restrict=on: the forwarded ports of this machine's loopback reach the guest, and the guest reaches nothing
+        forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-:{port}" for port in machine.forwards)
+        argv += ["-netdev", f"user,id=net,restrict=on{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
+    return argv
+
+
+def accelerate(machine: Machine) -> list[str]:
+    """Return who executes the guest's instructions, and by which clock."""
+    if machine.accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    # la57: five-level page tables cost an emulated CPU much and bring a small guest nothing
+    cpu = ["-cpu", "max,la57=off"]
+    if machine.clock == "instructions":
+        return ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", *cpu]
+    return ["-accel", "tcg,thread=multi", *cpu]
+
+
+def parameters(machine: Machine) -> list[str]:
+    """Return the kernel's command line."""
+    line = ["console=ttyS0", "quiet", "loglevel=3", "panic=-1", "oops=panic", "nokaslr", "audit=0", "apparmor=0"]
+    line += ["random.trust_cpu=on", "cryptomgr.notests", "8250.nr_uarts=1", "net.ifnames=0"]
+    if machine.accelerator == "tcg":
+        line += ["tsc=reliable", "no_timer_check"]
+    if machine.clock == "instructions":
+        line += ["clocksource=tsc"]
+    return line
+
+
+def program() -> str:
+    """Return QEMU's path."""
+    found = shutil.which(PROGRAM)
+    if not found:
+        raise GuestError("starting a guest", answered=f"{PROGRAM} is missing", remedy="apt-get install qemu-system-x86")
+    return found
+
+
+def escaped(path: object) -> str:
+    """QEMU's own quoting inside an option."""
+    return str(path).replace(",", ",,")

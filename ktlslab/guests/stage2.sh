@@ -1,0 +1,57 @@
+# The rest of a guest's start, on this machine's files, and then the command. Still the first process: see init.sh.
+H=/run/ktlslab
+B=$H/busybox
+. $H/job/settings
+fail() { echo "ktlslab: $*" >/dev/console; $B reboot -f; }
+
+$B mount -t proc proc /proc
+$B mount -t sysfs sys /sys
+$B mkdir -p /dev/pts /dev/shm
+$B mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+$B mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+$B ln -sf /proc/self/fd /dev/fd
+$B ln -sf fd/0 /dev/stdin; $B ln -sf fd/1 /dev/stdout; $B ln -sf fd/2 /dev/stderr
+echo ktlslab-guest >/proc/sys/kernel/hostname
+$B ip link set lo up
+
+share() { # tag, where, options
+    $B mkdir -p "$2"
+    $B mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2" || fail "no share at $2"
+}
+share modules "/lib/modules/$RELEASE" cache=loose,ro
+# Not cached: what is written is on this machine's disk when write() returns, and a follower there sees it.
+[ -z "$RW" ] || share rw "$RW" cache=none,rw
+if [ -n "$IMAGE" ]; then
+    $B mount -t ext4 -o ro /dev/vda "$IMAGE" || fail "no image at $IMAGE"
+fi
+if [ -n "$NETWORK" ]; then
+    for card in /sys/class/net/*; do
+        card=${card##*/}
+        [ "$card" = lo ] && continue
+        $B ip addr add 10.0.2.15/24 dev "$card" && $B ip link set "$card" up
+    done
+fi
+
+# Ports of QEMU's, not the console: three clean byte streams, whatever the kernel prints.
+tries=0
+port() { echo /dev/vport*p"$1"; } # numbered by the bus as well, which differs with what else is on it
+while [ ! -c "$(port 3)" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 500 ] || fail "no ports"
+    $B usleep 10000
+done
+exec 7>"$(port 1)" 8>"$(port 2)" 9>"$(port 3)"
+$B mkfifo $H/out $H/err
+$B cat <$H/out >&7 & out=$!
+$B cat <$H/err >&8 & err=$!
+echo up >&9
+$B env -i $B sh $H/job/command </dev/null >$H/out 2>$H/err 7>&- 8>&- 9>&-
+code=$?
+# A background process that the command left may hold its output open for ever; what it says later is nobody's.
+{ $B usleep 2000000; kill $out $err; } 2>/dev/null 9>&- &
+wait $out $err
+# The marks tell the reader that a stream is complete: ports have no end of file, and each keeps its own order.
+echo "$MARK" >&7
+echo "$MARK" >&8
+echo "exit $code" >&9
+$B sleep 1000000

@@ -1,0 +1,55 @@
+"""TLS as knowledge, without sockets: what the bytes mean and how keys come about.
+
+Read in this order:
+
+* `suites`: which cipher suites there are, and which of the kernel's ciphers each one needs;
+* `records`: how a stream of bytes falls into records, no key needed;
+* `keylog` and `keyschedule`: from the secrets that a TLS library reports to the keys that the kernel takes;
+* `alerts`: how a peer says that it is done, or why it gives up;
+* `protect`: one record sealed and opened by hand, to teach and to check. The only part that needs `cryptography`, so
+  it is imported by its own name.
+
+Nothing here opens a socket or knows the rest of ktlslab. Bad arguments and bad bytes are ValueError.
+"""
+
+from .alerts import Alert, AlertDescription, AlertLevel
+from .keylog import KeylogLine
+from .keyschedule import (
+    KernelNonce,
+    KeyBlock,
+    kernel_nonce_tls12,
+    key_block,
+    next_traffic_secret,
+    sequence_bytes,
+    sequence_number,
+    split_nonce,
+    traffic_key,
+)
+from .records import ContentType, HandshakeType, Record, RecordHeader, RecordSplitter, describe
+from .suites import CIPHERS, Cipher, Suite, Version
+
+__all__ = [
+    "CIPHERS",
+    "Alert",
+    "AlertDescription",
+    "AlertLevel",
+    "Cipher",
+    "ContentType",
+    "HandshakeType",
+    "KernelNonce",
+    "KeyBlock",
+    "KeylogLine",
+    "Record",
+    "RecordHeader",
+    "RecordSplitter",
+    "Suite",
+    "Version",
+    "describe",
+    "kernel_nonce_tls12",
+    "key_block",
+    "next_traffic_secret",
+    "sequence_bytes",
+    "sequence_number",
+    "split_nonce",
+    "traffic_key",
+]

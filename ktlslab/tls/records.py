@@ -1,0 +1,191 @@
+"""Records: the envelopes that every TLS byte travels in, before, during and after a handover (RFC 8446 5.1).
+
+An envelope is five bytes of header (content type, a version that no longer means anything, a length) and a payload. The
+header is never encrypted. That is what makes a handover possible without help from the TLS library: `RecordSplitter`
+finds where records end without a key, so a driver can feed the library one record at a time, never a byte of the next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from .alerts import ALERT_BYTES, Alert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEADER_BYTES = 5
+MAX_PLAINTEXT = 2**14
+MAX_CIPHERTEXT = MAX_PLAINTEXT + 256  # TLS 1.3, RFC 8446 5.2
+MAX_CIPHERTEXT_TLS12 = MAX_PLAINTEXT + 2048  # RFC 5246 6.2.3
+LEGACY_VERSION = 0x0303  # what both versions write into a header
+
+_HANDSHAKE_HEADER_BYTES = 4  # type, and a length of three bytes (RFC 8446 4)
+
+
+class ContentType(IntEnum):
+    CHANGE_CIPHER_SPEC = 20
+    ALERT = 21
+    HANDSHAKE = 22
+    APPLICATION_DATA = 23
+
+
+class HandshakeType(IntEnum):
+    """RFC 8446 4 and B.3; those that only TLS 1.2 sends (RFC 5246 7.4) are marked."""
+
+    HELLO_REQUEST = 0  # TLS 1.2
+    CLIENT_HELLO = 1
+    SERVER_HELLO = 2
+    NEW_SESSION_TICKET = 4
+    END_OF_EARLY_DATA = 5
+    ENCRYPTED_EXTENSIONS = 8
+    CERTIFICATE = 11
+    SERVER_KEY_EXCHANGE = 12  # TLS 1.2
+    CERTIFICATE_REQUEST = 13
+    SERVER_HELLO_DONE = 14  # TLS 1.2
+    CERTIFICATE_VERIFY = 15
+    CLIENT_KEY_EXCHANGE = 16  # TLS 1.2
+    FINISHED = 20
+    CERTIFICATE_STATUS = 22  # TLS 1.2
+    KEY_UPDATE = 24
+    MESSAGE_HASH = 254
+
+
+_CONTENT_TYPES = frozenset(ContentType)
+_HANDSHAKE_TYPES = frozenset(HandshakeType)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordHeader:
+    """The five bytes before a payload of `length` bytes."""
+
+    content_type: int
+    legacy_version: int
+    length: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> RecordHeader:
+        """Read a header from exactly five bytes (RFC 8446 5.1).
+
+        ValueError says what is wrong: not five bytes, not TLS at all, or a length that no version of TLS allows.
+        """
+        if len(data) != HEADER_BYTES:
+            raise ValueError(f"a record's header has {HEADER_BYTES} bytes, not {len(data)}")
+        shown = f"{bytes(data)!r}" if bytes(data).isascii() else data.hex(" ")
+        if data[0] not in _CONTENT_TYPES:
+            raise ValueError(f"this is not TLS: no record starts with {shown} ({data[0]} is not a content type)")
+        if data[1] != LEGACY_VERSION >> 8:
+            raise ValueError(f"this is not TLS: a record's version starts with 3, not {data[1]} ({shown})")
+        length = int.from_bytes(data[3:], "big")
+        # 1.2's limit, since the version in the header does not tell the two apart; who knows it holds 1.3 to its own.
+        if length > MAX_CIPHERTEXT_TLS12:
+            raise ValueError(f"a record of {length} bytes is too large: TLS allows {MAX_CIPHERTEXT_TLS12} at most")
+        version = int.from_bytes(data[1:3], "big")
+        return cls(content_type=ContentType(data[0]), legacy_version=version, length=length)
+
+    def encode(self) -> bytes:
+        """Return the five bytes of the wire. ValueError if a number does not fit its field."""
+        try:
+            fields = self.legacy_version.to_bytes(2, "big") + self.length.to_bytes(2, "big")
+        except OverflowError as error:
+            raise ValueError(f"does not fit a record's header: {self}") from error
+        return bytes((self.content_type,)) + fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A whole record as it travels; `payload` is ciphertext once keys are in use."""
+
+    header: RecordHeader
+    payload: bytes
+
+    @property
+    def raw(self) -> bytes:
+        """The record's bytes on the wire, header included."""
+        return self.header.encode() + self.payload
+
+
+class RecordSplitter:
+    """Cuts a stream of bytes into records, however the bytes arrive.
+
+    `feed` takes whatever came and never fails; `next`, iteration and `needed` raise ValueError at a header that cannot
+    be, and go on raising it, since after that nothing shows where the next record would start.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.count: Counter[int] = Counter()
+        """Records given out so far, by content type."""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes as they came from the wire."""
+        self._buffer += data
+
+    def next(self) -> Record | None:
+        """Return the next whole record, or None while its end has not come."""
+        header = self._header()
+        if header is None or len(self._buffer) < (end := HEADER_BYTES + header.length):
+            return None
+        record = Record(header=header, payload=bytes(self._buffer[HEADER_BYTES:end]))
+        del self._buffer[:end]
+        self.count[header.content_type] += 1
+        return record
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the whole records there are now; more may be fed and iterated afterwards."""
+        while (record := self.next()) is not None:
+            yield record
+
+    @property
+    def pending(self) -> int:
+        """Bytes fed and not given out: once `next` says None, those of the unfinished record."""
+        return len(self._buffer)
+
+    @property
+    def needed(self) -> int:
+        """Bytes missing to finish the header or, once that is known, the record: 0 means `next` has a record."""
+        header = self._header()
+        whole = HEADER_BYTES if header is None else HEADER_BYTES + header.length
+        return max(0, whole - len(self._buffer))
+
+    def _header(self) -> RecordHeader | None:
+        if len(self._buffer) < HEADER_BYTES:
+            return None
+        return RecordHeader.parse(bytes(self._buffer[:HEADER_BYTES]))
+
+
+def describe(record: Record) -> str:
+    """Say what a record is, as far as it can be known without keys: ``handshake, 122 bytes: client_hello``.
+
+    A record does not tell whether it is encrypted. Application data always is; a handshake or alert record is taken for
+    clear text only if its payload reads as whole messages, which ciphertext does not.
+    """
+    kind = record.header.content_type
+    size = len(record.payload)
+    name = ContentType(kind).name.lower() if kind in _CONTENT_TYPES else f"unknown({kind})"
+    said = f"{name}, {size} {'byte' if size == 1 else 'bytes'}"
+    if kind == ContentType.CHANGE_CIPHER_SPEC:
+        return said
+    if kind == ContentType.ALERT and size == ALERT_BYTES:
+        return f"{said}: {Alert.parse(record.payload)}"
+    if kind == ContentType.HANDSHAKE:
+        messages = _handshake_messages(record.payload)
+        return f"{said}: {', '.join(messages)}" if messages else f"{said} (encrypted, or part of a message)"
+    return f"{said} (encrypted)"
+
+
+def _handshake_messages(payload: bytes) -> list[str]:
+    """Return the names of the messages that fill `payload` exactly, none if it does not read as such."""
+    names = []
+    at = 0
+    while at < len(payload):
+        kind = payload[at]
+        end = at + _HANDSHAKE_HEADER_BYTES + int.from_bytes(payload[at + 1 : at + _HANDSHAKE_HEADER_BYTES], "big")
+        if kind not in _HANDSHAKE_TYPES or at + _HANDSHAKE_HEADER_BYTES > len(payload) or end > len(payload):
+            return []
+        names.append(HandshakeType(kind).name.lower())
+        at = end
+    return names

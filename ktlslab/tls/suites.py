@@ -1,0 +1,233 @@
+"""Cipher suites: one table, and every other module looks here.
+
+A TLS cipher suite names more than a cipher: the version it belongs to, how keys are agreed on, how the server proves
+itself, the digest of the key schedule. The kernel knows only the cipher. So there are two nouns: `Cipher` is what
+``struct tls12_crypto_info_*`` of ``linux/tls.h`` needs, `Suite` is what the peers negotiated and what maps to a cipher.
+
+The table holds the suites whose cipher the kernel's ``tls`` module takes and nothing more, for a reason: the kernel
+believes what it is told. It installs keys of an AES-128-CCM-8 session as AES-128-CCM, or of a CBC session as GCM, and
+the stream then dies. A suite that is not in the table is therefore None, never its neighbour.
+
+Sources: the IANA registry "TLS Cipher Suites", RFC 8446 B.4, RFC 5288, 5289, 6655, 7251, 7905, and ``linux/tls.h``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+# How many full records (2**14 bytes) one key may protect before an attacker's advantage passes 2**-60: RFC 8446 5.5 for
+# AES-GCM, RFC 9147 4.5.3 and appendix B for AES-CCM. ChaCha20-Poly1305 meets the end of the sequence numbers first.
+_GCM_RECORDS = int(2**24.5)
+_CCM_RECORDS = 2**23
+_ALL_RECORDS = 2**64 - 1
+
+
+class Version(Enum):
+    """A protocol version: `wire` is its number in a hello and in the kernel's struct, `label` its name for people."""
+
+    TLS12 = (0x0303, "TLS 1.2")
+    TLS13 = (0x0304, "TLS 1.3")
+
+    wire: int
+    label: str
+
+    def __init__(self, wire: int, label: str) -> None:
+        self.wire = wire
+        self.label = label
+
+    @classmethod
+    def named(cls, name: str) -> Version:
+        """Return the version called `name`: "1.2", "TLS 1.2", "TLSv1.2", "tls12". ValueError lists what there is."""
+        digits = name.strip().lower().removeprefix("tls").strip(" v_").replace(".", "")
+        for version in cls:
+            if version.label[-3:].replace(".", "") == digits:
+                return version
+        raise ValueError(f"no TLS version {name!r} here; there are {', '.join(version.label for version in cls)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cipher:
+    """An AEAD as the kernel sees it.
+
+    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte nonce
+    is split there into `salt_bytes` and `iv_bytes`. `record_limit` is how many records of full size one key may protect
+    (RFC 8446 5.5, RFC 9147 4.5.3); smaller records allow more.
+    """
+
+    name: str
+    kernel_type: int
+    kernel_struct: str
+    key_bytes: int
+    salt_bytes: int
+    iv_bytes: int
+    tag_bytes: int
+    record_limit: int
+
+    @property
+    def fixed_iv_bytes(self) -> int:
+        """Bytes of nonce that TLS 1.2's key block holds: the salt where a record carries the rest, else all 12."""
+        return self.salt_bytes or self.iv_bytes
+
+    @property
+    def explicit_nonce_bytes(self) -> int:
+        """Bytes of nonce in each TLS 1.2 record: 8 for GCM and CCM (RFC 5288 3, 6655 3), 0 for ChaCha20 (RFC 7905)."""
+        return self.iv_bytes if self.salt_bytes else 0
+
+
+AES_128_GCM = Cipher(
+    name="AES-128-GCM",
+    kernel_type=51,
+    kernel_struct="tls12_crypto_info_aes_gcm_128",
+    key_bytes=16,
+    salt_bytes=4,
+    iv_bytes=8,
+    tag_bytes=16,
+    record_limit=_GCM_RECORDS,
+)
+AES_256_GCM = Cipher(
+    name="AES-256-GCM",
+    kernel_type=52,
+    kernel_struct="tls12_crypto_info_aes_gcm_256",
+    key_bytes=32,
+    salt_bytes=4,
+    iv_bytes=8,
+    tag_bytes=16,
+    record_limit=_GCM_RECORDS,
+)
+AES_128_CCM = Cipher(
+    name="AES-128-CCM",
+    kernel_type=53,
+    kernel_struct="tls12_crypto_info_aes_ccm_128",
+    key_bytes=16,
+    salt_bytes=4,
+    iv_bytes=8,
+    tag_bytes=16,
+    record_limit=_CCM_RECORDS,
+)
+CHACHA20_POLY1305 = Cipher(
+    name="CHACHA20-POLY1305",
+    kernel_type=54,
+    kernel_struct="tls12_crypto_info_chacha20_poly1305",
+    key_bytes=32,
+    salt_bytes=0,
+    iv_bytes=12,
+    tag_bytes=16,
+    record_limit=_ALL_RECORDS,
+)
+CIPHERS = (AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, AES_128_CCM)
+
+
+class Suite(Enum):
+    """A negotiated cipher suite; a member's name is IANA's.
+
+    `iana_id` is the number in the hellos, `openssl_name` what OpenSSL calls it, `cipher` what the kernel needs,
+    `version` the one version it belongs to, `digest` the hash of the key schedule as `hashlib` names it.
+    """
+
+    # TLS 1.3 (RFC 8446 B.4), where OpenSSL uses IANA's names.
+    TLS_AES_128_GCM_SHA256 = (0x1301, "TLS_AES_128_GCM_SHA256", AES_128_GCM, Version.TLS13, "sha256")
+    TLS_AES_256_GCM_SHA384 = (0x1302, "TLS_AES_256_GCM_SHA384", AES_256_GCM, Version.TLS13, "sha384")
+    TLS_CHACHA20_POLY1305_SHA256 = (0x1303, "TLS_CHACHA20_POLY1305_SHA256", CHACHA20_POLY1305, Version.TLS13, "sha256")
+    TLS_AES_128_CCM_SHA256 = (0x1304, "TLS_AES_128_CCM_SHA256", AES_128_CCM, Version.TLS13, "sha256")
+
+    # TLS 1.2, AES-GCM (RFC 5288, 5289).
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 = (
+        0xC02B,
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        AES_128_GCM,
+        Version.TLS12,
+        "sha256",
+    )
+    TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 = (
+        0xC02C,
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        AES_256_GCM,
+        Version.TLS12,
+        "sha384",
+    )
+    TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 = (
+        0xC02F,
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        AES_128_GCM,
+        Version.TLS12,
+        "sha256",
+    )
+    TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 = (
+        0xC030,
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        AES_256_GCM,
+        Version.TLS12,
+        "sha384",
+    )
+    TLS_DHE_RSA_WITH_AES_128_GCM_SHA256 = (0x009E, "DHE-RSA-AES128-GCM-SHA256", AES_128_GCM, Version.TLS12, "sha256")
+    TLS_DHE_RSA_WITH_AES_256_GCM_SHA384 = (0x009F, "DHE-RSA-AES256-GCM-SHA384", AES_256_GCM, Version.TLS12, "sha384")
+    TLS_RSA_WITH_AES_128_GCM_SHA256 = (0x009C, "AES128-GCM-SHA256", AES_128_GCM, Version.TLS12, "sha256")
+    TLS_RSA_WITH_AES_256_GCM_SHA384 = (0x009D, "AES256-GCM-SHA384", AES_256_GCM, Version.TLS12, "sha384")
+
+    # TLS 1.2, ChaCha20-Poly1305 (RFC 7905, which defines none with RSA key exchange).
+    TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 = (
+        0xCCA9,
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        CHACHA20_POLY1305,
+        Version.TLS12,
+        "sha256",
+    )
+    TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 = (
+        0xCCA8,
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        CHACHA20_POLY1305,
+        Version.TLS12,
+        "sha256",
+    )
+    TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256 = (
+        0xCCAA,
+        "DHE-RSA-CHACHA20-POLY1305",
+        CHACHA20_POLY1305,
+        Version.TLS12,
+        "sha256",
+    )
+
+    # TLS 1.2, AES-CCM (RFC 6655, and 7251, which defines none with ECDHE and RSA).
+    TLS_ECDHE_ECDSA_WITH_AES_128_CCM = (0xC0AC, "ECDHE-ECDSA-AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
+    TLS_DHE_RSA_WITH_AES_128_CCM = (0xC09E, "DHE-RSA-AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
+    TLS_RSA_WITH_AES_128_CCM = (0xC09C, "AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
+
+    iana_id: int
+    openssl_name: str
+    cipher: Cipher
+    version: Version
+    digest: str
+
+    def __init__(self, iana_id: int, openssl_name: str, cipher: Cipher, version: Version, digest: str) -> None:
+        self.iana_id = iana_id
+        self.openssl_name = openssl_name
+        self.cipher = cipher
+        self.version = version
+        self.digest = digest
+
+    @classmethod
+    def named(cls, name: str) -> Suite:
+        """Return the suite that a person calls `name`, in any case of letters.
+
+        IANA's name, OpenSSL's name, or a cipher's name such as "AES-128-GCM", which means its one TLS 1.3 suite.
+        ValueError lists the names there are.
+        """
+        wanted = name.strip().upper()
+        for suite in cls:
+            if wanted in {suite.name, suite.openssl_name}:
+                return suite
+            if suite.version is Version.TLS13 and wanted == suite.cipher.name:
+                return suite
+        known = ", ".join([cipher.name for cipher in CIPHERS] + [suite.name for suite in cls])
+        raise ValueError(f"no cipher suite {name!r} that the kernel could take; there are {known}")
+
+    @classmethod
+    def from_openssl(cls, name: str) -> Suite | None:
+        """Return the suite that OpenSSL calls exactly `name`, or None: the kernel has no cipher for it."""
+        return next((suite for suite in cls if suite.openssl_name == name), None)
+
+    @classmethod
+    def from_id(cls, iana_id: int) -> Suite | None:
+        """Return the suite of this number in IANA's registry, or None: the kernel has no cipher for it."""
+        return next((suite for suite in cls if suite.iana_id == iana_id), None)

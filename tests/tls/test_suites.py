@@ -1,0 +1,149 @@
+"""The table of suites, held against OpenSSL's own table and the kernel's header."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ktlslab.tls.suites import AES_128_CCM, AES_128_GCM, CHACHA20_POLY1305, CIPHERS, Cipher, Suite, Version
+
+HEADER = Path("/usr/include/linux/tls.h")
+OPENSSL = shutil.which("openssl") or "openssl"
+
+# What `openssl ciphers -V` calls the ciphers; CCM with a short tag is "AESCCM8" there.
+OPENSSL_ENCRYPTION = {
+    "AESGCM(128)": "AES-128-GCM",
+    "AESGCM(256)": "AES-256-GCM",
+    "AESCCM(128)": "AES-128-CCM",
+    "CHACHA20/POLY1305(256)": "CHACHA20-POLY1305",
+}
+
+
+@pytest.fixture(scope="module")
+def openssl_table() -> dict[int, tuple[str, str, str]]:
+    """Return IANA number -> (OpenSSL's name, version, encryption) of each suite the installed OpenSSL knows.
+
+    TLS 1.3's CCM suites are off by default and must be asked for.
+    """
+    if not shutil.which("openssl"):
+        pytest.skip("needs the openssl command")
+    tls13 = ":".join(suite.openssl_name for suite in Suite if suite.version is Version.TLS13)
+    command = [OPENSSL, "ciphers", "-V", "-ciphersuites", f"{tls13}:TLS_AES_128_CCM_8_SHA256", "ALL:COMPLEMENTOFALL"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    table = {}
+    for line in done.stdout.splitlines():
+        number, _, name, version, *rest = line.split()
+        high, low = number.split(",")
+        encryption = next(word.removeprefix("Enc=") for word in rest if word.startswith("Enc="))
+        table[int(high, 16) << 8 | int(low, 16)] = (name, version, encryption)
+    return table
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_openssl_agrees_on_number_name_version_and_cipher(suite, openssl_table):
+    name, version, encryption = openssl_table[suite.iana_id]
+    assert name == suite.openssl_name
+    assert Version.named(version) is suite.version
+    assert OPENSSL_ENCRYPTION[encryption] == suite.cipher.name
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_openssl_agrees_on_the_iana_name(suite):
+    if not shutil.which("openssl"):
+        pytest.skip("needs the openssl command")
+    command = [OPENSSL, "ciphers", "-convert", suite.name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split()[-1] == suite.openssl_name
+
+
+def test_what_openssl_has_beyond_the_table_is_none(openssl_table):
+    known = {suite.iana_id for suite in Suite}
+    others = {number: row for number, row in openssl_table.items() if number not in known}
+    assert any("CCM8" in name for name, _, _ in others.values())
+    assert any(encryption.startswith("AES(") for _, _, encryption in others.values())
+    for number, (name, _, _) in others.items():
+        assert Suite.from_id(number) is None
+        assert Suite.from_openssl(name) is None
+
+
+def test_every_certificate_suite_of_the_four_ciphers_is_in_the_table(openssl_table):
+    # Those missing from the table must be missing for a reason: PSK, anonymous and DSS suites authenticate otherwise.
+    for number, (name, _, encryption) in openssl_table.items():
+        if encryption in OPENSSL_ENCRYPTION and not re.search("PSK|ADH|AECDH|DSS", name):
+            assert Suite.from_id(number) is not None, name
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_a_suite_is_found_by_all_its_names(suite):
+    assert Suite.named(suite.name) is suite
+    assert Suite.named(suite.openssl_name.lower()) is suite
+    assert Suite.from_openssl(suite.openssl_name) is suite
+    assert Suite.from_id(suite.iana_id) is suite
+
+
+def test_no_two_suites_share_a_number_or_a_name():
+    assert len({suite.iana_id for suite in Suite}) == len(Suite) == len({suite.openssl_name for suite in Suite})
+
+
+@pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
+def test_a_ciphers_name_means_its_tls13_suite(cipher):
+    suite = Suite.named(cipher.name)
+    assert (suite.cipher, suite.version) == (cipher, Version.TLS13)
+
+
+@pytest.mark.parametrize("name", ["TLS_AES_128_CCM_8_SHA256", "AES128-CCM8", "AES128-SHA", "AES-128", ""])
+def test_an_unknown_name_is_an_error_that_lists_what_there_is(name):
+    with pytest.raises(ValueError, match=r"AES-128-GCM.*TLS_AES_256_GCM_SHA384.*TLS_RSA_WITH_AES_128_CCM"):
+        Suite.named(name)
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_the_digest_is_the_one_in_the_name(suite):
+    # A name that ends in no digest (TLS 1.2's CCM suites) means TLS 1.2's default (RFC 6655 3).
+    assert suite.digest == ("sha384" if suite.name.endswith("SHA384") else "sha256")
+
+
+@pytest.mark.parametrize("name", ["1.2", "TLS 1.2", "TLSv1.2", "tls1.2", "TLS12"])
+def test_a_version_has_many_spellings(name):
+    assert Version.named(name) is Version.TLS12
+    assert Version.named(name.replace("2", "3")) is Version.TLS13
+
+
+@pytest.mark.parametrize("name", ["1.1", "TLS", "", "SSLv3", "3", "1.23"])
+def test_other_versions_are_errors(name):
+    with pytest.raises(ValueError, match=r"TLS 1\.2, TLS 1\.3"):
+        Version.named(name)
+
+
+def test_version_numbers():
+    assert (Version.TLS12.wire, Version.TLS13.wire) == (0x0303, 0x0304)
+
+
+@pytest.mark.skipif(not HEADER.exists(), reason="needs linux/tls.h")
+@pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
+def test_the_kernels_header_agrees(cipher: Cipher):
+    header = HEADER.read_text()
+    defines = {name: int(value) for name, value in re.findall(r"#define\s+(TLS_CIPHER_\w+)\s+(\d+)", header)}
+    prefix = "TLS_CIPHER_" + cipher.kernel_struct.removeprefix("tls12_crypto_info_").upper()
+    assert f"struct {cipher.kernel_struct} {{" in header
+    assert defines[prefix] == cipher.kernel_type
+    sizes = cipher.key_bytes, cipher.salt_bytes, cipher.iv_bytes, cipher.tag_bytes
+    assert sizes == tuple(defines[f"{prefix}_{part}_SIZE"] for part in ("KEY", "SALT", "IV", "TAG"))
+
+
+def test_nonces_are_twelve_bytes_in_both_versions():
+    for cipher in CIPHERS:
+        assert cipher.salt_bytes + cipher.iv_bytes == 12
+        assert cipher.fixed_iv_bytes + cipher.explicit_nonce_bytes == 12
+
+
+def test_record_limits():
+    # RFC 8446 5.5 says 2**24.5, "approximately 24 million"; RFC 9147 appendix B's bound for CCM, with l = 2**10 blocks
+    # a record: (2 l q)**2 / 2**128 <= 2**-60.
+    assert 23_700_000 < AES_128_GCM.record_limit < 24_000_000
+    assert (2 * 2**10 * AES_128_CCM.record_limit) ** 2 * 2**60 == 2**128
+    assert CHACHA20_POLY1305.record_limit == 2**64 - 1

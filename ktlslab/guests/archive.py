@@ -21,8 +21,8 @@ from ktlslab.guests.sources import SUITES, mirrors, paragraphs
 META = "linux-image-amd64"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 REMEDY = (
-    "Check the network and this machine's apt sources (or set $KTLSLAB_MIRROR to a Debian archive); a kernel image that "
-    "you already have works without either: `ktlslab guest run /boot/vmlinuz-... -- COMMAND`."
+    "Check the network and this machine's apt sources (or set $KTLSLAB_MIRROR to a Debian archive); a kernel image "
+    "that you already have works without either: `ktlslab guest run /boot/vmlinuz-... -- COMMAND`."
 )
 _TIMEOUT = 600.0
 _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNORECASE)

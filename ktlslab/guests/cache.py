@@ -53,7 +53,7 @@ def lock(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
-    """A folder on the same file system as `beside`, gone afterwards whatever happened."""
+    """Make a folder on the same file system as `beside`, gone afterwards whatever happened."""
     with storage(f"making a scratch folder in {beside.parent}"):
         folder = Path(tempfile.mkdtemp(prefix=".making-", dir=beside.parent))
     try:

@@ -22,7 +22,9 @@ def pack(files: Mapping[str, bytes], *, mode: int = 0o755, folders: tuple[str, .
         for depth in range(1, len(parts) + 1):
             made["/".join(parts[:depth])] = None
     entries = [_entry(number, path, _FOLDER | 0o755, b"") for number, path in enumerate(made, 1)]
-    entries += [_entry(number, path, _FILE | mode, data) for number, (path, data) in enumerate(files.items(), len(made) + 1)]
+    entries += [
+        _entry(number, path, _FILE | mode, data) for number, (path, data) in enumerate(files.items(), len(made) + 1)
+    ]
     entries.append(_entry(0, "TRAILER!!!", 0, b""))
     archive = b"".join(entries)
     return archive + b"\0" * (-len(archive) % 512)

@@ -16,14 +16,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ktlslab.errors import GuestError, UsageError
-from ktlslab.guests import initramfs, launcher, qemu, vmlinux
+from ktlslab.guests import console, initramfs, launcher, qemu, vmlinux
 from ktlslab.guests.acceleration import accelerator
 from ktlslab.guests.cache import storage
 from ktlslab.guests.streams import Pump, Stream
@@ -41,7 +40,6 @@ ENVIRONMENT = {
     "TERM": "dumb",
 }
 BOOT_TIMEOUT = 90.0
-_TAIL = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +54,11 @@ class Completed:
 class Guest:
     """A running guest."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], pump: Pump, out: Stream, err: Stream, folder: Path):
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], pump: Pump, *, out: Stream, err: Stream, folder: Path
+    ) -> None:
         self._name = name
-        self._process = process
+        self.process = process
         self._pump = pump
         self._out, self._err = out, err
         self._folder = folder
@@ -68,7 +68,7 @@ class Guest:
     @property
     def pid(self) -> int:
         """QEMU's process."""
-        return self._process.pid
+        return self.process.pid
 
     def poll(self) -> int | None:
         """Return the command's exit status, None while it runs; an error if the guest ended without one."""
@@ -98,11 +98,7 @@ class Guest:
     def console(self) -> str:
         """Return the tail of what the kernel and QEMU themselves said."""
         if self._closer.alive:
-            texts = []
-            for name in ("console.log", "qemu.log"):
-                with contextlib.suppress(OSError):
-                    texts.append((self._folder / name).read_bytes()[-_TAIL:].decode("utf-8", "replace").strip())
-            self._last_console = "\n".join(text for text in texts if text)
+            self._last_console = console.tail(self._folder)
         return self._last_console
 
     def close(self) -> None:
@@ -143,13 +139,15 @@ def boot(
 ) -> Guest:
     """Start a command in a guest of this kernel.
 
-    `clock` is "wall", or "instructions" for one nanosecond an instruction (one CPU, emulated); None takes the wall clock
-    where the CPU is real. `rw` is the one folder whose writes are kept. `env` is the command's whole environment, over a
-    few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens TCP ports
+    `clock` is "wall", or "instructions" for one nanosecond an instruction (one CPU, emulated); None takes the wall
+    clock where the CPU is real. `rw` is the one folder whose writes are kept. `env` is the command's whole environment,
+    over a few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens TCP ports
     of this machine's loopback into the guest; `image` is (an ext4 image, the folder to mount it over, read-only).
     """
     if not argv:
-        raise UsageError("starting a guest", answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`.")
+        raise UsageError(
+            "starting a guest", answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`."
+        )
     if clock not in (*qemu.CLOCKS, None):
         raise UsageError("starting a guest", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
     accelerated = "tcg" if clock == "instructions" else accelerator(kernel)
@@ -162,6 +160,7 @@ def boot(
         env={**ENVIRONMENT, **(env or {}), "KTLSLAB_GUEST": "1", "KTLSLAB_CLOCK": clock},
         cwd=_folder(cwd or Path.cwd(), "cwd"),
         release=kernel.release,
+        modules=kernel.modules.resolve(),
         rw=rw.resolve() if rw else None,
         mark=mark,
         image_at=image[1] if image else None,
@@ -182,7 +181,6 @@ def boot(
         machine = qemu.Machine(
             kernel=vmlinux.bootable(kernel.vmlinuz),
             initrd=folder / "initrd",
-            modules=kernel.modules.resolve(),
             console=folder / "console.log",
             ports=tuple(theirs.fileno() for _, theirs in pairs),
             clock=clock,
@@ -200,7 +198,7 @@ def boot(
         pump = Pump(process, [ours for ours, _ in pairs], out, err, boot_timeout)
         pump.start()
         undo.pop_all()
-    return Guest(f"`{' '.join(argv)[:80]}` on {kernel}", process, pump, out, err, folder)
+    return Guest(f"`{' '.join(argv)[:80]}` on {kernel}", process, pump, out=out, err=err, folder=folder)
 
 
 def run(
@@ -246,7 +244,7 @@ def start(machine: qemu.Machine, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _end(process: subprocess.Popen[bytes], pump: threading.Thread, folder: Path) -> None:
+def _end(process: subprocess.Popen[bytes], pump: Pump, folder: Path) -> None:
     """End QEMU and remove its folder; the pump sees the end and reaps it."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
@@ -258,7 +256,9 @@ def _cpus(clock: qemu.Clock, cpus: int | None) -> int:
     if clock == "instructions":
         if cpus not in (None, 1):
             remedy = "Leave out cpus, or take the wall clock."
-            raise UsageError(f"starting a guest with {cpus} CPUs", answered="counting instructions takes one", remedy=remedy)
+            raise UsageError(
+                f"starting a guest with {cpus} CPUs", answered="counting instructions takes one", remedy=remedy
+            )
         return 1
     return cpus or min(2, os.cpu_count() or 1)
 

@@ -21,7 +21,7 @@ from ktlslab.guests import cpio, modules
 from ktlslab.guests.cache import cache_dir, lock, scratch, storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ktlslab.guests.kernels import Kernel
 
@@ -39,6 +39,7 @@ class Job:
     env: Mapping[str, str]
     cwd: Path
     release: str
+    modules: Path
     rw: Path | None
     mark: str
     image_at: Path | None = None
@@ -79,6 +80,7 @@ def settings(job: Job) -> bytes:
     """Return the assignments that the guest's scripts read."""
     values = {
         "RELEASE": job.release,
+        "MODULES": str(job.modules),
         "RW": str(job.rw or ""),
         "MARK": job.mark,
         "IMAGE": str(job.image_at or ""),
@@ -93,7 +95,9 @@ def command(job: Job) -> bytes:
     for name, value in job.env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             remedy = "Name variables with letters, digits and underscores."
-            raise UsageError("passing an environment to a guest", answered=f"{name!r} is no name for one", remedy=remedy)
+            raise UsageError(
+                "passing an environment to a guest", answered=f"{name!r} is no name for one", remedy=remedy
+            )
         lines.append(f"export {name}={shlex.quote(value)}")
     cwd = shlex.quote(str(job.cwd))
     lines.append(f'cd {cwd} || {{ echo "ktlslab: the guest has no folder "{cwd} >&2; exit 126; }}')
@@ -104,8 +108,8 @@ def command(job: Job) -> bytes:
     return text
 
 
-def _lines(lines: object) -> bytes:
-    return b"".join(os.fsencode(line) + b"\n" for line in lines)  # type: ignore[attr-defined]
+def _lines(lines: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(line) + b"\n" for line in lines)
 
 
 def _plain(path: Path) -> str:
@@ -135,4 +139,4 @@ def is_dynamic(program: bytes) -> bool:
     start = int.from_bytes(program[32:40], "little")
     size, count = int.from_bytes(program[54:56], "little"), int.from_bytes(program[56:58], "little")
     kinds = [int.from_bytes(program[at : at + 4], "little") for at in range(start, start + size * count, size)]
-    return 3 in kinds  # noqa: PLR2004 - PT_INTERP, elf(5)
+    return 3 in kinds  # PT_INTERP, elf(5)

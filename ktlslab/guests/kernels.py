@@ -18,6 +18,7 @@ from pathlib import Path
 from ktlslab.errors import KernelUnavailableError, MachineError
 from ktlslab.guests import archive
 from ktlslab.guests.cache import cache_dir, full_disk, lock, scratch, storage
+from ktlslab.guests.programs import required
 
 ALIASES = ("oldest", "newest")
 
@@ -107,7 +108,7 @@ def find(name: str | Path) -> Kernel:
 
 
 def resolve(name: str, have: set[str], offered: list[str]) -> str:
-    """Return the series that a name stands for: the ends of what is cached and of what the archive was seen to offer."""
+    """Return the series that a name stands for: an end of what is cached and of what the archive offered."""
     if name not in ALIASES:
         return name
     known = sorted(have | set(offered), key=archive.by_age)
@@ -117,7 +118,7 @@ def resolve(name: str, have: set[str], offered: list[str]) -> str:
 
 
 def release_of(image: Path) -> str:
-    """Read the release out of a bzImage's header (Documentation/arch/x86/boot.rst: kernel_version); "" if it is none."""
+    """Read the release in a bzImage's header (Documentation/arch/x86/boot.rst: kernel_version); "" if it is none."""
     with image.open("rb") as file:
         head = file.read(0x10000)
     if head[0x202:0x206] != b"HdrS":
@@ -156,7 +157,8 @@ def _arrange(root: Path, offer: archive.Offer) -> None:
         unread.unlink(missing_ok=True)
     for drivers in ("drivers/gpu", "drivers/media", "drivers/net/wireless", "sound"):
         shutil.rmtree(trees[0] / "kernel" / drivers, ignore_errors=True)
-    done = subprocess.run(["depmod", "-b", str(root), release], capture_output=True, text=True, check=False)
+    depmod = required("depmod", "apt-get install kmod")
+    done = subprocess.run([depmod, "-b", str(root), release], capture_output=True, text=True, check=False)
     if done.returncode and "space" in done.stderr:
         raise full_disk(f"indexing the modules of {release}", done.stderr.strip())
     if done.returncode:
@@ -190,12 +192,15 @@ def _offers_or_explain(name: str, have: list[str]) -> list[archive.Offer]:
         return _offers()
     except KernelUnavailableError as error:
         remedy = f"Usable without a network: {', '.join(have)}. {error.remedy}" if have else error.remedy
-        raise KernelUnavailableError(f"fetching kernel {name}: {error.tried}", answered=error.answered, remedy=remedy)\
-            from error
+        raise KernelUnavailableError(
+            f"fetching kernel {name}: {error.tried}", answered=error.answered, remedy=remedy
+        ) from error
 
 
 def _unknown(name: str, have: list[str], offered: list[str]) -> KernelUnavailableError:
-    answered = f"there is none; in the cache: {', '.join(have) or 'none'}; in the archive: {', '.join(offered) or 'not asked'}"
+    answered = (
+        f"there is none; in the cache: {', '.join(have) or 'none'}; in the archive: {', '.join(offered) or 'not asked'}"
+    )
     remedy = "Name one of these, `oldest` or `newest`, or the path of a kernel image."
     return KernelUnavailableError(f"fetching kernel {name!r}", answered=answered, remedy=remedy)
 

@@ -32,7 +32,9 @@ class Index:
         missing = [name for name in map(_plain, names) if name not in self.paths and name not in self.builtin]
         if missing:
             answered = f"no {', '.join(missing)} in {self.root}"
-            remedy = "Take a kernel that has them (Debian's generic one does), or pass modules=() if only they are missing."
+            remedy = (
+                "Take a kernel that has them (Debian's generic one does), or pass modules=() if only they are missing."
+            )
             raise GuestError("collecting a guest's modules", answered=answered, remedy=remedy)
         chosen: dict[str, None] = {}
         for name in [*names, *(optional or [])]:

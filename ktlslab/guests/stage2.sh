@@ -14,14 +14,17 @@ $B ln -sf fd/0 /dev/stdin; $B ln -sf fd/1 /dev/stdout; $B ln -sf fd/2 /dev/stder
 echo ktlslab-guest >/proc/sys/kernel/hostname
 $B ip link set lo up
 
-share() { # tag, where, options
-    $B mkdir -p "$2"
-    $B mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2" || fail "no share at $2"
-}
-share modules "/lib/modules/$RELEASE" cache=loose,ro
-# Not cached: what is written is on this machine's disk when write() returns, and a follower there sees it.
-[ -z "$RW" ] || share rw "$RW" cache=none,rw
+if [ ! -d "/lib/modules/$RELEASE" ]; then
+    $B mkdir -p "/lib/modules/$RELEASE"
+    $B mount -o bind "$MODULES" "/lib/modules/$RELEASE" || fail "no modules at $MODULES"
+fi
+if [ -n "$RW" ]; then
+    $B mkdir -p "$RW"
+    # Not cached: what is written is on this machine's disk when write() returns, and a follower there sees it.
+    $B mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none rw "$RW" || fail "no share at $RW"
+fi
 if [ -n "$IMAGE" ]; then
+    $B mkdir -p "$IMAGE"
     $B mount -t ext4 -o ro /dev/vda "$IMAGE" || fail "no image at $IMAGE"
 fi
 if [ -n "$NETWORK" ]; then

@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import os
 import selectors
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import socket
+    import subprocess
 
 _CHUNK = 1 << 16
 
@@ -62,7 +62,12 @@ class Pump(threading.Thread):
     """Reads a guest's ports until its command ended or QEMU did, then ends QEMU."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], ports: list[socket.socket], out: Stream, err: Stream, boot_timeout: float
+        self,
+        process: subprocess.Popen[bytes],
+        ports: list[socket.socket],
+        out: Stream,
+        err: Stream,
+        boot_timeout: float,
     ) -> None:
         super().__init__(name="ktlslab-guest", daemon=True)
         self.up = threading.Event()

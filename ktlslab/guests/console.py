@@ -1,0 +1,32 @@
+"""What a guest's kernel and QEMU said themselves, cut to the part that tells a person why a guest ended."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = ("console.log", "qemu.log")
+_TAIL = 1500
+
+
+def tail(folder: Path) -> str:
+    """Return the last of what was said into a guest's folder."""
+    texts = []
+    for name in FILES:
+        with contextlib.suppress(OSError):
+            texts.append(last_words((folder / name).read_text(encoding="utf-8", errors="replace")))
+    return "\n".join(text for text in texts if text)
+
+
+def last_words(text: str) -> str:
+    """Return the end of a console; of a panic the reason, not the registers that follow it."""
+    text = text.replace("\r", "").strip()
+    panic = text.find("Kernel panic")
+    if panic >= 0:
+        end = re.compile(r"Call Trace|Hardware name").search(text, panic)
+        text = text[: text.rfind("\n", 0, end.start())] if end else text
+    return text[-_TAIL:]

@@ -1,0 +1,168 @@
+"""A Jupyter kernel whose process runs in a guest: JupyterLab and nbclient on this machine drive it as any other.
+
+A kernelspec names this class (see `kernelspec`). To Jupyter the kernel's process is QEMU, a local process, which is why
+`LocalProvisioner` is the base. What differs: the kernel's ports are forwarded into the guest; QEMU accepts connections
+long before the guest listens, so a launch is over only when the kernel's heartbeat answered; and a signal would hit
+QEMU, so the kernel is interrupted by message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import tempfile
+import time
+import weakref
+from collections import deque
+from io import RawIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import zmq
+import zmq.asyncio
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Float, Unicode
+
+from ktlslab.errors import GuestError
+from ktlslab.guests import kernelimage
+from ktlslab.guests.guest import Guest, boot
+from ktlslab.guests.kernels import find
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
+
+
+class Tail(RawIOBase):
+    """Keeps the last of what a kernel says outside its messages, for the error that may need it."""
+
+    def __init__(self) -> None:
+        self._kept: deque[bytes] = deque(maxlen=64)
+
+    def write(self, data: Any) -> int:
+        self._kept.append(bytes(data)[-2000:])
+        return len(data)
+
+    def text(self) -> str:
+        return b"".join(self._kept)[-2000:].decode("utf-8", "replace").strip()
+
+
+class GuestProvisioner(LocalProvisioner):
+    """Starts a kernel's command in a guest."""
+
+    kernel = Unicode("newest", config=True, help="The guest's kernel: a series, oldest, newest, or an image's path.")
+    clock = Unicode("wall", config=True, help="wall or instructions")
+    memory = Unicode("1G", config=True, help="The guest's memory, as QEMU writes it.")
+    rw = Unicode("", config=True, help="The one folder whose writes are kept; none if empty.")
+    boot_timeout = Float(120.0, config=True, help="Seconds until the kernel must have answered.")
+
+    guest: Guest | None = None
+    _clear: weakref.finalize[Any, Any] | None = None
+
+    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
+        """Return how long a kernel may take to leave: an emulated one is slow at it."""
+        return max(recommended, 20.0)
+
+    def get_stable_start_time(self, recommended: float = 10.0) -> float:
+        """Return how long a start that ends is taken for a failed start and not for a crash to restart after."""
+        return max(recommended, float(self.boot_timeout))
+
+    async def send_signal(self, signum: int) -> None:
+        """Pass on what ends QEMU; an interrupt reaches the kernel as a message instead."""
+        if signum != signal.SIGINT:
+            await super().send_signal(signum)
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        """Boot the guest, start the kernel in it, and wait until it answers."""
+        self._release()  # a restart's earlier guest
+        info, argv = self._connection(str(cast("Any", self.parent).connection_file), cmd)
+        said = Tail()
+        env, cwd = kwargs.get("env") or {}, kwargs.get("cwd")
+        self.guest = await asyncio.to_thread(self._boot, argv, info, env, cwd, said)
+        self.process = self.guest.process
+        self.pid, self.pgid = self.guest.pid, None
+        self.cwd = kwargs.get("cwd", Path.cwd())
+        try:
+            await self._answering(info, said)
+        except BaseException:
+            self._release()
+            raise
+        return self.connection_info
+
+    async def wait(self) -> int | None:
+        """Wait for the kernel's end, and clear away its guest."""
+        result = await super().wait()
+        self._release()
+        return result
+
+    async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002 - jupyter_client's signature
+        self._release()
+        await super().cleanup(restart=restart)
+
+    def _connection(self, file: str, cmd: list[str]) -> tuple[dict[str, Any], list[str]]:
+        """Write the guest's own copy of the connection file and put it in the file's place in the command."""
+        folder = Path(tempfile.mkdtemp(prefix="ktlslab-kernel-"))
+        self._clear = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        source = Path(file).resolve()
+        info = json.loads(source.read_text(encoding="utf-8"))
+        inside = folder / "connection.json"
+        inside.touch(0o600)
+        inside.write_text(json.dumps({**info, "ip": "0.0.0.0"}), encoding="utf-8")  # noqa: S104 - the guest's network
+        return info, [str(inside) if Path(word).resolve() == source else word for word in cmd]
+
+    def _boot(self, argv: list[str], info: Mapping[str, Any], env: Mapping[str, str], cwd: Any, said: Tail) -> Guest:
+        named = {name: value for name, value in env.items() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)}
+        image = kernelimage.build()
+        if image:
+            path = [str(kernelimage.PLACE), *filter(None, [named.get("PYTHONPATH")])]
+            named["PYTHONPATH"] = ":".join(path)
+        return boot(
+            find(str(self.kernel)),
+            argv,
+            clock=cast("Any", str(self.clock)),
+            rw=Path(str(self.rw)).expanduser() if self.rw else None,
+            cwd=Path(cwd) if cwd else None,
+            env=named,
+            memory=str(self.memory),
+            forwards=[int(info[port]) for port in PORTS],
+            image=(image, kernelimage.PLACE) if image else None,
+            stdout=cast("BinaryIO", said),
+            stderr=cast("BinaryIO", said),
+            boot_timeout=float(self.boot_timeout),
+        )
+
+    async def _answering(self, info: Mapping[str, Any], said: Tail) -> None:
+        """Wait for the heartbeat's echo: that a connection is accepted shows nothing, QEMU accepts it."""
+        guest = self.guest
+        deadline = time.monotonic() + float(self.boot_timeout)
+        while guest and time.monotonic() < deadline:
+            status = guest.poll()  # an error with the console's tail, if the guest went down
+            if status is not None:
+                remedy = "Try the command in a guest by hand: `ktlslab guest run`."
+                answered = f"it ended with {status}: {said.text()}"
+                raise GuestError("starting a Jupyter kernel in a guest", answered=answered, remedy=remedy)
+            with zmq.asyncio.Context.instance().socket(zmq.REQ) as heart:
+                heart.linger = 0
+                if info.get("curve_publickey"):
+                    heart.curve_publickey = heart.curve_serverkey = info["curve_publickey"].encode()
+                    heart.curve_secretkey = info["curve_secretkey"].encode()
+                heart.connect(f"tcp://127.0.0.1:{info['hb_port']}")
+                await heart.send(b"ping")
+                if await heart.poll(500):
+                    return
+        answered = f"no heartbeat within {self.boot_timeout:g} s; it said: {said.text() or 'nothing'}; console: "
+        answered += guest.console() if guest else ""
+        remedy = "Raise GuestProvisioner.boot_timeout on a slow or busy machine."
+        raise GuestError("starting a Jupyter kernel in a guest", answered=answered, remedy=remedy)
+
+    def _release(self) -> None:
+        if self.guest:
+            self.guest.close()
+            self.guest = None
+        if self._clear:
+            self._clear()
+            self._clear = None

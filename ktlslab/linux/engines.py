@@ -1,0 +1,129 @@
+"""The two I/O engines behind one interface: `syscall` (blocking calls) and `uring`.
+
+Both leave the socket blocking and bound every wait by the same number of seconds: `syscall` through SO_RCVTIMEO and
+SO_SNDTIMEO, which cost no extra call (Python's own socket time-out polls before each one), `uring` through the wait
+itself. An expired wait is TimeoutError in both; every other error is OSError as the kernel gives it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ktlslab.linux import ktls
+from ktlslab.linux.ring import Ring
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+EngineName = Literal["syscall", "uring"]
+
+
+class Engine(Protocol):
+    """How bytes move between a buffer and a connected socket. `timeout` is in seconds, None waits for ever."""
+
+    name: EngineName
+    timeout: float | None
+
+    def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None: ...
+    def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int: ...
+    def recv_into(self, sock: socket.socket, buffer: Buffer) -> int: ...
+    def send_record(self, sock: socket.socket, data: Buffer, record_type: int) -> int: ...
+    def recv_record(self, sock: socket.socket, buffer: Buffer) -> tuple[int, int]: ...
+    def close(self) -> None: ...
+
+
+class SyscallEngine:
+    """connect(2), send(2), recv(2), sendmsg(2), recvmsg(2)."""
+
+    name: EngineName = "syscall"
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self.timeout = timeout
+
+    def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
+        """Connect, and give the socket its time-outs."""
+        sock.settimeout(self.timeout)
+        sock.connect(sockaddr)
+        sock.settimeout(None)
+        self.bound(sock)
+
+    def bound(self, sock: socket.socket) -> None:
+        """Bound every later wait on this socket."""
+        packed = _timeval(self.timeout)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
+
+    def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
+        try:
+            return sock.send(data, flags)
+        except BlockingIOError:
+            raise _expired() from None
+
+    def recv_into(self, sock: socket.socket, buffer: Buffer) -> int:
+        try:
+            return sock.recv_into(buffer)
+        except BlockingIOError:
+            raise _expired() from None
+
+    def send_record(self, sock: socket.socket, data: Buffer, record_type: int) -> int:
+        control = [(ktls.SOL_TLS, ktls.TLS_SET_RECORD_TYPE, bytes([record_type]))]
+        try:
+            return sock.sendmsg([data], control)
+        except BlockingIOError:
+            raise _expired() from None
+
+    def recv_record(self, sock: socket.socket, buffer: Buffer) -> tuple[int, int]:
+        try:
+            count, control, _, _ = sock.recvmsg_into([buffer], ktls.RECORD_TYPE_SPACE)
+        except BlockingIOError:
+            raise _expired() from None
+        types = [data[0] for level, kind, data in control if (level, kind) == (ktls.SOL_TLS, ktls.TLS_GET_RECORD_TYPE)]
+        return count, types[0] if types else -1
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class RingEngine:
+    """The same through a ring, one call each."""
+
+    name: EngineName = "uring"
+
+    def __init__(self, ring: Ring | None = None, timeout: float | None = None) -> None:
+        self._own = ring is None
+        self.ring = ring or Ring()
+        self.timeout = timeout
+
+    def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
+        self.ring.connect(sock.fileno(), sock.family, sockaddr, self.timeout)
+
+    def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
+        return self.ring.send(sock.fileno(), data, flags, self.timeout)
+
+    def recv_into(self, sock: socket.socket, buffer: Buffer) -> int:
+        return self.ring.recv_into(sock.fileno(), buffer, 0, self.timeout)
+
+    def send_record(self, sock: socket.socket, data: Buffer, record_type: int) -> int:
+        return self.ring.send_record(sock.fileno(), data, record_type, self.timeout)
+
+    def recv_record(self, sock: socket.socket, buffer: Buffer) -> tuple[int, int]:
+        return self.ring.recv_record(sock.fileno(), buffer, 0, self.timeout)
+
+    def close(self) -> None:
+        """Close the ring, unless it was lent."""
+        if self._own:
+            self.ring.close()
+
+
+def _timeval(timeout: float | None) -> bytes:
+    """Pack struct timeval; zero means no bound, so a tiny bound is rounded up to a microsecond."""
+    seconds, rest = divmod(max(1, int((timeout or 0) * 1e6)) if timeout is not None else 0, 1_000_000)
+    return struct.pack("@ll", seconds, rest)
+
+
+def _expired() -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

@@ -1,0 +1,156 @@
+"""A TLS connection without I/O: a state machine that says what it wants done next.
+
+pyOpenSSL does the cryptography over two memory BIOs; this class gives its progress the states that a reader of rustls'
+unbuffered API knows, so that a driver only moves bytes:
+
+    ENCODE_TLS_DATA      call `encode` for the bytes to send
+    TRANSMIT_TLS_DATA    send them, then call `transmitted`
+    BLOCKED_HANDSHAKE    read exactly one record and `feed` it
+    WRITE_TRAFFIC        the handshake is done: `encrypt` what is to be sent, `feed` what came
+    READ_TRAFFIC         decrypted bytes wait: `read_into`
+
+One record is fed at a time and counted, which is what makes a handoff possible: nothing past the handshake's end is ever
+inside the library, and the sequence numbers are known.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from OpenSSL import SSL
+
+from ktlslab.tls.records import HEADER_BYTES, ContentType, Record, RecordSplitter
+from ktlslab.tls.suites import Version
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_CHUNK = 1 << 17
+
+
+class State(Enum):
+    """What the machine wants done next, by rustls' names."""
+
+    ENCODE_TLS_DATA = "EncodeTlsData"
+    TRANSMIT_TLS_DATA = "TransmitTlsData"
+    BLOCKED_HANDSHAKE = "BlockedHandshake"
+    WRITE_TRAFFIC = "WriteTraffic"
+    READ_TRAFFIC = "ReadTraffic"
+
+
+class UnbufferedConnection:
+    """One TLS connection over memory BIOs. OpenSSL's errors (SSL.Error) pass through; the stages give them sentences."""
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self.library = connection
+        self.finished = False
+        self.transcript: list[tuple[str, Record]] = []  # ("sent" or "received", record), up to the handshake's end
+        self.tx_records = 0  # records made under the application keys
+        self.rx_records = 0  # ... and taken in
+        self._outgoing: deque[bytes] = deque()
+        self._unsent = False
+        self._sent = RecordSplitter()
+        self._step()
+
+    @property
+    def state(self) -> State:
+        if self._unsent:
+            return State.TRANSMIT_TLS_DATA
+        if self._outgoing:
+            return State.ENCODE_TLS_DATA
+        if not self.finished:
+            return State.BLOCKED_HANDSHAKE
+        return State.READ_TRAFFIC if self.library.pending() else State.WRITE_TRAFFIC
+
+    @property
+    def version(self) -> Version:
+        """The version that was negotiated."""
+        return Version.named(self.library.get_protocol_version_name())
+
+    @property
+    def sequence_numbers(self) -> tuple[int, int]:
+        """(TX, RX) of the next record. TLS 1.2's keys have protected one Finished each way, TLS 1.3's nothing yet."""
+        finished = 1 if self.version is Version.TLS12 else 0
+        return finished + self.tx_records, finished + self.rx_records
+
+    def encode(self) -> bytes:
+        """Return the handshake's next bytes for the peer."""
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        self._unsent = bool(data)
+        return data
+
+    def transmitted(self) -> None:
+        """Tell that the bytes of `encode` were sent."""
+        self._unsent = False
+
+    def feed(self, record: Buffer) -> None:
+        """Take in exactly one record: handshake before the end, anything after it."""
+        if self.finished:
+            self.rx_records += 1
+            self.library.bio_write(record)
+            return
+        raw = bytes(record)
+        splitter = RecordSplitter()
+        splitter.feed(raw)
+        self.transcript += [("received", r) for r in splitter]
+        self.library.bio_write(raw)
+        self._step()
+
+    def _step(self) -> None:
+        """Let OpenSSL go as far as it can; a failure leaves its alert in `encode` before it is raised."""
+        try:
+            self.library.do_handshake()
+            self.finished = True
+        except SSL.WantReadError:
+            pass
+        finally:
+            data = self._drain()
+            if data:
+                self._outgoing.append(data)
+                self._sent.feed(data)
+                self.transcript += [("sent", r) for r in self._sent]
+
+    def encrypt(self, data: Buffer) -> bytes:
+        """Return the records that carry `data`."""
+        self.library.sendall(data)
+        return self._records()
+
+    def close_notify(self) -> bytes:
+        """Return the record that says nothing more will come."""
+        self.library.shutdown()
+        return self._records()
+
+    def take_in(self, data: Buffer) -> None:
+        """Take in any number of bytes: for a receive side that stays in userspace, where no one counts records."""
+        self.library.bio_write(data)
+
+    def read_into(self, buffer: Buffer) -> int:
+        """Fill `buffer` with decrypted bytes. SSL.WantReadError: feed more; SSL.ZeroReturnError: close_notify came."""
+        count: int = self.library.recv_into(buffer)
+        return count
+
+    def _records(self) -> bytes:
+        data = self._drain()
+        at = 0
+        while at < len(data):
+            at += HEADER_BYTES + int.from_bytes(data[at + 3 : at + 5], "big")
+            self.tx_records += 1
+        return data
+
+    def _drain(self) -> bytes:
+        parts = []
+        try:
+            while len(part := self.library.bio_read(_CHUNK)) == _CHUNK:
+                parts.append(part)
+            parts.append(part)
+        except SSL.WantReadError:
+            pass
+        return b"".join(parts)
+
+
+def is_encrypted(record: Record) -> bool:
+    """Whether a record hides its content: TLS 1.3 shows application_data for everything after ServerHello."""
+    return record.header.content_type == ContentType.APPLICATION_DATA

@@ -1,0 +1,163 @@
+"""Real boots. One boot answers many questions, since each takes seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from ktlslab.errors import GuestError, UsageError
+from ktlslab.guests import accelerator, available, boot, fetch, prerequisites, run
+
+SERIES = ("6.1", "6.12", "newest")
+
+ASK = r"""
+import json, os, socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+client.setsockopt(socket.IPPROTO_TCP, 31, b"tls")
+def write(path):
+    with open(path, "w") as file:
+        file.write("from the guest")
+write("inside")
+write("../outside")
+write("/dev/shm/x"); write("/tmp/x")
+print(json.dumps({
+    "release": os.uname().release,
+    "argv": sys.argv[1:],
+    "cwd": os.getcwd(),
+    "ulp": open("/proc/sys/net/ipv4/tcp_available_ulp").read().split(),
+    "tcp_diag": subprocess.run(["modprobe", "tcp_diag"]).returncode,
+    "cpus": os.cpu_count(),
+    "env": dict(os.environ),
+    "stdin": sys.stdin.read(),
+    "pty": len(os.openpty()),
+}))
+sys.stdout.write("x" * 300_000)
+sys.stderr.write("an error\n")
+sys.exit(7)
+"""
+WORDS = ["it's", '$HOME `x` "y"', "a\nb", "*", "", "ü"]
+
+
+@pytest.mark.parametrize("clock", ["wall", "instructions"])
+@pytest.mark.parametrize("series", SERIES)
+def test_a_command_sees_this_machine_and_changes_only_its_folder(series, clock, tmp_path):
+    kernel = fetch(series)
+    rw = tmp_path / "its folder, really"
+    rw.mkdir()
+    argv = [sys.executable, "-I", "-S", "-c", ASK, *WORDS]
+    done = run(kernel, argv, clock=clock, rw=rw, cwd=rw, env={"GIVEN": "a 'b' $c"}, timeout=90)
+    assert (done.returncode, done.stderr) == (7, b"an error\n")
+    head, _, rest = done.stdout.partition(b"\n")
+    said = json.loads(head)
+    assert rest == b"x" * 300_000
+    assert said["release"] == kernel.release
+    assert (said["argv"], said["cwd"], said["stdin"]) == (WORDS, str(rw), "")
+    assert "tls" in said["ulp"]
+    assert said["tcp_diag"] == 0
+    assert said["env"]["GIVEN"] == "a 'b' $c"
+    assert (said["env"]["KTLSLAB_GUEST"], said["env"]["KTLSLAB_CLOCK"]) == ("1", clock)
+    if clock == "instructions":
+        assert said["cpus"] == 1
+    assert (rw / "inside").read_text() == "from the guest"
+    assert not (tmp_path / "outside").exists()
+
+
+def test_output_and_the_shared_folder_are_live(newest, tmp_path):
+    class Live(io.BytesIO):
+        def write(self, data):
+            seen.append((bytes(data), (tmp_path / "log").exists()))
+            return super().write(data)
+
+    seen = []
+    script = "echo one; while [ ! -e go ]; do sleep 0.1; done; echo two; kill -9 $$"
+    with boot(
+        newest, ["sh", "-c", f"cd {tmp_path}; echo line > log; {script}"], rw=tmp_path, clock="wall", stdout=Live()
+    ) as guest:
+        deadline = time.monotonic() + 60
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert seen == [(b"one\n", True)]
+        assert guest.poll() is None
+        (tmp_path / "go").touch()
+        assert guest.wait(30).returncode == 128 + signal.SIGKILL
+        assert [data for data, _ in seen] == [b"one\n", b"two\n"]
+        assert guest.poll() == 128 + signal.SIGKILL
+        folder = guest._folder
+    assert not folder.exists()
+
+
+def test_an_image_that_does_not_boot_is_an_error_within_its_bound(newest, tmp_path):
+    image = bytearray(newest.vmlinuz.read_bytes())
+    image[len(image) // 2 : len(image) // 2 + 4096] = bytes(4096)
+    (tmp_path / "vmlinuz").write_bytes(image)
+    broken = dataclasses.replace(newest, vmlinuz=tmp_path / "vmlinuz")
+    with pytest.raises(GuestError, match=r"not up within 6 s.*console"):
+        run(broken, ["true"], clock="wall", boot_timeout=6)
+    (tmp_path / "vmlinuz").write_bytes(b"nothing like a kernel")
+    with pytest.raises(GuestError, match="went down before the command"):
+        run(broken, ["true"], clock="wall")
+
+
+def test_a_guest_that_goes_down_or_takes_too_long_is_an_error(newest):
+    with pytest.raises(GuestError, match=r"(?s)while the command ran.*Kernel panic"):
+        run(newest, ["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 60"], clock="wall", timeout=60)
+    with pytest.raises(GuestError, match=r"`sleep 600`.*still ran after 1 s"):
+        run(newest, ["sleep", "600"], clock="wall", timeout=1)
+
+
+CALLER = """
+import sys, threading, time
+from pathlib import Path
+from ktlslab.guests import boot, find
+guests = []
+# from a thread that ends: the guest belongs to the process, not to the thread that started it
+thread = threading.Thread(target=lambda: guests.append(boot(find("newest"), ["sleep", "1000"], clock="wall")))
+thread.start(); thread.join()
+guests[0].wait_up()
+print(guests[0].pid, flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.usefixtures("newest")
+def test_kill_9_of_the_caller_leaves_no_qemu(tmp_path, qemus):
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    caller = subprocess.Popen([sys.executable, "-c", CALLER], stdout=subprocess.PIPE, env=env)
+    with caller:
+        pid = int(caller.stdout.readline())
+        assert qemus(str(tmp_path)) == [pid]
+        caller.kill()
+    deadline = time.monotonic() + 5
+    while qemus(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert qemus(str(tmp_path)) == []
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_starts(newest, tmp_path):
+    for argv, options in (
+        ([], {}),
+        (["true"], {"clock": "sundial"}),
+        (["true"], {"clock": "instructions", "cpus": 2}),
+        (["true"], {"clock": "wall", "rw": tmp_path / "missing"}),
+        (["true"], {"clock": "wall", "cwd": tmp_path / "missing"}),
+    ):
+        with pytest.raises(UsageError):
+            run(newest, argv, **options)
+    assert not list(Path(tempfile.gettempdir()).glob(f"ktlslab-guest-{os.getpid()}*"))
+
+
+def test_this_machine_is_described():
+    assert accelerator() in {"kvm", "tcg"}
+    assert all(present for _, present, _ in prerequisites())
+    assert {"6.12"} <= set(available())

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import lzma
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ktlslab.errors import GuestError, UsageError
+from ktlslab.guests import cpio, initramfs, modules
+from ktlslab.guests.streams import Stream
+
+DEP = """\
+kernel/fs/9p/9p.ko.xz: kernel/net/9p/9pnet.ko.xz kernel/fs/netfs/netfs.ko.xz
+kernel/net/9p/9pnet.ko.xz: kernel/fs/netfs/netfs.ko.xz
+kernel/fs/netfs/netfs.ko.xz:
+kernel/arch/x86/crypto/aesni-intel.ko.xz:
+"""
+
+
+def listed(archive):
+    done = subprocess.run(["cpio", "-t", "--quiet"], input=archive, capture_output=True, check=True)
+    return done.stdout.decode().split()
+
+
+def test_an_archive_is_what_cpio_reads():
+    archive = cpio.pack({"bin/busybox": b"abc", "init": b""}, folders=("dev", "a/b"))
+    assert listed(archive) == ["dev", "a", "a/b", "bin", "bin/busybox", "init"]
+    assert len(archive) % 512 == 0
+
+
+def test_modules_come_after_what_they_need_and_built_in_ones_not_at_all():
+    index = modules.parse(Path("/r"), DEP, "kernel/drivers/virtio/virtio_pci.ko\n")
+    order = [modules.name_of(path) for path in index.order(["virtio_pci", "9p"], ["aesni-intel", "absent"])]
+    assert order == ["netfs", "9pnet", "9p", "aesni_intel"]
+    with pytest.raises(GuestError, match="overlay"):
+        index.order(["overlay"])
+
+
+def test_compressed_modules_are_unpacked(tmp_path):
+    (tmp_path / "a.ko.xz").write_bytes(lzma.compress(b"module"))
+    assert modules.content(tmp_path / "a.ko.xz") == b"module"
+
+
+def test_the_start_of_a_real_kernel_holds_its_modules_plain(newest):
+    names = listed(initramfs.build(newest, ["tls"]).read_bytes())
+    assert {"init", "bin/busybox", "modules/9p.ko", "modules/tls.ko", "modules/order"} <= set(names)
+    assert initramfs.build(newest, ["tls"]) == initramfs.build(newest, ["tls"])
+
+
+def job(**changes):
+    values = {"argv": ("true",), "env": {}, "cwd": Path("/"), "release": "r", "modules": Path("/m"), "mark": "m"}
+    return initramfs.Job(**{**values, "rw": None, **changes})
+
+
+def test_nothing_in_a_command_is_read_by_the_shell():
+    words = ("printf", "%s|", "it's", "$HOME `x`", "a\nb", "*", "")
+    script = initramfs.command(job(argv=words, env={"A": "$B 'c'"}))
+    done = subprocess.run(["busybox", "sh"], input=script, capture_output=True, check=True)
+    assert done.stdout.decode() == "".join(f"{word}|" for word in words[2:])
+
+
+@pytest.mark.parametrize("changes", [{"env": {"A B": "c"}}, {"argv": ("a\0b",)}])
+def test_what_cannot_be_passed_is_refused(changes):
+    with pytest.raises(UsageError):
+        initramfs.command(job(**changes))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_stream_ends_at_its_mark_however_it_is_cut(size):
+    stream = Stream(b"<end>\n")
+    data = b"a<e<end><end>\n"
+    for at in range(0, len(data), size):
+        stream.feed(data[at : at + size])
+    assert (stream.complete, stream.captured.getvalue()) == (True, b"a<e<end>")
+
+
+def test_a_stream_that_never_ended_gives_what_came():
+    stream = Stream(b"<end>\n")
+    stream.feed(b"abc<en")
+    assert stream.captured.getvalue() == b"abc"
+    stream.flush()
+    assert stream.captured.getvalue() == b"abc<en"

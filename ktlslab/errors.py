@@ -40,6 +40,10 @@ class RingUnavailableError(MachineError):
     """io_uring is missing, switched off, or blocked by a container's seccomp filter."""
 
 
+class SuiteUnsupportedError(MachineError):
+    """The kernel has no type for what was negotiated, so there is nothing to export: use userspace TLS."""
+
+
 class GuestError(MachineError):
     """A guest could not be started or ended badly; the console's tail is in the message."""
 

@@ -122,7 +122,9 @@ def _update() -> None:
     with storage("writing the private apt sources"):
         (state / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = _run(["apt-get", "-q", *_options(state), "update"])
-    if not list((state / "lists").glob("*Packages*")):
+    # Lists of an earlier time may be there; what counts is that the archive answered for a suite now.
+    answered_for = re.search(r"^(Get|Hit):\d+ .* InRelease", done.stdout, re.MULTILINE)
+    if not answered_for or not list((state / "lists").glob("*Packages*")):
         raise _failure(tried, done.stderr, state)
 
 
@@ -176,7 +178,8 @@ def _run(argv: list[str], cwd: Path | None = None) -> subprocess.CompletedProces
 def _failure(tried: str, stderr: str, where: Path) -> Exception:
     """Tell a full disk from an archive that cannot be reached."""
     lines = [line for line in stderr.splitlines() if line.startswith("E:")] or stderr.splitlines() or ["no answer"]
-    answered = "; ".join(lines[-2:])
+    lines = [line for line in stderr.splitlines() if _NO_SPACE.search(line)] or lines
+    answered = "; ".join(line.rstrip(".") for line in lines[-2:])
     if _NO_SPACE.search(stderr) or shutil.disk_usage(where).free < 1 << 20:
         return full_disk(tried, answered)
     return KernelUnavailableError(tried, answered=answered, remedy=REMEDY)

@@ -141,8 +141,8 @@ def boot(
 
     `clock` is "wall", or "instructions" for one nanosecond an instruction (one CPU, emulated); None takes the wall
     clock where the CPU is real. `rw` is the one folder whose writes are kept. `env` is the command's whole environment,
-    over a few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens TCP ports
-    of this machine's loopback into the guest; `image` is (an ext4 image, the folder to mount it over, read-only).
+    over a few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens
+    TCP ports of this machine's loopback into the guest; `image` is (an ext4 image, the folder to mount it over).
     """
     if not argv:
         raise UsageError(

@@ -10,6 +10,8 @@ from ktlslab.guests.initramfs import is_dynamic
 from ktlslab.guests.programs import program
 from ktlslab.guests.qemu import PROGRAM
 
+_APT = "Fetching kernels takes Debian's apt; a kernel of your own does not: `ktlslab guest run /boot/vmlinuz-...`."
+
 
 class Prerequisite(NamedTuple):
     """One thing: its name, whether it is there, and how to get it."""
@@ -29,10 +31,7 @@ def prerequisites() -> list[Prerequisite]:
         Prerequisite("depmod", bool(program("depmod")), "apt-get install kmod"),
         Prerequisite("modprobe", bool(program("modprobe")), "apt-get install kmod"),
         Prerequisite("mke2fs", bool(program("mke2fs")), "apt-get install e2fsprogs"),
-        Prerequisite(
-            "apt-get", bool(program("apt-get"), "Fetching kernels takes Debian's apt; a kernel of your own does not."
-        ),
+        Prerequisite("apt-get", bool(program("apt-get")), _APT),
         Prerequisite("dpkg-deb", bool(program("dpkg-deb")), "apt-get install dpkg"),
         Prerequisite("debian-archive-keyring", KEYRING.exists(), "apt-get install debian-archive-keyring"),
     ]
-

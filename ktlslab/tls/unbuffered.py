@@ -1,7 +1,7 @@
 """A TLS connection without I/O: a state machine that says what it wants done next.
 
-pyOpenSSL does the cryptography over two memory BIOs; this class gives its progress the states that a reader of rustls'
-unbuffered API knows, so that a driver only moves bytes:
+pyOpenSSL does the cryptography over two memory BIOs; this class gives its progress the states that a reader of
+rustls' unbuffered API knows, so that a driver only moves bytes:
 
     ENCODE_TLS_DATA      call `encode` for the bytes to send
     TRANSMIT_TLS_DATA    send them, then call `transmitted`
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from ktlslab.tls.records import HEADER_BYTES, ContentType, Record, RecordSplitter
+from ktlslab.tls.records import HEADER_BYTES, Record, RecordSplitter
 from ktlslab.tls.suites import Version
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class State(Enum):
 
 
 class UnbufferedConnection:
-    """One TLS connection over memory BIOs. OpenSSL's errors (SSL.Error) pass through; the stages give them sentences."""
+    """One TLS connection over memory BIOs. OpenSSL's SSL.Error passes through; the stages make it a sentence."""
 
     def __init__(self, connection: SSL.Connection) -> None:
         self.library = connection
@@ -149,8 +149,3 @@ class UnbufferedConnection:
         except SSL.WantReadError:
             pass
         return b"".join(parts)
-
-
-def is_encrypted(record: Record) -> bool:
-    """Whether a record hides its content: TLS 1.3 shows application_data for everything after ServerHello."""
-    return record.header.content_type == ContentType.APPLICATION_DATA

@@ -8,6 +8,7 @@ import pytest
 
 from ktlslab.errors import GuestError, UsageError
 from ktlslab.guests import cpio, initramfs, modules
+from ktlslab.guests.console import last_words
 from ktlslab.guests.streams import Stream
 
 DEP = """\
@@ -81,3 +82,9 @@ def test_a_stream_that_never_ended_gives_what_came():
     assert stream.captured.getvalue() == b"abc"
     stream.flush()
     assert stream.captured.getvalue() == b"abc<en"
+
+
+def test_a_panics_reason_is_kept_and_its_registers_are_not():
+    said = "booting\r\nKernel panic - not syncing: no root\r\nCPU: 0\r\nCall Trace:\r\n <TASK>\r\n" + "RAX: 0\r\n" * 500
+    assert last_words(said) == "booting\nKernel panic - not syncing: no root\nCPU: 0"
+    assert last_words("ktlslab: no root share\n") == "ktlslab: no root share"

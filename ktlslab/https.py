@@ -1,0 +1,80 @@
+"""An HTTPS client on a session: h11 speaks HTTP/1.1, the session moves its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import h11
+
+from ktlslab.errors import StreamError, UsageError
+from ktlslab.linux.engines import EngineName
+from ktlslab.session import RecordLayer, Session, open_session
+from ktlslab.stages.handshake import ClientConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What came back. `session` is closed by then, but still says who did the work."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    session: Session
+
+
+def get(
+    url: str,
+    *,
+    config: ClientConfig | None = None,
+    record_layer: RecordLayer = "auto",
+    io_engine: EngineName = "uring",
+    timeout: float | None = 10.0,
+) -> Response:
+    """GET an https URL, following no redirect. Raises what `open_session` raises, and StreamError for bad HTTP."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise UsageError(f"getting {url!r}", answered="this is no https URL", remedy="Write https://HOST[:PORT]/PATH.")
+    config = replace(config or ClientConfig(), alpn=("http/1.1",))
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with open_session(
+        parts.hostname,
+        parts.port or 443,
+        config=config,
+        record_layer=record_layer,
+        io_engine=io_engine,
+        timeout=timeout,
+    ) as session:
+        try:
+            return _exchange(session, parts.netloc.rpartition("@")[2], target)
+        except h11.RemoteProtocolError as error:
+            raise StreamError(f"getting {url}", answered=f"this is not HTTP/1.1: {error}") from error
+
+
+def _exchange(session: Session, host: str, target: str) -> Response:
+    http = h11.Connection(h11.CLIENT)
+    headers = [("host", host), ("user-agent", "ktlslab"), ("accept", "*/*"), ("connection", "close")]
+    session.stream.send(http.send(h11.Request(method="GET", target=target, headers=headers)))
+    http.send(h11.EndOfMessage())
+    head: h11.Response | None = None
+    body = bytearray()
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(session.stream.recv())
+        elif isinstance(event, h11.Response):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+            break
+    if head is None:
+        raise StreamError(f"getting {target} from {host}", answered="the connection ended before a response")
+    return Response(
+        status=head.status_code,
+        reason=head.reason.decode("latin-1"),
+        headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers),
+        body=bytes(body),
+        session=session,
+    )

@@ -1,0 +1,182 @@
+"""A session: the stages run in order, with a fallback that says why.
+
+Fallback changes who encrypts, never whether. Where the kernel cannot take over, the same connection goes on in
+userspace behind the same `Stream`; where io_uring cannot be had, plain calls move the bytes. A certificate or protocol
+failure is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+from ktlslab._html import card
+from ktlslab.errors import SuiteUnsupportedError, UsageError
+from ktlslab.linux import probe
+from ktlslab.linux.counters import Counters
+from ktlslab.linux.engines import EngineName
+from ktlslab.linux.ktls import Direction
+from ktlslab.linux.ring import Ring
+from ktlslab.stages.connect import Connection, connect
+from ktlslab.stages.export import export
+from ktlslab.stages.handshake import ClientConfig, Handshake, handshake
+from ktlslab.stages.install import BOTH, Installed, Refused, Why, install
+from ktlslab.stages.transfer import Stream
+
+RecordLayer = Literal["auto", "plain", "userspace", "kernel", "kernel-tx", "kernel-rx"]
+DIRECTIONS: dict[str, tuple[Direction, ...]] = {
+    "auto": BOTH,
+    "kernel": BOTH,
+    "kernel-tx": (Direction.TX,),
+    "kernel-rx": (Direction.RX,),
+}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One line of a session's trace; times are nanoseconds of the monotonic clock."""
+
+    stage: str
+    start_ns: int
+    duration_ns: int
+    outcome: str
+
+
+class Session:
+    """An open session; a context manager. `stream` moves the bytes.
+
+    `record_layer` and `io_engine` say what does the work, `why` what was given up for which reason (empty: nothing),
+    `counters` what opening it changed in /proc/net/tls_stat.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        handshake: Handshake | None,
+        why: tuple[Why, ...],
+        trace: tuple[Step, ...],
+        counters: Counters,
+    ) -> None:
+        self.stream = stream
+        self.why = why
+        self.trace = trace
+        self.counters = counters
+        self.version = handshake.version if handshake else None
+        self.suite_name = handshake.suite_name if handshake else None
+        self.suite = handshake.suite if handshake else None
+        self.alpn = handshake.alpn if handshake else None
+
+    @property
+    def record_layer(self) -> str:
+        return self.stream.record_layer
+
+    @property
+    def io_engine(self) -> EngineName:
+        return self.stream.connection.engine.name
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        given_up = f", because {' and '.join(why.value for why in self.why)}" if self.why else ""
+        return f"Session({self.stream.connection.target}, {self.record_layer}+{self.io_engine}{given_up})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("record layer", self.record_layer), ("I/O engine", self.io_engine)]
+        rows += [("because", why.value) for why in self.why]
+        rows += [(step.stage, f"{step.duration_ns / 1e6:.2f} ms: {step.outcome}") for step in self.trace]
+        return card(f"Session with {self.stream.connection.target}", rows)
+
+
+def open_session(
+    host: str,
+    port: int = 443,
+    *,
+    config: ClientConfig | None = None,
+    record_layer: RecordLayer = "auto",
+    io_engine: EngineName = "uring",
+    ring: Ring | None = None,
+    timeout: float | None = 10.0,
+) -> Session:
+    """Connect, shake hands, and let the kernel take over as far as it can.
+
+    `record_layer`: auto and kernel ask the kernel for both directions, kernel-tx and kernel-rx for one, userspace for
+    none, plain does without TLS. Never fails because the kernel cannot: see `Session.why`. `timeout` in seconds bounds
+    every wait. Raises what `connect` and `handshake` raise.
+    """
+    if record_layer not in (*DIRECTIONS, "plain", "userspace"):
+        remedy = "Choose auto, kernel, kernel-tx, kernel-rx, userspace or plain."
+        raise UsageError("opening a session", answered=f"no record layer {record_layer!r}", remedy=remedy)
+    why: list[Why] = []
+    if io_engine == "uring" and ring is None and probe.io_uring():
+        io_engine = "syscall"
+        why.append(Why.NO_IO_URING)
+    trace: list[Step] = []
+    before = Counters.read()
+    with contextlib.ExitStack() as undo:
+        connection = _step(
+            trace, "connect", lambda: connect((host, port), io_engine=io_engine, ring=ring, timeout=timeout)
+        )
+        undo.callback(connection.close)
+        finished = None
+        taken: tuple[Direction, ...] = ()
+        if record_layer != "plain":
+            finished = _step(trace, "handshake", lambda: handshake(connection, config))
+            taken = _take_over(trace, why, connection, finished, DIRECTIONS.get(record_layer, ()))
+        stream = Stream(connection, finished, taken)
+        undo.pop_all()
+    counters = Counters.read() - before
+    return Session(stream, handshake=finished, why=tuple(why), trace=tuple(trace), counters=counters)
+
+
+def _take_over(
+    trace: list[Step],
+    why: list[Why],
+    connection: Connection,
+    finished: Handshake,
+    directions: tuple[Direction, ...],
+) -> tuple[Direction, ...]:
+    """Export and install; the directions that the kernel has now."""
+    if not directions:
+        return ()
+    try:
+        keys = _step(trace, "export", lambda: export(finished))
+    except SuiteUnsupportedError:
+        why.append(Why.SUITE_UNKNOWN)
+        return ()
+    try:
+        answer: Installed | Refused = _step(trace, "install", lambda: install(connection, keys, directions))
+    finally:
+        keys.wipe()
+    if isinstance(answer, Refused):
+        why.append(answer.reason)
+    return answer.directions
+
+
+def _step(trace: list[Step], stage: str, action: Callable[[], T]) -> T:
+    """Run one stage and write it into the trace, whatever comes of it."""
+    start = time.perf_counter_ns()
+    outcome = "failed"
+    try:
+        result = action()
+        outcome = repr(result)
+        return result
+    except Exception as error:
+        outcome = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        trace.append(Step(stage=stage, start_ns=start, duration_ns=time.perf_counter_ns() - start, outcome=outcome))

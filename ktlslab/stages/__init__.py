@@ -1,0 +1,31 @@
+"""The five stages, in the order in which data flows: connect, handshake, export, install, transfer.
+
+Each is one public function (the last a class) from one typed artefact to the next. Artefacts are immutable; the live
+handles that they refer to (socket, ring, library) belong to the `Connection`, which is a context manager.
+"""
+
+from ktlslab.linux.ktls import Direction
+from ktlslab.stages.connect import Connection, connect
+from ktlslab.stages.export import DirectionKeys, Secret, TrafficKeys, export
+from ktlslab.stages.handshake import ClientConfig, Handshake, handshake
+from ktlslab.stages.install import BOTH, Installed, Refused, Why, install
+from ktlslab.stages.transfer import Stream
+
+__all__ = [
+    "BOTH",
+    "ClientConfig",
+    "Connection",
+    "Direction",
+    "DirectionKeys",
+    "Handshake",
+    "Installed",
+    "Refused",
+    "Secret",
+    "Stream",
+    "TrafficKeys",
+    "Why",
+    "connect",
+    "export",
+    "handshake",
+    "install",
+]

@@ -1,0 +1,167 @@
+"""Stage 3, export: from the library's secrets to what the kernel needs.
+
+TLS 1.3 (RFC 8446, 7.3): key and nonce of each direction are expanded from its application traffic secret, which OpenSSL
+tells the keylog callback. TLS 1.2 (RFC 5246, 6.3): both directions are cut from one key block, made from the master
+secret and the two randoms. The sequence number is the count of records that the application keys have protected so far,
+session tickets included: the one thing that cannot be recomputed, so the state machine counts.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ktlslab._html import card
+from ktlslab.errors import HandshakeError, SuiteUnsupportedError
+from ktlslab.linux.ktls import CryptoInfo
+from ktlslab.tls import keylog
+from ktlslab.tls.keyschedule import kernel_nonce_tls12, key_block, sequence_bytes, split_nonce, traffic_key
+from ktlslab.tls.suites import Suite, Version
+
+if TYPE_CHECKING:
+    from ktlslab.stages.handshake import Handshake
+
+
+class Secret:
+    """Bytes that show themselves only when asked by name, and that can be wiped."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = bytearray(data)
+
+    def reveal(self) -> bytes:
+        """Return the bytes. ValueError after `wipe`."""
+        if not self._data:
+            raise ValueError("the secret was wiped; reveal it before the keys are installed")
+        return bytes(self._data)
+
+    def wipe(self) -> None:
+        """Overwrite the bytes in memory and forget them."""
+        self._data[:] = bytes(len(self._data))
+        self._data.clear()
+
+    @property
+    def wiped(self) -> bool:
+        return not self._data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._data, other._data)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable: it can be wiped
+
+    def __repr__(self) -> str:
+        return "<wiped>" if self.wiped else f"<{len(self)} bytes, not shown>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectionKeys:
+    """One direction: the next record is protected with `key`, `nonce` and `sequence`.
+
+    `nonce` is the 12-byte write iv (RFC 8446, 5.3), in TLS 1.2 its fixed part (RFC 5288, 3: 4 bytes; RFC 7905: 12).
+    `generation` counts KeyUpdates.
+    """
+
+    suite: Suite
+    key: Secret
+    nonce: Secret
+    sequence: int
+    generation: int = 0
+
+    def crypto_info(self) -> CryptoInfo:
+        """Return the kernel's struct: the nonce split into salt and iv, the sequence number in network order."""
+        cipher = self.suite.cipher
+        if self.suite.version is Version.TLS12:
+            nonce = kernel_nonce_tls12(self.nonce.reveal(), self.sequence, cipher)
+        else:
+            nonce = split_nonce(self.nonce.reveal(), cipher)
+        return CryptoInfo(
+            version=self.suite.version.wire,
+            cipher_type=cipher.kernel_type,
+            iv=nonce.iv,
+            key=self.key.reveal(),
+            salt=nonce.salt,
+            rec_seq=sequence_bytes(self.sequence),
+        )
+
+    def wipe(self) -> None:
+        self.key.wipe()
+        self.nonce.wipe()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficKeys:
+    """Both directions, seen from this end. `suite` and `target` are for people."""
+
+    tx: DirectionKeys
+    rx: DirectionKeys
+    target: str = field(default="")
+
+    @property
+    def suite(self) -> Suite:
+        return self.tx.suite
+
+    def wipe(self) -> None:
+        """Overwrite all key bytes in memory."""
+        self.tx.wipe()
+        self.rx.wipe()
+
+    def __repr__(self) -> str:
+        state = "wiped" if self.tx.key.wiped else "key bytes not shown"
+        return f"TrafficKeys({self.suite.name}, tx sequence {self.tx.sequence}, rx {self.rx.sequence}, {state})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("cipher", f"{self.suite.cipher.name}, {self.suite.version.label}")]
+        for name, keys in (("TX", self.tx), ("RX", self.rx)):
+            rows += [(f"{name} key", keys.key), (f"{name} nonce", keys.nonce)]
+            rows += [(f"{name} sequence number", keys.sequence), (f"{name} generation", keys.generation)]
+        return card(f"TrafficKeys of {self.target}", rows)
+
+
+def export(handshake: Handshake) -> TrafficKeys:
+    """Return the traffic keys at this moment of the session.
+
+    Raises SuiteUnsupportedError where no kernel has a type for what was negotiated.
+    """
+    tried = f"exporting the keys of {handshake.suite_name}"
+    suite = handshake.suite
+    if suite is None:
+        remedy = "Use userspace TLS, or limit the offer with ClientConfig(suites=...)."
+        raise SuiteUnsupportedError(tried, answered="the kernel has no type for this suite", remedy=remedy)
+    if handshake.machine.library.pending():
+        remedy = "Read them first: the kernel cannot take over half a record."
+        raise HandshakeError(tried, answered="decrypted bytes wait in the library", remedy=remedy)
+    tx_sequence, rx_sequence = handshake.machine.sequence_numbers
+    (tx_key, tx_nonce), (rx_key, rx_nonce) = _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
+    return TrafficKeys(
+        tx=DirectionKeys(suite=suite, key=Secret(tx_key), nonce=Secret(tx_nonce), sequence=tx_sequence),
+        rx=DirectionKeys(suite=suite, key=Secret(rx_key), nonce=Secret(rx_nonce), sequence=rx_sequence),
+        target=handshake.server_name,
+    )
+
+
+KeyAndNonce = tuple[bytes, bytes]
+
+
+def _is_tls13(suite: Suite) -> bool:
+    return suite.version is Version.TLS13
+
+
+def _tls13(handshake: Handshake, suite: Suite) -> tuple[KeyAndNonce, KeyAndNonce]:
+    client = handshake.secrets[keylog.CLIENT_TRAFFIC_SECRET_0].secret
+    server = handshake.secrets[keylog.SERVER_TRAFFIC_SECRET_0].secret
+    return traffic_key(client, suite), traffic_key(server, suite)
+
+
+def _tls12(handshake: Handshake, suite: Suite) -> tuple[KeyAndNonce, KeyAndNonce]:
+    library = handshake.machine.library
+    master, client, server = library.master_key(), library.client_random(), library.server_random()
+    if master is None or client is None or server is None:
+        remedy = "Export after the handshake."
+        raise HandshakeError("exporting the master secret", answered="the library has none yet", remedy=remedy)
+    block = key_block(master, client, server, suite)
+    return (block.client_key, block.client_iv), (block.server_key, block.server_iv)

@@ -1,0 +1,282 @@
+"""Stage 2, handshake: TLS in userspace, up to its end and not one byte further.
+
+The state machine (`ktlslab.tls.unbuffered`) decides, the loop in `handshake` moves bytes: it reads a record's five-byte
+header, then exactly the record, so that everything after the handshake stays in the socket for whoever comes next. The
+peer's certificate and name are verified before the last flight leaves; a failure there is an error, never a fallback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
+
+from OpenSSL import SSL
+
+from ktlslab._html import card
+from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
+from ktlslab.tls.alerts import Alert
+from ktlslab.tls.keylog import KeylogLine
+from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader, describe
+from ktlslab.tls.suites import Suite, Version
+from ktlslab.tls.unbuffered import State, UnbufferedConnection
+
+if TYPE_CHECKING:
+    from ktlslab.stages.connect import Connection
+
+# OpenSSL offers AES-CCM in TLS 1.3 only when it is named.
+_TLS13_SUITES = tuple(suite for suite in Suite if suite.version is Version.TLS13)
+_WIRE = {Version.TLS12: SSL.TLS1_2_VERSION, Version.TLS13: SSL.TLS1_3_VERSION}
+# The verification errors that people meet, by OpenSSL's number (x509_vfy.h): what is wrong, and what to do.
+_PROBLEMS = {
+    9: ("the certificate is not valid yet", "Check this machine's clock."),
+    10: ("the certificate has expired", "The server's operator must renew it; check this machine's clock."),
+    18: ("the certificate is self-signed", "Trust it with ca=FILE (--ca FILE) if it is yours."),
+    19: ("the chain ends in a self-signed certificate that is not trusted", "Trust it with ca=FILE (--ca FILE)."),
+    20: ("the issuer is not trusted", "Name the authority's PEM file with ca=FILE (--ca FILE)."),
+    21: ("the chain is incomplete", "The server must send its intermediate certificates."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """What a client asks for and insists on.
+
+    `server_name` (default: the host connected to) goes into SNI and must be in the certificate. `ca` is a PEM file of
+    trusted authorities, None the system's. `suites` limits the offer, and with it the versions.
+    """
+
+    server_name: str | None = None
+    ca: Path | None = None
+    verify: bool = True
+    versions: tuple[Version, ...] = (Version.TLS12, Version.TLS13)
+    suites: tuple[Suite, ...] | None = None
+    alpn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """A finished, verified handshake; `machine` is the TLS library's state, at the first byte of application data."""
+
+    connection: Connection = field(repr=False)
+    machine: UnbufferedConnection = field(repr=False)
+    version: Version
+    suite: Suite | None  # None: negotiated, but not a suite that any kernel knows
+    suite_name: str
+    server_name: str
+    alpn: str | None
+    secrets: dict[str, KeylogLine] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("version", self.version.label), ("cipher suite", self.suite_name)]
+        rows.append(("application protocol", self.alpn or "none agreed"))
+        rows += [(f"{way} record", describe(record)) for way, record in self.machine.transcript]
+        return card(f"Handshake with {self.server_name}", rows)
+
+
+def handshake(connection: Connection, config: ClientConfig | None = None) -> Handshake:
+    """Do a client's handshake on a fresh connection.
+
+    Raises CertificateError, NotTlsError, HandshakeError, PeerTimeoutError.
+    """
+    config = config or ClientConfig()
+    name = config.server_name or connection.host
+    secrets: dict[str, KeylogLine] = {}
+    problem: list[int] = []
+    machine = UnbufferedConnection(_library(config, name, secrets, problem))
+    tried = f"TLS handshake with {name} at {connection.target}"
+    verified = not config.verify
+    while machine.state is not State.WRITE_TRAFFIC:
+        if machine.finished and not verified:
+            _verify_name(machine.library, name, tried)
+            verified = True
+        match machine.state:
+            case State.ENCODE_TLS_DATA:
+                outgoing = machine.encode()
+            case State.TRANSMIT_TLS_DATA:
+                _send_all(connection, outgoing, tried)
+                machine.transmitted()
+            case State.BLOCKED_HANDSHAKE:
+                record = _read_record(connection, tried)
+                try:
+                    machine.feed(record)
+                except SSL.Error as error:
+                    _give_up(connection, machine, error, problem, tried)
+    if not verified:
+        _verify_name(machine.library, name, tried)
+    suite_name = machine.library.get_cipher_name() or "?"
+    suite = Suite.from_openssl(suite_name)
+    return Handshake(
+        connection=connection,
+        machine=machine,
+        version=machine.version,
+        suite=suite,
+        suite_name=suite.name if suite else suite_name,
+        server_name=name,
+        alpn=machine.library.get_alpn_proto_negotiated().decode() or None,
+        secrets=secrets,
+    )
+
+
+def _library(config: ClientConfig, name: str, secrets: dict[str, KeylogLine], problem: list[int]) -> SSL.Connection:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_options(SSL.OP_NO_RENEGOTIATION)
+    _offer(context, config)
+    _trust(context, config)
+    if config.verify:
+
+        def note(_c: SSL.Connection, _x: object, number: int, _depth: int, ok: int) -> bool:
+            if not ok:
+                problem.append(number)
+            return bool(ok)
+
+        context.set_verify(SSL.VERIFY_PEER, note)
+
+    def keylog(_: SSL.Connection, line: bytes) -> None:
+        parsed = KeylogLine.parse(line)
+        secrets[parsed.label] = parsed
+
+    context.set_keylog_callback(keylog)
+    library = SSL.Connection(context, None)
+    if not _is_ip(name):
+        library.set_tlsext_host_name(name.encode("idna"))
+    if config.alpn:
+        library.set_alpn_protos([protocol.encode() for protocol in config.alpn])
+    library.set_connect_state()
+    return library
+
+
+def _offer(context: SSL.Context, config: ClientConfig) -> None:
+    """Limit the versions and suites to what is to be offered."""
+    versions = config.versions
+    if config.suites is not None:
+        versions = tuple(v for v in versions if any(suite.version is v for suite in config.suites))
+    if not versions:
+        remedy = "Give at least one of TLS 1.2 and 1.3 and a suite that belongs to it."
+        raise UsageError("configuring a TLS client", answered="no version is left to offer", remedy=remedy)
+    context.set_min_proto_version(min(_WIRE[v] for v in versions))
+    context.set_max_proto_version(max(_WIRE[v] for v in versions))
+    offered = _TLS13_SUITES if config.suites is None else config.suites
+    if tls13 := [s.openssl_name for s in offered if s.version is Version.TLS13]:
+        context.set_tls13_ciphersuites(":".join(tls13).encode())
+    if tls12 := [s.openssl_name for s in offered if s.version is Version.TLS12]:
+        context.set_cipher_list(":".join(tls12).encode())
+
+
+def _trust(context: SSL.Context, config: ClientConfig) -> None:
+    if config.ca is None:
+        context.set_default_verify_paths()
+        return
+    try:
+        context.load_verify_locations(str(config.ca))
+    except SSL.Error as error:
+        answered = "no certificate could be read from it"
+        raise UsageError(f"reading {config.ca}", answered=answered, remedy="Give a PEM file.") from error
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _verify_name(library: SSL.Connection, name: str, tried: str) -> None:
+    """RFC 9525's rules, by service-identity, before the client's last flight has left."""
+    from service_identity import CertificateError as Unacceptable  # noqa: PLC0415 - 60 ms that plain TCP need not pay
+    from service_identity import VerificationError  # noqa: PLC0415
+    from service_identity.cryptography import (  # noqa: PLC0415
+        verify_certificate_hostname,
+        verify_certificate_ip_address,
+    )
+
+    certificate = library.get_peer_certificate(as_cryptography=True)
+    try:
+        if certificate is None:
+            raise CertificateError(tried, answered="the server sent no certificate", remedy="Is it the right server?")
+        if _is_ip(name):
+            verify_certificate_ip_address(certificate, name)
+        else:
+            verify_certificate_hostname(certificate, name)
+    except (VerificationError, Unacceptable) as error:
+        remedy = "Connect by a name that the certificate holds, or give it as server_name."
+        raise CertificateError(tried, answered=f"the certificate is not for {name!r}", remedy=remedy) from error
+
+
+def _send_all(connection: Connection, data: bytes, tried: str) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[connection.engine.send(connection.socket, view) :]
+    except TimeoutError as error:
+        raise _no_answer(connection, tried) from error
+    except OSError as error:
+        raise _broken(error.errno or 0, tried) from error
+
+
+def _read_record(connection: Connection, tried: str) -> bytes:
+    """Read one record and not one byte more."""
+    header = _read_exactly(connection, HEADER_BYTES, tried)
+    try:
+        length = RecordHeader.parse(header).length
+    except ValueError as error:
+        remedy = "Is this a TLS port? A server that answers in clear text cannot be talked to with TLS."
+        answered = f"what came is no TLS record ({header!r})"
+        raise NotTlsError(tried, answered=answered, remedy=remedy) from error
+    return header + _read_exactly(connection, length, tried)
+
+
+def _read_exactly(connection: Connection, count: int, tried: str) -> bytes:
+    data = bytearray(count)
+    have = 0
+    while have < count:
+        try:
+            # A view must not outlive the call: the ring holds the buffer that it was given.
+            with memoryview(data) as whole, whole[have:] as rest:
+                got = connection.engine.recv_into(connection.socket, rest)
+        except TimeoutError as error:
+            raise _no_answer(connection, tried) from error
+        except OSError as error:
+            raise _broken(error.errno or 0, tried) from error
+        if not got:
+            remedy = "Is this a TLS port, and does the server accept this version and suite?"
+            raise HandshakeError(tried, answered="the server closed the connection", remedy=remedy)
+        have += got
+    return bytes(data)
+
+
+def _no_answer(connection: Connection, tried: str) -> PeerTimeoutError:
+    answered = f"no answer within {connection.engine.timeout} s"
+    return PeerTimeoutError(tried, answered=answered, remedy="Does the port speak TLS? A longer timeout may do.")
+
+
+def _broken(number: int, tried: str) -> HandshakeError:
+    remedy = "Does the server accept this version and suite?"
+    return HandshakeError(tried, answered=errno_name(number), remedy=remedy)
+
+
+def _give_up(
+    connection: Connection, machine: UnbufferedConnection, error: SSL.Error, problem: list[int], tried: str
+) -> Never:
+    """Send the alert that OpenSSL made, if it can be sent, and raise the failure as a sentence."""
+    if alert := machine.encode():
+        with contextlib.suppress(HandshakeError, PeerTimeoutError):
+            _send_all(connection, alert, tried)
+    if problem:
+        answered, remedy = _PROBLEMS.get(
+            problem[0], (f"the certificate was not accepted (X509_V_ERR {problem[0]})", "See openssl-verify(1).")
+        )
+        raise CertificateError(tried, answered=answered, remedy=remedy) from error
+    last = machine.transcript[-1][1] if machine.transcript else None
+    if last and last.header.content_type == ContentType.ALERT and len(last.payload) == 2:
+        answered = f"the server sent the alert {Alert.parse(last.payload)}"
+        raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    answered = "; ".join(reason[2] for reason in reasons) or "OpenSSL gave no reason"
+    raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error

@@ -126,7 +126,6 @@ def open_session(
         io_engine = "syscall"
         why.append(Why.NO_IO_URING)
     trace: list[Step] = []
-    before = Counters.read()
     with contextlib.ExitStack() as undo:
         connection = _step(
             trace, "connect", lambda: connect((host, port), io_engine=io_engine, ring=ring, timeout=timeout)
@@ -134,13 +133,13 @@ def open_session(
         undo.callback(connection.close)
         finished = None
         taken: tuple[Direction, ...] = ()
+        changed = Counters({})
         if record_layer != "plain":
             finished = _step(trace, "handshake", lambda: handshake(connection, config))
-            taken = _take_over(trace, why, connection, finished, DIRECTIONS.get(record_layer, ()))
+            taken, changed = _take_over(trace, why, connection, finished, DIRECTIONS.get(record_layer, ()))
         stream = Stream(connection, finished, taken)
         undo.pop_all()
-    counters = Counters.read() - before
-    return Session(stream, handshake=finished, why=tuple(why), trace=tuple(trace), counters=counters)
+    return Session(stream, handshake=finished, why=tuple(why), trace=tuple(trace), counters=changed)
 
 
 def _take_over(
@@ -149,22 +148,24 @@ def _take_over(
     connection: Connection,
     finished: Handshake,
     directions: tuple[Direction, ...],
-) -> tuple[Direction, ...]:
-    """Export and install; the directions that the kernel has now."""
+) -> tuple[tuple[Direction, ...], Counters]:
+    """Export and install: the directions that the kernel has now, and what its counters say of it."""
+    nothing = (), Counters({})
     if not directions:
-        return ()
+        return nothing
     try:
         keys = _step(trace, "export", lambda: export(finished))
     except SuiteUnsupportedError:
         why.append(Why.SUITE_UNKNOWN)
-        return ()
+        return nothing
     try:
         answer: Installed | Refused = _step(trace, "install", lambda: install(connection, keys, directions))
     finally:
         keys.wipe()
     if isinstance(answer, Refused):
         why.append(answer.reason)
-    return answer.directions
+        return answer.directions, Counters({})
+    return answer.directions, answer.counters
 
 
 def _step(trace: list[Step], stage: str, action: Callable[[], T]) -> T:

@@ -11,13 +11,10 @@ import errno
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ktlslab.linux import ktls
-from ktlslab.linux.ring import Ring
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from ktlslab.linux.ring import Buffer, Ring
 
 EngineName = Literal["syscall", "uring"]
 

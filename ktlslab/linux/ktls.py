@@ -19,6 +19,7 @@ from ktlslab.linux import _native
 ffi, lib = _native.ffi, _native.lib
 
 TCP_ULP = 31
+ULP_NAME = "tls"
 SOL_TLS: int = lib.SOL_TLS
 TLS_SET_RECORD_TYPE: int = lib.TLS_SET_RECORD_TYPE
 TLS_GET_RECORD_TYPE: int = lib.TLS_GET_RECORD_TYPE
@@ -53,46 +54,47 @@ class CryptoInfo:
     rec_seq: bytes
 
     def pack(self) -> bytearray:
-        """Return the struct's bytes, to be wiped after use. ValueError: an unknown cipher, or a field of wrong length."""
-        info = _new(self.cipher_type)
-        info.info.version, info.info.cipher_type = self.version, self.cipher_type
+        """Return the struct's bytes, to be wiped after use.
+
+        ValueError: an unknown cipher, or a field of wrong length.
+        """
+        places = _places(self.cipher_type)
+        packed = bytearray(_size(self.cipher_type))
+        head = ffi.from_buffer("struct tls_crypto_info *", packed)
+        head.version, head.cipher_type = self.version, self.cipher_type
         for name in FIELDS:
-            room, value = getattr(info, name), getattr(self, name)
-            if len(room) != len(value):
-                raise ValueError(f"{name} takes {len(room)} bytes for cipher type {self.cipher_type}, not {len(value)}")
-            ffi.buffer(room)[:] = value
-        view = ffi.buffer(info)
-        packed = bytearray(view)
-        view[:] = bytes(len(view))
+            value, place = getattr(self, name), places[name]
+            size = place.stop - place.start
+            if size != len(value):
+                raise ValueError(f"{name} takes {size} bytes for cipher type {self.cipher_type}, not {len(value)}")
+            packed[place] = value
         return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> CryptoInfo:
         """Read the struct back, as getsockopt gives it."""
         head = ffi.from_buffer("struct tls_crypto_info *", data)
-        info = _new(head.cipher_type)
-        ffi.buffer(info)[:] = data[: ffi.sizeof(info[0])]
-        values: dict[str, Any] = {name: bytes(ffi.buffer(getattr(info, name))) for name in FIELDS}
-        return cls(version=info.info.version, cipher_type=info.info.cipher_type, **values)
+        places = _places(head.cipher_type)
+        values: dict[str, Any] = {name: bytes(data[places[name]]) for name in FIELDS}
+        return cls(version=head.version, cipher_type=head.cipher_type, **values)
 
 
 def layout(cipher_type: int) -> list[tuple[str, int, int]]:
     """Return (field, offset, bytes) of the cipher's struct, in the order in which they lie in memory."""
-    kind = ffi.typeof(f"struct {STRUCTS[cipher_type]}")
     head = ffi.typeof("struct tls_crypto_info")
     parts = [(f"info.{name}", part.offset, ffi.sizeof(part.type)) for name, part in head.fields]
-    parts += [(name, part.offset, ffi.sizeof(part.type)) for name, part in kind.fields if name != "info"]
+    parts += [(name, place.start, place.stop - place.start) for name, place in _places(cipher_type).items()]
     return sorted(parts, key=lambda part: part[1])
 
 
 def attach(sock: socket.socket) -> None:
     """Put the tls module on an established socket. OSError: ENOENT no module, ENOTCONN, EEXIST already there."""
-    sock.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_ULP, ULP_NAME.encode())
 
 
 def attached(sock: socket.socket) -> bool:
     """Whether the socket has the tls module on it."""
-    return sock.getsockopt(socket.IPPROTO_TCP, TCP_ULP, 16).rstrip(b"\0") == b"tls"
+    return sock.getsockopt(socket.IPPROTO_TCP, TCP_ULP, 16).rstrip(b"\0") == ULP_NAME.encode()
 
 
 def set_keys(sock: socket.socket, direction: Direction, packed: bytearray) -> None:
@@ -102,16 +104,26 @@ def set_keys(sock: socket.socket, direction: Direction, packed: bytearray) -> No
 
 def get_keys(sock: socket.socket, direction: Direction, cipher_type: int) -> CryptoInfo:
     """Read one direction's live keys and sequence number back. OSError (EBUSY, ENOPROTOOPT): none are set."""
-    size = ffi.sizeof(f"struct {STRUCTS[cipher_type]}")
-    return CryptoInfo.unpack(sock.getsockopt(SOL_TLS, direction.value, size))
+    return CryptoInfo.unpack(sock.getsockopt(SOL_TLS, direction.value, _size(cipher_type)))
 
 
 def sequence_number(sock: socket.socket, direction: Direction, cipher_type: int) -> int:
-    """How many records the kernel has made (TX) or taken (RX) under these keys, counted from the number it was given."""
+    """How many records the kernel has made (TX) or taken (RX), counted from the number that it was given."""
     return int.from_bytes(get_keys(sock, direction, cipher_type).rec_seq, "big")
 
 
-def _new(cipher_type: int) -> Any:
+def _kind(cipher_type: int) -> Any:
     if cipher_type not in STRUCTS:
         raise ValueError(f"no struct for cipher type {cipher_type} in linux/tls.h; known are {sorted(STRUCTS)}")
-    return ffi.new(f"struct {STRUCTS[cipher_type]} *")
+    return ffi.typeof(f"struct {STRUCTS[cipher_type]}")
+
+
+def _size(cipher_type: int) -> int:
+    return int(ffi.sizeof(_kind(cipher_type)))
+
+
+def _places(cipher_type: int) -> dict[str, slice]:
+    """Where each field lies. An array of no bytes, ChaCha20's salt, is a pointer to cffi and has no size there."""
+    fields = {name: part for name, part in _kind(cipher_type).fields if name in FIELDS}
+    sizes = {name: ffi.sizeof(part.type) if part.type.kind == "array" else 0 for name, part in fields.items()}
+    return {name: slice(part.offset, part.offset + sizes[name]) for name, part in fields.items()}

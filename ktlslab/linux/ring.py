@@ -1,10 +1,10 @@
 """io_uring for one thread: a context manager whose one call prepares, submits, waits and reaps.
 
 The ownership rule of completion-based I/O: from submission to completion a buffer belongs to the kernel and must
-neither move nor be freed. It is kept in two ways. A plain call (`send`, `recv_into`, ...) holds its buffer and comes back
-only with the completion in hand; a time-out or Ctrl-C first cancels the operation and waits for what became of it. An operation
-begun with `start` is held here, buffer included, until `reap` hands out its completion; `close` cancels what is left
-and waits for it. While a bytearray is held, Python itself refuses to resize it (BufferError).
+neither move nor be freed. It is kept in two ways. A plain call (`send`, `recv_into`, ...) holds its buffer and comes
+back only with the completion in hand; a time-out or Ctrl-C first cancels the operation and waits for what became of it.
+An operation begun with `start` is held here, buffer included, until `reap` hands out its completion; `close` cancels
+what is left and waits for it. While a bytearray is held, Python itself refuses to resize it (BufferError).
 
 The GIL is released while the kernel works, so other threads go on. The ring itself is for one thread at a time.
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from typing_extensions import Buffer
+
+Buffer = bytes | bytearray | memoryview
 
 ffi, lib = _native.ffi, _native.lib
 
@@ -123,38 +124,38 @@ class Ring:
         """connect(2) to a getaddrinfo address."""
         packed = _pack_sockaddr(family, sockaddr)
         held = ffi.from_buffer(packed)
-        self._run(_CONNECT, fd, held, 0, len(packed), 0, timeout)
+        self._run(_CONNECT, fd, held, 0, len(packed), 0, timeout, held)
 
     def send(self, fd: int, data: Buffer, flags: int = 0, timeout: float | None = None) -> int:
         """send(2): how many bytes the kernel took, which may be fewer than there are."""
         held = ffi.from_buffer(data)
-        return self._run(_SEND, fd, held, len(held), 0, flags | _NOSIGNAL, timeout)
+        return self._run(_SEND, fd, held, len(held), 0, flags | _NOSIGNAL, timeout, held)
 
     def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> int:
         """recv(2) into a writable buffer: how many bytes came, 0 at the end."""
         held = ffi.from_buffer(buffer, require_writable=True)
-        return self._run(_RECV, fd, held, len(held), 0, flags, timeout)
+        return self._run(_RECV, fd, held, len(held), 0, flags, timeout, held)
 
     def send_record(self, fd: int, data: Buffer, record_type: int, timeout: float | None = None) -> int:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
         held = ffi.from_buffer(data)
         lib.kl_message_prepare(self._message, held, len(held), record_type)
-        return self._run(_SENDMSG, fd, self._message, 1, 0, _NOSIGNAL, timeout)
+        return self._run(_SENDMSG, fd, self._message, 1, 0, _NOSIGNAL, timeout, held)
 
     def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> tuple[int, int]:
         """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 where kTLS names none."""
         held = ffi.from_buffer(buffer, require_writable=True)
         lib.kl_message_prepare(self._message, held, len(held), -1)
-        count = self._run(_RECVMSG, fd, self._message, 1, 0, flags, timeout)
+        count = self._run(_RECVMSG, fd, self._message, 1, 0, flags, timeout, held)
         return count, int(lib.kl_message_type(self._message))
 
     def shutdown(self, fd: int, how: int) -> None:
         """shutdown(2)."""
-        self._run(_SHUTDOWN, fd, ffi.NULL, how, 0, 0, None)
+        self._run(_SHUTDOWN, fd, ffi.NULL, how, 0, 0, None, None)
 
     def close_fd(self, fd: int) -> None:
         """close(2) of a descriptor that no Python object owns."""
-        self._run(_CLOSE, fd, ffi.NULL, 0, 0, 0, None)
+        self._run(_CLOSE, fd, ffi.NULL, 0, 0, 0, None, None)
 
     # Many in flight.
 
@@ -221,19 +222,33 @@ class Ring:
         return self._ring
 
     def _run(  # noqa: PLR0917 - called once an operation, and keywords cost there
-        self, opcode: int, fd: int, address: Any, length: int, offset: int, op_flags: int, timeout: float | None
+        self,
+        opcode: int,
+        fd: int,
+        address: Any,
+        length: int,
+        offset: int,
+        op_flags: int,
+        timeout: float | None,
+        held: Any,
     ) -> int:
-        ring = self._ring or self._live()
-        wait = _FOREVER if timeout is None else _nanoseconds(timeout)
-        # Python runs signal handlers, which may raise, right after any of these calls: the operation is then still in flight.
         try:
-            result: int = lib.kl_run(ring, opcode, fd, address, length, offset, op_flags, wait)
-            while result == _INTERRUPTED:
-                result = lib.kl_resume(ring)
+            ring = self._ring or self._live()
+            wait = _FOREVER if timeout is None else _nanoseconds(timeout)
+            # Python runs signal handlers, which may raise, right after any of these calls: the operation is then still
+            # in flight.
+            try:
+                result: int = lib.kl_run(ring, opcode, fd, address, length, offset, op_flags, wait)
+                while result == _INTERRUPTED:
+                    result = lib.kl_resume(ring)
+            except BaseException:
+                lib.kl_abandon(ring)
+                raise
+            return result if result >= 0 else _check(result)
         except BaseException:
-            lib.kl_abandon(ring)
+            if held is not None:  # else the error's traceback would go on holding the caller's buffer
+                ffi.release(held)
             raise
-        return result if result >= 0 else _check(result)
 
 
 def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None = None) -> list[int]:

@@ -33,14 +33,13 @@ from ktlslab.errors import (
 )
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
+from ktlslab.linux.ring import Buffer
 from ktlslab.tls.alerts import Alert
 from ktlslab.tls.records import ContentType, HandshakeType
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO, Self
-
-    from typing_extensions import Buffer
 
     from ktlslab.stages.connect import Connection
     from ktlslab.stages.handshake import Handshake

@@ -9,23 +9,21 @@ rustls' unbuffered API knows, so that a driver only moves bytes:
     WRITE_TRAFFIC        the handshake is done: `encrypt` what is to be sent, `feed` what came
     READ_TRAFFIC         decrypted bytes wait: `read_into`
 
-One record is fed at a time and counted, which is what makes a handoff possible: nothing past the handshake's end is ever
-inside the library, and the sequence numbers are known.
+One record is fed at a time and counted, which is what makes a handoff possible: nothing past the handshake's end is
+ever inside the library, and the sequence numbers are known.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
 from ktlslab.tls.records import HEADER_BYTES, Record, RecordSplitter
 from ktlslab.tls.suites import Version
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+Buffer = bytes | bytearray | memoryview
 
 _CHUNK = 1 << 17
 

@@ -1,0 +1,7 @@
+"""`python -m ktlslab` is the `ktlslab` command."""
+
+import sys
+
+from ktlslab.cli import main
+
+sys.exit(main())

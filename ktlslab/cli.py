@@ -1,0 +1,208 @@
+"""The `ktlslab` command: thin, every subcommand is a call that a notebook can make as well.
+
+Exit status: 0 done, 1 the thing asked for failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ktlslab
+from ktlslab.errors import KtlsLabError, UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+    except UsageError as error:
+        return _complain(error, 2)
+    except KtlsLabError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone, and wants no message of it
+        return 1
+    return status
+
+
+def _complain(error: object, status: int) -> int:
+    sys.stderr.write(f"ktlslab: {error}\n")
+    return status
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ktlslab", description=ktlslab.__doc__.split("\n")[0] if ktlslab.__doc__ else ""
+    )
+    parser.add_argument("--version", action="version", version=ktlslab.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    machine = "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest"
+
+    doctor = commands.add_parser("doctor", help="what this machine can do, and what to install for the rest")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(run=_doctor)
+
+    get = commands.add_parser("get", help="fetch an https URL through the five stages")
+    get.add_argument("url", metavar="URL")
+    get.add_argument("--on", metavar="MACHINE", default="here", help=f"{machine}; default here")
+    get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
+    get.add_argument("--io-engine", choices=["uring", "syscall"], default="uring")
+    get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
+    get.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for every wait; default 10")
+    get.add_argument("-v", "--verbose", action="store_true", help="the stages, on standard error")
+    get.set_defaults(run=_get)
+
+    sweep = commands.add_parser("sweep", help="measure a plan into a table")
+    sweep.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
+    sweep.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
+    sweep.add_argument("--clock", choices=["wall", "instructions"], help="default: wall where the CPU is real")
+    sweep.add_argument("-o", "--output", required=True, type=Path, metavar="TABLE.parquet")
+    sweep.add_argument("--resume", action="store_true", help="go on with what an interrupted sweep left")
+    sweep.set_defaults(run=_sweep)
+
+    guest = commands.add_parser("guest", help="kernels that have kTLS, booted in QEMU")
+    actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
+    listing = actions.add_parser("list", help="the kernels at hand, and those that can be fetched")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.set_defaults(run=_guest_list)
+    fetch = actions.add_parser("fetch", help="get a kernel from Debian's archive")
+    fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest or newest")
+    fetch.set_defaults(run=_guest_fetch)
+    run = actions.add_parser(
+        "run", help="run a command in a guest", usage="ktlslab guest run [options] KERNEL -- COMMAND..."
+    )
+    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, or a path to a vmlinuz")
+    run.add_argument("command", nargs="+", metavar="COMMAND")
+    run.add_argument("--clock", choices=["wall", "instructions"])
+    run.add_argument("--rw", type=Path, metavar="DIR", help="the one folder whose writes are kept")
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole, boot included")
+    run.set_defaults(run=_guest_run)
+
+    kernelspec = commands.add_parser("kernelspec", help="a Jupyter kernel that runs inside a guest")
+    specs = kernelspec.add_subparsers(required=True, metavar="install")
+    install = specs.add_parser("install", help="make it known to Jupyter")
+    install.add_argument("--kernel", default="newest", metavar="KERNEL", help="the guest's kernel; default newest")
+    install.add_argument("--user", action="store_true", help="for this user instead of this environment")
+    install.set_defaults(run=_kernelspec_install)
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    report = ktlslab.examine()
+    _say(json.dumps(report.to_json(), indent=1) if options.json else str(report))
+    return 0 if report.ready else 1
+
+
+def _get(options: argparse.Namespace) -> int:
+    if options.on != "here":
+        return _get_on(options)
+    config = ktlslab.ClientConfig(ca=options.ca)
+    answer = ktlslab.get(
+        options.url,
+        config=config,
+        record_layer=options.record_layer,
+        io_engine=options.io_engine,
+        timeout=options.timeout,
+    )
+    session = answer.session
+    if options.verbose:
+        for step in session.trace:
+            sys.stderr.write(f"{step.stage:>10}  {step.duration_ns / 1e6:8.2f} ms  {step.outcome}\n")
+        sys.stderr.write(f"{'session':>10}  {session!r}\n{'answer':>10}  {answer.status} {answer.reason}\n")
+    sys.stdout.buffer.write(answer.body)
+    sys.stdout.flush()
+    if options.record_layer == "kernel" and session.record_layer != "kernel":
+        return _complain(f"the body came, but not through the kernel: {'; '.join(w.value for w in session.why)}", 1)
+    return 0 if answer.status < 400 else _complain(f"{options.url}: {answer.status} {answer.reason}", 1)
+
+
+def _get_on(options: argparse.Namespace) -> int:
+    """Fetch in a guest, or here where auto says so. A guest has no network but its own loopback."""
+    from ktlslab.measure.sweep import machine  # noqa: PLC0415
+
+    where = machine(options.on)
+    if where.kernel is None:
+        options.on = "here"
+        return _get(options)
+    raise UsageError(
+        f"getting {options.url} on {options.on}",
+        answered="a guest is on no network but its own loopback",
+        remedy=f"Run server and client in it: `ktlslab guest run {options.on} -- SCRIPT`.",
+    )
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    frame = ktlslab.sweep(
+        options.plan, options.on or ["auto"], clock=options.clock, output=options.output, resume=options.resume
+    )
+    arms = Counter(zip(frame.machine, frame.kernel, frame.record_layer, frame.io_engine, strict=True))
+    _say(f"{len(frame)} samples in {options.output}, each with its proof of path:")
+    for (machine, kernel, layer, engine), count in arms.items():
+        _say(f"  {machine:>8} ({kernel})  {layer}+{engine}: {count}")
+    return 0
+
+
+def _guest_list(options: argparse.Namespace) -> int:
+    from ktlslab import guests  # noqa: PLC0415
+
+    here = [{"series": k.series, "release": k.release, "vmlinuz": str(k.vmlinuz)} for k in guests.cached()]
+    try:
+        offered, trouble = guests.available(), ""
+    except KtlsLabError as error:
+        offered, trouble = [], str(error)
+    if options.json:
+        _say(json.dumps({"cached": here, "available": offered, "error": trouble}, indent=1))
+        return 0
+    for kernel in here:
+        _say(f"{kernel['series']:>6}  at hand: {kernel['release']}")
+    for series in offered:
+        if series not in {kernel["series"] for kernel in here}:
+            _say(f"{series:>6}  to be had: ktlslab guest fetch {series}")
+    if trouble:
+        sys.stderr.write(f"ktlslab: {trouble}\n")
+    return 0
+
+
+def _guest_fetch(options: argparse.Namespace) -> int:
+    from ktlslab import guests  # noqa: PLC0415
+
+    kernel = guests.fetch(options.kernel)
+    _say(f"{kernel.series}: {kernel.release} in {kernel.vmlinuz}")
+    return 0
+
+
+def _guest_run(options: argparse.Namespace) -> int:
+    from ktlslab import guests  # noqa: PLC0415
+
+    done = guests.run(
+        guests.find(options.kernel),
+        options.command,
+        clock=options.clock,
+        rw=options.rw,
+        timeout=options.timeout,
+        stdout=sys.stdout.buffer,
+        stderr=sys.stderr.buffer,
+    )
+    return done.returncode
+
+
+def _kernelspec_install(options: argparse.Namespace) -> int:
+    from ktlslab import guests  # noqa: PLC0415
+
+    keywords: dict[str, Any] = {"user": True} if options.user else {}
+    _say(f"installed in {guests.install(options.kernel, **keywords)}")
+    return 0

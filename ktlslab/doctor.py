@@ -1,0 +1,126 @@
+"""What this machine can do, and what to install for the rest: findings, with a remedy where one is needed."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ktlslab import guests
+from ktlslab.errors import KtlsLabError, errno_name
+from ktlslab.linux import ktls, probe
+from ktlslab.linux.ktls import Direction
+from ktlslab.tls.suites import CIPHERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. `remedy` is empty where nothing is to be done."""
+
+    name: str
+    ok: bool
+    says: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"[{'ok' if self.ok else '--'}] {self.says}" + (f"\n     {self.remedy}" if self.remedy else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All findings, and what the kernel here accepts: (version, cipher, direction) -> answer."""
+
+    findings: tuple[Finding, ...]
+    suites: dict[str, dict[str, bool]]
+
+    @property
+    def ready(self) -> bool:
+        """Whether kTLS can be had: here or in a guest."""
+        named = {finding.name: finding.ok for finding in self.findings}
+        return named["ktls"] or (named["guests"] and named["kernels"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ready": self.ready, "findings": [asdict(f) for f in self.findings], "suites": self.suites}
+
+    def __str__(self) -> str:
+        return "\n".join(str(finding) for finding in self.findings)
+
+    def _repr_html_(self) -> str:
+        from ktlslab._html import card  # noqa: PLC0415 - only in a notebook
+
+        return card("What this machine can do", [(f.name, f"{f.says} {f.remedy}") for f in self.findings])
+
+
+def examine() -> Report:
+    """Look at everything that ktlslab needs; changes nothing, needs no network."""
+    found = probe.probe()
+    suites: dict[str, dict[str, bool]] = {}
+    for version in probe.TLS_VERSIONS:
+        for cipher in CIPHERS:
+            taken = {way.name: bool(found.suites[version, cipher.kernel_type, way]) for way in Direction}
+            suites[f"{'TLS 1.2' if version == 0x0303 else 'TLS 1.3'} {cipher.name}"] = taken
+    findings = (_system(), _ktls(found), _io_uring(found), *_guests(), _kernels())
+    return Report(findings=findings, suites=suites)
+
+
+def _system() -> Finding:
+    says = f"Linux {platform.release()} on {platform.machine()}, Python {platform.python_version()}"
+    return Finding(name="system", ok=sys.platform == "linux", says=says)
+
+
+def _ktls(found: probe.Probe) -> Finding:
+    if found.ktls:
+        count = sum(map(bool, found.suites.values()))
+        says = f"kTLS works here: {count} of {len(found.suites)} combinations of version, cipher and direction"
+        return Finding(name="ktls", ok=True, says=says)
+    if found.ulp:
+        remedy = "Use a guest: `ktlslab guest run newest -- COMMAND`."
+        return Finding(
+            name="ktls", ok=False, says="the tls module is here, but takes none of our ciphers", remedy=remedy
+        )
+    says = f"no kTLS here: setsockopt(TCP_ULP, {ktls.ULP_NAME!r}) answered {errno_name(found.ulp.errno)}"
+    remedy = (
+        "`modprobe tls` as root loads the module where the kernel has one; "
+        "else use a guest: `ktlslab guest run newest -- COMMAND`, `--on newest`."
+    )
+    return Finding(name="ktls", ok=False, says=says, remedy=remedy)
+
+
+def _io_uring(found: probe.Probe) -> Finding:
+    if found.io_uring is None:
+        return Finding(name="io_uring", ok=True, says="io_uring is usable")
+    return Finding(name="io_uring", ok=False, says="io_uring is not usable", remedy=found.io_uring)
+
+
+def _guests() -> list[Finding]:
+    needs = guests.prerequisites()
+    missing = [need for need in needs if not need.present]
+    if missing:
+        findings = [
+            Finding(name=need.name, ok=False, says=f"{need.name} is missing, which guests need", remedy=need.remedy)
+            for need in missing
+        ]
+        return [Finding(name="guests", ok=False, says="guests cannot be started"), *findings]
+    says = f"guests available: {', '.join(need.name for need in needs)} found"
+    try:
+        kvm = guests.accelerator() == "kvm"
+    except KtlsLabError:
+        kvm = False
+    says += "; KVM works" if kvm else "; no working KVM, so they are emulated in software and count instructions"
+    return [Finding(name="guests", ok=True, says=says)]
+
+
+def _kernels() -> Finding:
+    kernels = guests.cached()
+    if kernels:
+        listed = ", ".join(f"{kernel.series} ({kernel.release})" for kernel in kernels)
+        return Finding(name="kernels", ok=True, says=f"guest kernels at hand: {listed}")
+    can_fetch = shutil.which("apt-get") is not None
+    remedy = (
+        "`ktlslab guest fetch newest` gets one"
+        if can_fetch
+        else "Without apt: `ktlslab guest run /boot/vmlinuz-… -- …`"
+    )
+    return Finding(name="kernels", ok=False, says="no guest kernel is at hand yet", remedy=f"{remedy}.")

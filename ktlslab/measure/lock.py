@@ -1,0 +1,37 @@
+"""One measurement at a time on a host, whoever started it: two at once measure each other."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+LOCK = Path(tempfile.gettempdir()) / "ktlslab-measuring.lock"
+
+
+@contextlib.contextmanager
+def measuring(waiting: Callable[[str], None], path: Path = LOCK) -> Iterator[None]:
+    """Hold the host's lock; `waiting` is told once, in a sentence, where another measurement holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                    waiting(f"waiting for the measurement of process {holder or 'unknown'} to end ({path})")
+                    told = True
+                time.sleep(0.2)
+        with contextlib.suppress(OSError):  # only a courtesy to whoever waits
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -12,6 +12,8 @@ from ktlslab.linux.engines import EngineName
 from ktlslab.session import RecordLayer, Session, open_session
 from ktlslab.stages.handshake import ClientConfig
 
+_FORM = "Write https://HOST[:PORT]/PATH."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
@@ -33,14 +35,18 @@ def get(
     timeout: float | None = 10.0,
 ) -> Response:
     """GET an https URL, following no redirect. Raises what `open_session` raises, and StreamError for bad HTTP."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError as error:
+        raise UsageError(f"getting {url!r}", answered=str(error), remedy=_FORM) from error
     if parts.scheme != "https" or not parts.hostname:
-        raise UsageError(f"getting {url!r}", answered="this is no https URL", remedy="Write https://HOST[:PORT]/PATH.")
+        raise UsageError(f"getting {url!r}", answered="this is no https URL", remedy=_FORM)
     config = replace(config or ClientConfig(), alpn=("http/1.1",))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     with open_session(
         parts.hostname,
-        parts.port or 443,
+        port,
         config=config,
         record_layer=record_layer,
         io_engine=io_engine,

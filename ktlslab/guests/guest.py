@@ -136,6 +136,7 @@ def boot(
     boot_timeout: float = BOOT_TIMEOUT,
     forwards: Sequence[int] = (),
     image: tuple[Path, Path] | None = None,
+    outbound: bool = False,
 ) -> Guest:
     """Start a command in a guest of this kernel.
 
@@ -143,6 +144,8 @@ def boot(
     clock where the CPU is real. `rw` is the one folder whose writes are kept. `env` is the command's whole environment,
     over a few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens
     TCP ports of this machine's loopback into the guest; `image` is (an ext4 image, the folder to mount it over).
+
+    `outbound` lets the guest reach what this machine reaches (IPv4; this machine's own loopback is 10.0.2.2 there).
     """
     if not argv:
         raise UsageError(
@@ -164,9 +167,10 @@ def boot(
         rw=rw.resolve() if rw else None,
         mark=mark,
         image_at=image[1] if image else None,
-        network=bool(forwards),
+        network=bool(forwards) or outbound,
+        outbound=outbound,
     )
-    constant = initramfs.build(kernel, modules, image=bool(image), network=bool(forwards))
+    constant = initramfs.build(kernel, modules, image=bool(image), network=bool(forwards) or outbound)
     with contextlib.ExitStack() as undo:
         with storage("making a guest's scratch folder"):
             folder = Path(tempfile.mkdtemp(prefix="ktlslab-guest-"))
@@ -190,6 +194,7 @@ def boot(
             rw=job.rw,
             image=image[0] if image else None,
             forwards=tuple(forwards),
+            outbound=outbound,
         )
         process = start(machine, folder / "qemu.log")
         for _, theirs in pairs:
@@ -216,6 +221,7 @@ def run(
     stdout: BinaryIO | None = None,
     stderr: BinaryIO | None = None,
     boot_timeout: float = BOOT_TIMEOUT,
+    outbound: bool = False,
 ) -> Completed:
     """Run a command in a guest and wait for it; see `boot`. `timeout` bounds the whole, boot included."""
     with boot(
@@ -231,6 +237,7 @@ def run(
         stdout=stdout,
         stderr=stderr,
         boot_timeout=boot_timeout,
+        outbound=outbound,
     ) as guest:
         return guest.wait(timeout)
 

@@ -44,6 +44,7 @@ class Job:
     mark: str
     image_at: Path | None = None
     network: bool = False
+    outbound: bool = False
 
 
 def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: bool = False) -> Path:
@@ -85,6 +86,7 @@ def settings(job: Job) -> bytes:
         "MARK": job.mark,
         "IMAGE": str(job.image_at or ""),
         "NETWORK": "1" if job.network else "",
+        "OUTBOUND": "1" if job.outbound else "",
     }
     return _lines(f"{name}={shlex.quote(value)}" for name, value in values.items())
 

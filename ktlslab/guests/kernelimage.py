@@ -1,8 +1,8 @@
-"""What a Jupyter kernel imports, as a small disk image: read over a share, file by file, it takes a guest far longer.
+"""What a guest imports, as a small disk image: read over a share, file by file, it takes a guest far longer.
 
-The image holds the distributions that ipykernel needs, at their place among the site-packages, and is mounted in front
-of them (PYTHONPATH); everything else is still found on this machine's own. Without mke2fs there is no image and the
-kernel starts slower.
+The image holds the distributions that a Jupyter kernel (or what else is named) needs, at their place among the
+site-packages, and is mounted in front of them (PYTHONPATH); everything else is still found on this machine's own.
+Without mke2fs there is no image and the guest's imports are slower.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ PLACE = Path("/run/ktlslab/site-packages")
 _SPARE = 32 << 20
 
 
-def build() -> Path | None:
-    """Return the image for this environment, made if the cache does not hold it; None where it cannot be made."""
+def build(*names: str) -> Path | None:
+    """Return the image of these distributions (default: ipykernel) and of all they need; None where none can be made.
+
+    It is made if the cache does not hold it.
+    """
     mke2fs = program("mke2fs")
-    found = closure("ipykernel")
+    found = closure(*(names or ("ipykernel",)))
     if not mke2fs or not found:
         return None
     stamp = hashlib.sha256(repr(sorted((d.name, d.version, str(d.locate_file(""))) for d in found)).encode())
@@ -61,9 +64,9 @@ def build() -> Path | None:
     return place
 
 
-def closure(name: str) -> list[metadata.Distribution]:
-    """Return a distribution and all that it needs, as far as it is installed."""
-    waiting, seen = [name], dict[str, metadata.Distribution]()
+def closure(*names: str) -> list[metadata.Distribution]:
+    """Return distributions and all that they need, as far as they are installed."""
+    waiting, seen = list(names), dict[str, metadata.Distribution]()
     while waiting:
         wanted = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
         if wanted in seen:

@@ -36,6 +36,7 @@ class Machine:
     rw: Path | None = None
     image: Path | None = None
     forwards: tuple[int, ...] = field(default=())
+    outbound: bool = False
 
 
 def arguments(machine: Machine) -> list[str]:
@@ -59,10 +60,16 @@ def arguments(machine: Machine) -> list[str]:
     if machine.image:
         argv += ["-drive", f"file={escaped(machine.image)},if=none,id=image,format=raw,readonly=on,file.locking=off"]
         argv += ["-device", "virtio-blk-pci,drive=image"]
-    if machine.forwards:
+    if machine.forwards or machine.outbound:
         # restrict=on: the forwarded ports of this machine's loopback reach the guest, and the guest reaches nothing
+        restrict = "off" if machine.outbound else "on"
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-:{port}" for port in machine.forwards)
-        argv += ["-netdev", f"user,id=net,restrict=on{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
+        argv += [
+            "-netdev",
+            f"user,id=net,restrict={restrict}{forwards}",
+            "-device",
+            "virtio-net-pci,netdev=net,romfile=",
+        ]
     return argv
 
 

@@ -34,6 +34,10 @@ if [ -n "$NETWORK" ]; then
         $B ip addr add 10.0.2.15/24 dev "$card" && $B ip link set "$card" up
     done
 fi
+if [ -n "$OUTBOUND" ]; then
+    $B ip route add default via 10.0.2.2
+    $B rm -f /etc/resolv.conf && echo nameserver 10.0.2.3 >/etc/resolv.conf
+fi
 
 # Ports of QEMU's, not the console: three clean byte streams, whatever the kernel prints.
 tries=0

@@ -46,13 +46,7 @@ class SyscallEngine:
         sock.settimeout(self.timeout)
         sock.connect(sockaddr)
         sock.settimeout(None)
-        self.bound(sock)
-
-    def bound(self, sock: socket.socket) -> None:
-        """Bound every later wait on this socket."""
-        packed = _timeval(self.timeout)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
+        _bound(sock, self.timeout)
 
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
         try:
@@ -97,6 +91,7 @@ class RingEngine:
 
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
         self.ring.connect(sock.fileno(), sock.family, sockaddr, self.timeout)
+        _bound(sock, self.timeout)  # for what does not go through the ring: sendfile(2), the farewell
 
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
         return self.ring.send(sock.fileno(), data, flags, self.timeout)
@@ -114,6 +109,13 @@ class RingEngine:
         """Close the ring, unless it was lent."""
         if self._own:
             self.ring.close()
+
+
+def _bound(sock: socket.socket, timeout: float | None) -> None:
+    """Bound every later blocking call on this socket."""
+    packed = _timeval(timeout)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
 
 
 def _timeval(timeout: float | None) -> bytes:

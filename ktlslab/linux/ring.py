@@ -43,7 +43,7 @@ _CONNECT: int = lib.IORING_OP_CONNECT
 _NOP: int = lib.IORING_OP_NOP
 _SHUTDOWN: int = lib.IORING_OP_SHUTDOWN
 _CLOSE: int = lib.IORING_OP_CLOSE
-_NOSIGNAL: int = socket.MSG_NOSIGNAL
+_NOSIGNAL = int(socket.MSG_NOSIGNAL)  # an int: or-ing the enum costs 8,000 instructions
 
 # Completions without an interrupt to this thread; a kernel that does not know the flag is asked again without it.
 _SETUP_FLAGS: tuple[int, ...] = (lib.IORING_SETUP_COOP_TASKRUN, 0)
@@ -70,7 +70,7 @@ class Operation:
     @classmethod
     def recv(cls, fd: int, buffer: Buffer, *, flags: int = 0, linked: bool = False) -> Operation:
         """recv(2) into `buffer`, which must be writable."""
-        held = ffi.from_buffer(buffer, require_writable=True)
+        held = ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003 - the keyword costs 1,700
         return cls(opcode=_RECV, fd=fd, address=held, length=len(held), op_flags=flags, linked=linked)
 
     @classmethod
@@ -100,6 +100,8 @@ class Ring:
             raise _unavailable(-error[0])
         self._held: dict[int, Operation] = {}
         self._done: list[Completion] = []
+        self._timeout: float | None = None  # the last one, converted: it seldom changes
+        self._timeout_ns = _FOREVER
         self._message = ffi.new("struct kl_message *")
 
     @property
@@ -133,7 +135,7 @@ class Ring:
 
     def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> int:
         """recv(2) into a writable buffer: how many bytes came, 0 at the end."""
-        held = ffi.from_buffer(buffer, require_writable=True)
+        held = ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003 - the keyword costs 1,700
         return self._run(_RECV, fd, held, len(held), 0, flags, timeout, held)
 
     def send_record(self, fd: int, data: Buffer, record_type: int, timeout: float | None = None) -> int:
@@ -144,7 +146,7 @@ class Ring:
 
     def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> tuple[int, int]:
         """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 where kTLS names none."""
-        held = ffi.from_buffer(buffer, require_writable=True)
+        held = ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003 - the keyword costs 1,700
         lib.kl_message_prepare(self._message, held, len(held), -1)
         count = self._run(_RECVMSG, fd, self._message, 1, 0, flags, timeout, held)
         return count, int(lib.kl_message_type(self._message))
@@ -234,11 +236,12 @@ class Ring:
     ) -> int:
         try:
             ring = self._ring or self._live()
-            wait = _FOREVER if timeout is None else _nanoseconds(timeout)
+            if timeout != self._timeout:
+                self._timeout, self._timeout_ns = timeout, _nanoseconds(timeout)
             # Python runs signal handlers, which may raise, right after any of these calls: the operation is then still
             # in flight.
             try:
-                result: int = lib.kl_run(ring, opcode, fd, address, length, offset, op_flags, wait)
+                result: int = lib.kl_run(ring, opcode, fd, address, length, offset, op_flags, self._timeout_ns)
                 while result == _INTERRUPTED:
                     result = lib.kl_resume(ring)
             except BaseException:

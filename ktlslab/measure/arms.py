@@ -34,6 +34,9 @@ class Ports:
     ca: Path
 
 
+WARM_UP = 4  # before each sample a quarter of its work runs unmeasured
+
+
 class Arm:
     """One open session of a record layer, an I/O engine and a suite."""
 
@@ -63,17 +66,16 @@ class Arm:
         operations = bursts * cell.burst
         mark = bytearray(1)
         received = memoryview(bytearray(0 if cell.direction == "upload" else cell.payload_bytes * operations))
-        request = peer.REQUEST.pack(direction, cell.payload_bytes, cell.burst, bursts)
-        for _ in range(2):  # the first is the warm-up, as long as the second
-            stream.send(request)
+        for count in (max(1, bursts // WARM_UP), bursts):
+            stream.send(peer.REQUEST.pack(direction, cell.payload_bytes, cell.burst, count))
             stream.recv_exactly(mark)
             records = self._records()
             cpu = Cpu.read()
             start = time.perf_counter_ns()
-            steps = _STEPS[cell.direction](stream, one, cell.burst, bursts, received)
+            steps = _STEPS[cell.direction](stream, one, cell.burst, count, received)
             elapsed = time.perf_counter_ns() - start
             spent = Cpu.read() - cpu
-            moved = {way: count - records[way] for way, count in self._records().items()}
+            moved = {way: number - records[way] for way, number in self._records().items()}
             report = bytearray(peer.REPORT.size)
             stream.recv_exactly(report)
         peer_total, _, _, crc = peer.REPORT.unpack(report)

@@ -25,8 +25,10 @@ KIB = 1024
 # Bytes that one burst of one-way operations moves at most, and operations in it: it fits the socket's buffers, so that
 # whoever sends need not wait, and who runs when depends on the work alone.
 BURST_BYTES = 64 * KIB
-BURST_OPERATIONS = 16
-SAMPLE_BYTES = 4 * KIB * KIB  # kept in memory by the receiver until its checksum is taken
+BURST_OPERATIONS = 8
+SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
+FEWEST_STEPS = 4
+LARGEST_PAYLOAD = 16 * KIB * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The dimensions. `operations` is the number a sample should have; large payloads get fewer (`SAMPLE_BYTES`)."""
+    """The dimensions.
+
+    `steps` is how many timed steps a sample should have; large payloads get fewer (`SAMPLE_BYTES`).
+    """
 
     name: str
     record_layers: tuple[str, ...] = ("plain", "userspace", "kernel")
@@ -70,7 +75,7 @@ class Plan:
     payloads: tuple[int, ...] = (64, KIB, 16 * KIB, 256 * KIB)
     directions: tuple[str, ...] = DIRECTIONS
     repeats: int = 3
-    operations: int = 32
+    steps: int = 24
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -86,9 +91,9 @@ class Plan:
             if wrong or not values:
                 answered = f"{name} has {wrong[0]!r}" if wrong else f"{name} is empty"
                 raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=f"Known: {', '.join(known)}.")
-        bad = [size for size in self.payloads if not 1 <= size <= SAMPLE_BYTES]
-        if bad or not self.payloads or self.repeats < 1 or self.operations < 1:
-            remedy = f"Payloads are 1 to {SAMPLE_BYTES} bytes; repeats and operations at least 1."
+        bad = [size for size in self.payloads if not 1 <= size <= LARGEST_PAYLOAD]
+        if bad or not self.payloads or self.repeats < 1 or self.steps < 1:
+            remedy = f"Payloads are 1 to {LARGEST_PAYLOAD} bytes; repeats and steps at least 1."
             raise UsageError(f"reading plan {self.name!r}", answered="a number is out of range", remedy=remedy)
 
     def cells(self) -> list[Cell]:
@@ -122,9 +127,8 @@ class Plan:
                     yield from ((repeat, cell) for cell in block)
 
     def bursts(self, cell: Cell) -> int:
-        """How many timed steps a sample of this cell has."""
-        operations = max(1, min(self.operations, SAMPLE_BYTES // cell.payload_bytes))
-        return max(4, operations // cell.burst) if cell.payload_bytes * cell.burst * 4 <= SAMPLE_BYTES else 1
+        """How many timed steps a sample of this cell has: one burst each."""
+        return max(FEWEST_STEPS, min(self.steps, SAMPLE_BYTES // (cell.payload_bytes * cell.burst)))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

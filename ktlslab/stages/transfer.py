@@ -9,6 +9,7 @@ What kTLS asks of its user, and where it is answered here:
   room for its type fetches it: `_KernelReceiver` does so at once, without polling first;
 * an end of file may be a truncation: only close_notify ends a stream cleanly, anything else is TruncatedError;
 * after a shutdown or a reset a send still "succeeds" into nothing: the stream keeps its own closed flags;
+* a close with unread records in the socket resets the connection: `close` reads them away first;
 * some receive errors come once and the next receive blocks: the first one is kept and raised again.
 """
 
@@ -18,6 +19,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from OpenSSL import SSL
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from ktlslab.tls.unbuffered import UnbufferedConnection
 
 CLOSE_NOTIFY = bytes([1, 0])
+# A socket that is closed with unread bytes in it (TLS 1.3's session tickets are enough) resets the connection, and what
+# had been sent but not yet arrived is lost. So the peer's end is waited for, though not for ever.
+LINGER_SECONDS = 1.0
 _WIRE_BYTES = 1 << 17
 _RECORD_BYTES = 1 << 14
 
@@ -98,10 +103,11 @@ class Stream:
         return "kernel-tx" if tx == "kernel" else "kernel-rx"
 
     def send(self, data: Buffer) -> None:
-        """Send all of `data`. StreamClosedError after `close`, or once the peer is known to be gone."""
-        if self._closed or self._failure:
-            answered = str(self._failure) if self._failure else "this end is closed"
-            raise StreamClosedError(self._tried("sending"), answered=answered, remedy="Open a new session.")
+        """Send all of `data`.
+
+        StreamClosedError after `close`, after a failure, or once the peer is known to be gone.
+        """
+        self._check_open("sending")
         try:
             self._sender.send(data)
         except OSError as error:
@@ -117,6 +123,8 @@ class Stream:
             return 0
         if self._failure:
             raise self._failure
+        if self._closed:
+            self._check_open("receiving")
         try:
             count = self._receiver.recv_into(buffer)
         except OSError as error:
@@ -139,8 +147,10 @@ class Stream:
 
     def recv_exactly(self, buffer: Buffer) -> None:
         """Fill all of `buffer`. TruncatedError where the stream ends before."""
+        have = self.recv_into(buffer)
+        if have == len(buffer):
+            return  # mostly, and then without a view
         with memoryview(buffer) as whole:
-            have = 0
             while have < len(whole):
                 with whole[have:] as rest:
                     got = self.recv_into(rest)
@@ -151,6 +161,7 @@ class Stream:
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
         """Send a file's bytes and return how many: by sendfile(2), or by read and send where OpenSSL makes records."""
+        self._check_open("sending a file")
         left = os.fstat(file.fileno()).st_size - offset if count is None else count
         sent = 0
         while sent < left:
@@ -169,14 +180,27 @@ class Stream:
         return sent
 
     def close(self) -> None:
-        """Send close_notify, then FIN, then close: in this order nothing that was sent is lost."""
+        """Send close_notify, then FIN, wait for the peer's end, then close: in this order nothing sent is lost."""
         if not self._closed:
             self._closed = True
             with contextlib.suppress(OSError, SSL.Error):  # a peer that is gone needs no farewell
                 if not self._failure:
                     self._sender.close_notify()
                 self.connection.socket.shutdown(socket.SHUT_WR)
+                if not self._ended and not self._failure:
+                    self._linger()
         self.connection.close()
+
+    def _linger(self) -> None:
+        """Throw away what the peer still sends, up to its end or the time's: see LINGER_SECONDS."""
+        sock, waste = self.connection.socket, bytearray(_RECORD_BYTES)
+        deadline = time.monotonic() + LINGER_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            sock.settimeout(left)
+            # Room for a type, so that kTLS hands out control records too.
+            count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE)
+            if not count or (control and control[0][2][0] == ContentType.ALERT):
+                return
 
     def __enter__(self) -> Self:
         return self
@@ -190,13 +214,23 @@ class Stream:
         state = "closed" if self._closed else "open"
         return f"Stream({self.connection.target}, {self.record_layer}+{self.connection.engine.name}, {state})"
 
+    def _check_open(self, verb: str) -> None:
+        if self._closed or self._failure:
+            answered = str(self._failure) if self._failure else "this end is closed"
+            raise StreamClosedError(self._tried(verb), answered=answered, remedy="Open a new session.")
+
     def _tried(self, verb: str) -> str:
         return f"{verb} on {self.connection.target} ({self.record_layer})"
 
     def _failed(self, verb: str, error: OSError) -> KtlsLabError:
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | BlockingIOError):  # the second from calls that the engine does not make
             answered = f"nothing moved within {self.connection.engine.timeout} s"
-            return PeerTimeoutError(self._tried(verb), answered=answered, remedy="Try again, or give a longer timeout.")
+            if verb == "receiving":
+                remedy = "Try again, or give a longer timeout."
+                return PeerTimeoutError(self._tried(verb), answered=answered, remedy=remedy)
+            remedy = "How much arrived is unknown, maybe half a record: open a new session, with a longer timeout."
+            self._failure = PeerTimeoutError(self._tried(verb), answered=answered, remedy=remedy)
+            return self._failure
         remedy = "Open a new session."
         if error.errno == errno.EBADMSG:
             remedy = (
@@ -209,7 +243,7 @@ class Stream:
 def _send_all(connection: Connection, data: Buffer) -> None:
     """Send every byte; large sends complete short, so one at a time is in flight."""
     sock, engine = connection.socket, connection.engine
-    size = memoryview(data).nbytes
+    size = len(data)
     sent = engine.send(sock, data)
     while sent < size:
         with memoryview(data) as whole, whole[sent:] as rest:

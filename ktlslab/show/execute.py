@@ -1,0 +1,184 @@
+"""Run the notebooks and keep what they show: `python -m ktlslab.show.execute`.
+
+What `notebooks/run` does once everything is installed: a quick sweep on real kTLS, notebook 02 on its table, notebook
+01 in a kernel that has kTLS (a guest's, where this machine's has it not), both as .ipynb and .html, plots as .png.
+Where no such kernel can be had it says so, runs both notebooks all the same, and marks the figures as recorded ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ktlslab import guests
+from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
+from ktlslab.linux import probe
+from ktlslab.measure.sweep import machine, sweep
+from ktlslab.show.tables import VARIABLE, newest_recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HANDOFF = "01-the-handoff"
+COMPARE = "02-sweep-and-compare"
+CELL_TIMEOUT = 300
+HERE = "python3"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do it all, and say where things lie. 0: done, also with recorded figures; 1: something failed."""
+    options = _parser().parse_args(argv)
+    notebooks: Path = options.notebooks.resolve()
+    out: Path = (options.out or notebooks / "out").resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        return _run(notebooks, out, options.plan, options.on)
+    except KtlsLabError as error:
+        _say(f"failed: {error}")
+        return 1
+
+
+def execute(
+    source: Path, target: Path, *, kernel: str = HERE, specs: Path | None = None, env: Mapping[str, str] | None = None
+) -> Path:
+    """Execute a notebook from its own folder and write it with its outputs to `target`.
+
+    `kernel` is a Jupyter kernel's name, looked up in `specs` too; `env` is added to its environment. nbclient's
+    CellExecutionError where a cell fails; the notebook is written all the same, to show where.
+    """
+    import nbformat  # noqa: PLC0415 - Jupyter is an extra
+    from jupyter_client.kernelspec import KernelSpecManager  # noqa: PLC0415
+    from jupyter_client.manager import AsyncKernelManager  # noqa: PLC0415
+    from nbclient import NotebookClient  # noqa: PLC0415
+
+    notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    known = KernelSpecManager()
+    if specs:
+        known.kernel_dirs = [str(specs), *known.kernel_dirs]
+    manager = AsyncKernelManager(kernel_name=kernel, kernel_spec_manager=known, transport_encryption="auto")
+    resources = {"metadata": {"path": str(source.parent)}}
+    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, startup_timeout=180, km=manager, resources=resources)
+
+    async def run() -> None:
+        try:
+            await client.async_execute(env={**os.environ, **(env or {})})
+        finally:
+            if client.kc:
+                client.kc.stop_channels()
+            await manager.shutdown_kernel(now=True)  # nbclient leaves a manager that it was given as it is
+
+    try:
+        asyncio.run(run())
+    finally:
+        nbformat.write(notebook, target)  # type: ignore[no-untyped-call]
+    return target
+
+
+def as_html(notebook: Path) -> Path | None:
+    """Write an executed notebook as HTML beside it; None where nbconvert is not installed."""
+    try:
+        from nbconvert import HTMLExporter  # noqa: PLC0415
+    except ImportError:
+        return None
+    body, _ = HTMLExporter().from_filename(str(notebook))  # type: ignore[no-untyped-call]
+    target = notebook.with_suffix(".html")
+    target.write_text(body, encoding="utf-8")
+    return target
+
+
+def plots_of(table: Path, folder: Path) -> list[Path]:
+    """Draw every plot of a table as PNG into a folder."""
+    from ktlslab.measure.table import read_table  # noqa: PLC0415 - pandas and matplotlib take a second
+    from ktlslab.show.plots import figures  # noqa: PLC0415
+
+    written = []
+    for name, figure in figures(read_table(table)).items():
+        written.append(folder / f"{table.stem}-{name}.png")
+        figure.savefig(written[-1], dpi=144)
+    return written
+
+
+def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
+    began = time.monotonic()
+    table, measured, why = _table(notebooks, out, plan, on)
+    made = [("table", table)]
+    env = {VARIABLE: str(table)}
+    _say(f"{COMPARE}: on {table.name}")
+    made.append(("notebook", execute(notebooks / f"{COMPARE}.ipynb", out / f"{COMPARE}.ipynb", env=env)))
+    made += [("plot", path) for path in plots_of(table, out)]
+    with tempfile.TemporaryDirectory(prefix="ktlslab-kernelspec-") as folder:
+        kernel, specs = _kernel_for_handoff(on, Path(folder))
+        _say(f"{HANDOFF}: in the Jupyter kernel {kernel}")
+        handoff = execute(notebooks / f"{HANDOFF}.ipynb", out / f"{HANDOFF}.ipynb", kernel=kernel, specs=specs)
+        made.insert(1, ("notebook", handoff))
+    pages = [("page", page) for kind, path in made if kind == "notebook" and (page := as_html(path))]
+    _say("")
+    for kind, path in [*made, *pages]:
+        _say(f"{kind:>9}  {os.path.relpath(path)}")
+    if not measured:
+        _say(f"\nThe figures are RECORDED ones, not measured here: {why}")
+    if kernel == HERE and not probe.probe().ktls:
+        _say("Notebook 01 ran without kTLS: this kernel has none, so it shows the userspace path.")
+    _say(f"\ndone in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _table(notebooks: Path, out: Path, plan: str, on: str) -> tuple[Path, bool, str]:
+    """Return the table's path, whether it was measured now, and if not why not."""
+    table = out / f"{Path(plan).stem}.parquet"
+    try:
+        where = machine(on)
+        _say(f"sweep: plan {plan} on {where.name}{f' ({where.kernel})' if where.kernel else ''}, {where.clock} clock")
+        sweep(plan, where.name, output=table, resume=True)
+    except StorageError:
+        raise
+    except MachineError as error:
+        recorded = newest_recorded(notebooks.parent / "data")
+        if recorded is None:
+            remedy = "Mend what the message above names; `ktlslab doctor` says what else is missing."
+            raise TableError(
+                "measuring", answered=f"{error} And no recorded table is at hand", remedy=remedy
+            ) from error
+        _say(f"nothing can be measured here: {error}")
+        return recorded, False, str(error)
+    return table, True, ""
+
+
+def _kernel_for_handoff(on: str, folder: Path) -> tuple[str, Path | None]:
+    """Return the Jupyter kernel for notebook 01 and where its kernelspec lies.
+
+    Here if this machine's kernel has kTLS, else in a guest, else here all the same.
+    """
+    if on == "here" or (on == "auto" and probe.probe().ktls):
+        return HERE, None
+    try:
+        spec = guests.install(machine(on).name, prefix=folder)
+    except MachineError as error:
+        _say(f"no guest: {error}")
+        return HERE, None
+    return spec.name, spec.parent
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ktlslab.show.execute", description=__doc__.split("\n")[0])
+    parser.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="the folder they lie in")
+    parser.add_argument("--out", type=Path, help="where everything goes; default NOTEBOOKS/out")
+    parser.add_argument("--plan", default="quick", help="quick, standard, full or a file; default quick")
+    parser.add_argument("--on", default="auto", help="auto, here, or a guest's kernel; default auto")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

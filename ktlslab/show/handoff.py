@@ -1,0 +1,98 @@
+"""The handoff as pictures, every byte shown and named: what notebook 01 is made of.
+
+    overview(*artefacts)             the five stages and how far a session got
+    records(handshake)               the handshake's records in order
+    key_derivation(handshake)        secret -> key and nonce, in both directions
+    struct(crypto_info)              the kernel's struct, field by field
+    waiting(connection)              the records that lie unread in the socket
+    record_bytes(raw, suite, ...)    one record on the wire, and what it hides
+    opened(keys, records), contents  many records, and what each holds
+    verdict(answer)                  what the kernel's answer to install means
+    counters(before, after)          what moved in /proc/net/tls_stat
+
+Key bytes are shown only where `reveal=True` asks for them. Nothing here imports more than the session itself does: the
+pictures are made in a guest as well.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from ktlslab.show.html import Picture, code, picture, prose, table
+from ktlslab.show.keys import key_derivation, struct
+from ktlslab.show.overview import overview, verdict
+from ktlslab.show.records import (
+    Opened,
+    application_data,
+    application_records,
+    contents,
+    holds,
+    opened,
+    record_bytes,
+    records,
+    waiting,
+)
+
+if TYPE_CHECKING:
+    from ktlslab.linux.counters import Counters
+
+__all__ = [
+    "Opened",
+    "application_data",
+    "application_records",
+    "contents",
+    "counters",
+    "holds",
+    "key_derivation",
+    "opened",
+    "overview",
+    "record_bytes",
+    "records",
+    "struct",
+    "verdict",
+    "waiting",
+]
+
+# Documentation/networking/tls.rst, "Statistics".
+_MEANINGS = {
+    "TlsCurrTxSw": "open sessions that send, encrypted by the CPU",
+    "TlsCurrRxSw": "open sessions that receive, decrypted by the CPU",
+    "TlsCurrTxDevice": "open sessions that send, encrypted by the network card",
+    "TlsCurrRxDevice": "open sessions that receive, decrypted by the network card",
+    "TlsTxSw": "sessions ever given keys to send, the CPU",
+    "TlsRxSw": "sessions ever given keys to receive, the CPU",
+    "TlsTxDevice": "sessions ever given keys to send, the network card",
+    "TlsRxDevice": "sessions ever given keys to receive, the network card",
+    "TlsDecryptError": "records that did not open",
+    "TlsRxDeviceResync": "times the network card lost its place in the stream",
+    "TlsDecryptRetry": "records that had to be decrypted twice",
+    "TlsRxNoPadViolation": "records padded, though the peer had promised not to",
+    "TlsRxRekeyOk": "receive keys changed",
+    "TlsRxRekeyError": "receive keys that could not be changed",
+    "TlsTxRekeyOk": "send keys changed",
+    "TlsTxRekeyError": "send keys that could not be changed",
+    "TlsRxRekeyReceived": "KeyUpdate messages that came",
+}
+
+
+def counters(before: Counters, after: Counters) -> Picture:
+    """Show /proc/net/tls_stat before and after, and what changed."""
+    title = "/proc/net/tls_stat, before and after"
+    if not after.values:
+        said = "This kernel has no /proc/net/tls_stat: its tls module is not there, so it can count nothing."
+        return picture(title, prose(escape(said)), text=said)
+    rows = []
+    for name, value in after.values.items():
+        change = value - before[name]
+        line = (
+            code(name),
+            f"{before[name]:,}",
+            f"{value:,}",
+            f"{change:+,}" if change else "",
+            _MEANINGS.get(name, ""),
+        )
+        rows.append(tuple(f"<b>{cell}</b>" for cell in line) if change else line)
+    changed = (after - before).values
+    text = ", ".join(f"{name} {value:+,}" for name, value in changed.items()) or "nothing changed"
+    return picture(title, table(("counter", "before", "after", "change", "counts"), rows, numbers=(1, 2, 3)), text=text)

@@ -1,0 +1,250 @@
+"""Pictures of records: those of a handshake in their order, and one record taken apart to its last byte.
+
+A record's header is never encrypted, so that much can be said of any record. What is inside a protected one is shown by
+opening it with `ktlslab.tls.protect`, by hand: for the handshake's own records with the handshake's traffic secrets,
+which no application byte is ever protected with; for application records with the keys that the caller passes in.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING
+
+from ktlslab.errors import UsageError
+from ktlslab.show.html import HUES, MONO, ROW, SMALL, Picture, code, picture, plural, prose, shown, strip, table
+from ktlslab.tls import keylog
+from ktlslab.tls.alerts import Alert
+from ktlslab.tls.keyschedule import traffic_key
+from ktlslab.tls.protect import open_record
+from ktlslab.tls.records import HEADER_BYTES, ContentType, Record, RecordHeader, RecordSplitter, describe
+from ktlslab.tls.suites import Suite, Version
+
+if TYPE_CHECKING:
+    from ktlslab.stages import Connection, DirectionKeys, Handshake
+
+_HANDSHAKE_SECRETS = {
+    "sent": keylog.CLIENT_HANDSHAKE_TRAFFIC_SECRET,
+    "received": keylog.SERVER_HANDSHAKE_TRAFFIC_SECRET,
+}
+_WAYS = {"sent": "client → server", "received": "client ← server"}
+_FIRST = 12  # payload bytes in the list of records
+
+
+def records(handshake: Handshake) -> Picture:
+    """Show the handshake's records in order: who sent each, its header, its first bytes, and what it holds."""
+    rows = []
+    lines = []
+    for number, (way, record, inside) in enumerate(_opened(handshake), start=1):
+        kind = ContentType(record.header.content_type).name.lower()
+        header, start = record.raw[:HEADER_BYTES], record.payload[:_FIRST]
+        hue = "hello" if inside is None else "cipher"
+        more = " …" if len(record.payload) > _FIRST else ""
+        rows.append(
+            (
+                str(number),
+                _WAYS[way].replace(" ", "&nbsp;"),
+                kind,
+                f"{record.header.length:,}",
+                _mono(_tinted("header", header.hex(" ")), _tinted(hue, start.hex(" ") + more)),
+                "no" if inside is None else "yes",
+                escape(inside if inside is not None else _clear(record)),
+            )
+        )
+        lines.append(f"{number}. {_WAYS[way]} {describe(record)}")
+    head = ("", "way", "type", "payload bytes", "header, first payload bytes", "encrypted", "holds")
+    key = prose(
+        f'<span style="{SMALL};opacity:0.8">Grey: the five bytes of header (type, version, length). Green: a payload '
+        "in clear. Blue: a protected one; what it holds was read with the handshake's own traffic secrets, which "
+        "protect no application data.</span>"
+    )
+    return picture(f"The records of {handshake!r}", table(head, rows, numbers=(0, 3)), key, text="\n".join(lines))
+
+
+def application_records(handshake: Handshake, seen: Iterable[Record], way: str) -> list[tuple[int, Record]]:
+    """Return (sequence number, record) of what followed the handshake among all records that were seen one way.
+
+    `way` is "sent" or "received", from the client's side.
+    """
+    if way not in _WAYS:
+        raise UsageError("picking records", answered=f"no way {way!r}", remedy="Choose sent or received.")
+    before = sum(direction == way for direction, _ in handshake.machine.transcript)
+    first = 1 if handshake.version is Version.TLS12 else 0  # TLS 1.2's Finished was number 0 under these keys
+    return list(enumerate(list(seen)[before:], start=first))
+
+
+def waiting(connection: Connection, timeout: float = 1.0) -> list[Record]:
+    """Return the whole records that lie in the socket's queue, and leave them there; waits `timeout` seconds for one.
+
+    Only before the kernel has the keys: afterwards a peek sees decrypted bytes.
+    """
+    sock = connection.socket
+    splitter = RecordSplitter()
+    if select.select([sock], [], [], timeout)[0]:
+        splitter.feed(sock.recv(1 << 17, socket.MSG_PEEK))
+    return list(splitter)
+
+
+def record_bytes(
+    raw: bytes | Record,
+    suite: Suite | None = None,
+    key: bytes | None = None,
+    nonce: bytes | None = None,
+    sequence: int = 0,
+) -> Picture:
+    """Show one record as it lay on the wire, each part named; with key and nonce also what is inside.
+
+    `nonce` is the direction's 12 bytes (TLS 1.2: its fixed part). The key itself is not shown.
+    """
+    data = raw.raw if isinstance(raw, Record) else bytes(raw)
+    header = RecordHeader.parse(data[:HEADER_BYTES])
+    kind = ContentType(header.content_type).name.lower()
+    fields = [
+        shown("type", data[:1], "header", f"{kind}, in clear"),
+        shown("version", data[1:3], "header", "means nothing any more"),
+        shown("length", data[3:5], "header", f"{header.length:,} bytes follow"),
+    ]
+    payload = data[HEADER_BYTES:]
+    if suite is None:
+        fields.append(shown("payload", payload, "cipher"))
+        return picture(f"A record of {plural(len(data), 'byte')}", strip(fields))
+    cipher = suite.cipher
+    explicit = cipher.explicit_nonce_bytes if suite.version is Version.TLS12 else 0
+    sealed, tag = payload[explicit : -cipher.tag_bytes], payload[-cipher.tag_bytes :]
+    if explicit:
+        fields.append(shown("explicit nonce", payload[:explicit], "nonce", "the half of the nonce that travels"))
+    fields.append(shown("ciphertext", sealed, "cipher", f"as long as what it hides, {cipher.name}"))
+    fields.append(shown("tag", tag, "tag", "proves that neither ciphertext nor header was changed"))
+    parts = [strip(fields)]
+    title = f"A record of {plural(len(data), 'byte')} on the wire"
+    if key is None or nonce is None:
+        return picture(title, *parts)
+    content_type, plain = open_record(suite, key, nonce, sequence, data)
+    parts.append(_inside(suite, sealed, plain, content_type, sequence))
+    return picture(title, *parts, text=f"{title}: {holds(content_type, plain)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A record that was opened by hand: its sequence number, its true type, its plaintext."""
+
+    number: int
+    content_type: ContentType
+    plain: bytes = field(repr=False)
+
+
+def opened(keys: DirectionKeys, numbered: Iterable[tuple[int, Record]]) -> list[Opened]:
+    """Open records by hand with a direction's keys, which must not have been wiped. ValueError: one does not open."""
+    key, nonce = keys.key.reveal(), keys.nonce.reveal()
+    return [
+        Opened(number=number, content_type=kind, plain=plain)
+        for number, record in numbered
+        for kind, plain in [open_record(keys.suite, key, nonce, number, record.raw)]
+    ]
+
+
+def contents(records_opened: Iterable[Opened]) -> Picture:
+    """Show what opened records hold, a line each."""
+    rows, lines = [], []
+    for one in records_opened:
+        start = one.plain[:ROW].hex(" ") + (" …" if len(one.plain) > ROW else "")
+        kind, said = one.content_type.name.lower(), holds(one.content_type, one.plain)
+        rows.append((str(one.number), kind, f"{len(one.plain):,}", _mono(_tinted("plain", start)), escape(said)))
+        lines.append(f"{one.number}. {kind}: {said}")
+    head = ("number", "true type", "bytes", "first bytes, opened", "holds")
+    return picture("Records opened by hand", table(head, rows, numbers=(0, 2)), text="\n".join(lines))
+
+
+def application_data(records_opened: Iterable[Opened]) -> bytes:
+    """Return what opened records carry for the application, in their order."""
+    return b"".join(one.plain for one in records_opened if one.content_type == ContentType.APPLICATION_DATA)
+
+
+def holds(content_type: int, plain: bytes) -> str:
+    """Say in a few words what an opened record holds."""
+    size = plural(len(plain), "byte")
+    if content_type == ContentType.HANDSHAKE:
+        header = RecordHeader(content_type=content_type, legacy_version=0x0303, length=len(plain))
+        said = describe(Record(header=header, payload=plain)).partition(": ")[2]
+        return said.replace("_", " ") or f"{size} of a handshake message"
+    if content_type == ContentType.ALERT and len(plain) == 2:
+        return f"the alert {Alert.parse(plain)}"
+    return f"{size} of {ContentType(content_type).name.lower().replace('_', ' ')}"
+
+
+def _inside(suite: Suite, sealed: bytes, plain: bytes, content_type: int, sequence: int) -> str:
+    """Set the ciphertext and what it hides side by side, byte under byte."""
+    inner = plain
+    hidden = ""
+    if suite.version is Version.TLS13:
+        inner = plain + bytes([content_type])
+        hidden = (
+            f" The last byte, {code(f'{content_type:02x}')}, is the record's true type, "
+            f"{ContentType(content_type).name.lower()}: TLS 1.3 hides it from the wire."
+        )
+    says = prose(
+        f"Opened by hand with key, nonce and sequence number {sequence}: {escape(holds(content_type, plain))}.{hidden}"
+    )
+    return says + side_by_side(sealed, inner)
+
+
+def side_by_side(sealed: bytes, inner: bytes, most: int = 9) -> str:
+    """Return ciphertext, plaintext and its letters in lines of sixteen; lines beyond `most` are folded away."""
+    width = ROW * 3 - 1
+    lines = [f'<span style="opacity:0.7">{"":5}  {"ciphertext":<{width}}  {"opened":<{width}}  as text</span>']
+    for at in range(0, len(inner), ROW):
+        letters = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in inner[at : at + ROW])
+        left, right = (f"{part[at : at + ROW].hex(' '):<{width}}" for part in (sealed, inner))
+        lines.append(f"{at:05x}  {_tinted('cipher', left)}  {_tinted('plain', right)}  {escape(letters)}")
+    body = f'<div style="{MONO};overflow-x:auto">' + "\n".join(lines[:most]) + "</div>"
+    if lines[most:]:
+        rest = "\n".join(lines[most:])
+        body += (
+            f'<details><summary style="{SMALL};cursor:pointer">{plural(len(lines) - most, "more line")}</summary>'
+            f'<div style="{MONO};overflow-x:auto">{rest}</div></details>'
+        )
+    return body
+
+
+def _mono(*parts: str) -> str:
+    return f'<span style="{MONO}">{" ".join(parts)}</span>'
+
+
+def _tinted(hue: str, text: str) -> str:
+    return f'<span style="background-color:{HUES[hue]}">{text}</span>'
+
+
+def _clear(record: Record) -> str:
+    if record.header.content_type == ContentType.CHANGE_CIPHER_SPEC:
+        return "one byte, 1; in TLS 1.3 only there to please middleboxes"
+    return describe(record).partition(": ")[2].replace("_", " ")
+
+
+def _opened(handshake: Handshake) -> Iterator[tuple[str, Record, str | None]]:
+    """Yield each record of the handshake with what was inside if it was protected, None if it travelled in clear."""
+    protected = dict.fromkeys(_WAYS, False)
+    numbers = dict.fromkeys(_WAYS, 0)
+    for way, record in handshake.machine.transcript:
+        kind = record.header.content_type
+        if handshake.version is Version.TLS12:
+            yield way, record, "finished, under the application keys, number 0" if protected[way] else None
+            protected[way] |= kind == ContentType.CHANGE_CIPHER_SPEC
+        elif kind == ContentType.APPLICATION_DATA:
+            yield way, record, _handshake_message(handshake, way, record, numbers[way])
+            numbers[way] += 1
+        else:
+            yield way, record, None
+
+
+def _handshake_message(handshake: Handshake, way: str, record: Record, number: int) -> str:
+    line = handshake.secrets.get(_HANDSHAKE_SECRETS[way])
+    if line is None or handshake.suite is None:
+        return "not opened: its keys are unknown"
+    key, nonce = traffic_key(line.secret, handshake.suite)
+    try:
+        return holds(*open_record(handshake.suite, key, nonce, number, record.raw))
+    except ValueError:
+        return "not opened: protected with other keys"

@@ -1,0 +1,117 @@
+"""Where a notebook's table comes from, so that the notebook itself need not say: swept now, swept before, or recorded.
+
+A table that was measured on the reader's own machine is worth more than a recorded one, so a sweep is tried first.
+Where no kernel with kTLS can be had, the recorded figures of `data/` stand in, and `Table` says so when it is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ktlslab.errors import MachineError, StorageError, TableError
+from ktlslab.measure.sweep import sweep
+from ktlslab.measure.table import read_table
+from ktlslab.show.compare import place_name, size_name, suite_name
+from ktlslab.show.html import plural, prose, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VARIABLE = "KTLSLAB_TABLE"
+RECORDED = Path("../data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A frame of samples and where it comes from. `recorded`: not measured on this occasion, nor perhaps here."""
+
+    frame: pd.DataFrame
+    origin: str
+    recorded: bool
+
+    def __repr__(self) -> str:
+        return f"{plural(len(self.frame), 'sample')} {self.origin}: {place_name(self.frame)}"
+
+    def _repr_html_(self) -> str:
+        frame = self.frame
+        runs = frame.attrs.get("provenance", {})
+        rows = [
+            ("samples", f"{len(frame):,}, each with its proof of path"),
+            ("come from", self.origin),
+            ("measured on", place_name(frame)),
+            ("record layers", ", ".join(frame["record_layer"].unique())),
+            ("I/O engines", ", ".join(frame["io_engine"].unique())),
+            ("suites", "; ".join(suite_name(name) for name in frame["suite"].unique() if name)),
+            ("payloads", ", ".join(size_name(int(size)) for size in sorted(frame["payload_bytes"].unique()))),
+            ("directions", ", ".join(frame["direction"].unique())),
+            ("repeats", str(frame["repeat"].nunique())),
+        ]
+        for run in frame["run_id"].unique():
+            rows += _provenance(run, runs.get(run))
+        note = "<b>These are recorded figures: no kernel with kTLS ran on this occasion.</b>"
+        return (prose(note) if self.recorded else "") + table(("", ""), rows)
+
+
+def find_table(
+    output: str | Path = "out/quick.parquet", *, plan: str = "quick", on: str = "auto", fresh: bool = False
+) -> Table:
+    """Return the table to show: KTLSLAB_TABLE if that is set, else a sweep into `output`, else the newest of ../data.
+
+    A table that lies at `output` is shown as it is; `fresh` measures anew. Raises TableError where there is none.
+    """
+    if named := os.environ.get(VARIABLE):
+        return _read(Path(named), f"were read from {Path(named).name}")
+    path = Path(output)
+    if path.exists() and not fresh:
+        return _read(path, f"were measured earlier, into {path} (find_table(fresh=True) measures anew)")
+    try:
+        return Table(
+            frame=sweep(plan, on, output=path, resume=True), origin=f"were measured now, into {path}", recorded=False
+        )
+    except StorageError:
+        raise
+    except MachineError as error:
+        return recorded_table(f"because nothing could be measured here ({error})")
+
+
+def recorded_table(because: str, folder: Path = RECORDED) -> Table:
+    """Return the recorded table of the newest kernel. TableError where there is none."""
+    path = newest_recorded(folder)
+    if path is None:
+        answered = f"no table in {folder} either"
+        raise TableError(f"looking for recorded figures, {because}", answered=answered, remedy="Run `ktlslab doctor`.")
+    return Table(frame=read_table(path), origin=f"were recorded in {path.name}, {because}", recorded=True)
+
+
+def newest_recorded(folder: Path = RECORDED) -> Path | None:
+    """Return the recorded table whose name sorts last, numbers by their value; None where there is none."""
+    paths = sorted(folder.glob("quick*.parquet"), key=_by_number) or sorted(folder.glob("*.parquet"), key=_by_number)
+    return paths[-1] if paths else None
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
+
+
+def _read(path: Path, origin: str) -> Table:
+    recorded = path.resolve().parent == RECORDED.resolve()
+    return Table(frame=read_table(path), origin=origin, recorded=recorded)
+
+
+def _provenance(run: str, known: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what a reader needs to judge a run: processor, kernel's crypto drivers, libraries, code, time."""
+    if not known:
+        return [(f"run {run}", "its provenance is lost")]
+    drivers = ", ".join(f"{name}: {driver}" for name, driver in known.get("crypto_drivers", {}).items() if driver)
+    packages = ", ".join(f"{name} {version}" for name, version in known.get("packages", {}).items())
+    return [
+        (f"run {run}", f"started {known.get('started', '?')}, code {known.get('commit') or 'not in a checkout'}"),
+        ("processor", f"{known.get('cpu', '?')}{', emulated' if known.get('emulated') else ''}"),
+        ("kernel's crypto drivers", drivers or "not known"),
+        ("TLS libraries", f"client {known.get('client_openssl', '?')}, peer {known.get('peer_openssl', '?')}"),
+        ("packages", packages),
+    ]

@@ -1,0 +1,362 @@
+"""What the tests share: certificates made at run time, and real peers on loopback.
+
+Light on purpose: tests/kernel runs in emulated guests, where every import takes its time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+from OpenSSL import SSL
+
+from ktlslab.stages import ClientConfig, Connection, Handshake, connect, handshake
+from ktlslab.tls.suites import CIPHERS, Suite, Version
+
+LOOPBACK = "127.0.0.1"
+PATIENCE = 60.0  # an emulated machine is slow; every wait still ends
+# One suite for each version and cipher; ECDSA throughout, whose keys are quickly made.
+SUITES = tuple(
+    next(s for s in Suite if s.version is version and s.cipher is cipher and "_RSA_" not in s.name)
+    for version in Version
+    for cipher in CIPHERS
+)
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test that takes `suite` with each cipher in each version, one that takes `io_engine` with both engines."""
+    if "suite" in metafunc.fixturenames:
+        metafunc.parametrize("suite", SUITES, ids=[f"{s.version.label}-{s.cipher.name}" for s in SUITES])
+    if "io_engine" in metafunc.fixturenames:
+        metafunc.parametrize("io_engine", ["syscall", "uring"])
+
+
+# Certificates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificates:
+    """PEM files: `ca` is what clients trust; `server(name)` holds a server's key and chain."""
+
+    folder: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def server(self, name: str) -> Path:
+        return self.folder / f"{name}.pem"
+
+    def config(self, **options) -> ClientConfig:
+        return ClientConfig(ca=self.ca, **options)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """good, wrong-name, expired, future, stranger (of another authority), self-signed."""
+    made = Certificates(folder=tmp_path_factory.mktemp("certificates"))
+    key_type = trustme.KeyType.ECDSA
+    authority, other = trustme.CA(key_type=key_type), trustme.CA(key_type=key_type)
+    authority.cert_pem.write_to_path(made.ca)
+    now = dt.datetime.now(dt.UTC)
+    day = dt.timedelta(days=1)
+    here = ("localhost", LOOPBACK, "::1")
+    leaves = {
+        "good": authority.issue_cert(*here, key_type=key_type),
+        "wrong-name": authority.issue_cert("elsewhere.example", key_type=key_type),
+        "expired": authority.issue_cert(*here, key_type=key_type, not_before=now - 9 * day, not_after=now - day),
+        "future": authority.issue_cert(*here, key_type=key_type, not_before=now + day, not_after=now + 9 * day),
+        "stranger": other.issue_cert(*here, key_type=key_type),
+    }
+    for name, leaf in leaves.items():
+        leaf.private_key_and_cert_chain_pem.write_to_path(made.server(name))
+    pem = made.server("self-signed")
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    words += f" -addext subjectAltName=DNS:localhost -keyout {pem} -out {pem}.crt"
+    subprocess.run(["openssl", *words.split()], check=True, capture_output=True)
+    pem.write_bytes(pem.read_bytes() + Path(f"{pem}.crt").read_bytes())
+    return made
+
+
+# Peers in a thread
+
+
+class Peer:
+    """A server on loopback that hands each connection it accepts to `script`, in a thread.
+
+    What a script returns is in `results`; what it raises fails the test, when the peer is left at the latest.
+    """
+
+    def __init__(self, script, connections=1):
+        self.listener = socket.create_server((LOOPBACK, 0))
+        self.listener.settimeout(PATIENCE)
+        self.port = self.listener.getsockname()[1]
+        self.results = []
+        self._script, self._connections = script, connections
+        self._error = None
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        try:
+            for _ in range(self._connections):
+                try:
+                    sock, _ = self.listener.accept()
+                except OSError:  # no one came, and the test is over
+                    return
+                sock.settimeout(PATIENCE)
+                with sock:
+                    self.results.append(self._script(sock))
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
+            self._error = error
+
+    def join(self):
+        """Wait for the script's end and return what the first one returned."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the peer did not come to its end"
+        if self._error:
+            raise self._error
+        return self.results[0] if self.results else None
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
+        self.listener.close()
+        self.join()
+
+
+@pytest.fixture
+def tcp_peer():
+    """tcp_peer(script, connections=1) -> Peer; script(socket) runs in a thread."""
+    with contextlib.ExitStack() as peers:
+
+        def start(script, connections=1):
+            peer = Peer(script, connections)
+            peers.callback(peer.close)
+            return peer
+
+        yield start
+
+
+def server_context(pem, suite=None, ciphers=None):
+    """Make an OpenSSL server that agrees to one suite (or what `ciphers` names of TLS 1.2), or to all."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.use_certificate_chain_file(str(pem))
+    context.use_privatekey_file(str(pem))
+    if suite is not None and suite.version is Version.TLS13:
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_tls13_ciphersuites(suite.openssl_name.encode())
+    elif suite is not None or ciphers is not None:
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list((ciphers or suite.openssl_name).encode())
+    return context
+
+
+def accept_tls(context, sock):
+    """Do the server's handshake over a blocking socket."""
+    sock.settimeout(None)  # pyOpenSSL over a socket with a Python time-out would have to be retried
+    tls = SSL.Connection(context, sock)
+    tls.set_accept_state()
+    tls.do_handshake()
+    return tls
+
+
+@pytest.fixture
+def tls_peer(tcp_peer, certificates):
+    """tls_peer(script, suite=..., certificate=...) -> Peer; script(tls, socket) runs after the handshake."""
+
+    def start(script, *, suite=None, ciphers=None, certificate="good", connections=1):
+        context = server_context(certificates.server(certificate), suite, ciphers)
+        return tcp_peer(lambda sock: script(accept_tls(context, sock), sock), connections)
+
+    return start
+
+
+def echo(tls, _sock):
+    """Send back what comes until the client says goodbye; say goodbye too. Returns the number of bytes."""
+    count = 0
+    while True:
+        try:
+            data = tls.recv(1 << 16)
+        except SSL.ZeroReturnError:
+            tls.shutdown()
+            return count
+        count += len(data)
+        tls.sendall(data)
+
+
+@pytest.fixture
+def tls_echo(tls_peer):
+    """tls_echo(suite=...) -> port of a TLS server that sends back what it gets."""
+    return lambda **options: tls_peer(echo, **options).port
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A handshake that is done, with the other end in the test's hands: `tls`, OpenSSL's view, and `sock` under it."""
+
+    handshake: Handshake
+    tls: SSL.Connection
+    sock: socket.socket
+
+    @property
+    def connection(self) -> Connection:
+        return self.handshake.connection
+
+    def close_peer(self):
+        """End the peer's TCP connection without a word of TLS."""
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def read_record(self) -> bytes:
+        """One record as it lies on the wire at the peer."""
+        header = self.sock.recv(5, socket.MSG_WAITALL)
+        return header + self.sock.recv(int.from_bytes(header[3:], "big"), socket.MSG_WAITALL)
+
+
+@pytest.fixture
+def tls_pair(certificates):
+    """tls_pair(suite=..., io_engine=..., first=b"...") -> Pair; the server sends `first` right after its handshake."""
+    with contextlib.ExitStack() as ends:
+
+        def make(*, suite=None, ciphers=None, io_engine="syscall", first=b"", timeout=PATIENCE):
+            accepted = []
+
+            def serve(sock):
+                sock = sock.dup()
+                ends.callback(sock.close)
+                tls = accept_tls(context, sock)
+                if first:
+                    tls.sendall(first)
+                accepted.append((tls, sock))
+
+            context = server_context(certificates.server("good"), suite, ciphers)
+            peer = Peer(serve)
+            ends.callback(peer.close)
+            connection = ends.enter_context(connect(("localhost", peer.port), io_engine=io_engine, timeout=timeout))
+            # TLS 1.2's AES-CCM is offered only where it is asked for.
+            finished = handshake(connection, certificates.config(suites=(suite,) if suite else None))
+            peer.join()
+            tls, sock = accepted[0]
+            return Pair(handshake=finished, tls=tls, sock=sock)
+
+        yield make
+
+
+# Peers in a process
+
+
+@contextlib.contextmanager
+def running(argv, **options):
+    """Start a process that is ended, by its id, when the test is over."""
+    with subprocess.Popen(argv, **options) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+@pytest.fixture
+def s_server(certificates, tmp_path):
+    """s_server(*options, certificate=..., suite=...) -> port of OpenSSL's own server; by -HTTP it serves tmp_path."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*options, certificate="good", suite=None):
+            argv = ["openssl", "s_server", "-accept", f"{LOOPBACK}:0", "-cert", str(certificates.server(certificate))]
+            argv += ["-cert_chain", str(certificates.server(certificate))]
+            argv += ["-key", str(certificates.server(certificate)), *options]
+            if suite is not None:
+                tls13 = suite.version is Version.TLS13
+                argv += ["-tls1_3", "-ciphersuites"] if tls13 else ["-tls1_2", "-cipher"]
+                argv.append(suite.openssl_name)
+            process = servers.enter_context(
+                running(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path)
+            )
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith(b"ACCEPT "):
+                    return int(line.rpartition(b":")[2])
+            pytest.fail(f"s_server did not start: {b''.join(said).decode()}")
+
+        yield start
+
+
+NGINX = """
+daemon off; master_process off; pid {folder}/pid; error_log stderr; {user}
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+  uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+  server {{
+    listen {address}:{port} ssl; root {folder}/www; ssl_certificate {pem}; ssl_certificate_key {pem};
+    ssl_protocols {protocols};
+  }}
+}}
+"""
+
+
+@pytest.fixture
+def nginx(certificates, tmp_path):
+    """nginx(files, version=...) -> port of an nginx that serves these files, name -> bytes."""
+    with contextlib.ExitStack() as servers:
+
+        def start(files, version=None):
+            folder = tmp_path / "nginx"
+            (folder / "www").mkdir(parents=True)
+            for name, content in files.items():
+                (folder / "www" / name).write_bytes(content)
+            with socket.create_server((LOOPBACK, 0)) as free:
+                port = free.getsockname()[1]
+            labels = {Version.TLS12: "TLSv1.2", Version.TLS13: "TLSv1.3"}
+            text = NGINX.format(
+                folder=folder,
+                user="user root;" if os.geteuid() == 0 else "",
+                address=LOOPBACK,
+                port=port,
+                pem=certificates.server("good"),
+                protocols=labels[version] if version else " ".join(labels.values()),
+            )
+            (folder / "nginx.conf").write_text(text)
+            path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+            argv = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+            with (folder / "log").open("wb") as log:
+                process = servers.enter_context(
+                    running(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PATH": path})
+                )
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline and process.poll() is None:
+                with contextlib.suppress(ConnectionRefusedError), socket.create_connection((LOOPBACK, port)):
+                    return port
+                time.sleep(0.05)
+            pytest.fail(f"nginx did not start: {(folder / 'log').read_text()}")
+
+        yield start
+
+
+@pytest.fixture
+def unread():
+    """unread(socket) -> how many bytes wait in it, without taking them."""
+
+    def count(sock):
+        return len(sock.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+
+    return count
+
+
+@pytest.fixture
+def full_listener():
+    """Give the address of a listener that lets no one in: its queue is full, so a further SYN is dropped."""
+    with socket.create_server((LOOPBACK, 0), backlog=0) as listener, socket.socket() as first:
+        first.connect(listener.getsockname())
+        yield listener.getsockname()

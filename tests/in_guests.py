@@ -1,0 +1,139 @@
+"""Run tests/kernel inside a guest of each kernel, and sum up what all runs found.
+
+    in_guests.py --fetch         get the kernels
+    in_guests.py RESULTS [-- ARGUMENT...]
+                                 run in each guest; leaves RESULTS/SERIES.xml; arguments go to pytest
+    in_guests.py --sum RESULTS   print the closing line over all RESULTS/*.xml
+
+A guest whose tests were skipped, or that ran none, has failed: it is there so that nothing need be skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from ktlslab.errors import KtlsLabError
+from ktlslab.guests import boot, fetch, kernelimage
+from ktlslab.guests.kernels import Kernel
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNELS = ("oldest", "6.12", "newest")
+# What the tests import, put into a disk image: over the share it takes an emulated guest far longer.
+IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi")
+SECONDS = 600.0
+GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one run found."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Outcome:
+        """Read pytest's own report; one that is missing or broken is a failure."""
+        try:
+            suites = list(ET.parse(path).getroot().iter("testsuite"))  # noqa: S314 - written by our own run
+        except (OSError, ET.ParseError):
+            return cls(failed=1)
+        total, failures, errors, skipped = (
+            sum(int(suite.get(name, "0")) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+        )
+        # A test that failed and whose clean-up failed as well is counted twice by pytest.
+        return cls(passed=max(0, total - failures - errors - skipped), failed=failures + errors, skipped=skipped)
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            passed=self.passed + other.passed,
+            failed=self.failed + other.failed,
+            skipped=self.skipped + other.skipped,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def kernels() -> list[Kernel]:
+    return list({kernel.series: kernel for kernel in map(fetch, KERNELS)}.values())
+
+
+def at_once() -> int:
+    """How many guests run side by side: one for each two CPUs, as far as the memory goes, but two at most."""
+    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(2, (os.cpu_count() or 1) // 2, memory // GUEST_BYTES))
+
+
+def run_in(kernel: Kernel, results: Path, arguments: list[str]) -> bool:
+    """Run the tests in a guest, print how it went, and say whether it went well."""
+    started = time.monotonic()
+    image = kernelimage.build(*IMPORTED)
+    report = results / f"{kernel.series}.xml"
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-q", "--tb=short"]
+    with tempfile.TemporaryDirectory(prefix="ktlslab-tests-") as folder:
+        argv += [f"--junitxml={folder}/report.xml", "--durations=5", *(arguments or ["tests/kernel"])]
+        env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        if image:
+            env["PYTHONPATH"] = str(kernelimage.PLACE)
+        try:
+            with boot(
+                kernel,
+                argv,
+                clock="wall",
+                rw=Path(folder),
+                cwd=ROOT,
+                env=env,
+                image=(image, kernelimage.PLACE) if image else None,
+            ) as guest:
+                done = guest.wait(SECONDS)
+            status, said = done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+        except KtlsLabError as error:
+            status, said = -1, str(error)
+        written = Path(folder) / "report.xml"
+        report.write_bytes(written.read_bytes() if written.exists() else b"")
+    outcome = Outcome.read(report)
+    good = status == 0 and outcome.passed > 0 and not outcome.failed and not outcome.skipped
+    if not good or os.environ.get("KTLSLAB_TESTS_VERBOSE"):
+        print(said, flush=True)
+    seconds = time.monotonic() - started
+    word = "" if good else "FAILED: "
+    print(f"{word}{kernel.release}: {outcome}, {seconds:.0f} s", flush=True)
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--fetch", action="store_true", help="get the kernels, and no more")
+    parser.add_argument("--sum", action="store_true", help="sum up what RESULTS holds, and no more")
+    parser.add_argument("--kernel", action="append", help="a kernel to run on instead of all")
+    parser.add_argument("results", nargs="?", type=Path, help="the folder for the reports")
+    parser.add_argument("arguments", nargs="*", help="arguments for pytest (default: tests/kernel)")
+    options = parser.parse_args()
+    if options.sum:
+        print(sum((Outcome.read(path) for path in sorted(options.results.glob("*.xml"))), Outcome()))
+        return 0
+    try:
+        chosen = [fetch(name) for name in options.kernel] if options.kernel else kernels()
+    except KtlsLabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.fetch:
+        print(*chosen, sep="\n")
+        return 0
+    results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
+    with ThreadPoolExecutor(at_once()) as pool:
+        return 0 if all(list(pool.map(lambda kernel: run_in(kernel, results, options.arguments), chosen))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What installing leaves behind: proof, wiped keys, and an answer where the kernel says no."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from ktlslab.linux import ktls, probe
+from ktlslab.linux.ktls import CryptoInfo, Direction
+from ktlslab.stages import BOTH, Refused, Stream, Why, export, install
+from ktlslab.tls.suites import Suite
+
+TLS13 = Suite.TLS_AES_256_GCM_SHA384
+TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+
+
+def test_this_kernel_takes_every_suite_of_the_table_in_both_directions():
+    found = probe.probe()
+    assert found.ulp
+    assert {key: str(answer) for key, answer in found.suites.items() if not answer} == {}
+    assert found.ktls
+
+
+def test_what_the_kernel_reads_back_is_what_was_exported(tls_pair, suite):
+    pair = tls_pair(suite=suite)
+    keys = export(pair.handshake)
+    infos = {Direction.TX: keys.tx.crypto_info(), Direction.RX: keys.rx.crypto_info()}
+    installed = install(pair.connection, keys)
+    assert installed
+    assert installed.sequence == {Direction.TX: keys.tx.sequence, Direction.RX: keys.rx.sequence}
+    assert (installed.counters["TlsTxSw"], installed.counters["TlsRxSw"]) == (1, 1)
+    for way, info in infos.items():
+        back = ktls.get_keys(pair.connection.socket, way, suite.cipher.kernel_type)
+        assert (back.version, back.key, back.salt, back.rec_seq) == (info.version, info.key, info.salt, info.rec_seq)
+
+
+def test_installed_keys_are_wiped_and_nothing_shown_holds_one(tls_pair):
+    pair = tls_pair(suite=TLS13)
+    keys = export(pair.handshake)
+    secret = keys.tx.key.reveal()
+    installed = install(pair.connection, keys)
+    assert keys.tx.key.wiped
+    assert keys.rx.nonce.wiped
+    shown = repr(installed) + installed._repr_html_() + repr(keys) + keys._repr_html_()
+    assert secret.hex() not in shown
+    assert repr(secret) not in shown
+
+
+def test_only_the_installed_directions_keys_are_wiped_and_the_other_may_follow(tls_pair):
+    pair = tls_pair(suite=TLS13, first=b"data")
+    keys = export(pair.handshake)
+    assert install(pair.connection, keys, (Direction.TX,)).directions == (Direction.TX,)
+    assert (keys.tx.key.wiped, keys.rx.key.wiped) == (True, False)
+    assert install(pair.connection, keys, (Direction.RX,)).directions == (Direction.RX,)
+    assert Stream(pair.connection, pair.handshake, BOTH).recv() == b"data"
+
+
+def test_keys_are_kept_where_that_is_asked_for(tls_pair):
+    pair = tls_pair(suite=TLS13)
+    keys = export(pair.handshake)
+    assert install(pair.connection, keys, wipe=False)
+    assert keys.tx.key.reveal()
+
+
+def test_a_second_install_is_refused_with_the_kernels_errno(tls_pair):
+    pair = tls_pair(suite=TLS12)
+    keys = export(pair.handshake)
+    assert install(pair.connection, keys, wipe=False)
+    answer = install(pair.connection, keys, wipe=False)
+    assert isinstance(answer, Refused)
+    assert not answer
+    assert (answer.step, answer.reason, answer.errno, answer.directions) == (
+        "setsockopt(SOL_TLS, TLS_TX)",
+        Why.KERNEL_REFUSED,
+        errno.EBUSY,
+        (),
+    )
+    assert "EBUSY" in repr(answer)
+    assert "EBUSY" in answer._repr_html_()
+
+
+def test_a_connection_that_is_over_is_refused_as_not_established(tls_pair):
+    pair = tls_pair(suite=TLS12)
+    keys = export(pair.handshake)
+    pair.close_peer()
+    while pair.connection.socket.recv(100):
+        pass
+    answer = install(pair.connection, keys)
+    assert isinstance(answer, Refused)
+    assert (answer.step, answer.reason, answer.errno) == ("setsockopt(TCP_ULP)", Why.NOT_ESTABLISHED, errno.ENOTCONN)
+    assert not keys.tx.key.wiped
+
+
+def test_the_kernel_names_a_version_that_it_does_not_take(tls_pair):
+    pair = tls_pair(suite=TLS13)
+    ktls.attach(pair.connection.socket)
+    assert ktls.attached(pair.connection.socket)
+    info = CryptoInfo(version=0x0301, cipher_type=51, iv=bytes(8), key=bytes(16), salt=bytes(4), rec_seq=bytes(8))
+    with pytest.raises(OSError, match="Invalid argument"):
+        ktls.set_keys(pair.connection.socket, Direction.TX, info.pack())

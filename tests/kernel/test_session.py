@@ -1,0 +1,92 @@
+"""A session asks the kernel, takes what it gives, and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ktlslab import https
+from ktlslab.errors import RingUnavailableError
+from ktlslab.linux import probe
+from ktlslab.linux.ring import Ring
+from ktlslab.session import open_session
+from ktlslab.stages import Why
+from ktlslab.tls.suites import Suite, Version
+
+CBC = "ECDHE-ECDSA-AES128-SHA"
+SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
+
+
+def test_a_suite_that_no_kernel_knows_goes_on_in_userspace_on_the_same_connection(tls_peer, certificates, io_engine):
+    def serve(tls, sock):
+        tls.sendall(tls.recv(100))
+        return sock.getpeername()
+
+    peer = tls_peer(serve, ciphers=CBC)
+    config = certificates.config(versions=(Version.TLS12,))
+    with open_session("localhost", peer.port, config=config, record_layer="kernel", io_engine=io_engine) as session:
+        assert (session.record_layer, session.why, session.suite) == ("userspace", (Why.SUITE_UNKNOWN,), None)
+        assert session.suite_name == CBC
+        assert session.counters.values == {}
+        session.stream.send(b"still here")
+        assert session.stream.recv() == b"still here"
+        assert peer.join() == session.stream.connection.local
+
+
+def test_auto_is_the_kernel_and_the_trace_shows_each_stage(tls_echo, certificates):
+    with open_session("localhost", tls_echo(), config=certificates.config()) as session:
+        assert (session.record_layer, session.io_engine, session.why) == ("kernel", "uring", ())
+        assert [step.stage for step in session.trace] == ["connect", "handshake", "export", "install"]
+        assert "Installed(" in session.trace[-1].outcome
+        assert repr(session).endswith("kernel+uring)")
+
+
+@pytest.mark.parametrize("version", Version)
+def test_a_page_of_nginx_comes_whole_through_the_kernel(nginx, certificates, pattern, version, io_engine):
+    port = nginx({"file": pattern(1 << 20)}, version)
+    got = https.get(f"https://localhost:{port}/file", config=certificates.config(), io_engine=io_engine)
+    assert (got.status, got.body == pattern(1 << 20)) == (200, True)
+    assert (got.session.record_layer, got.session.version) == ("kernel", version)
+
+
+@pytest.fixture
+def no_io_uring():
+    """io_uring forbidden for all, on kernels that can (6.6 and later); gives whether it is."""
+    before = SYSCTL.read_text() if SYSCTL.exists() else None
+    probe.io_uring.cache_clear()
+    if before is not None:
+        SYSCTL.write_text("2")
+    yield before is not None
+    if before is not None:
+        SYSCTL.write_text(before)
+    probe.io_uring.cache_clear()
+
+
+def test_where_io_uring_is_forbidden_plain_calls_do_its_work_and_the_reason_is_named(
+    tls_echo, certificates, no_io_uring
+):
+    with open_session("localhost", tls_echo(), config=certificates.config()) as session:
+        session.stream.send(b"ping")
+        assert session.stream.recv() == b"ping"
+        assert session.record_layer == "kernel"
+        assert session.io_engine == ("syscall" if no_io_uring else "uring")
+        assert session.why == ((Why.NO_IO_URING,) if no_io_uring else ())
+    if no_io_uring:
+        with pytest.raises(RingUnavailableError, match=r"io_uring: EPERM .*sysctl kernel\.io_uring_disabled") as caught:
+            Ring()
+        assert probe.io_uring() == str(caught.value)
+
+
+def test_plain_is_plain(tcp_peer):
+    peer = tcp_peer(lambda sock: sock.sendall(sock.recv(100)))
+    with open_session("localhost", peer.port, record_layer="plain") as session:
+        session.stream.send(b"in clear")
+        assert session.stream.recv() == b"in clear"
+        assert (session.record_layer, session.suite, session.why) == ("plain", None, ())
+
+
+def test_every_aes_gcm_suite_of_a_default_offer_reaches_the_kernel(tls_echo, certificates):
+    for suite in (Suite.TLS_AES_256_GCM_SHA384, Suite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384):
+        with open_session("localhost", tls_echo(suite=suite), config=certificates.config()) as session:
+            assert (session.suite, session.record_layer) == (suite, "kernel")

@@ -1,0 +1,89 @@
+"""The structs, as the C compiler lays them out, and the socket options' answers where no kTLS is needed."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ktlslab.linux import ktls
+from ktlslab.linux.ktls import CryptoInfo, Direction
+from ktlslab.tls.suites import CIPHERS
+
+BYTES = {51: (8, 16, 4), 52: (8, 32, 4), 53: (8, 16, 4), 54: (12, 32, 0)}  # iv, key, salt: linux/tls.h
+
+
+@st.composite
+def infos(draw):
+    cipher_type = draw(st.sampled_from(sorted(BYTES)))
+    iv, key, salt = (draw(st.binary(min_size=n, max_size=n)) for n in BYTES[cipher_type])
+    version = draw(st.sampled_from([0x0303, 0x0304]))
+    rec_seq = draw(st.binary(min_size=8, max_size=8))
+    return CryptoInfo(version=version, cipher_type=cipher_type, iv=iv, key=key, salt=salt, rec_seq=rec_seq)
+
+
+@given(infos())
+def test_what_was_packed_unpacks(info):
+    assert CryptoInfo.unpack(bytes(info.pack())) == info
+
+
+@given(infos())
+def test_the_struct_holds_version_and_cipher_and_the_fields_in_the_kernels_order(info):
+    head = info.version.to_bytes(2, "little") + info.cipher_type.to_bytes(2, "little")
+    assert bytes(info.pack()) == head + info.iv + info.key + info.salt + info.rec_seq
+
+
+@given(info=infos(), name=st.sampled_from(ktls.FIELDS), change=st.sampled_from([-1, 1]))
+def test_a_field_of_another_length_is_refused(info, name, change):
+    value = getattr(info, name)
+    other = value + b"x" if change > 0 else value[:-1]
+    if other != value:
+        values = {field: getattr(info, field) for field in ktls.FIELDS} | {name: other}
+        wrong = CryptoInfo(version=info.version, cipher_type=info.cipher_type, **values)
+        with pytest.raises(ValueError, match=f"{name} takes {len(value)} bytes .* not {len(other)}"):
+            wrong.pack()
+
+
+@given(infos())
+def test_the_repr_shows_no_key(info):
+    shown = repr(info)
+    assert "key" not in shown
+    assert "salt" not in shown
+    assert "iv=" not in shown
+
+
+def test_an_unknown_cipher_is_refused_with_those_that_are_known():
+    info = CryptoInfo(version=0x0304, cipher_type=99, iv=b"", key=b"", salt=b"", rec_seq=b"")
+    with pytest.raises(ValueError, match=r"cipher type 99 .*\[51, 52, 53, 54\]"):
+        info.pack()
+
+
+@pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
+def test_the_layout_is_gapless_and_agrees_with_the_suites_table(cipher):
+    parts = ktls.layout(cipher.kernel_type)
+    sizes = {name: size for name, _, size in parts}
+    expected = ["info.version", "info.cipher_type", "iv", "key", "salt", "rec_seq"]
+    assert [name for name, _, size in parts if size or name == "salt"] == expected
+    assert ktls.STRUCTS[cipher.kernel_type] == cipher.kernel_struct
+    assert (sizes["iv"], sizes["key"], sizes["salt"]) == (cipher.iv_bytes, cipher.key_bytes, cipher.salt_bytes)
+    at = 0
+    for _, offset, size in parts:
+        assert offset == at
+        at += size
+
+
+def test_a_socket_without_kernel_tls_has_none_attached():
+    with socket.socket() as sock:
+        assert not ktls.attached(sock)
+        with pytest.raises(OSError, check=lambda e: e.errno) as caught:
+            ktls.get_keys(sock, Direction.TX, 51)
+        assert caught.value.errno in {errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def test_an_unconnected_socket_cannot_be_attached():
+    with socket.socket() as sock, pytest.raises(OSError, check=lambda e: e.errno) as caught:
+        ktls.attach(sock)
+    assert caught.value.errno in {errno.ENOTCONN, errno.ENOENT}  # ENOENT: no tls module at all

@@ -1,0 +1,112 @@
+"""What is exported is what protects the records on the wire, and it shows itself to no one who did not ask."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from ktlslab.errors import HandshakeError, SuiteUnsupportedError
+from ktlslab.linux.ktls import CryptoInfo
+from ktlslab.stages import Secret, export
+from ktlslab.tls.protect import open_record, seal
+from ktlslab.tls.records import ContentType
+from ktlslab.tls.suites import Suite, Version
+
+TLS13 = Suite.TLS_AES_128_GCM_SHA256
+TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+
+
+def test_the_keys_open_what_openssl_sends_and_seal_what_it_accepts(tls_pair, suite):
+    pair = tls_pair(suite=suite)
+    keys = export(pair.handshake)
+    first = seal(suite, keys.tx.key.reveal(), keys.tx.nonce.reveal(), keys.tx.sequence, 23, b"sealed by hand")
+    pair.connection.socket.sendall(first)
+    assert pair.tls.recv(100) == b"sealed by hand"
+    sent = pair.handshake.machine.encrypt(b"sealed by the library")
+    opened = open_record(suite, keys.tx.key.reveal(), keys.tx.nonce.reveal(), keys.tx.sequence, sent)
+    assert opened == (ContentType.APPLICATION_DATA, b"sealed by the library")
+
+
+def test_the_kernels_struct_is_made_of_the_same_bytes(tls_pair, suite):
+    keys = export(tls_pair(suite=suite).handshake)
+    for side in (keys.tx, keys.rx):
+        info = side.crypto_info()
+        assert (info.version, info.cipher_type) == (suite.version.wire, suite.cipher.kernel_type)
+        assert info.key == side.key.reveal()
+        nonce = side.nonce.reveal()
+        assert (info.salt + info.iv)[: len(nonce)] == nonce
+        assert int.from_bytes(info.rec_seq, "big") == side.sequence
+        if suite.version is Version.TLS12 and suite.cipher.salt_bytes:
+            assert info.iv == info.rec_seq
+        assert CryptoInfo.unpack(bytes(info.pack())) == info
+
+
+def test_records_sent_before_the_export_are_counted(tls_pair):
+    for suite in (TLS12, TLS13):
+        pair = tls_pair(suite=suite)
+        before = export(pair.handshake)
+        for text in (b"one", b"two", b"x" * 20_000):
+            pair.connection.socket.sendall(pair.handshake.machine.encrypt(text))
+        after = export(pair.handshake)
+        assert after.tx.sequence - before.tx.sequence == 4  # 20,000 bytes take two records
+        assert after.rx.sequence == before.rx.sequence
+
+
+def test_records_taken_in_before_the_export_are_counted(tls_pair):
+    pair = tls_pair(suite=TLS12, first=b"data")
+    before = export(pair.handshake)
+    sock = pair.connection.socket
+    header = sock.recv(5)
+    pair.handshake.machine.feed(header + sock.recv(int.from_bytes(header[3:], "big")))
+    with pytest.raises(HandshakeError, match="half a record|Read them first"):
+        pair.handshake.machine.library.recv(1) and export(pair.handshake)
+    pair.handshake.machine.library.recv(100)
+    assert export(pair.handshake).rx.sequence == before.rx.sequence + 1
+
+
+def test_a_suite_that_no_kernel_knows_is_an_error_that_says_what_to_use(tls_pair, certificates):
+    pair = tls_pair(ciphers="ECDHE-ECDSA-AES128-SHA")
+    assert pair.handshake.suite is None
+    with pytest.raises(SuiteUnsupportedError, match=r"ECDHE-ECDSA-AES128-SHA: .*no type.*Use userspace TLS"):
+        export(pair.handshake)
+
+
+def test_no_key_shows_itself_unless_it_is_asked_by_name(tls_pair):
+    keys = export(tls_pair(suite=TLS13).handshake)
+    shown = repr(keys) + keys._repr_html_() + repr(keys.tx) + str(keys.tx.key) + f"{keys.rx.nonce!r:>40}"
+    for secret in (keys.tx.key, keys.tx.nonce, keys.rx.key, keys.rx.nonce):
+        assert secret.reveal().hex() not in shown
+        assert repr(secret.reveal()) not in shown
+    assert "key bytes not shown" in repr(keys)
+    assert repr(keys.tx.key) == "<16 bytes, not shown>"
+    info = keys.tx.crypto_info()
+    assert repr(keys.tx.key.reveal()) not in repr(info)
+
+
+def test_wiping_overwrites_the_bytes_and_forgets_them(tls_pair):
+    keys = export(tls_pair(suite=TLS13).handshake)
+    held = [side._data for side in (keys.tx.key, keys.tx.nonce, keys.rx.key, keys.rx.nonce)]
+    keys.wipe()
+    assert all(data == b"" for data in held)
+    assert "wiped" in repr(keys)
+    with pytest.raises(ValueError, match="was wiped"):
+        keys.tx.key.reveal()
+    with pytest.raises(ValueError, match="was wiped"):
+        keys.tx.crypto_info()
+
+
+def test_secrets_compare_by_their_bytes_and_cannot_be_hashed():
+    assert Secret(b"abc") == Secret(b"abc")
+    assert Secret(b"abc") != Secret(b"abd")
+    assert Secret(b"abc") != b"abc"
+    assert len(Secret(b"abc")) == 3
+    with pytest.raises(TypeError):
+        hash(Secret(b"abc"))
+
+
+def test_a_copy_of_a_secret_shows_as_little():
+    for other in (copy.copy(Secret(b"abc")), copy.deepcopy(Secret(b"abc"))):
+        assert repr(other) == "<3 bytes, not shown>"
+    assert pickle.loads(pickle.dumps(Secret(b"abc"))) == Secret(b"abc")  # noqa: S301 - made right here

@@ -1,0 +1,66 @@
+"""Imports run one way, and importing what a guest runs costs what it must and no more."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ktlslab
+
+HERE = Path(ktlslab.__file__).parent
+ORDER = ("cli", "show", "measure", "guests", "https", "session", "stages", "linux", "tls", "_html", "errors")
+# Beyond "only what stands to the right of it": neighbours that know nothing of each other.
+STRANGERS = {
+    "guests": {"https", "session", "stages", "linux", "tls"},
+    "linux": {"tls", "_html"},
+    "tls": {"_html", "errors"},
+    "_html": {"errors"},
+}
+HEAVY = ("pandas", "numpy", "matplotlib", "pyarrow", "IPython", "h11")
+FILES = [path for path in sorted(HERE.rglob("*.py")) if path.parent != HERE or path.stem in ORDER]
+
+
+def imported(path: Path) -> set[str]:
+    """Return the parts of ktlslab that a file imports, wherever in the file."""
+    names = set()
+    package = ("ktlslab", *path.relative_to(HERE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, *([node.module] if node.module else [])))
+            names |= {f"{module}.{alias.name}" for alias in node.names} if module == "ktlslab" else {module}
+    return {name.split(".")[1] for name in names if name.startswith("ktlslab.")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(HERE)) for path in FILES])
+def test_imports_run_one_way(path):
+    part = path.relative_to(HERE).parts[0].removesuffix(".py")
+    assert part in ORDER, f"{part} has no place in the order of layers"
+    allowed = {part, *ORDER[ORDER.index(part) + 1 :]} - STRANGERS.get(part, set())
+    assert imported(path) <= allowed
+
+
+def test_the_check_sees_an_import_that_runs_the_wrong_way(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "HERE", tmp_path)
+    (tmp_path / "tls").mkdir()
+    file = tmp_path / "tls" / "x.py"
+    lines = ["import ktlslab.linux.ring", "from ktlslab import stages", "from ..show import plots", "from . import y"]
+    file.write_text("\n".join([*lines, "import os", "def f():\n    from ktlslab.errors import UsageError"]))
+    assert imported(file) == {"linux", "stages", "show", "tls", "errors"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["ktlslab", "ktlslab.session", "ktlslab.guests"]
+    + [f"ktlslab.measure.{name}" for name in ("worker", "peer", "clocks") if (HERE / f"measure/{name}.py").exists()],
+)
+def test_what_a_guest_imports_is_light(module):
+    code = f"import sys, {module}; print(*({set(HEAVY)!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

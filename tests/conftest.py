@@ -34,10 +34,16 @@ SUITES = tuple(
 
 def pytest_generate_tests(metafunc):
     """Run a test that takes `suite` with each cipher in each version, one that takes `io_engine` with both engines."""
-    if "suite" in metafunc.fixturenames:
+    given = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
+    wanted = set(metafunc.fixturenames) - given
+    if "suite" in wanted:
         metafunc.parametrize("suite", SUITES, ids=[f"{s.version.label}-{s.cipher.name}" for s in SUITES])
-    if "io_engine" in metafunc.fixturenames:
+    if "io_engine" in wanted:
         metafunc.parametrize("io_engine", ["syscall", "uring"])
+
+
+def _names(names):
+    return names.replace(" ", "").split(",") if isinstance(names, str) else names
 
 
 # Certificates

@@ -19,7 +19,7 @@ CBC = "ECDHE-ECDSA-AES128-SHA"
 
 
 def expected(record_layer):
-    """What this kernel makes of a wish, by the probe's word."""
+    """Return what this kernel makes of a wish, by the probe's word."""
     if record_layer in {"plain", "userspace"}:
         return record_layer, ()
     if probe.ulp():

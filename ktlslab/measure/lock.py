@@ -16,7 +16,7 @@ LOCK = Path(tempfile.gettempdir()) / "ktlslab-measuring.lock"
 @contextlib.contextmanager
 def measuring(waiting: Callable[[str], None], path: Path = LOCK) -> Iterator[None]:
     """Hold the host's lock; `waiting` is told once, in a sentence, where another measurement holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = _open(path)
     try:
         told = False
         while True:
@@ -35,3 +35,13 @@ def measuring(waiting: Callable[[str], None], path: Path = LOCK) -> Iterator[Non
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open the lock, whoever made it: reading rights are enough to hold it."""
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(PermissionError):
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | flags)
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+    return os.open(path, os.O_RDONLY | flags)

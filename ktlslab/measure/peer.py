@@ -25,6 +25,7 @@ import struct
 import sys
 import zlib
 
+from ktlslab.linux.process import end_with_parent
 from ktlslab.measure.clocks import Cpu
 
 REQUEST = struct.Struct("!IIII")  # direction (index), payload bytes, operations a burst, bursts
@@ -116,4 +117,5 @@ def _fill(connection: socket.socket, room: memoryview) -> bool:
 
 
 if __name__ == "__main__":
+    end_with_parent(int(sys.argv[3]))
     serve(*sys.argv[1:3])

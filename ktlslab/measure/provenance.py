@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 import ssl
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "host": job.get("host", {}),
         "plan": job["plan"],
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "argv": sys.argv,
     }
 
 

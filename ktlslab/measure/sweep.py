@@ -147,6 +147,7 @@ def _measure(where: Machine, plan: Plan, journal: Path, say: _Progress) -> None:
         "done": sorted(keys),
         "run_id": f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where.name}-{uuid.uuid4().hex[:6]}",
         "machine": where.name,
+        "parent": os.getpid() if where.kernel is None else None,  # a guest ends with QEMU
         "commit": _commit(),
         "host": {"kernel": os.uname().release, "python": platform.python_version()},
     }
@@ -217,8 +218,8 @@ def _in_guest(where: Machine, argv: list[str], folder: Path) -> Iterator[_Runnin
 
 
 def _count(lines: Any) -> int:
-    """How many rows were added since the last look."""
-    return sum(1 for line in lines.read().split(b"\n") if line.startswith(b'{"run_id"') or line.endswith(b"true}"))
+    """Count the rows that were begun since the last look."""
+    return sum(line.startswith(b'{"run_id"') for line in lines.read().split(b"\n"))
 
 
 def _cell(row: dict[str, Any]) -> Cell:

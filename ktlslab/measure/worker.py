@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.errors import KtlsLabError, MachineError
+from ktlslab.linux import probe
+from ktlslab.linux.process import end_with_parent
 from ktlslab.measure import clocks, provenance
 from ktlslab.measure.arms import Arm, Ports, check
 from ktlslab.measure.certificates import make_certificates
@@ -25,8 +27,11 @@ from ktlslab.measure.plan import Cell, Plan
 
 def measure(job: dict[str, Any], journal: Path) -> None:
     """Measure what the job asks for and the journal has not."""
+    if parent := job.get("parent"):
+        end_with_parent(parent)
     plan = Plan.from_json(job["plan"])
     done = {tuple(key) for key in job["done"]}
+    probe.probe()  # now: it loads the kernel's ciphers, whose drivers the provenance names, and moves its counters
     labels = {"run_id": job["run_id"], "machine": job["machine"], "kernel": os.uname().release}
     labels |= {"clock": clocks.current(), "unit": clocks.UNITS[clocks.current()]}
     # Batch: a process that is woken waits until the other one blocks. So it is the work that decides who runs when, on
@@ -71,6 +76,7 @@ def _write(out: Any, line: dict[str, Any]) -> None:
 def _peer(folder: Path) -> Any:
     certificates = make_certificates(folder)
     argv = [sys.executable, "-m", "ktlslab.measure.peer", str(certificates.chain), str(certificates.key)]
+    argv.append(str(os.getpid()))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""

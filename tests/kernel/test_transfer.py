@@ -22,7 +22,7 @@ TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 
 
 @pytest.mark.parametrize("record_layer", ["kernel", "kernel-tx", "kernel-rx"])
-def test_bytes_come_back_and_the_kernel_says_that_it_did_the_work(
+def test_bytes_come_back_and_the_kernel_says_that_it_did_the_work(  # noqa: PLR0917 - fixtures
     tls_echo,
     certificates,
     pattern,
@@ -65,7 +65,7 @@ def digest(tls, _sock):
 
 
 @pytest.mark.parametrize("suite_of", [TLS12, TLS13], ids=["1.2", "1.3"])
-def test_an_upload_of_a_mebibyte_arrives_whole_by_send_and_by_sendfile(
+def test_an_upload_of_a_mebibyte_arrives_whole_by_send_and_by_sendfile(  # noqa: PLR0917 - fixtures
     tls_peer, certificates, pattern, tmp_path, io_engine, suite_of
 ):
     content = pattern(MEBIBYTE)

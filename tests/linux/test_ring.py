@@ -228,7 +228,7 @@ def test_a_failed_call_lets_go_of_the_buffer_even_while_its_error_is_being_handl
             lambda view: ring.recv_into(descriptor, view, 0, 0.01),
             lambda view: ring.recv_record(descriptor, view, 0, 0.01),
         ):
-            with pytest.raises(kind), memoryview(buffer) as whole, whole[2:] as view:  # noqa: PT012
+            with pytest.raises(kind), memoryview(buffer) as whole, whole[2:] as view:
                 call(view)
         ring.close()
     assert is_free(buffer)

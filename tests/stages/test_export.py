@@ -60,13 +60,13 @@ def test_records_taken_in_before_the_export_are_counted(tls_pair):
     sock = pair.connection.socket
     header = sock.recv(5)
     pair.handshake.machine.feed(header + sock.recv(int.from_bytes(header[3:], "big")))
-    with pytest.raises(HandshakeError, match="half a record|Read them first"):
+    with pytest.raises(HandshakeError, match=r"Read them first: the kernel cannot take over half a record"):
         pair.handshake.machine.library.recv(1) and export(pair.handshake)
     pair.handshake.machine.library.recv(100)
     assert export(pair.handshake).rx.sequence == before.rx.sequence + 1
 
 
-def test_a_suite_that_no_kernel_knows_is_an_error_that_says_what_to_use(tls_pair, certificates):
+def test_a_suite_that_no_kernel_knows_is_an_error_that_says_what_to_use(tls_pair):
     pair = tls_pair(ciphers="ECDHE-ECDSA-AES128-SHA")
     assert pair.handshake.suite is None
     with pytest.raises(SuiteUnsupportedError, match=r"ECDHE-ECDSA-AES128-SHA: .*no type.*Use userspace TLS"):

@@ -84,7 +84,7 @@ def digest(tls, _sock):
 
 
 @BOTH_VERSIONS
-def test_a_mebibyte_arrives_whole_by_send_and_by_sendfile_though_nothing_is_ever_received(
+def test_a_mebibyte_arrives_whole_by_send_and_by_sendfile_though_nothing_is_ever_received(  # noqa: PLR0917 - fixtures
     tls_peer, certificates, tmp_path, monkeypatch, negotiated, io_engine
 ):
     monkeypatch.setattr(transfer, "LINGER_SECONDS", 20)
@@ -186,7 +186,7 @@ def test_after_closing_nothing_is_sent_or_received(ends, tmp_path):
         stream.send(b"x")
     with (tmp_path / "file").open("rb") as file, pytest.raises(StreamClosedError, match="this end is closed"):
         stream.sendfile(file)
-    with pytest.raises(StreamClosedError, match="receiving.*this end is closed"):
+    with pytest.raises(StreamClosedError, match=r"receiving.*this end is closed"):
         stream.recv()
 
 

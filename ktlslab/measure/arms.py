@@ -65,7 +65,7 @@ class Arm:
         one = peer.payload(cell.payload_bytes)
         operations = bursts * cell.burst
         mark = bytearray(1)
-        received = memoryview(bytearray(0 if cell.direction == "upload" else cell.payload_bytes * operations))
+        received = peer.room_for(0 if cell.direction == "upload" else cell.payload_bytes * operations)
         for count in (max(1, bursts // WARM_UP), bursts):
             stream.send(peer.REQUEST.pack(direction, cell.payload_bytes, cell.burst, count))
             stream.recv_exactly(mark)
@@ -134,7 +134,7 @@ class Arm:
         return "plain" if self.session.suite_name is None else "userspace"
 
 
-def _echo(stream: Any, one: bytes, _burst: int, bursts: int, room: memoryview) -> list[int]:
+def _echo(stream: Any, one: memoryview, _burst: int, bursts: int, room: memoryview) -> list[int]:
     steps = []
     size = len(one)
     for at in range(0, size * bursts, size):
@@ -145,7 +145,7 @@ def _echo(stream: Any, one: bytes, _burst: int, bursts: int, room: memoryview) -
     return steps
 
 
-def _upload(stream: Any, one: bytes, burst: int, bursts: int, _room: memoryview) -> list[int]:
+def _upload(stream: Any, one: memoryview, burst: int, bursts: int, _room: memoryview) -> list[int]:
     steps = []
     mark = bytearray(1)
     for _ in range(bursts):
@@ -157,7 +157,7 @@ def _upload(stream: Any, one: bytes, burst: int, bursts: int, _room: memoryview)
     return steps
 
 
-def _download(stream: Any, one: bytes, burst: int, bursts: int, room: memoryview) -> list[int]:
+def _download(stream: Any, one: memoryview, burst: int, bursts: int, room: memoryview) -> list[int]:
     steps = []
     size = len(one) * burst
     for at in range(0, size * bursts, size):

@@ -16,6 +16,7 @@ What it receives it keeps until the timed part is over; checksums are taken outs
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import random
 import signal
@@ -34,12 +35,19 @@ ECHO, UPLOAD, DOWNLOAD = range(3)
 MARK = b"."
 
 
-def payload(size: int) -> bytes:
+def room_for(size: int) -> memoryview:
+    """Return a buffer that begins on a page: how many pages it touches decides how the kernel cuts it up."""
+    return memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+
+
+def payload(size: int) -> memoryview:
     """Return the payload of that size, the same at both ends and in every arm."""
-    return random.Random(size).randbytes(size)  # noqa: S311 - filler, not a secret
+    data = room_for(size)
+    data[:] = random.Random(size).randbytes(size)  # noqa: S311 - filler, not a secret
+    return data
 
 
-def crc_of(data: bytes, times: int) -> int:
+def crc_of(data: memoryview, times: int) -> int:
     """CRC-32 of `data` repeated."""
     crc = 0
     for _ in range(times):
@@ -82,7 +90,7 @@ def _converse(connection: socket.socket) -> None:
     while _fill(connection, memoryview(head)):
         direction, size, burst, bursts = REQUEST.unpack(head)
         one = payload(size)
-        room = memoryview(bytearray(size * burst * bursts if direction != DOWNLOAD else 1))
+        room = room_for(size * burst * bursts if direction != DOWNLOAD else 1)
         connection.sendall(MARK)
         start = Cpu.read()
         _timed(connection, direction, one, burst, bursts, room)
@@ -91,7 +99,7 @@ def _converse(connection: socket.socket) -> None:
 
 
 def _timed(  # noqa: PLR0917 - the request, unpacked
-    connection: socket.socket, direction: int, one: bytes, burst: int, bursts: int, room: memoryview
+    connection: socket.socket, direction: int, one: memoryview, burst: int, bursts: int, room: memoryview
 ) -> None:
     step = len(one) * burst
     for at in range(0, step * bursts, step):

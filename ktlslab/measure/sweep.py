@@ -23,18 +23,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ktlslab import guests
-from ktlslab.errors import KtlsLabError, MachineError, StorageError, UsageError
+from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.linux import probe
 from ktlslab.measure import clocks
 from ktlslab.measure.lock import measuring
 from ktlslab.measure.plan import Cell, Plan, named
-from ktlslab.measure.table import Journal, journal_path, mend_journal, to_frame, write_table
+from ktlslab.measure.table import Journal, journal_path, mend_journal, storing, to_frame, write_table
 from ktlslab.measure.worker import key_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _LOOK_S = 0.2
+_ENVIRONMENT = {"PYTHONHASHSEED": "0"}  # the order of sets and dicts of strings has its cost, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ def machine(name: str, clock: str | None = None) -> Machine:
 def _prepare(table: Path, *, resume: bool) -> Path:
     """Return the journal's path, empty unless resumed; a journal is never thrown away unasked."""
     journal = journal_path(table)
-    try:
+    with storing(table):
         table.parent.mkdir(parents=True, exist_ok=True)
         if resume:
             mend_journal(journal)
@@ -121,9 +122,6 @@ def _prepare(table: Path, *, resume: bool) -> Path:
             raise UsageError(f"sweeping into {table}", answered="an interrupted sweep left rows there", remedy=remedy)
         else:
             journal.write_text("")
-    except OSError as error:
-        remedy = "Choose a folder that can be written."
-        raise StorageError(f"sweeping into {table}", answered=os.strerror(error.errno or 0), remedy=remedy) from error
     return journal
 
 
@@ -152,11 +150,12 @@ def _measure(where: Machine, plan: Plan, journal: Path, say: _Progress) -> None:
         "host": {"kernel": os.uname().release, "python": platform.python_version()},
     }
     job_file = journal.with_name(f".{journal.name}.job")
-    job_file.write_text(json.dumps(job))
     try:
+        with storing(journal):
+            job_file.write_text(json.dumps(job))
         argv = [sys.executable, "-m", "ktlslab.measure.worker", str(job_file), str(journal)]
         say.note(f"measuring on {where.name}, {where.clock} clock")
-        with (_here if where.kernel is None else _in_guest)(where, argv, journal.parent) as worker:
+        with _here(argv) if where.kernel is None else _in_guest(where, argv, journal.parent) as worker:
             with journal.open("rb") as lines:
                 lines.seek(0, os.SEEK_END)
                 while (status := worker.poll()) is None:
@@ -179,9 +178,9 @@ def _failure(where: Machine, said: str, status: int) -> KtlsLabError:
 
 
 @contextlib.contextmanager
-def _here(_: Machine, argv: list[str], folder: Path) -> Iterator[_Running]:
+def _here(argv: list[str]) -> Iterator[_Running]:
     """Run a worker on this machine, ended when the context is left."""
-    with tempfile.TemporaryFile(dir=folder) as stderr:
+    with tempfile.TemporaryFile() as stderr:
 
         class Here:
             def poll(self) -> int | None:
@@ -192,7 +191,14 @@ def _here(_: Machine, argv: list[str], folder: Path) -> Iterator[_Running]:
                 return stderr.read().decode(errors="replace")
 
         # A session of its own: Ctrl-C reaches this process alone, which then ends the worker and the worker's peer.
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True)
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            start_new_session=True,
+            env={**os.environ, **_ENVIRONMENT},
+        )
         try:
             yield Here()
         finally:
@@ -205,7 +211,7 @@ def _here(_: Machine, argv: list[str], folder: Path) -> Iterator[_Running]:
 def _in_guest(where: Machine, argv: list[str], folder: Path) -> Iterator[_Running]:
     """Run a worker in a guest; the folder is the one thing that it shares with the host."""
     assert where.kernel is not None  # noqa: S101 - for the type checker
-    with guests.boot(where.kernel, argv, clock=where.clock, rw=folder) as guest:  # type: ignore[arg-type]
+    with guests.boot(where.kernel, argv, clock=where.clock, rw=folder, env=_ENVIRONMENT) as guest:  # type: ignore[arg-type]
 
         class InGuest:
             def poll(self) -> int | None:

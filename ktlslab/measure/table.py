@@ -114,7 +114,7 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write table and provenance, whole or not at all. StorageError where the disk says no."""
     provenance = frame.attrs.get("provenance", {})
-    with _storing(path):
+    with storing(path):
         _put(path, lambda to: frame.to_parquet(to, index=False))
         _put(path.with_suffix(".json"), lambda to: to.write_text(json.dumps(provenance, indent=1) + "\n"))
 
@@ -149,7 +149,8 @@ def _put(path: Path, write: Any) -> None:
 
 
 @contextlib.contextmanager
-def _storing(path: Path) -> Iterator[None]:
+def storing(path: Path) -> Iterator[None]:
+    """Turn what a disk may answer into a sentence that says where the rows are."""
     try:
         yield
     except OSError as error:

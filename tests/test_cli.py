@@ -1,0 +1,90 @@
+"""The command's interface: what it prints, where, and its exit status (0 done, 1 failed, 2 usage)."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ktlslab import guests
+from ktlslab.linux import probe
+
+
+@pytest.fixture
+def s_server_url(s_server, certificates):
+    return f"https://localhost:{s_server('-www')}/", certificates.ca
+
+
+def run(*words, **options):
+    argv = [sys.executable, "-m", "ktlslab", *map(str, words)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False, **options)
+
+
+def test_doctor_says_in_plain_words_what_this_machine_can_do():
+    done = run("doctor")
+    assert "io_uring is usable" in done.stdout
+    assert "guests available" in done.stdout
+    expected = "kTLS works here" if probe.probe().ktls else "no kTLS here"
+    assert expected in done.stdout
+    assert done.returncode == 0
+
+
+def test_doctor_says_the_same_to_programs():
+    report = json.loads(run("doctor", "--json").stdout)
+    found = {finding["name"]: finding for finding in report["findings"]}
+    assert found["ktls"]["ok"] is probe.probe().ktls
+    assert found["io_uring"]["ok"] is (probe.io_uring() is None)
+    assert all(finding["ok"] or finding["remedy"] or finding["name"] == "guests" for finding in report["findings"])
+    assert len(report["suites"]) == 8
+    assert report["ready"] is True
+
+
+def test_guest_list_names_the_kernels_at_hand():
+    listed = json.loads(run("guest", "list", "--json").stdout)
+    assert {kernel["series"] for kernel in listed["cached"]} >= {"6.1", "6.12"}
+
+
+def test_get_prints_the_body_and_on_request_the_stages(s_server_url):
+    url, ca = s_server_url
+    done = run("get", url, "--ca", ca, "-v")
+    assert done.returncode == 0, done.stderr
+    assert "Secure Renegotiation" in done.stdout
+    for stage in ("connect", "handshake", "export", "install", "session"):
+        assert stage in done.stderr
+
+
+def test_asking_for_the_kernel_where_it_cannot_is_a_failure_that_says_why(s_server_url):
+    url, ca = s_server_url
+    done = run("get", url, "--ca", ca, "--record-layer", "kernel")
+    assert (done.returncode == 0) is probe.probe().ktls
+    if not probe.probe().ktls:
+        assert "no tls module" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["get", "http://localhost/"], 2, "https"),
+        (["get", "https://localhost:1/"], 1, "ECONNREFUSED"),
+        (["get", "https://name.invalid/"], 1, "name.invalid"),
+        (["sweep", "--plan", "nonsense", "-o", "t.parquet"], 2, "quick"),
+        (["sweep", "--plan", "quick", "--on", "here", "--clock", "instructions", "-o", "t.parquet"], 2, "guest"),
+        (["guest", "run", "5.99", "--", "true"], 1, "6.12"),
+        (["guest", "run", "/no/vmlinuz", "--", "true"], 1, "/no/vmlinuz"),
+        (["nonsense"], 2, "usage"),
+        ([], 2, "usage"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_a_status(words, status, says, tmp_path):
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_guest_passes_on_output_errors_and_exit_status():
+    done = run("guest", "run", "newest", "--", "sh", "-c", "uname -r; echo complaint >&2; exit 7")
+    assert done.returncode == 7
+    assert done.stdout.strip() == guests.find("newest").release
+    assert done.stderr == "complaint\n"

@@ -1,0 +1,88 @@
+"""What people meet: something is missing on the machine. Each gives a sentence and a remedy, and nothing is lost."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(argv, **options):
+    return subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "packages"),
+    [
+        (
+            {"CMAKE_ARGS": "-DCMAKE_FIND_ROOT_PATH=/nowhere -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY"},
+            ("apt-get install liburing-dev", "dnf install liburing-devel", "pacman -S liburing"),
+        ),
+        ({"CC": "/nowhere/cc"}, ("apt-get install gcc", "dnf install gcc", "pacman -S gcc")),
+    ],
+    ids=["headers", "compiler"],
+)
+def test_an_install_that_lacks_something_names_the_package_on_three_distributions(tmp_path, change, packages):
+    env = {**os.environ, **change, "SKBUILD_BUILD_DIR": str(tmp_path / "build")}
+    argv = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site"), str(ROOT)]
+    done = run(argv, env=env)
+    assert done.returncode != 0
+    for package in packages:
+        assert package in done.stdout + done.stderr
+
+
+def apart(what, script, *words):
+    """Build the command that runs a shell script in a network (n) or mount (m) namespace of its own."""
+    flags = f"-{what}" if os.geteuid() == 0 else f"-r{what}"
+    return ["unshare", flags, "--", "sh", "-c", script, "sh", *map(str, words)]
+
+
+def test_no_network_for_a_kernel_is_said_with_the_way_around_it(tmp_path):
+    argv = apart("n", 'exec "$@"', sys.executable, "-m", "ktlslab", "guest", "fetch", "newest")
+    done = run(argv, env={**os.environ, "KTLSLAB_CACHE": str(tmp_path)})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "network" in done.stderr
+    assert "guest run" in done.stderr
+
+
+def test_no_qemu_is_said_with_the_package(tmp_path):
+    for name in ("busybox", "depmod", "modprobe"):
+        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        (tmp_path / name).symlink_to(found)
+    env = {**os.environ, "PATH": str(tmp_path)}
+    done = run([sys.executable, "-m", "ktlslab", "guest", "run", "newest", "--", "true"], env=env)
+    assert done.returncode == 1
+    assert "qemu-system-x86_64 is missing" in done.stderr
+    assert "qemu-system-x86" in run([sys.executable, "-m", "ktlslab", "doctor"], env=env).stdout
+
+
+def test_a_full_disk_loses_no_finished_row(tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text('record_layers = ["plain"]\npayloads = [64]\ndirections = ["echo"]\nrepeats = 60\nsteps = 4\n')
+    script = """
+        mount -t tmpfs -o size=32k tmpfs "$1/small" || exit 99
+        sweep() { "$2" -m ktlslab sweep --plan "$3" --on here -o "$1/small/t.parquet" $4; }
+        sweep "$1" "$2" "$3" && exit 98
+        cp "$1/small/t.parquet.rows.jsonl" "$1/before"
+        mount -o remount,size=10m "$1/small" || exit 97
+        sweep "$1" "$2" "$3" --resume || exit 96
+        cp "$1/small/t.parquet" "$1/"
+    """
+    (tmp_path / "small").mkdir()
+    done = run(apart("m", script, tmp_path, sys.executable, plan), env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "No space left" in done.stderr
+    assert "--resume" in done.stderr
+    from ktlslab.measure.table import Journal, read_table
+
+    before = Journal.read(tmp_path / "before").rows
+    frame = read_table(tmp_path / "t.parquet")
+    assert 0 < len(before) < 120
+    assert len(frame) == 120
+    assert not frame.duplicated(["io_engine", "repeat"]).any()
+    assert frame.latency_p50.tolist()[: len(before)] == [row["latency_p50"] for row in before]

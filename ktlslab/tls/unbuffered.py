@@ -20,12 +20,12 @@ from enum import Enum
 
 from OpenSSL import SSL
 
-from ktlslab.tls.records import HEADER_BYTES, Record, RecordSplitter
+from ktlslab.tls.records import HEADER_BYTES, MAX_PLAINTEXT, Record, RecordSplitter
 from ktlslab.tls.suites import Version
 
 Buffer = bytes | bytearray | memoryview
 
-_CHUNK = 1 << 17
+_OVERHEAD = 64  # header, explicit nonce, tag, inner type: no record has more
 
 
 class State(Enum):
@@ -114,7 +114,7 @@ class UnbufferedConnection:
     def encrypt(self, data: Buffer) -> bytes:
         """Return the records that carry `data`."""
         self.library.sendall(data)
-        return self._records()
+        return self._records(len(data))
 
     def close_notify(self) -> bytes:
         """Return the record that says nothing more will come."""
@@ -127,23 +127,23 @@ class UnbufferedConnection:
 
     def read_into(self, buffer: Buffer) -> int:
         """Fill `buffer` with decrypted bytes. SSL.WantReadError: feed more; SSL.ZeroReturnError: close_notify came."""
-        count: int = self.library.recv_into(buffer)
+        count: int = self.library.recv_into(buffer, MAX_PLAINTEXT)  # OpenSSL hands out one record at a time
         return count
 
-    def _records(self) -> bytes:
-        data = self._drain()
+    def _records(self, plaintext: int = 0) -> bytes:
+        data = self._drain(plaintext + (plaintext // MAX_PLAINTEXT + 2) * _OVERHEAD)
         at = 0
         while at < len(data):
             at += HEADER_BYTES + int.from_bytes(data[at + 3 : at + 5], "big")
             self.tx_records += 1
         return data
 
-    def _drain(self) -> bytes:
-        parts = []
+    def _drain(self, expected: int = MAX_PLAINTEXT) -> bytes:
+        """Take what waits to be sent. A buffer of the right size matters: pyOpenSSL allocates it at each call."""
+        data = b""
         try:
-            while len(part := self.library.bio_read(_CHUNK)) == _CHUNK:
-                parts.append(part)
-            parts.append(part)
+            while len(data) % expected == 0:
+                data += self.library.bio_read(expected)
         except SSL.WantReadError:
             pass
-        return b"".join(parts)
+        return data

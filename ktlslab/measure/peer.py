@@ -33,11 +33,16 @@ REQUEST = struct.Struct("!IIII")  # direction (index), payload bytes, operations
 REPORT = struct.Struct("!QQQI")  # CPU total, user, system; CRC-32
 ECHO, UPLOAD, DOWNLOAD = range(3)
 MARK = b"."
+_IN_MEMORY = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
 
 
 def room_for(size: int) -> memoryview:
-    """Return a buffer that begins on a page: how many pages it touches decides how the kernel cuts it up."""
-    return memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+    """Return a buffer that begins on a page, all of it in memory.
+
+    How many pages a payload touches decides how the kernel cuts it up; a page's first touch is a fault, dearer than the
+    bytes that it brings.
+    """
+    return memoryview(mmap.mmap(-1, max(size, 1), flags=_IN_MEMORY))[:size]
 
 
 def payload(size: int) -> memoryview:

@@ -49,12 +49,13 @@ def payload_axis(axes: Axes, payloads: pd.Series, *, last: bool) -> None:
 def value_axis(axes: Axes, quantity: str, label: str, unit: str) -> None:
     """Put a quantity on a log axis that says its unit."""
     if quantity.startswith("throughput"):
-        said = "bytes per second" if unit == "ns" else "bytes per instruction"
-        _log(axes, EngFormatter("B/s" if unit == "ns" else "", places=None))
+        said = "bytes a second" if unit == "ns" else "bytes an instruction"
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        _log(axes, EngFormatter("B/s") if unit == "ns" else plain)
     else:
-        said = "seconds" if unit == "ns" else "instructions"
-        _log(axes, EngFormatter("s" if unit == "ns" else "", places=None))
-    axes.set_ylabel(f"{label}\n{said}" if label else said)
+        said = "seconds an operation" if unit == "ns" else "instructions an operation"
+        _log(axes, EngFormatter("s" if unit == "ns" else ""))
+    axes.set_ylabel(f"{label}\n{said}")
 
 
 def ratio_axis(axes: Axes, label: str, low: float, high: float) -> None:

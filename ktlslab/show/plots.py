@@ -84,7 +84,7 @@ class _Row:
 
 def latency(frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None) -> Plot:
     """Plot the median latency of an operation against its payload."""
-    return _grid(frame, "Latency", {"latency_p50": "an operation"}, direction, suite)
+    return _grid(frame, "Latency", {"latency_p50": ""}, direction, suite)
 
 
 def cpu(frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None, of: str | None = None) -> Plot:
@@ -92,7 +92,7 @@ def cpu(frame: pd.DataFrame, *, direction: str | None = None, suite: str | None 
     both = {"client": "client_cpu", "peer": "peer_cpu"}
     if of is not None and of not in both:
         raise UsageError("plotting CPU", answered=f"there is no {of!r}", remedy="Choose client or peer.")
-    chosen = {column: f"an operation, {who}" for who, column in both.items() if of in (None, who)}
+    chosen = {column: who for who, column in both.items() if of in (None, who)}
     return _grid(frame, f"CPU of the {of}" if of else "CPU of client and peer", chosen, direction, suite)
 
 

@@ -106,6 +106,8 @@ def _provenance(run: str, known: dict[str, Any] | None) -> list[tuple[str, str]]
     """Return what a reader needs to judge a run: processor, kernel's crypto drivers, libraries, code, time."""
     if not known:
         return [(f"run {run}", "its provenance is lost")]
+    if known.get("cpu") is None:
+        return [(f"run {run}", "its provenance is not that of a sweep")]
     drivers = ", ".join(f"{name}: {driver}" for name, driver in known.get("crypto_drivers", {}).items() if driver)
     packages = ", ".join(f"{name} {version}" for name, version in known.get("packages", {}).items())
     return [

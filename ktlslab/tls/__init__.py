@@ -6,8 +6,10 @@ Read in this order:
 * `records`: how a stream of bytes falls into records, no key needed;
 * `keylog` and `keyschedule`: from the secrets that a TLS library reports to the keys that the kernel takes;
 * `alerts`: how a peer says that it is done, or why it gives up;
-* `protect`: one record sealed and opened by hand, to teach and to check. The only part that needs `cryptography`, so
-  it is imported by its own name.
+* `unbuffered`: a TLS connection as a state machine over pyOpenSSL, moving no bytes itself;
+* `protect`: one record sealed and opened by hand, to teach and to check.
+
+The last two need pyOpenSSL and `cryptography`, so they are imported by their own names.
 
 Nothing here opens a socket or knows the rest of ktlslab. Bad arguments and bad bytes are ValueError.
 """

@@ -20,8 +20,8 @@ from enum import Enum
 
 from OpenSSL import SSL
 
-from ktlslab.tls.records import HEADER_BYTES, MAX_PLAINTEXT, Record, RecordSplitter
-from ktlslab.tls.suites import Version
+from .records import HEADER_BYTES, MAX_PLAINTEXT, Record, RecordSplitter
+from .suites import Version
 
 Buffer = bytes | bytearray | memoryview
 

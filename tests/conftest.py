@@ -120,6 +120,7 @@ class Peer:
                 except OSError:  # no one came, and the test is over
                     return
                 sock.settimeout(PATIENCE)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with sock:
                     self.results.append(self._script(sock))
         except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread

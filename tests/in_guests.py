@@ -132,6 +132,7 @@ def main() -> int:
         print(*chosen, sep="\n")
         return 0
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
+    results.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(at_once()) as pool:
         return 0 if all(list(pool.map(lambda kernel: run_in(kernel, results, options.arguments), chosen))) else 1
 

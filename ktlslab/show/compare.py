@@ -71,7 +71,7 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
     """Say in computed sentences what the kernel's record layer cost and brought against userspace's."""
     compared = ratios(frame, layer=layer, over=over)
     rows, lines = [], []
-    for direction, part in compared.groupby("direction", sort=False):
+    for direction, part in sorted(compared.groupby("direction"), key=lambda group: order(str(group[0]))):
         for quantity, (name, less) in QUANTITIES.items():
             part = part.dropna(subset=quantity)  # noqa: PLW2901
             if part.empty:
@@ -123,6 +123,12 @@ def is_emulated(frame: pd.DataFrame) -> bool:
     """Whether any run in the frame had an emulated CPU, as far as its provenance says."""
     runs = frame.attrs.get("provenance", {})
     return any(runs.get(run, {}).get("emulated", False) for run in frame["run_id"].unique())
+
+
+def order(direction: str) -> tuple[int, str]:
+    """Return what directions are sorted by: both ways, out, in, and whatever else there may be."""
+    known = ("echo", "upload", "download")
+    return (known.index(direction) if direction in known else len(known)), direction
 
 
 def size_name(count: int) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import json
 import os
 import sys
 import tempfile
@@ -93,15 +95,14 @@ def as_html(notebook: Path) -> Path | None:
     return target
 
 
-def plots_of(table: Path, folder: Path) -> list[Path]:
-    """Draw every plot of a table as PNG into a folder."""
-    from ktlslab.measure.table import read_table  # noqa: PLC0415 - pandas and matplotlib take a second
-    from ktlslab.show.plots import figures  # noqa: PLC0415
-
+def pictures_of(notebook: Path) -> list[Path]:
+    """Write each picture of an executed notebook as PNG beside it, under its cell's name."""
     written = []
-    for name, figure in figures(read_table(table)).items():
-        written.append(folder / f"{table.stem}-{name}.png")
-        figure.savefig(written[-1], dpi=144)
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        shown = [output.get("data", {}).get("image/png") for output in cell.get("outputs", [])]
+        for data in filter(None, shown):
+            written.append(notebook.with_name(f"{notebook.stem}-{cell['id']}.png"))
+            written[-1].write_bytes(base64.b64decode("".join(data)))
     return written
 
 
@@ -112,7 +113,7 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
     env = {VARIABLE: str(table)}
     _say(f"{COMPARE}: on {table.name}")
     made.append(("notebook", execute(notebooks / f"{COMPARE}.ipynb", out / f"{COMPARE}.ipynb", env=env)))
-    made += [("plot", path) for path in plots_of(table, out)]
+    made += [("plot", path) for path in pictures_of(made[-1][1])]
     with tempfile.TemporaryDirectory(prefix="ktlslab-kernelspec-") as folder:
         kernel, specs = _kernel_for_handoff(on, Path(folder))
         _say(f"{HANDOFF}: in the Jupyter kernel {kernel}")

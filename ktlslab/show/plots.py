@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
 from ktlslab.show import axes as common
-from ktlslab.show.compare import PLACE, checked, ratios, suite_names, summary
+from ktlslab.show.compare import PLACE, checked, order, ratios, suite_names, summary
 from ktlslab.tls.suites import Suite
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ _LAYERS = {
 }
 _SUITES = (("#0072B2", "^"), ("#D55E00", "s"), ("#009E73", "o"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 _ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}
-_ORDER = {"echo": 0, "upload": 1, "download": 2}
 _ARM = ["record_layer", "io_engine", "depth", "connections"]
 _DPI = 144
 
@@ -111,13 +110,13 @@ def ratio(
     """Plot what `layer` costs divided by what `over` costs, where all else is equal; the line at 1 is a tie."""
     compared = ratios(frame, layer=layer, over=over)
     names = suite_names(compared["suite"].unique())
-    places = list(compared[PLACE].drop_duplicates().itertuples(index=False, name=None))
-    columns = [(place, way) for place in places for way in sorted(compared["direction"].unique(), key=_order)]
+    places = _places(compared)
+    columns = [(place, way) for place in places for way in sorted(compared["direction"].unique(), key=order)]
     labels = {"latency_p50": "latency", "client_cpu": "client CPU", "peer_cpu": "peer CPU"}
     with mpl.rc_context(_STYLE):
         figure, panels = _figure(len(quantities), len(columns))
         for across, (place, way) in enumerate(columns):
-            here = compared[(compared[PLACE] == place).all(axis=1) & (compared["direction"] == way)]
+            here = places[place][places[place]["direction"] == way]
             title = way if len(places) == 1 else f"{way}, Linux {place[1]}"
             panels[0][across].set_title(title)
             for down, quantity in enumerate(quantities):
@@ -155,16 +154,16 @@ def _grid(
 ) -> Plot:
     """Draw a row of panels for each direction and quantity, a column for each place and suite."""
     frame = _chosen(checked(frame), direction, suite)
-    directions = sorted(frame["direction"].unique(), key=_order)
+    directions = sorted(frame["direction"].unique(), key=order)
     rows = [_Row(way, column, label) for way in directions for column, label in quantities.items()]
     names = suite_names(sorted(set(frame["suite"]) - {""})) or {"": "no TLS"}
-    places = list(frame[PLACE].drop_duplicates().itertuples(index=False, name=None))
+    places = _places(frame)
     columns = [(place, name) for place in places for name in names]
     unit = str(frame["unit"].iloc[0])
     with mpl.rc_context(_STYLE):
         figure, panels = _figure(len(rows), len(columns))
         for across, (place, name) in enumerate(columns):
-            at_place = frame[(frame[PLACE] == place).all(axis=1) & frame["suite"].isin([name, ""])]
+            at_place = places[place][places[place]["suite"].isin([name, ""])]
             panels[0][across].set_title(names[name] if len(places) == 1 else f"{names[name]}\nLinux {place[1]}")
             for down, row in enumerate(rows):
                 axes = panels[down][across]
@@ -189,7 +188,7 @@ def _chosen(frame: pd.DataFrame, direction: str | None, suite: str | None) -> pd
     """Return the rows of a direction and a suite, plain TCP's with any suite."""
     if direction is not None:
         if direction not in set(frame["direction"]):
-            have = ", ".join(sorted(frame["direction"].unique(), key=_order))
+            have = ", ".join(sorted(frame["direction"].unique(), key=order))
             raise UsageError("plotting", answered=f"no rows of {direction!r}", remedy=f"There are {have}.")
         frame = frame[frame["direction"] == direction]
     if suite is not None:
@@ -204,8 +203,13 @@ def _chosen(frame: pd.DataFrame, direction: str | None, suite: str | None) -> pd
     return frame
 
 
+def _places(frame: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """Return the rows of each machine, kernel and clock, in the table's order."""
+    return dict(list(frame.groupby(PLACE, sort=False)))
+
+
 def _lines(axes: Axes, rows: pd.DataFrame, quantity: str, scale: float) -> None:
-    for arm, samples in rows.groupby(_ARM):
+    for arm, samples in rows.sort_values(_ARM, key=_arm_order).groupby(_ARM, sort=False):
         values = samples.groupby("payload_bytes")[quantity].agg(["median", "min", "max"]) * scale
         _with_bars(axes, values, **_arm(arm))
 
@@ -233,6 +237,7 @@ def _arm(arm: tuple[Any, ...]) -> dict[str, Any]:
     return {
         "color": colour,
         "marker": marker,
+        "markersize": 4.5 if layer.startswith("kernel") else 6,  # drawn last: what lies below still shows
         "linestyle": ":" if crowded else _ENGINES[engine],
         "markerfacecolor": "white" if engine == "syscall" else colour,
     }
@@ -257,10 +262,6 @@ def _suite_styles(names: dict[str, str]) -> dict[str, tuple[str, str]]:
 
 def _engines(frame: pd.DataFrame) -> list[str]:
     return [name for name in _ENGINES if name in set(frame["io_engine"])]
-
-
-def _order(direction: str) -> tuple[int, str]:
-    return _ORDER.get(direction, len(_ORDER)), direction
 
 
 def _figure(rows: int, columns: int) -> tuple[Plot, list[list[Axes]]]:

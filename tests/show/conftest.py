@@ -35,3 +35,8 @@ def made_up(*, unit="instructions", payloads=(64, 1024, 16384, 262144), layers=t
 @pytest.fixture(scope="session")
 def frame():
     return made_up()
+
+
+@pytest.fixture(scope="session")
+def make_frame():
+    return made_up

@@ -52,13 +52,14 @@ def execute(
 ) -> Path:
     """Execute a notebook from its own folder and write it with its outputs to `target`.
 
-    `kernel` is a Jupyter kernel's name, looked up in `specs` too; `env` is added to its environment. nbclient's
-    CellExecutionError where a cell fails; the notebook is written all the same, to show where.
+    `kernel` is a Jupyter kernel's name, looked up in `specs` too; `env` is added to its environment. KtlsLabError where
+    a cell fails; the notebook is written all the same, to show where.
     """
     import nbformat  # noqa: PLC0415 - Jupyter is an extra
     from jupyter_client.kernelspec import KernelSpecManager  # noqa: PLC0415
     from jupyter_client.manager import AsyncKernelManager  # noqa: PLC0415
     from nbclient import NotebookClient  # noqa: PLC0415
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError  # noqa: PLC0415
 
     notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
     known = KernelSpecManager()
@@ -78,6 +79,9 @@ def execute(
 
     try:
         asyncio.run(run())
+    except (CellExecutionError, CellTimeoutError) as error:
+        answered = f"a cell failed: {str(error).strip().splitlines()[-1]}"
+        raise KtlsLabError(f"executing {source.name}", answered=answered, remedy=f"See {target}.") from error
     finally:
         nbformat.write(notebook, target)  # type: ignore[no-untyped-call]
     return target

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import MachineError, StorageError, TableError
+from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.show.compare import place_name, size_name, suite_name
@@ -34,20 +35,20 @@ class Table:
     recorded: bool
 
     def __repr__(self) -> str:
-        return f"{plural(len(self.frame), 'sample')} {self.origin}: {place_name(self.frame)}"
+        return f"{plural(len(self.frame), 'sample')}, {self.origin}: {place_name(self.frame)}"
 
     def _repr_html_(self) -> str:
         frame = self.frame
         runs = frame.attrs.get("provenance", {})
         rows = [
             ("samples", f"{len(frame):,}, each with its proof of path"),
-            ("come from", self.origin),
+            ("origin", self.origin),
             ("measured on", place_name(frame)),
-            ("record layers", ", ".join(frame["record_layer"].unique())),
-            ("I/O engines", ", ".join(frame["io_engine"].unique())),
-            ("suites", "; ".join(suite_name(name) for name in frame["suite"].unique() if name)),
+            ("record layers", ", ".join(_in_order(frame["record_layer"], RECORD_LAYERS))),
+            ("I/O engines", ", ".join(_in_order(frame["io_engine"], IO_ENGINES))),
+            ("suites", "; ".join(suite_name(name) for name in sorted(frame["suite"].unique()) if name)),
             ("payloads", ", ".join(size_name(int(size)) for size in sorted(frame["payload_bytes"].unique()))),
-            ("directions", ", ".join(frame["direction"].unique())),
+            ("directions", ", ".join(_in_order(frame["direction"], DIRECTIONS))),
             ("repeats", str(frame["repeat"].nunique())),
         ]
         for run in frame["run_id"].unique():
@@ -64,13 +65,13 @@ def find_table(
     A table that lies at `output` is shown as it is; `fresh` measures anew. Raises TableError where there is none.
     """
     if named := os.environ.get(VARIABLE):
-        return _read(Path(named), f"were read from {Path(named).name}")
+        return _read(Path(named), f"read from {Path(named).name}")
     path = Path(output)
     if path.exists() and not fresh:
-        return _read(path, f"were measured earlier, into {path} (find_table(fresh=True) measures anew)")
+        return _read(path, f"measured earlier, into {path} (find_table(fresh=True) measures anew)")
     try:
         return Table(
-            frame=sweep(plan, on, output=path, resume=True), origin=f"were measured now, into {path}", recorded=False
+            frame=sweep(plan, on, output=path, resume=True), origin=f"measured now, into {path}", recorded=False
         )
     except StorageError:
         raise
@@ -84,7 +85,7 @@ def recorded_table(because: str, folder: Path = RECORDED) -> Table:
     if path is None:
         answered = f"no table in {folder} either"
         raise TableError(f"looking for recorded figures, {because}", answered=answered, remedy="Run `ktlslab doctor`.")
-    return Table(frame=read_table(path), origin=f"were recorded in {path.name}, {because}", recorded=True)
+    return Table(frame=read_table(path), origin=f"recorded in {path.name}, {because}", recorded=True)
 
 
 def newest_recorded(folder: Path = RECORDED) -> Path | None:
@@ -95,6 +96,11 @@ def newest_recorded(folder: Path = RECORDED) -> Path | None:
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
+
+
+def _in_order(column: pd.Series, known: tuple[str, ...]) -> list[str]:
+    """Return a column's values in the order in which a plan names them."""
+    return [name for name in known if name in set(column)]
 
 
 def _read(path: Path, origin: str) -> Table:

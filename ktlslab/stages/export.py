@@ -135,6 +135,9 @@ def export(handshake: Handshake) -> TrafficKeys:
     if handshake.machine.library.pending():
         remedy = "Read them first: the kernel cannot take over half a record."
         raise HandshakeError(tried, answered="decrypted bytes wait in the library", remedy=remedy)
+    if handshake.machine.traffic.uncounted:
+        remedy = "Export before the first transfer, or feed records one at a time."
+        raise HandshakeError(tried, answered="records went by that nobody counted", remedy=remedy)
     tx_sequence, rx_sequence = handshake.machine.sequence_numbers
     (tx_key, tx_nonce), (rx_key, rx_nonce) = _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
     return TrafficKeys(

@@ -51,7 +51,7 @@ CLOSE_NOTIFY = bytes([1, 0])
 # A socket that is closed with unread bytes in it (TLS 1.3's session tickets are enough) resets the connection, and what
 # had been sent but not yet arrived is lost. So the peer's end is waited for, though not for ever.
 LINGER_SECONDS = 1.0
-_WIRE_BYTES = 1 << 17
+_FILE_BYTES = 1 << 17
 _RECORD_BYTES = 1 << 14
 
 
@@ -86,12 +86,14 @@ class Stream:
             self.layers = dict.fromkeys(Direction, "plain")
             return
         machine = handshake.machine
-        self._sender = _KernelSender(connection) if Direction.TX in kernel else _UserspaceSender(connection, machine)
-        self._receiver = (
-            _KernelReceiver(connection, self.tickets)
-            if Direction.RX in kernel
-            else _UserspaceReceiver(connection, machine)
-        )
+        if not kernel and connection.engine.name == "syscall":
+            self._sender = self._receiver = _OpenSsl(connection, machine)
+        else:
+            tx, rx = (way in kernel for way in (Direction.TX, Direction.RX))
+            self._sender = _KernelSender(connection) if tx else _UserspaceSender(connection, machine)
+            self._receiver = (
+                _KernelReceiver(connection, self.tickets) if rx else _UserspaceReceiver(connection, machine)
+            )
         self.layers = {way: "kernel" if way in kernel else "userspace" for way in Direction}
 
     @property
@@ -167,7 +169,7 @@ class Stream:
         while sent < left:
             try:
                 if self.layers[Direction.TX] == "userspace":
-                    data = os.pread(file.fileno(), min(left - sent, _WIRE_BYTES), offset + sent)
+                    data = os.pread(file.fileno(), min(left - sent, _FILE_BYTES), offset + sent)
                     self.send(data)
                     step = len(data)
                 else:
@@ -282,21 +284,47 @@ class _UserspaceSender:
 
 class _UserspaceReceiver:
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
-        self._connection, self._machine = connection, machine
-        self._wire = bytearray(_WIRE_BYTES)
+        self._connection, self._traffic = connection, machine.traffic
 
     def recv_into(self, buffer: Buffer) -> int:
-        while True:
-            try:
-                return self._machine.read_into(buffer)
-            except SSL.WantReadError:
-                pass
-            except SSL.ZeroReturnError:
-                return 0
-            got = self._connection.engine.recv_into(self._connection.socket, self._wire)
+        while (count := self._traffic.open_into(buffer)) is None:
+            got = self._connection.engine.recv_into(self._connection.socket, self._traffic.wire)
             if not got:
                 raise _truncated(self._connection, "userspace")
-            self._machine.take_in(memoryview(self._wire)[:got])
+            self._traffic.take_in(got)
+        return count
+
+
+class _OpenSsl:
+    """Both sides of the classic blocking client: OpenSSL on the socket itself, no buffers between."""
+
+    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
+        self._connection, self._machine = connection, machine
+        machine.traffic.own(connection.socket.fileno())
+
+    def send(self, data: Buffer) -> None:
+        try:
+            self._machine.traffic.write(data)
+        except SSL.SysCallError as error:
+            raise OSError(*error.args) from error
+
+    def recv_into(self, buffer: Buffer) -> int:
+        try:
+            count = self._machine.traffic.open_into(buffer)
+        except SSL.SysCallError as error:
+            if error.args[0] == -1:
+                raise _truncated(self._connection, "userspace") from error
+            raise OSError(*error.args) from error
+        except SSL.Error as error:
+            if any("unexpected eof" in reason[2] for reason in error.args[0]):
+                raise _truncated(self._connection, "userspace") from error
+            raise
+        if count is None:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return count
+
+    def close_notify(self) -> None:
+        self._machine.library.shutdown()
 
 
 class _KernelSender:

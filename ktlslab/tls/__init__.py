@@ -7,9 +7,10 @@ Read in this order:
 * `keylog` and `keyschedule`: from the secrets that a TLS library reports to the keys that the kernel takes;
 * `alerts`: how a peer says that it is done, or why it gives up;
 * `unbuffered`: a TLS connection as a state machine over pyOpenSSL, moving no bytes itself;
+* `traffic`: application data through that state machine, at what it costs OpenSSL;
 * `protect`: one record sealed and opened by hand, to teach and to check.
 
-The last two need pyOpenSSL and `cryptography`, so they are imported by their own names.
+The last three need pyOpenSSL and `cryptography`, so they are imported by their own names.
 
 Nothing here opens a socket or knows the rest of ktlslab. Bad arguments and bad bytes are ValueError.
 """

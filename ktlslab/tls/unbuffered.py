@@ -7,7 +7,7 @@ rustls' unbuffered API knows, so that a driver only moves bytes:
     TRANSMIT_TLS_DATA    send them, then call `transmitted`
     BLOCKED_HANDSHAKE    read exactly one record and `feed` it
     WRITE_TRAFFIC        the handshake is done: `encrypt` what is to be sent, `feed` what came
-    READ_TRAFFIC         decrypted bytes wait: `read_into`
+    READ_TRAFFIC         decrypted bytes wait: `traffic.open_into`
 
 One record is fed at a time and counted, which is what makes a handoff possible: nothing past the handshake's end is
 ever inside the library, and the sequence numbers are known.
@@ -15,17 +15,19 @@ ever inside the library, and the sequence numbers are known.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from enum import Enum
 
 from OpenSSL import SSL
 
-from .records import HEADER_BYTES, MAX_PLAINTEXT, Record, RecordSplitter
+from .records import HEADER_BYTES, Record, RecordSplitter
 from .suites import Version
+from .traffic import Traffic
 
 Buffer = bytes | bytearray | memoryview
 
-_OVERHEAD = 64  # header, explicit nonce, tag, inner type: no record has more
+_CHUNK = 1 << 14
 
 
 class State(Enum):
@@ -111,39 +113,31 @@ class UnbufferedConnection:
                 self._sent.feed(data)
                 self.transcript += [("sent", r) for r in self._sent]
 
-    def encrypt(self, data: Buffer) -> bytes:
-        """Return the records that carry `data`."""
-        self.library.sendall(data)
-        return self._records(len(data))
+    @functools.cached_property
+    def traffic(self) -> Traffic:
+        """What seals and opens application data."""
+        return Traffic(self.library)
 
-    def close_notify(self) -> bytes:
+    def encrypt(self, data: Buffer) -> memoryview:
+        """Return the records that carry `data`, good until the next call."""
+        return self._counted(self.traffic.seal(data))
+
+    def close_notify(self) -> memoryview:
         """Return the record that says nothing more will come."""
         self.library.shutdown()
-        return self._records()
+        return self._counted(self.traffic.sealed())
 
-    def take_in(self, data: Buffer) -> None:
-        """Take in any number of bytes: for a receive side that stays in userspace, where no one counts records."""
-        self.library.bio_write(data)
-
-    def read_into(self, buffer: Buffer) -> int:
-        """Fill `buffer` with decrypted bytes. SSL.WantReadError: feed more; SSL.ZeroReturnError: close_notify came."""
-        count: int = self.library.recv_into(buffer, MAX_PLAINTEXT)  # OpenSSL hands out one record at a time
-        return count
-
-    def _records(self, plaintext: int = 0) -> bytes:
-        data = self._drain(plaintext + (plaintext // MAX_PLAINTEXT + 2) * _OVERHEAD)
+    def _counted(self, records: memoryview) -> memoryview:
         at = 0
-        while at < len(data):
-            at += HEADER_BYTES + int.from_bytes(data[at + 3 : at + 5], "big")
+        while at < len(records):
+            at += HEADER_BYTES + int.from_bytes(records[at + 3 : at + 5], "big")
             self.tx_records += 1
-        return data
+        return records
 
-    def _drain(self, expected: int = MAX_PLAINTEXT) -> bytes:
-        """Take what waits to be sent. A buffer of the right size matters: pyOpenSSL allocates it at each call."""
+    def _drain(self) -> bytes:
         data = b""
         try:
-            while len(data) % expected == 0:
-                data += self.library.bio_read(expected)
+            while True:
+                data += self.library.bio_read(_CHUNK)
         except SSL.WantReadError:
-            pass
-        return data
+            return data

@@ -85,6 +85,6 @@ def test_a_recorded_table_named_by_variable_is_known_as_such(at, frame, monkeypa
 
 
 def test_the_card_tells_what_a_reader_needs(frame):
-    card = tables.Table(frame=frame, origin="were made up", recorded=False)._repr_html_()
+    card = tables.Table(frame=frame, origin="made up", recorded=False)._repr_html_()
     for said in ("504", "made up", "plain, userspace, kernel", "AES-128-GCM", "64 B", "echo", "Linux 7.3.4-test"):
         assert said in card

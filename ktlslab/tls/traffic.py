@@ -1,0 +1,95 @@
+"""Application data through OpenSSL, at what it costs OpenSSL: by memory BIOs, or with OpenSSL on the socket itself.
+
+pyOpenSSL's own methods allocate a buffer, copy and raise an exception at nearly every call: in an echo of 64 bytes that
+was more than the encryption, and would have made userspace TLS look dearer than it is. So the two calls that a transfer
+repeats, sealing and opening, use the functions and the objects below pyOpenSSL's methods (`SSL._lib`, `SSL._ffi`,
+`Connection._ssl`). Private names, and only here; `tests/stages` fails where a new pyOpenSSL renames one.
+"""
+# ruff: noqa: SLF001 - see above
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from OpenSSL import SSL
+
+from .records import MAX_PLAINTEXT
+
+Buffer = bytes | bytearray | memoryview
+
+_ffi: Any = SSL._ffi  # type: ignore[attr-defined]
+_lib: Any = SSL._lib  # type: ignore[attr-defined]
+_OVERHEAD = 64  # header, explicit nonce, tag, inner type: no record has more
+_WIRE_BYTES = 1 << 17
+
+
+class Traffic:
+    """Sealing and opening on a connection whose handshake is over. `wire` is where received bytes are to be put."""
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection: Any = connection
+        self._ssl: Any = self._connection._ssl
+        self._incoming: Any = self._connection._into_ssl
+        self._outgoing: Any = self._connection._from_ssl
+        self.uncounted = False  # bytes came or went whose records nobody counted: too late for a handoff
+        self.wire = bytearray(_WIRE_BYTES)
+        self._wire: Any = _ffi.from_buffer("char[]", self.wire, True)  # noqa: FBT003 - writable; the keyword is dear
+        self._room(MAX_PLAINTEXT)
+
+    def seal(self, data: Buffer) -> memoryview:
+        """Return the records that carry `data`, in a buffer that is good until the next call."""
+        size = len(data)
+        if size > self._plaintext:
+            self._room(size)
+        self.write(data)
+        return self.sealed()
+
+    def own(self, descriptor: int) -> None:
+        """Let OpenSSL read and write the socket itself from now on, by its own system calls."""
+        self.uncounted = True
+        _lib.SSL_set_fd(self._ssl, descriptor)
+
+    def write(self, data: Buffer) -> None:
+        """Give all of `data` to OpenSSL. TimeoutError: the socket's time-out; else SSL.Error."""
+        size = len(data)
+        held = _ffi.from_buffer(data)
+        at = 0
+        while at < size:  # pyOpenSSL's contexts write one record a call (SSL_MODE_ENABLE_PARTIAL_WRITE)
+            done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
+            if done <= 0:
+                if _lib.SSL_get_error(self._ssl, done) in {_lib.SSL_ERROR_WANT_WRITE, _lib.SSL_ERROR_WANT_READ}:
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+                self._connection._raise_ssl_error(self._ssl, done)
+            at += done
+
+    def sealed(self) -> memoryview:
+        """Return what OpenSSL has ready to be sent."""
+        count = _lib.BIO_read(self._outgoing, self._sealed, len(self._records))
+        return memoryview(self._records)[: max(0, count)]
+
+    def take_in(self, count: int) -> None:
+        """Take in the first `count` bytes of `wire`."""
+        self.uncounted = True
+        _lib.BIO_write(self._incoming, self._wire, count)
+
+    def open_into(self, buffer: Buffer) -> int | None:
+        """Fill `buffer` from one record; 0: close_notify came, None: more bytes are needed. SSL.Error: a bad record."""
+        room = _ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003
+        count: int = _lib.SSL_read(self._ssl, room, len(room))
+        if count > 0:
+            return count
+        answer = _lib.SSL_get_error(self._ssl, count)
+        if answer == _lib.SSL_ERROR_WANT_READ:
+            return None
+        if answer == _lib.SSL_ERROR_ZERO_RETURN:
+            return 0
+        self._connection._raise_ssl_error(self._ssl, count)
+        raise SSL.Error([])
+
+    def _room(self, plaintext: int) -> None:
+        """Make room for the records of so many bytes."""
+        self._plaintext = plaintext
+        self._records = bytearray(plaintext + (plaintext // MAX_PLAINTEXT + 4) * _OVERHEAD)
+        self._sealed: Any = _ffi.from_buffer("char[]", self._records, True)  # noqa: FBT003

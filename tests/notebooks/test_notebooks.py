@@ -1,0 +1,103 @@
+"""The notebooks: thin, committed without outputs, true whatever was measured, and they run to their end here."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ktlslab.linux import probe
+from ktlslab.show import execute, tables
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+HANDOFF, COMPARE = (FOLDER / f"{name}.ipynb" for name in (execute.HANDOFF, execute.COMPARE))
+# A number with a unit that is only ever measured, or a multiple: what no prose may hold.
+MEASURED = r"\d\s*(?:%|×|x\b|times\b|percent|ns\b|us\b|µs|ms\b|s\b|seconds|instructions|[kMG]?B/s|GB\b|MB\b)"  # noqa: RUF001
+
+
+def cells(path, kind):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+def outputs(path):
+    """Return what each cell showed: plain text and HTML by the cell's name."""
+    shown = {}
+    for cell in cells(path, "code"):
+        parts = []
+        for output in cell["outputs"]:
+            parts.append("".join(output.get("text", "")))
+            parts += ["".join(output.get("data", {}).get(kind, "")) for kind in ("text/plain", "text/html")]
+        shown[cell["id"]] = "".join(parts)
+    return shown
+
+
+@pytest.fixture
+def quiet(tmp_path, monkeypatch):
+    """Keep Jupyter's and IPython's traces out of the user's folders."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "matplotlib"))
+
+
+def test_the_two_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS] == [execute.HANDOFF, execute.COMPARE]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_without_outputs(path):
+    assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in cells(path, "code"):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_thin(path):
+    """Logic lives in the package: no function, class or loop over several lines."""
+    for cell in cells(path, "code"):
+        assert not re.search(r"^(def|class|for|while|try)\b", "".join(cell["source"]), re.MULTILINE)
+        assert len(cell["source"]) <= 10
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_prose_holds_no_measured_figure(path):
+    for cell in cells(path, "markdown"):
+        found = re.search(MEASURED, "".join(cell["source"]))
+        assert found is None, found
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_handoff_runs_to_its_end_with_and_without_ktls(tmp_path):
+    target = execute.execute(HANDOFF, tmp_path / "01.ipynb")
+    shown = outputs(target)
+    assert "the same bytes: True" in shown["same"]
+    assert "the same page: True" in shown["session"]
+    assert "DemoServer" in shown["end"]
+    assert "close_notify" in shown["close"]
+    if probe.probe().ktls:
+        assert "TlsTxSw" in shown["counters"]
+        assert "Installed" in shown["answer"]
+    else:
+        assert "The kernel said no" in shown["install"]
+        assert "userspace" in shown["where"]
+    assert "not shown" in shown["derivation-hidden"]
+    assert "not shown" not in shown["derivation-revealed"]
+    page = execute.as_html(target)
+    assert page is not None
+    assert "The handoff" in page.read_text()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_sweep_and_compare_runs_on_a_table(tmp_path):
+    recorded = tables.newest_recorded(FOLDER.parent / "data")
+    assert recorded is not None, "data/ holds no recorded table"
+    target = execute.execute(COMPARE, tmp_path / "02.ipynb", env={tables.VARIABLE: str(recorded)})
+    shown = outputs(target)
+    assert "These are recorded figures" in shown["table"]
+    assert "in favour of kernel" in shown["summary"]
+    drawn = [path.name for path in execute.pictures_of(target)]
+    assert drawn == [f"02-{name}.png" for name in ("latency", "cpu-client", "cpu-peer", "throughput", "ratio")]
+    assert (tmp_path / "02-ratio.png").read_bytes().startswith(b"\x89PNG")

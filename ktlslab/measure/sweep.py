@@ -117,6 +117,7 @@ def _prepare(table: Path, *, resume: bool) -> Path:
         table.parent.mkdir(parents=True, exist_ok=True)
         if resume:
             mend_journal(journal)
+            journal.touch()
         elif journal.exists() and Journal.read(journal).rows:
             remedy = f"Go on with --resume, or remove {journal}."
             raise UsageError(f"sweeping into {table}", answered="an interrupted sweep left rows there", remedy=remedy)

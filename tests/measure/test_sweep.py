@@ -116,6 +116,11 @@ def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_o
     assert len(frame.attrs["provenance"]) == 2
 
 
+def test_resuming_where_nothing_was_begun_is_a_sweep(small, tmp_path):
+    frame = sweep(small, on="here", output=tmp_path / "t.parquet", resume=True, progress=False)
+    assert keys(frame) == expected(small)
+
+
 def test_resuming_with_another_plan_is_refused_and_loses_nothing(small, tmp_path):
     path = tmp_path / "t.parquet"
     process = start_and_wait_for_rows(replace(small, repeats=40), path, 3)

@@ -9,7 +9,7 @@ import pytest
 
 from ktlslab.errors import HandshakeError, SuiteUnsupportedError
 from ktlslab.linux.ktls import CryptoInfo
-from ktlslab.stages import Secret, export
+from ktlslab.stages import Secret, Stream, export
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite, Version
@@ -110,3 +110,12 @@ def test_a_copy_of_a_secret_shows_as_little():
     for other in (copy.copy(Secret(b"abc")), copy.deepcopy(Secret(b"abc"))):
         assert repr(other) == "<3 bytes, not shown>"
     assert pickle.loads(pickle.dumps(Secret(b"abc"))) == Secret(b"abc")  # noqa: S301 - made right here
+
+
+@pytest.mark.parametrize("io_engine", ["syscall", "uring"])
+def test_once_a_stream_moved_bytes_that_nobody_counted_there_is_no_export(tls_pair, io_engine):
+    pair = tls_pair(io_engine=io_engine, first=b"data")
+    stream = Stream(pair.connection, pair.handshake)
+    assert stream.recv() == b"data"
+    with pytest.raises(HandshakeError, match="nobody counted"):
+        export(pair.handshake)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,6 +91,7 @@ def _peer(folder: Path) -> Any:
 
 def main(argv: list[str]) -> int:
     """Run as `python -m ktlslab.measure.worker JOB JOURNAL`; on failure a line `{"error": ...}` on standard error."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-ups: the peer's key does not stay on disk
     try:
         measure(json.loads(Path(argv[0]).read_text()), Path(argv[1]))
     except KtlsLabError as error:

@@ -80,7 +80,8 @@ def execute(
     try:
         asyncio.run(run())
     except (CellExecutionError, CellTimeoutError) as error:
-        answered = f"a cell failed: {str(error).strip().splitlines()[-1]}"
+        said = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error).strip()
+        answered = f"a cell failed: {said}"
         raise KtlsLabError(f"executing {source.name}", answered=answered, remedy=f"See {target}.") from error
     finally:
         nbformat.write(notebook, target)  # type: ignore[no-untyped-call]
@@ -119,14 +120,14 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
     made.append(("notebook", execute(notebooks / f"{COMPARE}.ipynb", out / f"{COMPARE}.ipynb", env=env)))
     made += [("plot", path) for path in pictures_of(made[-1][1])]
     with tempfile.TemporaryDirectory(prefix="ktlslab-kernelspec-") as folder:
-        kernel, specs = _kernel_for_handoff(on, Path(folder))
+        kernel, specs = _kernel_for_handoff(on, Path(folder)) if measured else (HERE, None)
         _say(f"{HANDOFF}: in the Jupyter kernel {kernel}")
         handoff = execute(notebooks / f"{HANDOFF}.ipynb", out / f"{HANDOFF}.ipynb", kernel=kernel, specs=specs)
         made.insert(1, ("notebook", handoff))
     pages = [("page", page) for kind, path in made if kind == "notebook" and (page := as_html(path))]
     _say("")
     for kind, path in [*made, *pages]:
-        _say(f"{kind:>9}  {os.path.relpath(path)}")
+        _say(f"{kind:>9}  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     if not measured:
         _say(f"\nThe figures are RECORDED ones, not measured here: {why}")
     if kernel == HERE and not probe.probe().ktls:

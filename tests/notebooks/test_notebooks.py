@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ktlslab import guests
 from ktlslab.linux import probe
 from ktlslab.show import execute, tables
 
@@ -88,6 +89,21 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(tmp_path):
     page = execute.as_html(target)
     assert page is not None
     assert "The handoff" in page.read_text()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("quiet")
+def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
+    if not guests.cached() or any(not need.present for need in guests.prerequisites()):
+        pytest.skip("no guest kernel at hand; tests/run fetches one")
+    spec = guests.install(guests.cached()[-1].series, prefix=tmp_path)
+    target = execute.execute(HANDOFF, tmp_path / "01.ipynb", kernel=spec.name, specs=spec.parent)
+    shown = outputs(target)
+    assert "The kernel said yes" in shown["install"]
+    assert "<b>+1</b>" in shown["counters"]
+    assert "kernel records, uring" in shown["where"]
+    assert "through the kernel record layer" in shown["same"]
+    assert "the same bytes: True" in shown["same"]
 
 
 @pytest.mark.usefixtures("quiet")

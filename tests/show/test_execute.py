@@ -61,6 +61,7 @@ def test_where_nothing_can_be_measured_recorded_figures_are_named_as_such(projec
     assert shown(project, execute.COMPARE) == "quick-7.3.parquet"
     said = capsys.readouterr().out
     assert "The figures are RECORDED ones, not measured here: booting: no QEMU" in said
+    assert f"{execute.HANDOFF}: in the Jupyter kernel python3" in said
 
 
 def test_nothing_measured_and_nothing_recorded_is_a_failure(project, monkeypatch, capsys):

@@ -22,9 +22,9 @@ RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx")
 IO_ENGINES = ("syscall", "uring")
 DIRECTIONS = ("echo", "upload", "download")
 KIB = 1024
-# Bytes that one burst of one-way operations moves at most, and operations in it: it fits the socket's buffers, so that
-# whoever sends need not wait, and who runs when depends on the work alone.
-BURST_BYTES = 64 * KIB
+# Bytes that one burst of one-way operations moves at most, and operations in it: it fits well into a new connection's
+# receive window (64 KiB), so that whoever sends need not wait, and who runs when depends on the work alone.
+BURST_BYTES = 32 * KIB
 BURST_OPERATIONS = 8
 SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
 FEWEST_STEPS = 4

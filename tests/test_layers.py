@@ -12,7 +12,7 @@ import pytest
 import ktlslab
 
 HERE = Path(ktlslab.__file__).parent
-ORDER = ("cli", "show", "measure", "guests", "https", "session", "stages", "linux", "tls", "_html", "errors")
+ORDER = ("cli", "doctor", "show", "measure", "guests", "https", "session", "stages", "linux", "tls", "_html", "errors")
 # Beyond "only what stands to the right of it": neighbours that know nothing of each other.
 STRANGERS = {
     "guests": {"https", "session", "stages", "linux", "tls"},

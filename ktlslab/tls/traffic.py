@@ -34,6 +34,7 @@ class Traffic:
         self._incoming: Any = self._connection._into_ssl
         self._outgoing: Any = self._connection._from_ssl
         self.uncounted = False  # bytes came or went whose records nobody counted: too late for a handoff
+        self._on_socket = False
         self.wire = bytearray(_WIRE_BYTES)
         self._wire: Any = _ffi.from_buffer("char[]", self.wire, True)  # noqa: FBT003 - writable; the keyword is dear
         self._room(MAX_PLAINTEXT)
@@ -48,7 +49,7 @@ class Traffic:
 
     def own(self, descriptor: int) -> None:
         """Let OpenSSL read and write the socket itself from now on, by its own system calls."""
-        self.uncounted = True
+        self.uncounted = self._on_socket = True
         _lib.SSL_set_fd(self._ssl, descriptor)
 
     def write(self, data: Buffer) -> None:
@@ -59,6 +60,8 @@ class Traffic:
         while at < size:  # pyOpenSSL's contexts write one record a call (SSL_MODE_ENABLE_PARTIAL_WRITE)
             done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
             if done <= 0:
+                if self._interrupted():
+                    continue
                 if _lib.SSL_get_error(self._ssl, done) in {_lib.SSL_ERROR_WANT_WRITE, _lib.SSL_ERROR_WANT_READ}:
                     raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
                 self._connection._raise_ssl_error(self._ssl, done)
@@ -78,6 +81,8 @@ class Traffic:
         """Fill `buffer` from one record; 0: close_notify came, None: more bytes are needed. SSL.Error: a bad record."""
         room = _ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003
         count: int = _lib.SSL_read(self._ssl, room, len(room))
+        while count <= 0 and self._interrupted():
+            count = _lib.SSL_read(self._ssl, room, len(room))
         if count > 0:
             return count
         answer = _lib.SSL_get_error(self._ssl, count)
@@ -87,6 +92,16 @@ class Traffic:
             return 0
         self._connection._raise_ssl_error(self._ssl, count)
         raise SSL.Error([])
+
+    def _interrupted(self) -> bool:
+        """Whether a signal ended the system call just made: OpenSSL reports that as it reports a time-out.
+
+        The signal's handler in Python runs here, and may raise; if it returns, the call is to be made again (PEP 475).
+        """
+        if not self._on_socket or _ffi.errno != errno.EINTR:
+            return False
+        _ffi.errno = 0  # cffi keeps it: a call that asks the system nothing would seem interrupted again
+        return True
 
     def _room(self, plaintext: int) -> None:
         """Make room for the records of so many bytes."""

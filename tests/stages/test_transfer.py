@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -283,3 +285,24 @@ def test_a_plain_file_is_sent_whole_and_in_part(plain, tmp_path):
 def test_no_record_layer_but_the_known_ones():
     with pytest.raises(UsageError, match="Choose auto, kernel"):
         open_session("localhost", 1, record_layer="quantum")
+
+
+@pytest.mark.parametrize("layer", ["userspace", "plain"])
+def test_a_signal_whose_handler_returns_does_not_end_a_wait(tls_pair, plain, io_engine, layer):
+    if layer == "plain":
+        stream, sock = plain
+        send = sock.sendall
+    else:
+        pair = tls_pair(io_engine=io_engine)
+        stream, send = Stream(pair.connection, pair.handshake), pair.tls.sendall
+    rang = threading.Event()
+    before = signal.signal(signal.SIGALRM, lambda *_: rang.set())
+    later = threading.Timer(0.6, send, [b"after the signal"])
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        later.start()
+        assert stream.recv() == b"after the signal"
+        assert rang.is_set()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        later.join()

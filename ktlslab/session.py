@@ -11,9 +11,9 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, TypeVar
 
+from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.errors import SuiteUnsupportedError, UsageError
 from ktlslab.linux import probe
@@ -47,7 +47,7 @@ class Step:
     outcome: str
 
 
-class Session:
+class Session(Closing):
     """An open session; a context manager. `stream` moves the bytes.
 
     `record_layer` and `io_engine` say what does the work, `why` what was given up for which reason (empty: nothing),
@@ -82,14 +82,6 @@ class Session:
 
     def close(self) -> None:
         self.stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         given_up = f", because {' and '.join(why.value for why in self.why)}" if self.why else ""

@@ -12,13 +12,28 @@ import pytest
 import ktlslab
 
 HERE = Path(ktlslab.__file__).parent
-ORDER = ("cli", "doctor", "show", "measure", "guests", "https", "session", "stages", "linux", "tls", "_html", "errors")
+ORDER = (
+    "cli",
+    "doctor",
+    "show",
+    "measure",
+    "guests",
+    "https",
+    "session",
+    "stages",
+    "linux",
+    "tls",
+    "_html",
+    "_closing",
+    "errors",
+)
 # Beyond "only what stands to the right of it": neighbours that know nothing of each other.
 STRANGERS = {
     "guests": {"https", "session", "stages", "linux", "tls"},
     "linux": {"tls", "_html"},
-    "tls": {"_html", "errors"},
-    "_html": {"errors"},
+    "tls": {"_html", "_closing", "errors"},
+    "_html": {"_closing", "errors"},
+    "_closing": {"errors"},
 }
 HEAVY = ("pandas", "numpy", "matplotlib", "pyarrow", "IPython", "h11")
 FILES = [path for path in sorted(HERE.rglob("*.py")) if path.parent != HERE or path.stem in ORDER]

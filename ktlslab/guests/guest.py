@@ -19,8 +19,9 @@ import tempfile
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
+from ktlslab._closing import Closing
 from ktlslab.errors import GuestError, UsageError
 from ktlslab.guests import console, initramfs, launcher, qemu, vmlinux
 from ktlslab.guests.acceleration import accelerator
@@ -29,7 +30,6 @@ from ktlslab.guests.streams import Pump, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from ktlslab.guests.kernels import Kernel
 
@@ -51,7 +51,7 @@ class Completed:
     stderr: bytes
 
 
-class Guest:
+class Guest(Closing):
     """A running guest."""
 
     def __init__(
@@ -105,14 +105,6 @@ class Guest:
         """End the guest, if it has not ended, and remove what it needed."""
         self.console()
         self._closer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _error(self, answered: str) -> GuestError:
         said = self.console() or "nothing"

@@ -19,14 +19,14 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from ktlslab._closing import Closing
 from ktlslab.errors import RingUnavailableError, errno_name
 from ktlslab.linux import _native
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 
 Buffer = bytes | bytearray | memoryview
@@ -87,7 +87,7 @@ class Completion:
     flags: int
 
 
-class Ring:
+class Ring(Closing):
     """io_uring with room for `entries` operations. RingUnavailableError says why there is none, and what to do."""
 
     def __init__(self, entries: int = 64) -> None:
@@ -206,14 +206,6 @@ class Ring:
                 self.reap(1)
             lib.kl_ring_close(self._ring)
             self._ring = ffi.NULL
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return "Ring(closed)" if self.closed else f"Ring(fd={self.fileno()}, in_flight={self.in_flight})"

@@ -16,15 +16,14 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from ktlslab._closing import Closing
 from ktlslab.errors import UsageError
 from ktlslab.measure.certificates import make_certificates
 from ktlslab.tls.records import Record, RecordSplitter
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ktlslab.stages import Connection
 
 T = TypeVar("T")
@@ -51,7 +50,7 @@ class Wire:
         return _split(self.received_bytes)
 
 
-class DemoServer:
+class DemoServer(Closing):
     """A running server; a context manager. `ca` is the PEM file to trust it by."""
 
     def __init__(self) -> None:
@@ -84,14 +83,6 @@ class DemoServer:
 
     def close(self) -> None:
         self._closer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"DemoServer({self.url}, {'running' if self._closer.alive else 'closed'})"

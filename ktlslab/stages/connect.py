@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import socket
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.errors import ConnectError, PeerTimeoutError, UnknownHostError, UsageError, errno_name
 from ktlslab.linux.engines import Engine, EngineName, RingEngine, SyscallEngine
@@ -21,7 +21,7 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class Connection(Closing):
     """A connected TCP socket and the engine that moves its bytes. A context manager: leaving it closes both."""
 
     host: str
@@ -38,14 +38,6 @@ class Connection:
     def close(self) -> None:
         self.socket.close()
         self.engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.socket.fileno() < 0 else f"fd {self.socket.fileno()}"

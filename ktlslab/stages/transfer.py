@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from OpenSSL import SSL
 
+from ktlslab._closing import Closing
 from ktlslab.errors import (
     AlertError,
     KtlsLabError,
@@ -40,8 +41,7 @@ from ktlslab.tls.alerts import Alert
 from ktlslab.tls.records import ContentType, HandshakeType
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import BinaryIO, Self
+    from typing import BinaryIO
 
     from ktlslab.stages.connect import Connection
     from ktlslab.stages.handshake import Handshake
@@ -66,7 +66,7 @@ class _Receiver(Protocol):
         ...
 
 
-class Stream:
+class Stream(Closing):
     """Bytes to and from the peer. Not for two threads in one direction at a time.
 
     `kernel` says which directions were installed; without a `handshake` both sides are plain.
@@ -203,14 +203,6 @@ class Stream:
             count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE)
             if not count or (control and control[0][2][0] == ContentType.ALERT):
                 return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

@@ -104,5 +104,9 @@ class AlertError(StreamError):
         super().__init__(tried, answered=answered, remedy=remedy)
 
 
+class KeyUpdateError(StreamError):
+    """New keys cannot be agreed on: by this kernel, this version of TLS, or this library."""
+
+
 class StreamClosedError(StreamError):
     """Sending after this end closed the stream, or after the peer was known to be gone."""

@@ -1,10 +1,12 @@
 """The only code that talks to the kernel.
 
 * `ring`: io_uring for one thread, through the C liburing (`native/`);
+* `operations`: what can be put in flight on a ring; `buffers`: receives that stay armed; `features`: what works here;
 * `engines`: the two I/O engines, `syscall` and `uring`, behind one interface;
 * `ktls`: the socket options and structs of ``linux/tls.h``;
 * `probe`: what this kernel accepts, found by trying;
-* `counters`: ``/proc/net/tls_stat`` as a snapshot and a difference.
+* `counters`: ``/proc/net/tls_stat`` as a snapshot and a difference;
+* `perf` and `interrupts`: what the kernel counts of a process, and what interrupts took of the machine.
 
 Below this line errors are OSError, as the kernel gives them; the stages above turn them into sentences.
 """

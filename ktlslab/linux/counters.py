@@ -1,4 +1,4 @@
-"""The kernel's own account of kTLS: /proc/net/tls_stat, read before and after.
+"""The kernel's own account of kTLS: /proc/net/tls_stat of this thread's network namespace, before and after.
 
 The counters belong to the network namespace: every kTLS user in it moves them. Nothing else tells so plainly which
 record layer did the work. Source: Documentation/networking/tls.rst, "Statistics".
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TLS_STAT = Path("/proc/net/tls_stat")
+TLS_STAT = Path("/proc/thread-self/net/tls_stat")  # a thread may be in a network namespace of its own
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from ktlslab.linux import ktls
@@ -26,6 +27,10 @@ class Engine(Protocol):
     timeout: float | None
 
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None: ...
+    def accept(self, listener: socket.socket) -> socket.socket: ...
+    def sender(self, sock: socket.socket) -> Callable[..., int]: ...
+    def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]: ...
+    def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int: ...
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int: ...
     def recv_into(self, sock: socket.socket, buffer: Buffer) -> int: ...
     def send_record(self, sock: socket.socket, data: Buffer, record_type: int) -> int: ...
@@ -47,6 +52,36 @@ class SyscallEngine:
         sock.connect(sockaddr)
         sock.settimeout(None)
         _bound(sock, self.timeout)
+
+    def accept(self, listener: socket.socket) -> socket.socket:
+        """Accept a connection, with the same time-outs; a listener's own time-out stays as it was."""
+        before = listener.gettimeout()
+        listener.settimeout(self.timeout)
+        try:
+            sock, _ = listener.accept()
+        finally:
+            listener.settimeout(before)
+        sock.settimeout(None)
+        _bound(sock, self.timeout)
+        return sock
+
+    def sender(self, sock: socket.socket) -> Callable[..., int]:
+        """Return send(data, flags=0) for this socket, with nothing in between: an expired wait is BlockingIOError."""
+        return sock.send
+
+    def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
+        """Return recv_into(buffer) for this socket, likewise."""
+        return sock.recv_into
+
+    def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
+        """Send one buffer after the other; how many bytes went, which may be fewer than there are."""
+        total = 0
+        for data in buffers:
+            sent = self.send(sock, data)
+            total += sent
+            if sent < len(data):
+                break
+        return total
 
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
         try:
@@ -92,6 +127,24 @@ class RingEngine:
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
         self.ring.connect(sock.fileno(), sock.family, sockaddr, self.timeout)
         _bound(sock, self.timeout)  # for what does not go through the ring: sendfile(2), the farewell
+
+    def accept(self, listener: socket.socket) -> socket.socket:
+        sock = socket.socket(fileno=self.ring.accept(listener.fileno(), self.timeout))
+        sock.settimeout(None)
+        _bound(sock, self.timeout)
+        return sock
+
+    def sender(self, sock: socket.socket) -> Callable[..., int]:
+        """Return send(data, flags=0) for this socket."""
+        return self.ring.sender(sock.fileno(), self.timeout)
+
+    def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
+        """Return recv_into(buffer) for this socket."""
+        return self.ring.receiver(sock.fileno(), self.timeout)
+
+    def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
+        """Send one buffer after the other, with one submission for all."""
+        return self.ring.send_many(sock.fileno(), buffers, self.timeout)
 
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
         return self.ring.send(sock.fileno(), data, flags, self.timeout)

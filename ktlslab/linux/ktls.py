@@ -9,7 +9,9 @@ Source: Documentation/networking/tls.rst, include/uapi/linux/tls.h.
 
 from __future__ import annotations
 
+import functools
 import socket
+import struct
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -30,7 +32,18 @@ STRUCTS: dict[int, str] = {
     lib.TLS_CIPHER_AES_GCM_256: "tls12_crypto_info_aes_gcm_256",
     lib.TLS_CIPHER_AES_CCM_128: "tls12_crypto_info_aes_ccm_128",
     lib.TLS_CIPHER_CHACHA20_POLY1305: "tls12_crypto_info_chacha20_poly1305",
+    lib.TLS_CIPHER_SM4_GCM: "tls12_crypto_info_sm4_gcm",
+    lib.TLS_CIPHER_SM4_CCM: "tls12_crypto_info_sm4_ccm",
+    lib.TLS_CIPHER_ARIA_GCM_128: "tls12_crypto_info_aria_gcm_128",
+    lib.TLS_CIPHER_ARIA_GCM_256: "tls12_crypto_info_aria_gcm_256",
 }
+# Those that kernels usually have. Asking for one that a kernel has not built costs it a search by modprobe: seconds.
+COMMON = (
+    lib.TLS_CIPHER_AES_GCM_128,
+    lib.TLS_CIPHER_AES_GCM_256,
+    lib.TLS_CIPHER_AES_CCM_128,
+    lib.TLS_CIPHER_CHACHA20_POLY1305,
+)
 FIELDS = ("iv", "key", "salt", "rec_seq")
 RECORD_TYPE_SPACE = socket.CMSG_SPACE(1)
 
@@ -109,7 +122,47 @@ def get_keys(sock: socket.socket, direction: Direction, cipher_type: int) -> Cry
 
 def sequence_number(sock: socket.socket, direction: Direction, cipher_type: int) -> int:
     """How many records the kernel has made (TX) or taken (RX), counted from the number that it was given."""
-    return int.from_bytes(get_keys(sock, direction, cipher_type).rec_seq, "big")
+    return int.from_bytes(
+        sock.getsockopt(SOL_TLS, direction.value, _size(cipher_type))[_places(cipher_type)["rec_seq"]]
+    )
+
+
+def set_max_payload(sock: socket.socket, size: int) -> None:
+    """Let no record that the kernel makes hold more than `size` bytes: RFC 8449's record_size_limit for the sender.
+
+    In TLS 1.3 the limit that a peer announces counts the type of the record as well: set one less. OSError: ENOPROTOOPT
+    the kernel does not know the option (TLS_TX_MAX_PAYLOAD_LEN), EINVAL not within 64 (TLS 1.3: 63) and 16384, EBUSY a
+    record is half filled.
+    """
+    sock.setsockopt(SOL_TLS, lib.TLS_TX_MAX_PAYLOAD_LEN, struct.pack("=H", size))
+
+
+def get_max_payload(sock: socket.socket) -> int:
+    """How many bytes a record may hold. OSError as in `set_max_payload`."""
+    return int(struct.unpack("=H", sock.getsockopt(SOL_TLS, lib.TLS_TX_MAX_PAYLOAD_LEN, 2))[0])
+
+
+def set_no_pad(sock: socket.socket, *, expect: bool) -> None:
+    """Tell the kernel that the peer pads no records, so that it may decrypt straight into the reader's memory.
+
+    One that is padded after all is decrypted twice (TlsRxNoPadViolation). After TLS_RX. OSError: EINVAL in TLS 1.2 or
+    without keys, ENOPROTOOPT the kernel does not know the option (TLS_RX_EXPECT_NO_PAD).
+    """
+    sock.setsockopt(SOL_TLS, lib.TLS_RX_EXPECT_NO_PAD, int(expect))
+
+
+def get_no_pad(sock: socket.socket) -> bool:
+    """Whether `set_no_pad` is on. OSError as there."""
+    return bool(sock.getsockopt(SOL_TLS, lib.TLS_RX_EXPECT_NO_PAD))
+
+
+def set_zerocopy_sendfile(sock: socket.socket, *, on: bool) -> None:
+    """Promise that files are not changed while sendfile(2) sends them: a network card that encrypts may then read them.
+
+    It changes nothing where the kernel encrypts itself. OSError: ENOPROTOOPT the kernel does not know the option
+    (TLS_TX_ZEROCOPY_RO).
+    """
+    sock.setsockopt(SOL_TLS, lib.TLS_TX_ZEROCOPY_RO, int(on))
 
 
 def _kind(cipher_type: int) -> Any:
@@ -118,10 +171,12 @@ def _kind(cipher_type: int) -> Any:
     return ffi.typeof(f"struct {STRUCTS[cipher_type]}")
 
 
+@functools.cache  # asked for in the midst of sending
 def _size(cipher_type: int) -> int:
     return int(ffi.sizeof(_kind(cipher_type)))
 
 
+@functools.cache
 def _places(cipher_type: int) -> dict[str, slice]:
     """Where each field lies. An array of no bytes, ChaCha20's salt, is a pointer to cffi and has no size there."""
     fields = {name: part for name, part in _kind(cipher_type).fields if name in FIELDS}

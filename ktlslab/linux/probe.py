@@ -1,7 +1,8 @@
 """What this kernel accepts, found by trying, never by its version.
 
 A probe is a real setsockopt on a real loopback connection with made-up keys. Answers are kept for the life of the
-process: a refusal can cost seconds, because the kernel first asks modprobe for a module that does not exist.
+process: a refusal can cost seconds, because the kernel first asks modprobe for a module that does not exist. Only a
+passing failure (no memory, no descriptor left) is raised as the OSError it is, and asked again.
 """
 
 from __future__ import annotations
@@ -9,16 +10,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ktlslab.errors import RingUnavailableError, errno_name
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
-from ktlslab.linux.ring import Ring
+from ktlslab.linux.operations import Operation
+from ktlslab.linux.ring import Ring, transfer
 
 TLS_VERSIONS = (0x0303, 0x0304)
+_USUAL = (TLS_VERSIONS[-1], ktls.COMMON[0])  # TLS 1.3, AES-128-GCM: every kernel that has kTLS for 1.3 has it
+_SECONDS = 10.0
+# No memory, no descriptors, a signal: asked again, the kernel may answer otherwise.
+_PASSING = frozenset(
+    {errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +66,7 @@ class Probe:
 @functools.cache
 def ulp() -> Answer:
     """Whether the kernel attaches its tls module to a socket."""
-    with _pair() as sock:
+    with connected() as (sock, _):
         return _try(lambda: ktls.attach(sock))
 
 
@@ -65,12 +75,38 @@ def accepts(version: int, cipher_type: int, direction: Direction) -> Answer:
     """Whether the kernel takes keys of this version and cipher in this direction."""
     if not ulp():
         return ulp()
-    lengths = {name: size for name, _, size in ktls.layout(cipher_type)}
-    keys = {name: bytes(lengths[name]) for name in ktls.FIELDS}
-    packed = CryptoInfo(version=version, cipher_type=cipher_type, **keys).pack()
-    with _pair() as sock:
+    packed = _made_up(version, cipher_type)
+    with connected() as (sock, _):
         ktls.attach(sock)
         return _try(lambda: ktls.set_keys(sock, direction, packed))
+
+
+@functools.cache
+def rekey() -> Answer:
+    """Whether the kernel takes the next keys of a TLS 1.3 session (KeyUpdate): EBUSY says that it cannot.
+
+    Any other errno says why it could not be found out: no tls module, no AES-GCM.
+    """
+    return _after_keys(lambda sock: ktls.set_keys(sock, Direction.TX, _made_up(*_USUAL)))
+
+
+@functools.cache
+def max_payload() -> Answer:
+    """Whether the kernel bounds its records at will (TLS_TX_MAX_PAYLOAD_LEN)."""
+    return _after_keys(lambda sock: ktls.set_max_payload(sock, 512))
+
+
+@functools.cache
+def uring_setsockopt() -> Answer:
+    """Whether a ring sets socket options, so that keys and the first bytes can go with one submission."""
+    try:
+        with Ring(2) as ring, connected() as (sock, _):
+            on = (1).to_bytes(4, sys.byteorder)
+            option = Operation.setsockopt(sock.fileno(), socket.IPPROTO_TCP, socket.TCP_NODELAY, on)
+            (result,) = transfer(ring, [option], _SECONDS)
+            return _answer(-result or (0 if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) else errno.EIO))
+    except RingUnavailableError:
+        return _answer(errno.ENOSYS)
 
 
 @functools.cache
@@ -84,23 +120,50 @@ def io_uring() -> str | None:
 
 
 def probe() -> Probe:
-    """Try everything there is a struct for."""
-    keys = [(version, cipher, way) for version in TLS_VERSIONS for cipher in ktls.STRUCTS for way in Direction]
+    """Try each version, usual cipher and direction. The rare ciphers cost seconds each: ask for them by `accepts`."""
+    keys = [(version, cipher, way) for version in TLS_VERSIONS for cipher in ktls.COMMON for way in Direction]
     return Probe(ulp=ulp(), suites={key: accepts(*key) for key in keys}, io_uring=io_uring())
+
+
+def _made_up(version: int, cipher_type: int) -> bytearray:
+    """Return keys of zeros, for a socket that will never carry a byte."""
+    lengths = {name: size for name, _, size in ktls.layout(cipher_type)}
+    keys = {name: bytes(lengths[name]) for name in ktls.FIELDS}
+    return CryptoInfo(version=version, cipher_type=cipher_type, **keys).pack()
+
+
+def _after_keys(setting: Callable[[socket.socket], None]) -> Answer:
+    """Try something on a socket that has made-up keys to send with; where it gets none, that is the answer."""
+    if not ulp():
+        return ulp()
+    with connected() as (sock, _):
+        ktls.attach(sock)
+        given = _try(lambda: ktls.set_keys(sock, Direction.TX, _made_up(*_USUAL)))
+        return _try(lambda: setting(sock)) if given else given
 
 
 def _try(setting: Callable[[], None]) -> Answer:
     try:
         setting()
     except OSError as error:
-        return Answer(accepted=False, errno=error.errno or errno.EIO)
-    return Answer(accepted=True)
+        return _answer(error.errno or errno.EIO)
+    return _answer(0)
+
+
+def _answer(number: int) -> Answer:
+    """Make an answer of what says something about the kernel; what only says something about now is raised instead.
+
+    Raised, it is not kept: functools.cache keeps no exceptions.
+    """
+    if number in _PASSING:
+        raise OSError(number, os.strerror(number))
+    return Answer(accepted=number == 0, errno=number)
 
 
 @contextlib.contextmanager
-def _pair() -> Iterator[socket.socket]:
-    """One end of an established loopback connection: kTLS takes no other kind of socket."""
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give both ends of an established loopback connection: kTLS takes no other kind of socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         accepted, _ = listener.accept()
         with accepted:
-            yield client
+            yield client, accepted

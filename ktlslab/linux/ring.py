@@ -14,95 +14,89 @@ Source: io_uring_enter(2), io_uring_setup(2).
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import socket
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ktlslab._closing import Closing
 from ktlslab.errors import RingUnavailableError, errno_name
-from ktlslab.linux import _native
+from ktlslab.linux import _hot, _native
+from ktlslab.linux.buffers import BufferRing, Incoming
+from ktlslab.linux.operations import Buffer, Completion, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-Buffer = bytes | bytearray | memoryview
+__all__ = ["Buffer", "Completion", "Operation", "Ring", "transfer"]
 
 ffi, lib = _native.ffi, _native.lib
 
-_FOREVER: int = lib.KL_FOREVER
-_INTERRUPTED: int = lib.KL_INTERRUPTED
-_SEND: int = lib.IORING_OP_SEND
-_RECV: int = lib.IORING_OP_RECV
-_SENDMSG: int = lib.IORING_OP_SENDMSG
-_RECVMSG: int = lib.IORING_OP_RECVMSG
-_CONNECT: int = lib.IORING_OP_CONNECT
-_NOP: int = lib.IORING_OP_NOP
-_SHUTDOWN: int = lib.IORING_OP_SHUTDOWN
-_CLOSE: int = lib.IORING_OP_CLOSE
-_NOSIGNAL = int(socket.MSG_NOSIGNAL)  # an int: or-ing the enum costs 8,000 instructions
+_CLOEXEC = int(socket.SOCK_CLOEXEC)
 
 # Completions without an interrupt to this thread; a kernel that does not know the flag is asked again without it.
-_SETUP_FLAGS: tuple[int, ...] = (lib.IORING_SETUP_COOP_TASKRUN, 0)
+_PLAIN: tuple[int, ...] = (lib.IORING_SETUP_COOP_TASKRUN, 0)
+# A kernel thread takes what is submitted. It goes to sleep after a second of nothing, the kernel's own default.
+_SQPOLL: tuple[int, ...] = (lib.IORING_SETUP_SQPOLL,)
+# Completions only when asked for; whether some wait to be asked for shows in a flag.
+_DEFERRED: tuple[int, ...] = (
+    lib.IORING_SETUP_SINGLE_ISSUER | lib.IORING_SETUP_DEFER_TASKRUN | lib.IORING_SETUP_TASKRUN_FLAG,
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One operation to `start`: build it with `Operation.send` and its siblings. It holds the buffer it needs."""
+class Sender(Protocol):
+    """send(2) on one socket: how many bytes the kernel took. Arguments go by position, as in all of these."""
 
-    opcode: int
-    fd: int
-    address: Any = None
-    length: int = 0
-    offset: int = 0
-    op_flags: int = 0
-    linked: bool = False
-
-    @classmethod
-    def send(cls, fd: int, data: Buffer, *, flags: int = 0, linked: bool = False) -> Operation:
-        """send(2). `linked` starts the next operation only when this one has done all it was asked to."""
-        held = ffi.from_buffer(data)
-        return cls(opcode=_SEND, fd=fd, address=held, length=len(held), op_flags=flags | _NOSIGNAL, linked=linked)
-
-    @classmethod
-    def recv(cls, fd: int, buffer: Buffer, *, flags: int = 0, linked: bool = False) -> Operation:
-        """recv(2) into `buffer`, which must be writable."""
-        held = ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003 - the keyword costs 1,700
-        return cls(opcode=_RECV, fd=fd, address=held, length=len(held), op_flags=flags, linked=linked)
-
-    @classmethod
-    def nop(cls, *, linked: bool = False) -> Operation:
-        return cls(opcode=_NOP, fd=-1, linked=linked)
+    def __call__(self, data: Buffer, flags: int = 0, /) -> int: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """What became of a started operation: `result` is a count, or minus an errno."""
+class Receiver(Protocol):
+    """recv(2) on one socket: how many bytes came, 0 at the end."""
 
-    token: int
-    result: int
-    flags: int
+    def __call__(self, buffer: Buffer, flags: int = 0, /) -> int: ...
+
+
+class RecordSender(Protocol):
+    """sendmsg(2) with TLS_SET_RECORD_TYPE on one socket."""
+
+    def __call__(self, data: Buffer, record_type: int, /) -> int: ...
+
+
+class RecordReceiver(Protocol):
+    """recvmsg(2) with TLS_GET_RECORD_TYPE on one socket: (bytes, record type or -1)."""
+
+    def __call__(self, buffer: Buffer, flags: int = 0, /) -> tuple[int, int]: ...
+
+
+class BatchSender(Protocol):
+    """Ring.send_many on one socket."""
+
+    def __call__(self, buffers: Sequence[Buffer], flags: int = 0, /) -> int: ...
 
 
 class Ring(Closing):
-    """io_uring with room for `entries` operations. RingUnavailableError says why there is none, and what to do."""
+    """io_uring with room for `entries` operations. RingUnavailableError says why there is none, and what to do.
 
-    def __init__(self, entries: int = 64) -> None:
+    `sqpoll`: a kernel thread fetches what is submitted, so that submitting needs no system call while it is awake.
+    `defer_taskrun` (kernel 6.1): completions are worked on only while this program waits for them; the ring is then for
+    the thread that made it alone (OSError EEXIST in another). No kernel takes both together.
+    """
+
+    def __init__(self, entries: int = 64, *, sqpoll: bool = False, defer_taskrun: bool = False) -> None:
         error = ffi.new("int *")
-        for flags in _SETUP_FLAGS:
+        for flags in _setups(sqpoll=sqpoll, defer_taskrun=defer_taskrun):
             self._ring = lib.kl_ring_open(entries, flags, error)
             if self._ring or error[0] != -errno.EINVAL:
                 break
         if not self._ring:
-            raise _unavailable(-error[0])
+            raise _unavailable(-error[0], sqpoll=sqpoll, defer_taskrun=defer_taskrun)
+        self._calls = _hot.Calls(int(ffi.cast("uintptr_t", self._ring)), Completion)
         self._held: dict[int, Operation] = {}
         self._done: list[Completion] = []
-        self._timeout: float | None = None  # the last one, converted: it seldom changes
-        self._timeout_ns = _FOREVER
-        self._message = ffi.new("struct kl_message *")
+        self._open: list[BufferRing | Incoming] = []
+        self._pinned: list[Any] = []  # the registered buffers
+        self._files = False
+        self._groups = 0  # of provided buffers
 
     @property
     def closed(self) -> bool:
@@ -125,87 +119,168 @@ class Ring(Closing):
     def connect(self, fd: int, family: int, sockaddr: tuple[Any, ...], timeout: float | None = None) -> None:
         """connect(2) to a getaddrinfo address."""
         packed = _pack_sockaddr(family, sockaddr)
-        held = ffi.from_buffer(packed)
-        self._run(_CONNECT, fd, held, 0, len(packed), 0, timeout, held)
+        self._calls.run(lib.IORING_OP_CONNECT, fd, packed, 0, len(packed), 0, timeout)
+
+    def accept(self, fd: int, timeout: float | None = None) -> int:
+        """accept4(2): the descriptor of a new connection, closed on exec."""
+        return self._calls.run(lib.IORING_OP_ACCEPT, fd, None, 0, 0, _CLOEXEC, timeout)
 
     def send(self, fd: int, data: Buffer, flags: int = 0, timeout: float | None = None) -> int:
         """send(2): how many bytes the kernel took, which may be fewer than there are."""
-        held = ffi.from_buffer(data)
-        return self._run(_SEND, fd, held, len(held), 0, flags | _NOSIGNAL, timeout, held)
+        return self._calls.send(fd, data, flags, timeout)
 
     def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> int:
         """recv(2) into a writable buffer: how many bytes came, 0 at the end."""
-        held = ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003 - the keyword costs 1,700
-        return self._run(_RECV, fd, held, len(held), 0, flags, timeout, held)
+        return self._calls.recv_into(fd, buffer, flags, timeout)
 
     def send_record(self, fd: int, data: Buffer, record_type: int, timeout: float | None = None) -> int:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
-        held = ffi.from_buffer(data)
-        lib.kl_message_prepare(self._message, held, len(held), record_type)
-        return self._run(_SENDMSG, fd, self._message, 1, 0, _NOSIGNAL, timeout, held)
+        return self._calls.send_record(fd, data, record_type, timeout)
 
     def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> tuple[int, int]:
         """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 where kTLS names none."""
-        held = ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003 - the keyword costs 1,700
-        lib.kl_message_prepare(self._message, held, len(held), -1)
-        count = self._run(_RECVMSG, fd, self._message, 1, 0, flags, timeout, held)
-        return count, int(lib.kl_message_type(self._message))
+        return self._calls.recv_record(fd, buffer, flags, timeout)
+
+    def send_many(self, fd: int, buffers: Sequence[Buffer], timeout: float | None = None, flags: int = 0) -> int:
+        """Send all buffers in order, each by an operation of its own, with one submission and one wait.
+
+        What came out short is sent on from where it stopped. Returns how many bytes went: fewer than there are only
+        where the socket failed or nothing moved for `timeout` seconds; where none went that is raised. With `flags`
+        they are sent one after the other.
+        """
+        return self._calls.send_many(fd, buffers, flags, timeout)
 
     def shutdown(self, fd: int, how: int) -> None:
         """shutdown(2)."""
-        self._run(_SHUTDOWN, fd, ffi.NULL, how, 0, 0, None, None)
+        self._calls.run(lib.IORING_OP_SHUTDOWN, fd, None, how, 0, 0, None)
 
     def close_fd(self, fd: int) -> None:
         """close(2) of a descriptor that no Python object owns."""
-        self._run(_CLOSE, fd, ffi.NULL, 0, 0, 0, None, None)
+        self._calls.run(lib.IORING_OP_CLOSE, fd, None, 0, 0, 0, None)
+
+    # The same, bound once to a socket and a time-out, with no Python in between. Not to be used after the descriptor is
+    # closed: its number may be another's by then.
+
+    def sender(self, fd: int, timeout: float | None = None) -> Sender:
+        """Bind `send`."""
+        return cast("Sender", self._calls.bind("send", fd, timeout))
+
+    def receiver(self, fd: int, timeout: float | None = None) -> Receiver:
+        """Bind `recv_into`."""
+        return cast("Receiver", self._calls.bind("recv_into", fd, timeout))
+
+    def record_sender(self, fd: int, timeout: float | None = None) -> RecordSender:
+        """Bind `send_record`."""
+        return cast("RecordSender", self._calls.bind("send_record", fd, timeout))
+
+    def record_receiver(self, fd: int, timeout: float | None = None) -> RecordReceiver:
+        """Bind `recv_record`."""
+        return cast("RecordReceiver", self._calls.bind("recv_record", fd, timeout))
+
+    def batch_sender(self, fd: int, timeout: float | None = None) -> BatchSender:
+        """Bind `send_many`."""
+        return cast("BatchSender", self._calls.bind("send_many", fd, timeout))
 
     # Many in flight.
 
     def start(self, *operations: Operation) -> list[int]:
-        """Put operations in flight with one submission; returns their tokens, by which `reap` names them."""
-        block = ffi.new("struct kl_operation[]", len(operations))
-        for slot, operation in zip(block, operations, strict=True):
-            slot.opcode, slot.fd = operation.opcode, operation.fd
-            slot.addr = 0 if operation.address is None else int(ffi.cast("uintptr_t", operation.address))
-            slot.len, slot.off, slot.op_flags = operation.length, operation.offset, operation.op_flags
-            slot.sqe_flags = lib.IOSQE_IO_LINK if operation.linked else 0
-        try:
-            _check(lib.kl_start(self._live(), block, len(operations)))
-        finally:  # even where a signal's handler raises: what the kernel has must be held
-            tokens = [int(slot.token) for slot in block]
-            self._held.update(zip(tokens, operations, strict=True))
-            self._held.pop(0, None)
-        return tokens
+        """Put operations in flight with one submission; returns their tokens, by which `reap` names them.
+
+        OSError E2BIG where linked ones are more than the ring has entries: a chain must be submitted whole.
+        """
+        return self._calls.start(operations, self._held)
 
     def reap(self, wait_for: int = 1, timeout: float | None = None) -> list[Completion]:
-        """Wait for up to `wait_for` completions; hand out what came, TimeoutError where none did in time."""
-        room = max(wait_for, 64)
-        out = ffi.new("struct kl_completion[]", room)
-        try:
-            while (count := lib.kl_reap(self._live(), out, room, wait_for, _nanoseconds(timeout))) == _INTERRUPTED:
-                pass
-        finally:  # what came is kept, even where a signal's handler raises
-            for slot in itertools.takewhile(lambda slot: slot.token, out):
-                self._done.append(Completion(token=int(slot.token), result=int(slot.res), flags=int(slot.flags)))
-                self._held.pop(slot.token, None)
-        if not self._done:
-            _check(-errno.ETIMEDOUT if count == -errno.ETIME else count)
+        """Wait for up to `wait_for` completions; hand out all that came, TimeoutError where none did in time."""
+        # Into a list that outlives a handler that raises; what such a one left there is handed out without a wait.
+        self._calls.reap(0 if self._done else wait_for, timeout, self._done, self._held)
         done, self._done = self._done, []
         return done
+
+    # Multishot receives: see buffers.py.
+
+    def buffer_ring(self, count: int, size: int) -> BufferRing:
+        """Give the kernel `count` (a power of two) buffers of `size` bytes to receive into. A context manager."""
+        self._groups += 1
+        buffers = BufferRing(self, self._live(), self._groups, count, size)
+        self._open.append(buffers)
+        return buffers
+
+    def recv_multishot(self, fd: int, buffers: BufferRing, timeout: float | None = None) -> Incoming:
+        """recv(2) over and over: iterate for (-1, bytes). On kTLS it fails with EIO at a control record."""
+        return self._incoming(fd, buffers, timeout, typed=False)
+
+    def recvmsg_multishot(self, fd: int, buffers: BufferRing, timeout: float | None = None) -> Incoming:
+        """recvmsg(2) over and over: iterate for (record type, bytes), the type being -1 where kTLS names none.
+
+        A record longer than a buffer's `size` less 40 bytes comes in parts, each with its type.
+        """
+        return self._incoming(fd, buffers, timeout, typed=True)
+
+    def _incoming(self, fd: int, buffers: BufferRing, timeout: float | None, *, typed: bool) -> Incoming:
+        if buffers.ring is not self:
+            raise ValueError("the buffers are another ring's")
+        incoming = Incoming(buffers, self._live(), self._calls, fd, timeout, typed=typed)
+        self._open.append(incoming)
+        return incoming
+
+    def incoming(self, buffers: BufferRing) -> list[Incoming]:
+        """Return the open multishot receives that use these buffers."""
+        return [user for user in self._open if isinstance(user, Incoming) and user.buffers is buffers]
+
+    def forget(self, closed: BufferRing | Incoming) -> None:
+        """Let go of what has closed itself."""
+        self._open.remove(closed)
+
+    # Looked up once instead of with each operation: start them with `fixed_file`, or as `read_fixed` and `write_fixed`.
+
+    def register_files(self, fds: Sequence[int]) -> None:
+        """Register descriptors, in place of those before: operations name them by index. OSError as the kernel's."""
+        self.unregister_files()
+        _check(lib.kl_register_files(self._live(), list(fds), len(fds)))
+        self._files = True
+
+    def unregister_files(self) -> None:
+        """Forget them; operations in flight keep theirs."""
+        if self._files:
+            _check(lib.kl_register_files(self._live(), ffi.NULL, 0))
+            self._files = False
+
+    def register_buffers(self, buffers: Sequence[Buffer]) -> None:
+        """Pin writable buffers in memory, in place of those before, and hold them. OSError as the kernel's.
+
+        ENOMEM asks for a larger `ulimit -l`.
+        """
+        self.unregister_buffers()
+        held = [ffi.from_buffer(buffer, require_writable=True) for buffer in buffers]
+        parts = ffi.new("struct iovec[]", [{"iov_base": part, "iov_len": len(part)} for part in held])
+        _check(lib.kl_register_buffers(self._live(), parts, len(held)))
+        self._pinned = held
+
+    def unregister_buffers(self) -> None:
+        """Let go of them. OSError EBUSY while started operations are in flight: they may use one."""
+        if self._pinned:
+            if self._held:
+                _check(-errno.EBUSY)
+            _check(lib.kl_register_buffers(self._live(), ffi.NULL, 0))
+            self._pinned = []
 
     def cancel(self, token: int) -> None:
         """Ask for a started operation to be cancelled; its completion (often ECANCELED) comes by `reap`."""
         _check(lib.kl_cancel(self._live(), token))
 
     def close(self) -> None:
-        """Cancel what is in flight, wait for it, free the ring."""
+        """Cancel what is in flight, wait for it, free the ring. OSError EBUSY while another thread is inside."""
         if self._ring:
+            for user in reversed(self._open.copy()):  # buffers after the receives that use them
+                user.close()
             for token in list(self._held):
                 self.cancel(token)
             while self._held:
                 self.reap(1)
+            self._calls.close()
             lib.kl_ring_close(self._ring)
-            self._ring = ffi.NULL
+            self._ring, self._pinned = ffi.NULL, []
 
     def __repr__(self) -> str:
         return "Ring(closed)" if self.closed else f"Ring(fd={self.fileno()}, in_flight={self.in_flight})"
@@ -215,43 +290,17 @@ class Ring(Closing):
             raise ValueError("the ring is closed")
         return self._ring
 
-    def _run(  # noqa: PLR0917 - called once an operation, and keywords cost there
-        self,
-        opcode: int,
-        fd: int,
-        address: Any,
-        length: int,
-        offset: int,
-        op_flags: int,
-        timeout: float | None,
-        held: Any,
-    ) -> int:
-        try:
-            ring = self._ring or self._live()
-            if timeout != self._timeout:
-                self._timeout, self._timeout_ns = timeout, _nanoseconds(timeout)
-            # Python runs signal handlers, which may raise, right after any of these calls: the operation is then still
-            # in flight.
-            try:
-                result: int = lib.kl_run(ring, opcode, fd, address, length, offset, op_flags, self._timeout_ns)
-                while result == _INTERRUPTED:
-                    result = lib.kl_resume(ring)
-            except BaseException:
-                lib.kl_abandon(ring)
-                raise
-            return result if result >= 0 else _check(result)
-        except BaseException:
-            if held is not None:  # else the error's traceback would go on holding the caller's buffer
-                ffi.release(held)
-            raise
-
 
 def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None = None) -> list[int]:
     """Run operations with one submission and return their results in order, minus an errno where one failed."""
     tokens = ring.start(*operations)
     results: dict[int, int] = {}
-    while len(results) < len(tokens):
-        results.update((c.token, c.result) for c in ring.reap(1, timeout))
+    left = set(tokens)
+    while left:
+        for completion in ring.reap(1, timeout):
+            results.setdefault(completion.token, completion.result)  # the first: a second is a notification
+            if not completion.more:
+                left.discard(completion.token)
     return [results[token] for token in tokens]
 
 
@@ -259,10 +308,6 @@ def _check(result: int) -> int:
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
-
-
-def _nanoseconds(timeout: float | None) -> int:
-    return _FOREVER if timeout is None else max(0, int(timeout * 1e9))
 
 
 def _pack_sockaddr(family: int, sockaddr: tuple[Any, ...]) -> bytes:
@@ -276,7 +321,14 @@ def _pack_sockaddr(family: int, sockaddr: tuple[Any, ...]) -> bytes:
     return head + struct.pack("!I", flow) + packed + struct.pack("=I", scope)
 
 
-def _unavailable(number: int) -> RingUnavailableError:
+def _setups(*, sqpoll: bool, defer_taskrun: bool) -> tuple[int, ...]:
+    """Return the flags to try, one after the other where the kernel does not know them."""
+    if sqpoll and defer_taskrun:
+        return (_SQPOLL[0] | _DEFERRED[0],)
+    return _SQPOLL if sqpoll else _DEFERRED if defer_taskrun else _PLAIN
+
+
+def _unavailable(number: int, *, sqpoll: bool, defer_taskrun: bool) -> RingUnavailableError:
     remedies = {
         errno.ENOSYS: "This kernel has no io_uring (5.1 is the first with it), or a seccomp filter hides it; "
         "in a container allow the io_uring system calls, else use io_engine='syscall'.",
@@ -287,4 +339,8 @@ def _unavailable(number: int) -> RingUnavailableError:
         errno.EINVAL: "The number of entries must be between 1 and 32768.",
     }
     remedy = remedies.get(number, "Use io_engine='syscall' instead.")
-    return RingUnavailableError("setting up an io_uring", answered=errno_name(number), remedy=remedy)
+    asked = [name for name, on in (("sqpoll", sqpoll), ("defer_taskrun", defer_taskrun)) if on]
+    if asked and number in {errno.EINVAL, errno.EPERM}:
+        remedy = f"This kernel may not offer {' with '.join(asked)}: do without. {remedy}"
+    tried = f"setting up an io_uring{' with ' * bool(asked)}{' and '.join(asked)}"
+    return RingUnavailableError(tried, answered=errno_name(number), remedy=remedy)

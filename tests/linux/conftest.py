@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,12 @@ def ring():
 
 
 @pytest.fixture
+def pattern():
+    """pattern(size) -> bytes that differ from place to place."""
+    return lambda size: (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+@pytest.fixture
 def later():
     """later(seconds, action) runs the action in another thread; what it raises fails the test."""
     threads, errors = [], []
@@ -47,6 +55,27 @@ def later():
     for thread in threads:
         thread.join(30)
     assert errors == []
+
+
+IO_URING_ENTER = 426  # the system call's number
+
+
+@pytest.fixture
+def once_waiting(later):
+    """once_waiting(action, *args) runs the action in another thread when the test's own waits inside a ring."""
+    state = Path(f"/proc/self/task/{threading.get_native_id()}/syscall")
+
+    def start(action, *args):
+        def act():
+            deadline = time.monotonic() + 20
+            while not state.read_text().startswith(f"{IO_URING_ENTER} "):
+                assert time.monotonic() < deadline, "no one waits"
+                time.sleep(0.005)
+            action(*args)
+
+        later(0, act)
+
+    return start
 
 
 class InterruptedBySignalError(Exception):

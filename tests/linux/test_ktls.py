@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
-from ktlslab.tls.suites import CIPHERS
+from ktlslab.tls.suites import CIPHERS, RARE_CIPHERS
 
-BYTES = {51: (8, 16, 4), 52: (8, 32, 4), 53: (8, 16, 4), 54: (12, 32, 0)}  # iv, key, salt: linux/tls.h
+BYTES = {  # iv, key, salt: linux/tls.h
+    51: (8, 16, 4),
+    52: (8, 32, 4),
+    53: (8, 16, 4),
+    54: (12, 32, 0),
+    55: (8, 16, 4),
+    56: (8, 16, 4),
+    57: (8, 16, 4),
+    58: (8, 32, 4),
+}
 
 
 @st.composite
@@ -57,11 +66,11 @@ def test_the_repr_shows_no_key(info):
 
 def test_an_unknown_cipher_is_refused_with_those_that_are_known():
     info = CryptoInfo(version=0x0304, cipher_type=99, iv=b"", key=b"", salt=b"", rec_seq=b"")
-    with pytest.raises(ValueError, match=r"cipher type 99 .*\[51, 52, 53, 54\]"):
+    with pytest.raises(ValueError, match=r"cipher type 99 .*\[51, 52, 53, 54, 55, 56, 57, 58\]"):
         info.pack()
 
 
-@pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
+@pytest.mark.parametrize("cipher", CIPHERS + RARE_CIPHERS, ids=lambda cipher: cipher.name)
 def test_the_layout_is_gapless_and_agrees_with_the_suites_table(cipher):
     parts = ktls.layout(cipher.kernel_type)
     sizes = {name: size for name, _, size in parts}
@@ -73,6 +82,22 @@ def test_the_layout_is_gapless_and_agrees_with_the_suites_table(cipher):
     for _, offset, size in parts:
         assert offset == at
         at += size
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sock: ktls.set_max_payload(sock, 512),
+        ktls.get_max_payload,
+        lambda sock: ktls.set_no_pad(sock, expect=True),
+        ktls.get_no_pad,
+        lambda sock: ktls.set_zerocopy_sendfile(sock, on=True),
+    ],
+)
+def test_a_socket_without_kernel_tls_takes_none_of_its_options(call):
+    with socket.socket() as sock, pytest.raises(OSError, check=lambda e: e.errno) as caught:
+        call(sock)
+    assert caught.value.errno in {errno.ENOPROTOOPT, errno.EOPNOTSUPP}
 
 
 def test_a_socket_without_kernel_tls_has_none_attached():

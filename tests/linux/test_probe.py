@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+import pytest
+
 from ktlslab.linux import ktls, probe
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.probe import Answer, Probe
@@ -11,7 +13,7 @@ from ktlslab.linux.probe import Answer, Probe
 
 def test_every_version_cipher_and_direction_is_answered():
     found = probe.probe()
-    assert len(found.suites) == 2 * len(ktls.STRUCTS) * 2
+    assert len(found.suites) == 2 * len(ktls.COMMON) * 2
     assert found.ulp == probe.ulp()
     assert all(answer.accepted == (answer.errno == 0) for answer in (found.ulp, *found.suites.values()))
 
@@ -27,9 +29,34 @@ def test_without_the_module_no_suite_is_accepted_and_with_it_aes_gcm_is():
         assert not found.ktls
 
 
+@pytest.mark.parametrize("ask", [probe.rekey, probe.max_payload])
+def test_what_needs_the_module_is_refused_as_the_module_is(ask):
+    answer = ask()
+    assert answer.accepted == (answer.errno == 0)
+    if not probe.ulp():
+        assert answer == probe.ulp()
+
+
+def test_a_ring_sets_socket_options_or_says_that_it_does_not():
+    answer = probe.uring_setsockopt()
+    assert answer or answer.errno in {errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def test_a_passing_failure_is_raised_and_asked_again(monkeypatch):
+    def fail(_sock):
+        raise OSError(errno.ENOMEM, "no memory")
+
+    probe.ulp.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(ktls, "attach", fail)
+        with pytest.raises(OSError, match="memory"):
+            probe.ulp()
+    assert probe.ulp().errno != errno.ENOMEM
+
+
 def test_asking_again_gives_the_same_answer_without_asking_the_kernel(monkeypatch):
     first = probe.probe()
-    monkeypatch.setattr(probe, "_pair", None)
+    monkeypatch.setattr(probe, "connected", None)
     assert probe.probe() == first
 
 

@@ -196,11 +196,11 @@ def test_polling_for_completions_does_not_wait(ring, pair):
 # What interrupts a wait
 
 
-def test_another_thread_runs_while_the_kernel_waits(ring, pair, later):
+def test_another_thread_runs_while_the_kernel_waits(ring, pair, once_waiting):
     ours, theirs = pair
-    later(0.1, theirs.sendall, b"woken")
+    once_waiting(theirs.sendall, b"woken")
     assert ring.recv_into(ours.fileno(), bytearray(9), 0, LONG) == 5
-    later(0.1, theirs.sendall, b"again")
+    once_waiting(theirs.sendall, b"again")
     ring.start(Operation.recv(ours.fileno(), bytearray(9)))
     assert [c.result for c in ring.reap(1, LONG)] == [5]
 
@@ -250,10 +250,10 @@ def test_an_operation_that_can_complete_at_once_does_so_even_with_no_time(ring, 
     assert ring.recv_into(ours.fileno(), bytearray(9), 0, 0.0) == 5
 
 
-def test_a_handler_that_raises_leaves_no_operation_in_flight(ring, pair, later, raising_signal):
+def test_a_handler_that_raises_leaves_no_operation_in_flight(ring, pair, once_waiting, raising_signal):
     ours, theirs = pair
     buffer = bytearray(10)
-    later(0.1, signal.pthread_kill, threading.get_ident(), raising_signal.number)
+    once_waiting(signal.pthread_kill, threading.get_ident(), raising_signal.number)
     with pytest.raises(raising_signal.error):
         ring.recv_into(ours.fileno(), buffer, 0, LONG)
     assert is_free(buffer)
@@ -263,14 +263,21 @@ def test_a_handler_that_raises_leaves_no_operation_in_flight(ring, pair, later, 
     assert ring.recv_into(ours.fileno(), buffer, 0, LONG) == 5
 
 
-def test_a_handler_that_returns_does_not_end_the_wait(ring, pair, later):
+def test_a_handler_that_returns_does_not_end_the_wait(ring, pair, once_waiting):
     ours, theirs = pair
     seen = []
+
+    def interrupt(thread):
+        for count in (1, 2):
+            signal.pthread_kill(thread, signal.SIGUSR1)
+            deadline = time.monotonic() + 10
+            while len(seen) < count and time.monotonic() < deadline:
+                time.sleep(0.005)
+        theirs.sendall(b"data")
+
     before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(time.monotonic()))
     try:
-        for delay in (0.05, 0.1):
-            later(delay, signal.pthread_kill, threading.get_ident(), signal.SIGUSR1)
-        later(0.2, theirs.sendall, b"data")
+        once_waiting(interrupt, threading.get_ident())
         assert ring.recv_into(ours.fileno(), bytearray(9), 0, LONG) == 4
         returned = time.monotonic()
     finally:
@@ -279,10 +286,10 @@ def test_a_handler_that_returns_does_not_end_the_wait(ring, pair, later):
     assert seen[1] < returned
 
 
-def test_ctrl_c_ends_a_wait(ring, pair, later):
+def test_ctrl_c_ends_a_wait(ring, pair, once_waiting):
     ours, theirs = pair
     buffer = bytearray(10)
-    later(0.1, os.kill, os.getpid(), signal.SIGINT)
+    once_waiting(os.kill, os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         ring.recv_into(ours.fileno(), buffer, 0, LONG)
     assert is_free(buffer)
@@ -290,10 +297,10 @@ def test_ctrl_c_ends_a_wait(ring, pair, later):
     assert ring.recv_into(ours.fileno(), buffer, 0, LONG) == 1
 
 
-def test_an_interrupted_reap_hands_its_completions_out_later(ring, pair, later, raising_signal):
+def test_an_interrupted_reap_hands_its_completions_out_later(ring, pair, once_waiting, raising_signal):
     ours, theirs = pair
     tokens = ring.start(Operation.nop(), Operation.recv(ours.fileno(), bytearray(9)))
-    later(0.1, signal.pthread_kill, threading.get_ident(), raising_signal.number)
+    once_waiting(signal.pthread_kill, threading.get_ident(), raising_signal.number)
     with pytest.raises(raising_signal.error):  # noqa: PT012
         while True:
             done = ring.reap(2, LONG)
@@ -306,7 +313,7 @@ def test_an_interrupted_reap_hands_its_completions_out_later(ring, pair, later, 
     assert seen == tokens
 
 
-def test_a_second_thread_is_turned_away(ring, pair, later):
+def test_a_second_thread_is_turned_away(ring, pair, once_waiting):
     ours, theirs = pair
     answers = []
 
@@ -317,7 +324,7 @@ def test_a_second_thread_is_turned_away(ring, pair, later):
             answers.append(caught.value.errno)
         theirs.sendall(b"end")
 
-    later(0.1, intrude)
+    once_waiting(intrude)
     buffer = bytearray(9)
     assert ring.recv_into(ours.fileno(), buffer, 0, LONG) == 3
     assert buffer[:3] == b"end"

@@ -2,50 +2,64 @@
 
 from cffi import FFI
 
-# Name and salt, in bytes; key, iv and rec_seq are in the structs. Kernel headers of 5.4 and later have these four.
-CIPHERS = ("aes_gcm_128", "aes_gcm_256", "aes_ccm_128", "chacha20_poly1305")
-OPCODES = ("NOP", "CONNECT", "SEND", "RECV", "SENDMSG", "RECVMSG", "SHUTDOWN", "CLOSE", "POLL_ADD", "ASYNC_CANCEL")
+CIPHERS = (
+    "aes_gcm_128",
+    "aes_gcm_256",
+    "aes_ccm_128",
+    "chacha20_poly1305",
+    "sm4_gcm",
+    "sm4_ccm",
+    "aria_gcm_128",
+    "aria_gcm_256",
+)
+OPCODES = (
+    *("NOP", "CONNECT", "ACCEPT", "SEND", "RECV", "SENDMSG", "RECVMSG", "READ", "WRITE", "READ_FIXED", "WRITE_FIXED"),
+    *("SPLICE", "SHUTDOWN", "CLOSE", "POLL_ADD", "TIMEOUT", "LINK_TIMEOUT", "ASYNC_CANCEL"),
+)
+CONSTANTS = (
+    *("KL_RECORD_HEAD", "KL_OP_SEND_ZC", "KL_OP_URING_CMD", "KL_SOCKET_SETSOCKOPT"),
+    *("SOL_TLS", "TLS_TX", "TLS_RX", "TLS_TX_ZEROCOPY_RO", "TLS_RX_EXPECT_NO_PAD", "TLS_TX_MAX_PAYLOAD_LEN"),
+    *("TLS_SET_RECORD_TYPE", "TLS_GET_RECORD_TYPE"),
+    *("IOSQE_FIXED_FILE", "IOSQE_IO_LINK", "IOSQE_IO_HARDLINK"),
+    *("IORING_CQE_F_MORE", "IORING_CQE_F_NOTIF"),
+    *("IORING_SETUP_SQPOLL", "IORING_SETUP_COOP_TASKRUN", "IORING_SETUP_TASKRUN_FLAG"),
+    *("IORING_SETUP_SINGLE_ISSUER", "IORING_SETUP_DEFER_TASKRUN"),
+)
 
 builder = FFI()
 builder.cdef(
     """
-    #define KL_INTERRUPTED ...
-    #define KL_FOREVER ...
-    #define SOL_TLS ...
-    #define TLS_TX ...
-    #define TLS_RX ...
-    #define TLS_SET_RECORD_TYPE ...
-    #define TLS_GET_RECORD_TYPE ...
-    #define IOSQE_IO_LINK ...
-    #define IORING_SETUP_COOP_TASKRUN ...
-    #define IORING_SETUP_SINGLE_ISSUER ...
-    #define IORING_SETUP_DEFER_TASKRUN ...
-
     typedef struct kl_ring kl_ring;
+    typedef struct kl_buffers kl_buffers;
+    typedef struct kl_multishot kl_multishot;
     struct kl_operation {
       int opcode; int fd; uint64_t addr; uint32_t len; uint64_t off; uint32_t op_flags; uint8_t sqe_flags;
-      uint64_t token; ...;
+      uint16_t ioprio; uint16_t buf_index; int32_t splice_fd_in; uint64_t addr3; uint64_t token; ...;
     };
-    struct kl_completion { uint64_t token; int32_t res; uint32_t flags; ...; };
     struct kl_message { ...; };
+    struct __kernel_timespec { int64_t tv_sec; long long tv_nsec; ...; };
 
     kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error);
     void kl_ring_close(kl_ring *ring);
     int kl_ring_fd(const kl_ring *ring);
     int kl_ring_supports(kl_ring *ring, int opcode);
-    int kl_run(kl_ring *ring, int opcode, int fd, const void *addr, uint32_t len, uint64_t off, uint32_t op_flags,
-               int64_t timeout_ns);
-    int kl_resume(kl_ring *ring);
-    int kl_abandon(kl_ring *ring);
     int kl_start(kl_ring *ring, struct kl_operation *operations, unsigned count);
-    int kl_reap(kl_ring *ring, struct kl_completion *out, unsigned room, unsigned wait_for, int64_t timeout_ns);
+    struct iovec { void *iov_base; size_t iov_len; ...; };
+    int kl_register_files(kl_ring *ring, const int *fds, unsigned count);
+    int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count);
     int kl_cancel(kl_ring *ring, uint64_t token);
     void kl_message_prepare(struct kl_message *message, void *data, size_t length, int record_type);
-    int kl_message_type(struct kl_message *message);
+    int kl_message_type(const struct kl_message *message);
+
+    kl_buffers *kl_buffers_open(kl_ring *ring, uint16_t group, unsigned count, unsigned size, int *error);
+    int kl_buffers_close(kl_ring *ring, kl_buffers *buffers);
+    kl_multishot *kl_multishot_open(kl_ring *ring, int fd, kl_buffers *buffers, int with_type);
+    int kl_multishot_stop(kl_ring *ring, kl_multishot *shot);
+    int kl_multishot_close(kl_ring *ring, kl_multishot *shot);
 
     struct tls_crypto_info { uint16_t version; uint16_t cipher_type; ...; };
     """
-    + "".join(f"#define IORING_OP_{name} ...\n" for name in OPCODES)
+    + "".join(f"#define {name} ...\n" for name in (*CONSTANTS, *(f"IORING_OP_{opcode}" for opcode in OPCODES)))
     + "".join(
         f"""
         struct tls12_crypto_info_{name} {{
@@ -58,19 +72,4 @@ builder.cdef(
         for name in CIPHERS
     )
 )
-builder.set_source(
-    "ktlslab.linux._native",
-    # Old headers lack the two setup flags; the kernel answers EINVAL to what it does not know, and we go without.
-    """
-    #include "ring.h"
-    #ifndef IORING_SETUP_COOP_TASKRUN
-    #define IORING_SETUP_COOP_TASKRUN (1U << 8)
-    #endif
-    #ifndef IORING_SETUP_SINGLE_ISSUER
-    #define IORING_SETUP_SINGLE_ISSUER (1U << 12)
-    #endif
-    #ifndef IORING_SETUP_DEFER_TASKRUN
-    #define IORING_SETUP_DEFER_TASKRUN (1U << 13)
-    #endif
-    """.replace("\n    #", "\n#"),
-)
+builder.set_source("ktlslab.linux._native", '#include "compat.h"\n#include "multishot.h"\n')

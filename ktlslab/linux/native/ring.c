@@ -5,29 +5,21 @@
  * time is up it cancels the operation and waits for what became of it. The one exception is a signal, which Python must
  * get to see: kl_run then returns KL_INTERRUPTED, and the caller holds on to the buffer until kl_resume (go on waiting) or
  * kl_abandon (cancel, and wait for that) has answered. Operations begun with kl_start belong to the kernel until kl_reap
- * has handed out their completion.
+ * has handed out their last completion.
  *
  * Cost. Python pays some thousand instructions for each call into C, so one call does prepare, submit, wait and reap.
  *
- * Threads. One at a time; a second one that comes in while the first waits gets -EBUSY and harms nothing.
+ * Threads. One at a time; a second one that comes in while the first waits gets -EBUSY and harms nothing, and so does a
+ * signal's handler that uses the ring whose wait it interrupts.
  */
-#include "ring.h"
+#include "compat.h"
+#include "inside.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-struct kl_ring {
-  struct io_uring uring;
-  uint64_t last_token;
-  uint64_t running;    /* token of the operation that kl_run waits for, or 0 */
-  int64_t deadline_ns; /* of that operation, or KL_FOREVER */
-  int busy;
-  /* completions of other operations that came in while kl_run waited */
-  struct kl_completion *aside;
-  unsigned aside_count, aside_room;
-};
 
 static int64_t now_ns(void) {
   struct timespec t;
@@ -35,8 +27,22 @@ static int64_t now_ns(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int enter(kl_ring *ring) { return __atomic_exchange_n(&ring->busy, 1, __ATOMIC_ACQUIRE) ? -EBUSY : 0; }
-static void leave(kl_ring *ring) { __atomic_store_n(&ring->busy, 0, __ATOMIC_RELEASE); }
+int64_t kl_deadline(int64_t timeout_ns) { return timeout_ns == KL_FOREVER ? KL_FOREVER : now_ns() + timeout_ns; }
+
+static int try_lock(kl_ring *ring) { return !__atomic_exchange_n(&ring->busy, 1, __ATOMIC_ACQUIRE); }
+void kl_leave(kl_ring *ring) { __atomic_store_n(&ring->busy, 0, __ATOMIC_RELEASE); }
+
+int kl_enter(kl_ring *ring) {
+  if (!try_lock(ring)) return -EBUSY;
+  if (!ring->running) return 0;
+  kl_leave(ring);
+  return -EBUSY;
+}
+
+/* Whoever else is inside is about to be turned away. */
+void kl_reenter(kl_ring *ring) {
+  while (!try_lock(ring)) sched_yield();
+}
 
 kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error) {
   kl_ring *ring = calloc(1, sizeof *ring);
@@ -54,7 +60,7 @@ kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error) {
 
 void kl_ring_close(kl_ring *ring) {
   io_uring_queue_exit(&ring->uring);
-  free(ring->aside);
+  free(ring->aside.items);
   free(ring);
 }
 
@@ -68,59 +74,82 @@ int kl_ring_supports(kl_ring *ring, int opcode) {
   return known;
 }
 
-static int fill(kl_ring *ring, int opcode, int fd, uint64_t addr, uint32_t len, uint64_t off, uint32_t op_flags,
-                uint8_t sqe_flags) {
-  struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-  if (!sqe) {
-    int submitted = io_uring_submit(&ring->uring);
-    if (submitted < 0) return submitted;
-    sqe = io_uring_get_sqe(&ring->uring);
-    if (!sqe) return -EBUSY;
-  }
-  memset(sqe, 0, sizeof *sqe);
-  sqe->opcode = (uint8_t)opcode;
-  sqe->flags = sqe_flags;
-  sqe->fd = fd;
-  sqe->addr = addr;
-  sqe->len = len;
-  sqe->off = off;
-  sqe->rw_flags = (int)op_flags;
-  sqe->user_data = ++ring->last_token;
-  return 0;
-}
+/* Completions, sorted to those who wait for them. */
 
-static int set_aside(kl_ring *ring, const struct io_uring_cqe *cqe) {
-  if (ring->aside_count == ring->aside_room) {
-    unsigned room = ring->aside_room ? 2 * ring->aside_room : 64;
-    struct kl_completion *grown = realloc(ring->aside, room * sizeof *grown);
+int kl_queue_push(struct kl_queue *queue, const struct io_uring_cqe *cqe) {
+  if (queue->count == queue->room) {
+    unsigned room = queue->room ? 2 * queue->room : 64;
+    struct kl_completion *grown = realloc(queue->items, room * sizeof *grown);
     if (!grown) return -ENOMEM;
-    ring->aside = grown;
-    ring->aside_room = room;
+    queue->items = grown;
+    queue->room = room;
   }
-  ring->aside[ring->aside_count++] = (struct kl_completion){cqe->user_data, cqe->res, cqe->flags};
+  queue->items[queue->count++] = (struct kl_completion){cqe->user_data, cqe->res, cqe->flags};
   return 0;
 }
 
-/* The completion of `token` if it is in: 1 with *res, else 0. Others are set aside; cancel requests (token 0) dropped. */
-static int take(kl_ring *ring, uint64_t token, int *res) {
+void kl_queue_drop(struct kl_queue *queue, unsigned count) {
+  queue->count -= count;
+  memmove(queue->items, queue->items + count, queue->count * sizeof *queue->items);
+}
+
+int kl_pump(kl_ring *ring) {
   struct io_uring_cqe *cqe;
-  while (io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
-    if (cqe->user_data == token) {
-      *res = cqe->res;
-      io_uring_cqe_seen(&ring->uring, cqe);
-      return 1;
+  int error = 0;
+  while (!error && io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
+    uint64_t token = cqe->user_data;
+    if (ring->running && token - ring->running < ring->running_count) {
+      ring->results[token - ring->running] = cqe->res;
+      ring->running_left--;
+    } else if (!token) {
+      ring->cancel_missed |= cqe->res == -ENOENT;
+    } else {
+      struct kl_multishot *owner = ring->multishots;
+      while (owner && owner->token != token) owner = owner->next;
+      error = kl_queue_push(owner ? &owner->queue : &ring->aside, cqe);
     }
-    if (cqe->user_data) {
-      int error = set_aside(ring, cqe);
-      if (error) return error;
-    }
-    io_uring_cqe_seen(&ring->uring, cqe);
+    if (!error) io_uring_cqe_seen(&ring->uring, cqe);
+    if (ring->running && !ring->running_left) break; /* looking further would cost a call */
   }
+  return error;
+}
+
+/* Submission. */
+
+/* Operations that belong together must fit before the first is filled in: submitting in between would part them. */
+int kl_make_room(kl_ring *ring, unsigned needed) {
+  if (io_uring_sq_space_left(&ring->uring) >= needed) return 0;
+  int submitted = io_uring_submit(&ring->uring);
+  while (submitted >= 0 && io_uring_sq_space_left(&ring->uring) < needed) {
+    if (!(ring->uring.flags & IORING_SETUP_SQPOLL)) return -EBUSY;
+    sched_yield(); /* the kernel's thread is fetching them */
+  }
+  return submitted < 0 ? submitted : 0;
+}
+
+int kl_fill(kl_ring *ring, const struct kl_operation *o) {
+  int error = kl_make_room(ring, 1);
+  if (error) return error;
+  struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+  if (!sqe) return -EBUSY; /* for the compiler: there is room */
+  memset(sqe, 0, sizeof *sqe);
+  sqe->opcode = (uint8_t)o->opcode;
+  sqe->flags = o->sqe_flags;
+  sqe->ioprio = o->ioprio;
+  sqe->fd = o->fd;
+  sqe->off = o->off;
+  sqe->addr = o->addr;
+  sqe->len = o->len;
+  sqe->rw_flags = (int)o->op_flags;
+  sqe->user_data = ++ring->last_token;
+  sqe->buf_index = o->buf_index;
+  sqe->splice_fd_in = o->splice_fd_in;
+  sqe->addr3 = o->addr3;
   return 0;
 }
 
-/* Submit what is prepared and wait for a completion: 0, -ETIME, -EINTR or another -errno. */
-static int submit_and_wait(kl_ring *ring, unsigned wait_for, int64_t deadline_ns) {
+/* Submit what is prepared and wait for completions: 0, -ETIME, -EINTR or another -errno. */
+int kl_submit_and_wait(kl_ring *ring, unsigned wait_for, int64_t deadline_ns) {
   int answer;
   if (deadline_ns == KL_FOREVER) {
     answer = io_uring_submit_and_wait(&ring->uring, wait_for);
@@ -134,9 +163,21 @@ static int submit_and_wait(kl_ring *ring, unsigned wait_for, int64_t deadline_ns
   return answer < 0 ? answer : 0;
 }
 
-static void request_cancel(kl_ring *ring, uint64_t token) {
-  struct io_uring_sqe *sqe;
-  while (!(sqe = io_uring_get_sqe(&ring->uring))) io_uring_submit(&ring->uring);
+/* Take back what a failed submission left unsubmitted, for its buffers are about to be the caller's again: how many they
+   are. A kernel thread that polls the queue (SQPOLL) takes everything. */
+unsigned kl_take_back(kl_ring *ring) {
+  struct io_uring_sq *sq = &ring->uring.sq;
+  if (ring->uring.flags & IORING_SETUP_SQPOLL) return 0;
+  unsigned head = __atomic_load_n(sq->khead, __ATOMIC_ACQUIRE);
+  unsigned left = sq->sqe_tail - head;
+  sq->sqe_head = sq->sqe_tail = head;
+  __atomic_store_n(sq->ktail, head, __ATOMIC_RELEASE);
+  return left;
+}
+
+void kl_request_cancel(kl_ring *ring, uint64_t token) {
+  struct io_uring_sqe *sqe = kl_make_room(ring, 1) ? NULL : io_uring_get_sqe(&ring->uring);
+  if (!sqe) return;
   memset(sqe, 0, sizeof *sqe);
   sqe->opcode = IORING_OP_ASYNC_CANCEL;
   sqe->fd = -1;
@@ -144,147 +185,181 @@ static void request_cancel(kl_ring *ring, uint64_t token) {
   sqe->user_data = 0;
 }
 
-/* Cancel the running operation and wait, however often a signal comes, for what became of it. */
-static int cancel_running(kl_ring *ring) {
-  int res, taken;
-  request_cancel(ring, ring->running);
-  while (!(taken = take(ring, ring->running, &res))) {
-    int error = submit_and_wait(ring, 1, KL_FOREVER);
-    if (error && error != -EINTR) return error;
-  }
-  ring->running = 0;
-  return taken < 0 ? taken : res;
+/* One operation, or a chain of them, from submission to completion. */
+
+void kl_run_begin(kl_ring *ring, uint64_t first, unsigned count, int32_t *results) {
+  for (unsigned i = 0; i < count; i++) results[i] = KL_PENDING;
+  ring->running = first;
+  ring->running_count = ring->running_left = count;
+  ring->results = results;
 }
 
-static int wait_running(kl_ring *ring) {
-  int res;
-  int error = submit_and_wait(ring, 1, ring->deadline_ns);
-  int taken = take(ring, ring->running, &res);
-  if (taken) {
-    ring->running = 0;
-    return taken < 0 ? taken : res;
+/* Submit, and see whether that was all: 1 where every result is in. Sends mostly are done at once, and a wait with a bound
+   costs two readings of the clock and a copy into the kernel; receives mostly wait, and would pay a second system call. Where
+   work is put off to the wait, or another thread's, it is never so. */
+int kl_run_now(kl_ring *ring) {
+  if (ring->uring.flags & (IORING_SETUP_SQPOLL | IORING_SETUP_DEFER_TASKRUN)) return 0;
+  if (io_uring_submit(&ring->uring) < 0 || kl_pump(ring) || ring->running_left) return 0;
+  ring->running = 0;
+  return 1;
+}
+
+/* Cancel what runs and wait, however often a signal comes, for what became of it. Each in turn: the later ones of a chain
+   cannot be found before the earlier ones are done, and one that was just about to start has to be asked again. */
+static int cancel_running(kl_ring *ring) {
+  for (unsigned i = 0; i < ring->running_count; i++) {
+    ring->cancel_missed = 1;
+    while (ring->results[i] == KL_PENDING) {
+      if (ring->cancel_missed) kl_request_cancel(ring, ring->running + i);
+      ring->cancel_missed = 0;
+      int error = kl_submit_and_wait(ring, 1, KL_FOREVER);
+      int pumped = kl_pump(ring);
+      if ((error && error != -EINTR) || pumped) return error ? error : pumped;
+    }
   }
+  return 0;
+}
+
+/* 0 when every result is in, or when the time was up and what was left is cancelled; KL_INTERRUPTED; -errno. */
+int kl_run_wait(kl_ring *ring) {
+  int error = kl_submit_and_wait(ring, ring->running_left, ring->deadline_ns);
+  int pumped = kl_pump(ring);
+  if (!ring->running_left) {
+    ring->running = 0;
+    return 0;
+  }
+  if (pumped) error = pumped;
   /* io_uring_enter(2) that submitted something tells of that, not of the signal which ended its wait: coming back with
-     nothing is taken for one. Where it was another operation's completion instead, the caller just resumes. */
+     less is taken for one. Where it was another operation's completion instead, the caller just resumes. */
   if (!error || error == -EINTR) return KL_INTERRUPTED;
-  if (error != -ETIME) return error;
-  res = cancel_running(ring);
+  unsigned unsubmitted = error == -ETIME ? 0 : kl_take_back(ring);
+  for (unsigned i = 0; i < unsubmitted && i < ring->running_count; i++)
+    ring->results[ring->running_count - 1 - i] = -ECANCELED;
+  int cancelled = cancel_running(ring);
+  ring->running = 0;
+  return error == -ETIME ? cancelled : error;
+}
+
+static int run_result(kl_ring *ring) {
+  int error = kl_run_wait(ring);
+  if (error) return error;
   /* It may have ended while it was being cancelled: then that is the answer, and no byte is lost. */
-  return res == -ECANCELED || res == -EINTR ? -ETIMEDOUT : res;
+  return ring->result == -ECANCELED || ring->result == -EINTR ? -ETIMEDOUT : ring->result;
 }
 
 /* One operation from preparation to completion. Returns the completion's res, -ETIMEDOUT, or KL_INTERRUPTED. */
-int kl_run(kl_ring *ring, int opcode, int fd, const void *addr, uint32_t len, uint64_t off, uint32_t op_flags,
-           int64_t timeout_ns) {
-  int res = enter(ring);
+int kl_run(kl_ring *ring, const struct kl_operation *operation, int64_t timeout_ns) {
+  int res = kl_enter(ring);
   if (res) return res;
-  res = fill(ring, opcode, fd, (uint64_t)(uintptr_t)addr, len, off, op_flags, 0);
+  res = kl_fill(ring, operation);
   if (!res) {
-    ring->running = ring->last_token;
-    ring->deadline_ns = timeout_ns == KL_FOREVER ? KL_FOREVER : now_ns() + timeout_ns;
-    res = wait_running(ring);
+    kl_run_begin(ring, ring->last_token, 1, &ring->result);
+    int sends = operation->opcode == IORING_OP_SEND || operation->opcode == IORING_OP_SENDMSG;
+    if (sends && kl_run_now(ring)) {
+      res = ring->result;
+    } else {
+      ring->deadline_ns = kl_deadline(timeout_ns);
+      res = run_result(ring);
+    }
   }
-  leave(ring);
+  kl_leave(ring);
   return res;
 }
 
+/* Go on after KL_INTERRUPTED. */
 int kl_resume(kl_ring *ring) {
-  int res = enter(ring);
-  if (res) return res;
-  res = wait_running(ring);
-  leave(ring);
+  kl_reenter(ring);
+  int res = run_result(ring);
+  kl_leave(ring);
   return res;
 }
 
-/* Harmless where nothing runs. */
-int kl_abandon(kl_ring *ring) {
-  int res = enter(ring);
-  if (res) return res;
-  if (ring->running) res = cancel_running(ring);
-  leave(ring);
-  return res;
+/* Give up after KL_INTERRUPTED. */
+void kl_abandon(kl_ring *ring) {
+  kl_reenter(ring);
+  cancel_running(ring);
+  ring->running = 0;
+  kl_leave(ring);
 }
 
-/* Put operations in flight, in this order, with one submission. Each gets its token. */
+/* Many in flight. */
+
+/* How many operations the chain that begins here has: only those that are submitted together are linked. */
+static unsigned chain_length(const struct kl_operation *operations, unsigned count) {
+  unsigned length = 1;
+  while (length < count && operations[length - 1].sqe_flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK)) length++;
+  return length;
+}
+
+/* Put operations in flight, in this order, with one submission where they fit. Each that is in flight
+   has its token, even after an error; -E2BIG, and nothing has begun, where a chain is longer than the ring. */
 int kl_start(kl_ring *ring, struct kl_operation *operations, unsigned count) {
-  int res = enter(ring);
+  int res = kl_enter(ring);
   if (res) return res;
-  for (unsigned i = 0; i < count && !res; i++) {
-    struct kl_operation *o = &operations[i];
-    res = fill(ring, o->opcode, o->fd, o->addr, o->len, o->off, o->op_flags, o->sqe_flags);
-    o->token = ring->last_token;
+  unsigned filled = 0;
+  for (unsigned i = 0, length; i < count && !res; i += length) {
+    length = chain_length(operations + i, count - i);
+    if (length > ring->uring.sq.ring_entries) res = -E2BIG;
   }
-  if (!res) {
-    res = io_uring_submit(&ring->uring);
-    if (res > 0) res = 0;
+  for (unsigned i = 0, chain_end = 0; i < count && !res; i++) {
+    if (i == chain_end) {
+      chain_end += chain_length(operations + i, count - i);
+      if ((res = kl_make_room(ring, chain_end - i))) break;
+    }
+    if ((res = kl_fill(ring, &operations[i]))) break;
+    operations[i].token = ring->last_token;
+    filled = i + 1;
   }
-  leave(ring);
-  return res;
-}
-
-static unsigned reap_now(kl_ring *ring, struct kl_completion *out, unsigned got, unsigned room) {
-  struct io_uring_cqe *cqe;
-  while (got < room && io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
-    if (cqe->user_data) out[got++] = (struct kl_completion){cqe->user_data, cqe->res, cqe->flags};
-    io_uring_cqe_seen(&ring->uring, cqe);
-  }
-  return got;
-}
-
-/* Hand out up to `room` completions, after waiting for up to `wait_for` of them: the number, -ETIME, KL_INTERRUPTED, -errno. */
-int kl_reap(kl_ring *ring, struct kl_completion *out, unsigned room, unsigned wait_for, int64_t timeout_ns) {
-  int res = enter(ring);
-  if (res) return res;
-  int64_t deadline = timeout_ns == KL_FOREVER ? KL_FOREVER : now_ns() + timeout_ns;
-  unsigned got = 0;
-  unsigned kept = ring->aside_count < room ? ring->aside_count : room;
-  if (kept) {
-    memcpy(out, ring->aside, kept * sizeof *out);
-    memmove(ring->aside, ring->aside + kept, (ring->aside_count - kept) * sizeof *out);
-    ring->aside_count -= kept;
-    got = kept;
-  }
-  got = reap_now(ring, out, got, room);
-  if (got < wait_for && got < room) {
-    res = submit_and_wait(ring, wait_for - got, deadline);
-    got = reap_now(ring, out, got, room);
-    if (!res || res == -EINTR) res = KL_INTERRUPTED; /* as in wait_running */
-  }
-  leave(ring);
-  /* What is in hand is never thrown away for an error that comes again at the next call. */
-  return got || !wait_for ? (int)got : res;
-}
-
-int kl_cancel(kl_ring *ring, uint64_t token) {
-  int res = enter(ring);
-  if (res) return res;
-  request_cancel(ring, token);
-  res = io_uring_submit(&ring->uring);
-  leave(ring);
+  if (!res) res = io_uring_submit(&ring->uring);
+  if (res < 0)
+    for (unsigned left = kl_take_back(ring); left && filled; left--) operations[--filled].token = 0;
+  kl_leave(ring);
   return res < 0 ? res : 0;
 }
 
-/* record_type < 0: room to receive a type, else the type to send. */
-void kl_message_prepare(struct kl_message *message, void *data, size_t length, int record_type) {
-  memset(message, 0, sizeof *message);
-  message->iov.iov_base = data;
-  message->iov.iov_len = length;
-  message->header.msg_iov = &message->iov;
-  message->header.msg_iovlen = 1;
-  message->header.msg_control = message->control.bytes;
-  message->header.msg_controllen = sizeof message->control.bytes;
-  if (record_type >= 0) {
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message->header);
-    c->cmsg_level = SOL_TLS;
-    c->cmsg_type = TLS_SET_RECORD_TYPE;
-    c->cmsg_len = CMSG_LEN(sizeof(unsigned char));
-    *CMSG_DATA(c) = (unsigned char)record_type;
+/* Wait for up to `wait_for` completions of started operations: how many there are now (read them from kl_reaped,
+   between kl_enter and kl_leave), -ETIME,
+   KL_INTERRUPTED, -errno. What is in hand is never hidden by an error that comes again at the next call. */
+int kl_reap(kl_ring *ring, unsigned wait_for, int64_t timeout_ns) {
+  int res = kl_enter(ring);
+  if (res) return res;
+  int64_t deadline = wait_for ? kl_deadline(timeout_ns) : 0;
+  res = kl_pump(ring);
+  if (!res && ring->aside.count < wait_for) {
+    res = kl_submit_and_wait(ring, wait_for - ring->aside.count, deadline);
+    int pumped = kl_pump(ring);
+    if (!res || res == -EINTR) res = pumped ? pumped : KL_INTERRUPTED; /* as in kl_run_wait */
   }
+  if (ring->aside.count || !wait_for) res = (int)ring->aside.count;
+  kl_leave(ring);
+  return res;
 }
 
-/* The type of a received record, or -1 where the kernel named none (a socket without kTLS on its receive side). */
-int kl_message_type(struct kl_message *message) {
-  struct cmsghdr *c = CMSG_FIRSTHDR(&message->header);
-  if (!c || c->cmsg_level != SOL_TLS || c->cmsg_type != TLS_GET_RECORD_TYPE) return -1;
-  return *CMSG_DATA(c);
+unsigned kl_reaped_count(const kl_ring *ring) { return ring->aside.count; }
+const struct kl_completion *kl_reaped(const kl_ring *ring) { return ring->aside.items; }
+void kl_reaped_drop(kl_ring *ring, unsigned count) { kl_queue_drop(&ring->aside, count); }
+
+int kl_cancel(kl_ring *ring, uint64_t token) {
+  int res = kl_enter(ring);
+  if (res) return res;
+  kl_request_cancel(ring, token);
+  res = io_uring_submit(&ring->uring);
+  kl_leave(ring);
+  return res < 0 ? res : 0;
+}
+
+int kl_register_files(kl_ring *ring, const int *fds, unsigned count) {
+  int res = kl_enter(ring);
+  if (res) return res;
+  res = fds ? io_uring_register_files(&ring->uring, fds, count) : io_uring_unregister_files(&ring->uring);
+  kl_leave(ring);
+  return res;
+}
+
+int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count) {
+  int res = kl_enter(ring);
+  if (res) return res;
+  res = buffers ? io_uring_register_buffers(&ring->uring, buffers, count) : io_uring_unregister_buffers(&ring->uring);
+  kl_leave(ring);
+  return res;
 }

@@ -1,0 +1,129 @@
+"""Receives that stay armed (multishot) into buffers that the kernel chooses from a ring of them.
+
+One receive, once armed, gives a completion for each piece that comes, with no submission in between, and no memory is
+tied up by a connection on which nothing comes. `Ring.recvmsg_multishot` is the one for kTLS: it names the type of each
+record, while a plain receive ends with EIO at a control record. What came is handed out as bytes of its own, so its
+buffer goes back to the kernel at once.
+
+Source: io_uring_register(2) on IORING_REGISTER_PBUF_RING, io_uring_enter(2) on IORING_RECV_MULTISHOT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from ktlslab._closing import Closing
+from ktlslab.errors import RingUnavailableError, errno_name
+from ktlslab.linux import _native
+
+if TYPE_CHECKING:
+    from ktlslab.linux.ring import Ring
+
+ffi, lib = _native.ffi, _native.lib
+
+MOST = 1 << 15  # buffers in a ring
+RECORD_HEAD: int = lib.KL_RECORD_HEAD  # what recvmsg puts in front of the payload in each buffer, in bytes
+
+
+class BufferRing(Closing):
+    """`count` buffers of `size` bytes for any number of receives to fill; `Ring.buffer_ring` makes one."""
+
+    def __init__(self, ring: Ring, handle: Any, group: int, count: int, size: int) -> None:
+        if not 0 < count <= MOST or count & (count - 1) or size <= RECORD_HEAD:
+            raise ValueError(f"a power of two up to {MOST} of buffers over {RECORD_HEAD} bytes, not {count} of {size}")
+        error = ffi.new("int *")
+        self._native = lib.kl_buffers_open(handle, group, count, size, error)
+        if not self._native:
+            raise RingUnavailableError(
+                "registering a ring of provided buffers",
+                answered=errno_name(-error[0]),
+                remedy="Kernel 5.19 is the first with them; ENOMEM asks for a larger `ulimit -l`.",
+            )
+        self.ring, self.group, self.count, self.size = ring, group, count, size
+        self._handle = handle
+
+    @property
+    def closed(self) -> bool:
+        return not self._native
+
+    def close(self) -> None:
+        """Stop the receives that use it, and free it."""
+        if self._native:
+            for incoming in self.ring.incoming(self):
+                incoming.close()
+            _check(lib.kl_buffers_close(self._handle, self._native))
+            self._native = ffi.NULL
+            self.ring.forget(self)
+
+    def __repr__(self) -> str:
+        return f"BufferRing(group={self.group}, {self.count} x {self.size} bytes{', closed' if self.closed else ''})"
+
+
+class Incoming(Closing):
+    """A multishot receive: iterate it for (record type or -1, bytes), to the peer's end; or `take` all that is there.
+
+    Waiting raises TimeoutError when nothing came for `timeout` seconds, after which one may go on, and OSError as the
+    kernel gives it, once all that came before was handed out. ENOBUFS: other receives hold every buffer, take from them
+    first. Leaving the context stops it; what had come until then can still be taken.
+    """
+
+    def __init__(
+        self, buffers: BufferRing, handle: Any, calls: Any, fd: int, timeout: float | None, *, typed: bool
+    ) -> None:
+        if buffers.closed:
+            raise ValueError("the buffers are closed")
+        self.buffers, self.timeout = buffers, timeout
+        self.ended = False
+        self._handle, self._calls = handle, calls
+        self._native = lib.kl_multishot_open(handle, fd, buffers._native, typed)  # noqa: SLF001 - its other half
+        if not self._native:
+            raise MemoryError
+        self._address = int(ffi.cast("uintptr_t", self._native))
+        self._ready: list[tuple[int, bytes]] = []
+
+    @property
+    def closed(self) -> bool:
+        return not self._native
+
+    def take(self, *, wait: bool = True) -> list[tuple[int, bytes]]:
+        """All that has come, after waiting for something where `wait`; empty at the end, or where nothing came."""
+        if not self._ready and not self.ended:
+            self.ended = self._calls.take(self._address, wait, self.timeout, self._ready)
+        ready, self._ready = self._ready, []
+        return ready
+
+    def stop(self) -> None:
+        """Cancel the receive. What had come until then can still be taken, and then it has ended."""
+        if self._native:
+            _check(lib.kl_multishot_stop(self._handle, self._native))
+
+    def close(self) -> None:
+        """Stop, keep what had come, free the rest. OSError EBUSY while another thread waits for it."""
+        if self._native:
+            self.stop()
+            with contextlib.suppress(OSError):  # that it failed as well is of no use any more
+                self._calls.take(self._address, False, None, self._ready)  # noqa: FBT003 - C takes no keywords
+            _check(lib.kl_multishot_close(self._handle, self._native))
+            self._native, self.ended = ffi.NULL, True
+            self.buffers.ring.forget(self)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[int, bytes]:
+        if not self._ready:
+            self._ready = self.take()
+            if not self._ready:
+                raise StopIteration
+        return self._ready.pop(0)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "ended" if self.ended else "armed"
+        return f"Incoming({state}, {self.buffers!r})"
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))

@@ -1,0 +1,290 @@
+/* The ring's calls as Python makes them once an operation: no cffi, no Python code in between.
+ *
+ * A Calls object stands for an open ring; `bind` makes a callable with the descriptor and the time-out already in it.
+ * Each call holds its buffer, releases the GIL while the kernel works, lets a signal's handler run, and cancels what is
+ * in flight before it passes on what that handler raised. ring.c has the rules; ../ring.py has the words for users.
+ */
+#include "hot.h"
+
+#include <errno.h>
+#include <structmember.h>
+
+int64_t kl_nanoseconds(PyObject *timeout) {
+  if (timeout == Py_None) return KL_FOREVER;
+  double seconds = PyFloat_AsDouble(timeout);
+  if (!(seconds > 0)) return 0; /* an error as well: it is looked for */
+  return seconds < 9e9 ? (int64_t)(seconds * 1e9) : KL_FOREVER;
+}
+
+PyObject *kl_failed(int64_t result) {
+  errno = (int)-result;
+  return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static uint32_t bytes_of(const Py_buffer *view) {
+  return view->len > INT32_MAX ? INT32_MAX : (uint32_t)view->len; /* io_uring takes no more at once */
+}
+
+int kl_check_open(Calls *self) {
+  if (self->ring) return 0;
+  PyErr_SetString(PyExc_ValueError, "the ring is closed");
+  return -1;
+}
+
+static PyObject *run(Calls *self, const struct kl_operation *operation, int64_t timeout_ns) {
+  int result;
+  if (UNINTERRUPTED(self, result, kl_run(self->ring, operation, timeout_ns), kl_resume(self->ring),
+                    kl_abandon(self->ring)))
+    return NULL;
+  return result < 0 ? kl_failed(result) : PyLong_FromLong(result);
+}
+
+static PyObject *send_bytes(Calls *self, int fd, PyObject *data, int flags, int64_t timeout_ns) {
+  Py_buffer view;
+  if (kl_check_open(self) || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)) return NULL;
+  struct kl_operation operation = {
+      .opcode = IORING_OP_SEND, .fd = fd, .addr = (uintptr_t)view.buf, .len = bytes_of(&view),
+      .op_flags = (uint32_t)flags | MSG_NOSIGNAL};
+  PyObject *sent = run(self, &operation, timeout_ns);
+  PyBuffer_Release(&view);
+  return sent;
+}
+
+static PyObject *recv_bytes(Calls *self, int fd, PyObject *buffer, int flags, int64_t timeout_ns) {
+  Py_buffer view;
+  if (kl_check_open(self) || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
+  struct kl_operation operation = {
+      .opcode = IORING_OP_RECV, .fd = fd, .addr = (uintptr_t)view.buf, .len = bytes_of(&view),
+      .op_flags = (uint32_t)flags};
+  PyObject *received = run(self, &operation, timeout_ns);
+  PyBuffer_Release(&view);
+  return received;
+}
+
+static PyObject *send_record(Calls *self, int fd, PyObject *data, int record_type, int64_t timeout_ns) {
+  Py_buffer view;
+  if (kl_check_open(self) || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)) return NULL;
+  struct kl_message message;
+  kl_message_prepare(&message, view.buf, (size_t)view.len, record_type & 0xff);
+  struct kl_operation operation = {
+      .opcode = IORING_OP_SENDMSG, .fd = fd, .addr = (uintptr_t)&message, .len = 1, .op_flags = MSG_NOSIGNAL};
+  PyObject *sent = run(self, &operation, timeout_ns);
+  PyBuffer_Release(&view);
+  return sent;
+}
+
+static PyObject *recv_record(Calls *self, int fd, PyObject *buffer, int flags, int64_t timeout_ns) {
+  Py_buffer view;
+  if (kl_check_open(self) || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
+  struct kl_message message;
+  kl_message_prepare(&message, view.buf, (size_t)view.len, -1);
+  struct kl_operation operation = {
+      .opcode = IORING_OP_RECVMSG, .fd = fd, .addr = (uintptr_t)&message, .len = 1, .op_flags = (uint32_t)flags};
+  PyObject *count = run(self, &operation, timeout_ns);
+  PyBuffer_Release(&view);
+  return count ? Py_BuildValue("(Ni)", count, kl_message_type(&message)) : NULL;
+}
+
+static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, int64_t timeout_ns) {
+  if (kl_check_open(self)) return NULL;
+  PyObject *items = PySequence_Fast(buffers, "send_many takes a sequence of buffers");
+  if (!items) return NULL;
+  Py_ssize_t count = PySequence_Fast_GET_SIZE(items), held = 0;
+  Py_buffer few_views[16], *views = count > 16 ? PyMem_New(Py_buffer, (size_t)count) : few_views;
+  struct iovec few_parts[16], *parts = count > 16 ? PyMem_New(struct iovec, (size_t)count) : few_parts;
+  PyObject *total = NULL;
+  if (!views || !parts) {
+    PyErr_NoMemory();
+    goto done;
+  }
+  struct kl_batch batch;
+  batch.fd = fd, batch.flags = (uint32_t)flags, batch.timeout_ns = timeout_ns, batch.parts = parts;
+  batch.count = batch.next = batch.chain = 0;
+  batch.offset = 0, batch.sent = 0;
+  for (; held < count; held++) {
+    if (PyObject_GetBuffer(PySequence_Fast_GET_ITEM(items, held), &views[held], PyBUF_SIMPLE)) goto done;
+    if (views[held].len) parts[batch.count++] = (struct iovec){views[held].buf, (size_t)views[held].len};
+  }
+  int64_t sent;
+  if (UNINTERRUPTED(self, sent, kl_send_many(self->ring, &batch), kl_send_many(self->ring, &batch),
+                    kl_abandon(self->ring)))
+    goto done;
+  total = sent < 0 ? kl_failed(sent) : PyLong_FromLongLong(sent);
+done:
+  while (held) PyBuffer_Release(&views[--held]);
+  if (views != few_views) PyMem_Free(views);
+  if (parts != few_parts) PyMem_Free(parts);
+  Py_DECREF(items);
+  return total;
+}
+
+/* The five calls have one shape, so that one table serves the methods and the bound callables. */
+typedef PyObject *(*call)(Calls *, int fd, PyObject *, int, int64_t);
+
+static PyObject *method(call function, Calls *self, PyObject *const *args, Py_ssize_t count) {
+  if (count != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments, not %zd", count);
+  long fd = PyLong_AsLong(args[0]), number = PyLong_AsLong(args[2]);
+  int64_t timeout_ns = kl_nanoseconds(args[3]);
+  return PyErr_Occurred() ? NULL : function(self, (int)fd, args[1], (int)number, timeout_ns);
+}
+
+#define METHOD(name)                                                                             \
+  static PyObject *name##_method(PyObject *self, PyObject *const *args, Py_ssize_t count) { \
+    return method(name, (Calls *)self, args, count);                                        \
+  }
+METHOD(send_bytes)
+METHOD(recv_bytes)
+METHOD(send_record)
+METHOD(recv_record)
+METHOD(send_many)
+
+/* run(opcode, fd, data or None, len, off, op_flags, timeout): any one operation by the fields of its sqe. */
+static PyObject *run_any(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+  Calls *self = (Calls *)object;
+  if (count != 7) return PyErr_Format(PyExc_TypeError, "expected 7 arguments, not %zd", count);
+  Py_buffer view = {0};
+  struct kl_operation operation = {
+      .opcode = (int)PyLong_AsLong(args[0]), .fd = (int)PyLong_AsLong(args[1]),
+      .len = (uint32_t)PyLong_AsUnsignedLong(args[3]), .off = PyLong_AsUnsignedLongLong(args[4]),
+      .op_flags = (uint32_t)PyLong_AsUnsignedLong(args[5])};
+  int64_t timeout_ns = kl_nanoseconds(args[6]);
+  if (PyErr_Occurred() || kl_check_open(self)) return NULL;
+  if (args[2] != Py_None && PyObject_GetBuffer(args[2], &view, PyBUF_SIMPLE)) return NULL;
+  operation.addr = (uintptr_t)view.buf;
+  PyObject *result = run(self, &operation, timeout_ns);
+  PyBuffer_Release(&view);
+  return result;
+}
+
+/* Callables with everything but the data in them. */
+
+typedef struct {
+  PyObject_HEAD
+  vectorcallfunc vectorcall;
+  Calls *calls;
+  call function;
+  int fd, takes_number; /* the second argument is not optional */
+  int64_t timeout_ns;
+} Bound;
+
+static PyObject *bound_call(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
+  Bound *self = (Bound *)object;
+  Py_ssize_t given = PyVectorcall_NARGS(count);
+  if (given < 1 + self->takes_number || given > 2 || keywords)
+    return PyErr_Format(PyExc_TypeError, "expected data and a number, by position, not %zd arguments", given);
+  long number = given > 1 ? PyLong_AsLong(args[1]) : 0;
+  if (number == -1 && PyErr_Occurred()) return NULL;
+  return self->function(self->calls, self->fd, args[0], (int)number, self->timeout_ns);
+}
+
+static void bound_free(PyObject *self) {
+  Py_DECREF(((Bound *)self)->calls);
+  PyObject_Free(self);
+}
+
+static PyMemberDef bound_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Bound, vectorcall), READONLY, NULL}, {NULL}};
+
+static PyTypeObject BoundType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ktlslab.linux._hot.Bound",
+    .tp_doc = "One of a ring's calls, with the descriptor and the time-out in it.",
+    .tp_basicsize = sizeof(Bound),
+    .tp_dealloc = bound_free,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(Bound, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_members = bound_members,
+};
+
+/* bind(name, fd, timeout) */
+static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+  static const struct {
+    const char *name;
+    call function;
+    int takes_number;
+  } calls[] = {{"send", send_bytes, 0},
+               {"recv_into", recv_bytes, 0},
+               {"send_record", send_record, 1},
+               {"recv_record", recv_record, 0},
+               {"send_many", send_many, 0}};
+  if (count != 3) return PyErr_Format(PyExc_TypeError, "expected a name, a descriptor and a time-out");
+  const char *name = PyUnicode_AsUTF8(args[0]);
+  long fd = PyLong_AsLong(args[1]);
+  int64_t timeout_ns = kl_nanoseconds(args[2]);
+  if (PyErr_Occurred() || kl_check_open((Calls *)object)) return NULL;
+  for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+    if (strcmp(name, calls[i].name)) continue;
+    Bound *bound = PyObject_New(Bound, &BoundType);
+    if (!bound) return NULL;
+    bound->vectorcall = bound_call;
+    bound->calls = (Calls *)Py_NewRef(object);
+    bound->function = calls[i].function;
+    bound->fd = (int)fd;
+    bound->takes_number = calls[i].takes_number;
+    bound->timeout_ns = timeout_ns;
+    return (PyObject *)bound;
+  }
+  return PyErr_Format(PyExc_ValueError, "no call %R", args[0]);
+}
+
+/* After this the ring may be freed. */
+static PyObject *calls_close(PyObject *object, PyObject *unused) {
+  Calls *self = (Calls *)object;
+  if (self->inside) return kl_failed(-EBUSY);
+  self->ring = NULL;
+  Py_RETURN_NONE;
+}
+
+/* Calls(address of the ring, type of the completions: a named tuple of three) */
+static PyObject *calls_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+  unsigned long long address;
+  PyTypeObject *completion;
+  if (!PyArg_ParseTuple(args, "KO!", &address, &PyType_Type, &completion)) return NULL;
+  if (!PyType_IsSubtype(completion, &PyTuple_Type))
+    return PyErr_Format(PyExc_TypeError, "a completion has to be a named tuple");
+  Calls *self = (Calls *)type->tp_alloc(type, 0);
+  if (!self) return NULL;
+  self->ring = (kl_ring *)(uintptr_t)address;
+  self->completion = (PyTypeObject *)Py_NewRef(completion);
+  return (PyObject *)self;
+}
+
+static void calls_free(PyObject *self) {
+  Py_DECREF(((Calls *)self)->completion);
+  Py_TYPE(self)->tp_free(self);
+}
+
+static PyMethodDef calls_methods[] = {
+    {"send", _PyCFunction_CAST(send_bytes_method), METH_FASTCALL, NULL},
+    {"recv_into", _PyCFunction_CAST(recv_bytes_method), METH_FASTCALL, NULL},
+    {"send_record", _PyCFunction_CAST(send_record_method), METH_FASTCALL, NULL},
+    {"recv_record", _PyCFunction_CAST(recv_record_method), METH_FASTCALL, NULL},
+    {"send_many", _PyCFunction_CAST(send_many_method), METH_FASTCALL, NULL},
+    {"run", _PyCFunction_CAST(run_any), METH_FASTCALL, NULL},
+    {"start", _PyCFunction_CAST(kl_start_all), METH_FASTCALL, NULL},
+    {"reap", _PyCFunction_CAST(kl_reap_all), METH_FASTCALL, NULL},
+    {"take", _PyCFunction_CAST(kl_take), METH_FASTCALL, NULL},
+    {"bind", _PyCFunction_CAST(bind_call), METH_FASTCALL, NULL},
+    {"close", calls_close, METH_NOARGS, NULL},
+    {NULL}};
+
+static PyTypeObject CallsType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ktlslab.linux._hot.Calls",
+    .tp_doc = "A ring's calls, made in C.",
+    .tp_basicsize = sizeof(Calls),
+    .tp_new = calls_new,
+    .tp_dealloc = calls_free,
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_methods = calls_methods,
+};
+
+static PyMethodDef functions[] = {{"pack", _PyCFunction_CAST(kl_pack), METH_FASTCALL, NULL}, {NULL}};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "ktlslab.linux._hot", .m_size = -1,
+                                    .m_doc = "The ring's calls without cffi.", .m_methods = functions};
+
+PyMODINIT_FUNC PyInit__hot(void) {
+  PyObject *made = PyModule_Create(&module);
+  if (made && (PyModule_AddType(made, &CallsType) || PyModule_AddType(made, &BoundType))) Py_CLEAR(made);
+  return made;
+}

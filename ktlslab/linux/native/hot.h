@@ -1,0 +1,48 @@
+/* What the two files of the _hot module share. */
+#ifndef KTLSLAB_HOT_H
+#define KTLSLAB_HOT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "batch.h"
+#include "multishot.h"
+
+typedef struct {
+  PyObject_HEAD
+  kl_ring *ring; /* NULL once closed */
+  int inside;    /* calls under way: the ring must not be freed under them */
+  PyTypeObject *completion;
+} Calls;
+
+int64_t kl_nanoseconds(PyObject *timeout); /* or an exception: look for it */
+PyObject *kl_failed(int64_t result);       /* OSError of minus that errno */
+int kl_check_open(Calls *self);
+
+/* Begin something, and go on with it after each signal, while the GIL is free: nonzero where a handler raised, and then it
+   is given up. */
+#define UNINTERRUPTED(self, result, begin, go_on, give_up)           \
+  ({                                                                 \
+    int raised = 0;                                                  \
+    (self)->inside++;                                                \
+    Py_BEGIN_ALLOW_THREADS                                           \
+    result = (begin);                                                \
+    while (result == KL_INTERRUPTED && !raised) {                    \
+      Py_BLOCK_THREADS                                               \
+      raised = PyErr_CheckSignals();                                 \
+      Py_UNBLOCK_THREADS                                             \
+      if (raised) give_up;                                           \
+      else result = (go_on);                                         \
+    }                                                                \
+    Py_END_ALLOW_THREADS                                             \
+    (self)->inside--;                                                \
+    raised;                                                          \
+  })
+
+/* flight.c */
+PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *kl_start_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *kl_reap_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *kl_take(PyObject *self, PyObject *const *args, Py_ssize_t count);
+
+#endif

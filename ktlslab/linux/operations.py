@@ -1,0 +1,225 @@
+"""What can be put in flight: one constructor for each operation, and what became of it.
+
+An `Operation` holds all that the kernel will look at: its buffer, its msghdr, its timespec. It may be started again:
+building one once and starting it often is the cheap way. Fields are the sqe's, as io_uring_enter(2) names them.
+
+`linked` starts the next operation only when this one has done all it was asked to; a send that comes out short has, by
+io_uring's reckoning, unless MSG_WAITALL was given (which kTLS refuses): link writes where that matters. `hardlinked`
+starts the next one whatever came of this one, though not before it. `fixed_file`: `fd` is an index into the registered
+files.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+from ktlslab.linux import _hot, _native
+
+Buffer = bytes | bytearray | memoryview
+
+ffi, lib = _native.ffi, _native.lib
+
+_NOSIGNAL = int(socket.MSG_NOSIGNAL)
+_ANYWHERE = (1 << 64) - 1  # splice(2): an offset of -1 is none
+
+
+class How(TypedDict, total=False):
+    """How an operation is started, whatever it is."""
+
+    linked: bool
+    hardlinked: bool
+    fixed_file: bool
+
+
+class Completion(NamedTuple):
+    """What became of a started operation: `result` is a count, or minus an errno."""
+
+    token: int
+    result: int
+    flags: int
+
+    @property
+    def more(self) -> bool:
+        """Whether the operation goes on, and another completion with this token will come."""
+        return bool(self.flags & lib.IORING_CQE_F_MORE)
+
+    @property
+    def notification(self) -> bool:
+        """Whether this only says that the kernel has let go of a zero-copy send's buffer: `result` is then no count."""
+        return bool(self.flags & lib.IORING_CQE_F_NOTIF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation to `start`: build it with `Operation.send` and its siblings."""
+
+    opcode: int
+    fd: int
+    address: Any = None
+    length: int = 0
+    offset: int = 0
+    op_flags: int = 0
+    linked: bool = False
+    hardlinked: bool = False
+    fixed_file: bool = False
+    index: int = 0  # of a registered buffer
+    second: int = 0  # splice(2)'s other descriptor, a socket option's length
+    third: int = 0  # a socket option's value
+    keep: tuple[Any, ...] = field(default=(), repr=False)
+    packed: bytes = field(init=False, repr=False, compare=False)  # struct kl_operation, for the ring
+
+    def __post_init__(self) -> None:
+        flags = self.linked * lib.IOSQE_IO_LINK | self.hardlinked * lib.IOSQE_IO_HARDLINK
+        flags |= self.fixed_file * lib.IOSQE_FIXED_FILE
+        address = self.address
+        if not isinstance(address, int):
+            address = 0 if address is None else int(ffi.cast("uintptr_t", address))
+        values = (self.opcode, self.fd, address, self.length, self.offset, self.op_flags)
+        packed = _hot.pack(*values, flags, self.index, self.second, self.third)
+        object.__setattr__(self, "packed", packed)
+
+    @classmethod
+    def nop(cls, **how: Unpack[How]) -> Operation:
+        return cls(opcode=lib.IORING_OP_NOP, fd=-1, **how)
+
+    @classmethod
+    def send(cls, fd: int, data: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
+        """send(2)."""
+        held = ffi.from_buffer(data)
+        return cls(opcode=lib.IORING_OP_SEND, fd=fd, address=held, length=len(held), op_flags=flags | _NOSIGNAL, **how)
+
+    @classmethod
+    def recv(cls, fd: int, buffer: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
+        """recv(2) into `buffer`, which must be writable."""
+        held = ffi.from_buffer(buffer, require_writable=True)
+        return cls(opcode=lib.IORING_OP_RECV, fd=fd, address=held, length=len(held), op_flags=flags, **how)
+
+    @classmethod
+    def send_zc(cls, fd: int, data: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
+        """Send without a copy (kernel 6.0).
+
+        Two completions: the result, then, when the kernel has let go of `data`, a notification. kTLS refuses with
+        EOPNOTSUPP, and the notification comes all the same.
+        """
+        held = ffi.from_buffer(data)
+        return cls(opcode=lib.KL_OP_SEND_ZC, fd=fd, address=held, length=len(held), op_flags=flags | _NOSIGNAL, **how)
+
+    @classmethod
+    def write(cls, fd: int, data: Buffer, **how: Unpack[How]) -> Operation:
+        """write(2): where linked, a short one breaks the chain, and kTLS takes it. It may raise SIGPIPE."""
+        held = ffi.from_buffer(data)
+        return cls(opcode=lib.IORING_OP_WRITE, fd=fd, address=held, length=len(held), **how)
+
+    @classmethod
+    def read(cls, fd: int, buffer: Buffer, **how: Unpack[How]) -> Operation:
+        """read(2) into `buffer`, which must be writable."""
+        held = ffi.from_buffer(buffer, require_writable=True)
+        return cls(opcode=lib.IORING_OP_READ, fd=fd, address=held, length=len(held), **how)
+
+    @classmethod
+    def write_fixed(cls, fd: int, data: Buffer, index: int, **how: Unpack[How]) -> Operation:
+        """write(2) of (a view of) the registered buffer `index`, whose pages the kernel has looked up already."""
+        held = ffi.from_buffer(data)
+        return cls(opcode=lib.IORING_OP_WRITE_FIXED, fd=fd, address=held, length=len(held), index=index, **how)
+
+    @classmethod
+    def read_fixed(cls, fd: int, buffer: Buffer, index: int, **how: Unpack[How]) -> Operation:
+        """read(2) into (a view of) the registered buffer `index`."""
+        held = ffi.from_buffer(buffer, require_writable=True)
+        return cls(opcode=lib.IORING_OP_READ_FIXED, fd=fd, address=held, length=len(held), index=index, **how)
+
+    @classmethod
+    def sendmsg(cls, fd: int, data: Buffer, record_type: int, *, flags: int = 0, **how: Unpack[How]) -> Operation:
+        """sendmsg(2) with TLS_SET_RECORD_TYPE."""
+        message, held = ffi.new("struct kl_message *"), ffi.from_buffer(data)
+        lib.kl_message_prepare(message, held, len(held), record_type)
+        op_flags = flags | _NOSIGNAL
+        return cls(
+            opcode=lib.IORING_OP_SENDMSG, fd=fd, address=message, length=1, op_flags=op_flags, keep=(held,), **how
+        )
+
+    @classmethod
+    def recvmsg(cls, fd: int, buffer: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
+        """recvmsg(2) with room for TLS_GET_RECORD_TYPE, which is then `record_type`. To be started once only."""
+        message, held = ffi.new("struct kl_message *"), ffi.from_buffer(buffer, require_writable=True)
+        lib.kl_message_prepare(message, held, len(held), -1)
+        return cls(opcode=lib.IORING_OP_RECVMSG, fd=fd, address=message, length=1, op_flags=flags, keep=(held,), **how)
+
+    @property
+    def record_type(self) -> int:
+        """The type of the record that a completed `recvmsg` took, -1 where kTLS named none. Of a `sendmsg`: -1."""
+        return int(lib.kl_message_type(self.address)) if self.opcode == lib.IORING_OP_RECVMSG else -1
+
+    @classmethod
+    def splice(
+        cls,
+        fd_in: int,
+        fd_out: int,
+        count: int,
+        *,
+        offset_in: int = -1,
+        offset_out: int = -1,
+        flags: int = 0,
+        **how: Unpack[How],
+    ) -> Operation:
+        """splice(2), one end of which is a pipe; an offset of -1 is the file's own, and all a pipe or socket has."""
+        return cls(
+            opcode=lib.IORING_OP_SPLICE,
+            fd=fd_out,
+            address=offset_in & _ANYWHERE,
+            length=count,
+            offset=offset_out & _ANYWHERE,
+            op_flags=flags,
+            second=fd_in,
+            **how,
+        )
+
+    @classmethod
+    def shutdown(cls, fd: int, how_much: int, **how: Unpack[How]) -> Operation:
+        """shutdown(2): SHUT_RD, SHUT_WR or SHUT_RDWR."""
+        return cls(opcode=lib.IORING_OP_SHUTDOWN, fd=fd, length=how_much, **how)
+
+    @classmethod
+    def close(cls, fd: int, **how: Unpack[How]) -> Operation:
+        """close(2) of a descriptor that no Python object owns."""
+        return cls(opcode=lib.IORING_OP_CLOSE, fd=fd, **how)
+
+    @classmethod
+    def poll_add(cls, fd: int, events: int, **how: Unpack[How]) -> Operation:
+        """poll(2), once: the result is the events that are there (select.POLLIN and its siblings)."""
+        return cls(opcode=lib.IORING_OP_POLL_ADD, fd=fd, op_flags=events, **how)
+
+    @classmethod
+    def timeout(cls, seconds: float, **how: Unpack[How]) -> Operation:
+        """Complete after so many seconds, with -ETIME."""
+        return cls(opcode=lib.IORING_OP_TIMEOUT, fd=-1, address=_timespec(seconds), length=1, **how)
+
+    @classmethod
+    def link_timeout(cls, seconds: float, **how: Unpack[How]) -> Operation:
+        """Cancel the operation before, which must be linked to this one, after so many seconds.
+
+        Then that one's result is -ECANCELED and this one's -ETIME; else this one's is -ECANCELED.
+        """
+        return cls(opcode=lib.IORING_OP_LINK_TIMEOUT, fd=-1, address=_timespec(seconds), length=1, **how)
+
+    @classmethod
+    def setsockopt(cls, fd: int, level: int, option: int, value: Buffer, **how: Unpack[How]) -> Operation:
+        """setsockopt(2) (SOCKET_URING_OP_SETSOCKOPT, kernel 6.7): -EOPNOTSUPP or -EINVAL where it is not known."""
+        held = ffi.from_buffer(value)
+        return cls(
+            opcode=lib.KL_OP_URING_CMD,
+            fd=fd,
+            address=level | option << 32,
+            offset=lib.KL_SOCKET_SETSOCKOPT,
+            second=len(held),
+            third=int(ffi.cast("uintptr_t", held)),
+            keep=(held,),
+            **how,
+        )
+
+
+def _timespec(seconds: float) -> Any:
+    whole, rest = divmod(max(0, int(seconds * 1e9)), 1_000_000_000)
+    return ffi.new("struct __kernel_timespec *", {"tv_sec": whole, "tv_nsec": rest})

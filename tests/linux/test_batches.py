@@ -1,0 +1,215 @@
+"""Many sends with one submission: every byte arrives, in order, whatever breaks the chain."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from ktlslab.linux.ring import Operation, Ring
+
+LONG = 30.0
+
+
+def pieces(count, size):
+    """Return buffers that can be told apart."""
+    return [bytes([i % 251]) * size for i in range(count)]
+
+
+@pytest.fixture
+def narrow(pair):
+    """Return a pair whose sending end takes little at once."""
+    ours, theirs = pair
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    return ours, theirs
+
+
+def read(sock, count, pause=0.0):
+    got = bytearray()
+    while len(got) < count and (part := sock.recv(min(1 << 16, count - len(got)))):
+        got += part
+        time.sleep(pause)
+    return bytes(got)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 16, 17, 64, 300])
+def test_all_buffers_arrive_in_order(ring, pair, count):
+    ours, theirs = pair
+    parts = pieces(count, 100)
+    assert ring.send_many(ours.fileno(), parts, LONG) == 100 * count
+    assert ring.batch_sender(ours.fileno(), LONG)(tuple(parts)) == 100 * count
+    assert read(theirs, 200 * count) == b"".join(parts) * 2
+
+
+def test_any_buffers_will_do_and_empty_ones_are_nothing(ring, pair):
+    parts = [b"", b"ab", bytearray(b"cd"), memoryview(b"xefx")[1:3], b""]
+    assert ring.send_many(pair[0].fileno(), parts, LONG) == 6
+    assert pair[1].recv(100) == b"abcdef"
+    assert ring.send_many(pair[0].fileno(), [b"", b""], LONG) == 0
+
+
+def test_a_batch_is_one_submission(pair):
+    with Ring(8) as ring:  # fewer entries than buffers: several chains, still in order
+        parts = pieces(100, 10)
+        assert ring.send_many(pair[0].fileno(), parts, LONG) == 1000
+        assert read(pair[1], 1000) == b"".join(parts)
+
+
+@pytest.mark.parametrize("flags", [0, int(socket.MSG_MORE)])
+def test_a_slow_reader_breaks_the_chains_and_still_gets_every_byte_in_order(ring, narrow, later, flags):
+    ours, theirs = narrow
+    parts = [hashlib.sha256(bytes([i % 256, i // 256])).digest() * 300 for i in range(200)]  # 1.9 MB
+    whole, seen = b"".join(parts), []
+    later(0.1, lambda: seen.append(read(theirs, len(whole), 0.0002)))
+    assert ring.send_many(ours.fileno(), parts, LONG, flags) == len(whole)
+    ours.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + LONG
+    while not seen and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert hashlib.sha256(seen[0]).digest() == hashlib.sha256(whole).digest()
+
+
+def test_a_reader_that_stops_ends_it_with_the_count_of_what_went(ring, narrow):
+    ours, theirs = narrow
+    parts = pieces(400, 10_000)
+    whole, taken = b"".join(parts), []
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):  # noqa: PT012 - the kernel may find room for more in between
+        while True:
+            taken.append(ring.send_many(ours.fileno(), parts, 0.2))
+    assert 0 < taken[0] < len(whole)
+    assert time.monotonic() - started < 20
+    ours.shutdown(socket.SHUT_WR)
+    expected = b"".join(whole[:count] for count in taken)
+    assert read(theirs, len(expected) + 1) == expected
+
+
+def test_a_socket_that_broke_is_an_error_and_frees_the_buffers(ring, pair):
+    ours, _ = pair
+    ours.shutdown(socket.SHUT_WR)
+    buffer = bytearray(9)
+    with pytest.raises(BrokenPipeError):
+        ring.send_many(ours.fileno(), [buffer, b"more"], LONG)
+    buffer.append(0)
+
+
+def test_a_bad_descriptor_and_a_bad_buffer_send_nothing(ring, pair):
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        ring.send_many(-1, [b"a", b"b"], LONG)
+    first = bytearray(b"a")
+    with pytest.raises(TypeError):
+        ring.send_many(pair[0].fileno(), [first, "text"], LONG)
+    first.append(0)
+    with pytest.raises(TypeError):
+        ring.send_many(pair[0].fileno(), 7, LONG)
+    pair[1].settimeout(0)
+    with pytest.raises(BlockingIOError):
+        pair[1].recv(1)
+
+
+def test_a_handler_that_raises_leaves_nothing_in_flight(ring, narrow, once_waiting, raising_signal):
+    ours, theirs = narrow
+    buffers = [bytearray(b"x" * 50_000) for _ in range(200)]
+    once_waiting(signal.pthread_kill, threading.get_ident(), raising_signal.number)
+    with pytest.raises(raising_signal.error):
+        ring.send_many(ours.fileno(), buffers, LONG)
+    for buffer in buffers:
+        buffer.append(0)
+    theirs.settimeout(0)
+    before = 0
+    while part := _now(theirs):
+        before += len(part)
+        time.sleep(0.02)
+    assert 0 < before < 10_000_000
+    assert ring.send(ours.fileno(), b"after", 0, LONG) == 5
+
+
+def _now(sock):
+    try:
+        return sock.recv(1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+def test_another_threads_operations_are_turned_away_meanwhile_and_the_ring_stays(ring, narrow, once_waiting):
+    ours, theirs = narrow
+    answers = []
+
+    def intrude():
+        for call in (lambda: ring.send(ours.fileno(), b"x"), ring.close):
+            with pytest.raises(OSError, check=lambda e: e.errno) as caught:
+                call()
+            answers.append(caught.value.errno)
+        read(theirs, 1_000_000)
+
+    once_waiting(intrude)
+    assert ring.send_many(ours.fileno(), pieces(20, 50_000), LONG) == 1_000_000
+    assert answers == [errno.EBUSY] * 2
+    assert not ring.closed
+
+
+def test_a_handler_that_uses_the_waiting_ring_is_turned_away(ring, pair, once_waiting):
+    ours, theirs = pair
+    answers = []
+
+    def handle(*_):
+        for call in (lambda: ring.send(ours.fileno(), b"x"), lambda: ring.reap(1, 0.0), ring.close):
+            try:
+                call()
+            except OSError as error:
+                answers.append(error.errno)
+
+    def interrupt(thread):
+        signal.pthread_kill(thread, signal.SIGUSR1)
+        deadline = time.monotonic() + 10
+        while len(answers) < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        theirs.sendall(b"data")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        once_waiting(interrupt, threading.get_ident())
+        assert ring.recv_into(ours.fileno(), bytearray(9), 0, LONG) == 4
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert answers == [errno.EBUSY] * 3
+
+
+def test_bound_calls_do_what_the_rings_own_do_and_end_with_it(ring, pair):
+    ours, theirs = pair
+    send, receive = ring.sender(ours.fileno(), LONG), ring.receiver(ours.fileno(), 0.05)
+    send_record, receive_record = ring.record_sender(ours.fileno(), LONG), ring.record_receiver(ours.fileno(), LONG)
+    assert (send(b"abc"), send_record(b"de", 23), theirs.recv(9)) == (3, 2, b"abcde")
+    send(b"o", int(socket.MSG_OOB))
+    buffer = bytearray(9)
+    with pytest.raises(TimeoutError, match="timed out"):
+        receive(buffer)
+    buffer.append(0)
+    theirs.sendall(b"12")
+    time.sleep(0.05)
+    assert receive(buffer, int(socket.MSG_PEEK)) == 2
+    assert (receive(buffer), buffer[:2]) == (2, b"12")
+    theirs.sendall(b"345")
+    assert (receive_record(buffer), buffer[:3]) == ((3, -1), b"345")
+    for wrong in (send, lambda: send_record(b"x"), lambda: receive(b"constant"), lambda: send("text")):
+        with pytest.raises((TypeError, BufferError)):
+            wrong()
+    ring.close()
+    for call in (lambda: send(b"x"), lambda: receive(buffer), lambda: send_record(b"x", 23), lambda: ring.sender(0)):
+        with pytest.raises(ValueError, match="the ring is closed"):
+            call()
+
+
+def test_a_chain_longer_than_the_ring_is_refused_whole():
+    with Ring(4) as ring:
+        chain = [Operation.nop(linked=True)] * 4 + [Operation.nop()]
+        with pytest.raises(OSError, check=lambda e: e.errno == errno.E2BIG):
+            ring.start(*chain)
+        assert ring.in_flight == 0
+        assert len(ring.start(*chain[1:], *chain[1:], *chain[1:])) == 12

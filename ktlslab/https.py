@@ -10,7 +10,7 @@ import h11
 from ktlslab.errors import StreamError, UsageError
 from ktlslab.linux.engines import EngineName
 from ktlslab.session import RecordLayer, Session, open_session
-from ktlslab.stages.handshake import ClientConfig
+from ktlslab.stages.config import ClientConfig
 
 _FORM = "Write https://HOST[:PORT]/PATH."
 

@@ -8,24 +8,32 @@ failure is an error.
 from __future__ import annotations
 
 import contextlib
+import socket
+import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from ktlslab._closing import Closing
 from ktlslab._html import card
+from ktlslab.certificates import make_certificates
 from ktlslab.errors import SuiteUnsupportedError, UsageError
 from ktlslab.linux import probe
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import EngineName
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
+from ktlslab.stages.accept import accept
+from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connect import Connection, connect
 from ktlslab.stages.export import export
-from ktlslab.stages.handshake import ClientConfig, Handshake, handshake
+from ktlslab.stages.handshake import Handshake, handshake
 from ktlslab.stages.install import BOTH, Installed, Refused, Why, install
 from ktlslab.stages.transfer import Stream
+from ktlslab.tls.suites import Suite
 
 RecordLayer = Literal["auto", "plain", "userspace", "kernel", "kernel-tx", "kernel-rx"]
 DIRECTIONS: dict[str, tuple[Direction, ...]] = {
@@ -67,6 +75,8 @@ class Session(Closing):
         self.why = why
         self.trace = trace
         self.counters = counters
+        self.handshake = handshake  # None: a plain session
+        self.resumed = bool(handshake and handshake.resumed)
         self.version = handshake.version if handshake else None
         self.suite_name = handshake.suite_name if handshake else None
         self.suite = handshake.suite if handshake else None
@@ -110,18 +120,79 @@ def open_session(
     none, plain does without TLS. Never fails because the kernel cannot: see `Session.why`. `timeout` in seconds bounds
     every wait. Raises what `connect` and `handshake` raise.
     """
+    why, io_engine = _engine(record_layer, io_engine, ring)
+    trace: list[Step] = []
+    connection = _step(trace, "connect", lambda: connect((host, port), io_engine=io_engine, ring=ring, timeout=timeout))
+    return _open(trace, why, connection, config, record_layer)
+
+
+def accept_session(
+    listener: socket.socket,
+    config: ServerConfig,
+    *,
+    record_layer: RecordLayer = "auto",
+    io_engine: EngineName = "uring",
+    ring: Ring | None = None,
+    timeout: float | None = 10.0,
+) -> Session:
+    """Do the same as a server: accept on a listening socket, shake hands, let the kernel take over."""
+    why, io_engine = _engine(record_layer, io_engine, ring)
+    trace: list[Step] = []
+    connection = _step(trace, "accept", lambda: accept(listener, io_engine=io_engine, ring=ring, timeout=timeout))
+    return _open(trace, why, connection, config, record_layer)
+
+
+def session_pair(
+    *,
+    record_layer: RecordLayer = "auto",
+    io_engine: EngineName = "uring",
+    suite: Suite | None = None,
+    timeout: float | None = 10.0,
+) -> tuple[Session, Session]:
+    """Open a session between two ends in this process, over loopback: (client, server).
+
+    The server's certificate is made on the spot and does not outlive the handshake.
+    """
+    suites = (suite,) if suite else None
+    options: dict[str, Any] = {"record_layer": record_layer, "io_engine": io_engine, "timeout": timeout}
+    with (
+        tempfile.TemporaryDirectory(prefix="ktlslab-pair-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        ThreadPoolExecutor(1) as pool,
+        contextlib.ExitStack() as undo,
+    ):
+        files = make_certificates(Path(folder))
+        server = ServerConfig(certificate=files.chain, key=files.key, suites=suites)
+        accepting = pool.submit(accept_session, listener, server, **options)
+        undo.callback(listener.close)  # before the pool waits for its thread
+        client = open_session(
+            "localhost", listener.getsockname()[1], config=ClientConfig(ca=files.ca, suites=suites), **options
+        )
+        undo.callback(client.close)
+        answer = accepting.result()
+        undo.pop_all()
+    return client, answer
+
+
+def _engine(record_layer: str, io_engine: EngineName, ring: Ring | None) -> tuple[list[Why], EngineName]:
+    """Check the arm that was asked for; give up io_uring where it is not to be had."""
     if record_layer not in (*DIRECTIONS, "plain", "userspace"):
         remedy = "Choose auto, kernel, kernel-tx, kernel-rx, userspace or plain."
         raise UsageError("opening a session", answered=f"no record layer {record_layer!r}", remedy=remedy)
-    why: list[Why] = []
     if io_engine == "uring" and ring is None and probe.io_uring():
-        io_engine = "syscall"
-        why.append(Why.NO_IO_URING)
-    trace: list[Step] = []
+        return [Why.NO_IO_URING], "syscall"
+    return [], io_engine
+
+
+def _open(
+    trace: list[Step],
+    why: list[Why],
+    connection: Connection,
+    config: ClientConfig | ServerConfig | None,
+    record_layer: RecordLayer,
+) -> Session:
+    """Run the stages after the first, which are the same for both roles."""
     with contextlib.ExitStack() as undo:
-        connection = _step(
-            trace, "connect", lambda: connect((host, port), io_engine=io_engine, ring=ring, timeout=timeout)
-        )
         undo.callback(connection.close)
         finished = None
         taken: tuple[Direction, ...] = ()

@@ -5,10 +5,12 @@ handles that they refer to (socket, ring, library) belong to the `Connection`, w
 """
 
 from ktlslab.linux.ktls import Direction
+from ktlslab.stages.accept import accept
+from ktlslab.stages.config import ClientConfig, Psk, Resumption, ServerConfig
 from ktlslab.stages.connect import Connection, connect
 from ktlslab.stages.export import DirectionKeys, Secret, TrafficKeys, export
-from ktlslab.stages.handshake import ClientConfig, Handshake, handshake
-from ktlslab.stages.install import BOTH, Installed, Refused, Why, install
+from ktlslab.stages.handshake import Handshake, handshake
+from ktlslab.stages.install import BOTH, Installed, Refused, Why, install, install_linked
 from ktlslab.stages.transfer import Stream
 
 __all__ = [
@@ -19,13 +21,18 @@ __all__ = [
     "DirectionKeys",
     "Handshake",
     "Installed",
+    "Psk",
     "Refused",
+    "Resumption",
     "Secret",
+    "ServerConfig",
     "Stream",
     "TrafficKeys",
     "Why",
+    "accept",
     "connect",
     "export",
     "handshake",
     "install",
+    "install_linked",
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ktlslab._html import card
 from ktlslab.errors import HandshakeError, SuiteUnsupportedError
-from ktlslab.linux.ktls import CryptoInfo
+from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.tls import keylog
 from ktlslab.tls.keyschedule import kernel_nonce_tls12, key_block, sequence_bytes, split_nonce, traffic_key
 from ktlslab.tls.suites import Suite, Version
@@ -105,6 +105,10 @@ class TrafficKeys:
     def suite(self) -> Suite:
         return self.tx.suite
 
+    def of(self, way: Direction) -> DirectionKeys:
+        """Return one direction's keys."""
+        return self.tx if way is Direction.TX else self.rx
+
     def wipe(self) -> None:
         """Overwrite all key bytes in memory."""
         self.tx.wipe()
@@ -147,6 +151,13 @@ def export(handshake: Handshake) -> TrafficKeys:
     )
 
 
+def traffic_secrets(handshake: Handshake) -> tuple[bytes, bytes]:
+    """(TX, RX): TLS 1.3's first application traffic secrets, as this end sees them."""
+    client = handshake.secrets[keylog.CLIENT_TRAFFIC_SECRET_0].secret
+    server = handshake.secrets[keylog.SERVER_TRAFFIC_SECRET_0].secret
+    return (client, server) if handshake.role == "client" else (server, client)
+
+
 KeyAndNonce = tuple[bytes, bytes]
 
 
@@ -155,9 +166,8 @@ def _is_tls13(suite: Suite) -> bool:
 
 
 def _tls13(handshake: Handshake, suite: Suite) -> tuple[KeyAndNonce, KeyAndNonce]:
-    client = handshake.secrets[keylog.CLIENT_TRAFFIC_SECRET_0].secret
-    server = handshake.secrets[keylog.SERVER_TRAFFIC_SECRET_0].secret
-    return traffic_key(client, suite), traffic_key(server, suite)
+    tx, rx = traffic_secrets(handshake)
+    return traffic_key(tx, suite), traffic_key(rx, suite)
 
 
 def _tls12(handshake: Handshake, suite: Suite) -> tuple[KeyAndNonce, KeyAndNonce]:
@@ -167,4 +177,5 @@ def _tls12(handshake: Handshake, suite: Suite) -> tuple[KeyAndNonce, KeyAndNonce
         remedy = "Export after the handshake."
         raise HandshakeError("exporting the master secret", answered="the library has none yet", remedy=remedy)
     block = key_block(master, client, server, suite)
-    return (block.client_key, block.client_iv), (block.server_key, block.server_iv)
+    ours, theirs = (block.client_key, block.client_iv), (block.server_key, block.server_iv)
+    return (ours, theirs) if handshake.role == "client" else (theirs, ours)

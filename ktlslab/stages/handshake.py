@@ -1,4 +1,4 @@
-"""Stage 2, handshake: TLS in userspace, up to its end and not one byte further.
+"""Stage 2, handshake: TLS in userspace, as a client or a server, up to its end and not one byte further.
 
 The state machine (`ktlslab.tls.unbuffered`) decides, the loop in `handshake` moves bytes: it reads a record's five-byte
 header, then exactly the record, so that everything after the handshake stays in the socket for whoever comes next. The
@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Literal, Never
 
 from OpenSSL import SSL
 
 from ktlslab._html import card
-from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
+from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, errno_name
+from ktlslab.stages.config import ClientConfig, Noted, ServerConfig, client_context, server_context
+from ktlslab.tls import openssl
 from ktlslab.tls.alerts import Alert
 from ktlslab.tls.keylog import KeylogLine
 from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader, describe
@@ -26,9 +27,7 @@ from ktlslab.tls.unbuffered import State, UnbufferedConnection
 if TYPE_CHECKING:
     from ktlslab.stages.connect import Connection
 
-# OpenSSL offers AES-CCM in TLS 1.3 only when it is named.
-_TLS13_SUITES = tuple(suite for suite in Suite if suite.version is Version.TLS13)
-_WIRE = {Version.TLS12: SSL.TLS1_2_VERSION, Version.TLS13: SSL.TLS1_3_VERSION}
+Role = Literal["client", "server"]
 # The verification errors that people meet, by OpenSSL's number (x509_vfy.h): what is wrong, and what to do.
 _PROBLEMS = {
     9: ("the certificate is not valid yet", "Check this machine's clock."),
@@ -38,22 +37,6 @@ _PROBLEMS = {
     20: ("the issuer is not trusted", "Name the authority's PEM file with ca=FILE (--ca FILE)."),
     21: ("the chain is incomplete", "The server must send its intermediate certificates."),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig:
-    """What a client asks for and insists on.
-
-    `server_name` (default: the host connected to) goes into SNI and must be in the certificate. `ca` is a PEM file of
-    trusted authorities, None the system's. `suites` limits the offer, and with it the versions.
-    """
-
-    server_name: str | None = None
-    ca: Path | None = None
-    verify: bool = True
-    versions: tuple[Version, ...] = (Version.TLS12, Version.TLS13)
-    suites: tuple[Suite, ...] | None = None
-    alpn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,32 +51,42 @@ class Handshake:
     server_name: str
     alpn: str | None
     secrets: dict[str, KeylogLine] = field(repr=False)
+    role: Role = "client"
+    resumed: bool = False  # it took up a former session, or used a PSK
 
     def __repr__(self) -> str:
         return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name})"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("version", self.version.label), ("cipher suite", self.suite_name)]
-        rows.append(("application protocol", self.alpn or "none agreed"))
+        rows += [("this end", self.role), ("application protocol", self.alpn or "none agreed")]
+        rows += [("resumed", "yes: no certificate was sent")] if self.resumed else []
         rows += [(f"{way} record", describe(record)) for way, record in self.machine.transcript]
         return card(f"Handshake with {self.server_name}", rows)
 
 
-def handshake(connection: Connection, config: ClientConfig | None = None) -> Handshake:
-    """Do a client's handshake on a fresh connection.
+def handshake(connection: Connection, config: ClientConfig | ServerConfig | None = None) -> Handshake:
+    """Do a client's handshake on a fresh connection, or, given a ServerConfig, a server's.
 
-    Raises CertificateError, NotTlsError, HandshakeError, PeerTimeoutError.
+    Raises CertificateError, NotTlsError, HandshakeError, PeerTimeoutError, UsageError.
     """
     config = config or ClientConfig()
-    name = config.server_name or connection.host
-    secrets: dict[str, KeylogLine] = {}
-    problem: list[int] = []
-    machine = UnbufferedConnection(_library(config, name, secrets, problem))
+    if isinstance(config, ServerConfig):
+        role: Role = "server"
+        name = connection.host
+        library, verified = _server(config), True  # a client's certificate has no name to check
+    else:
+        role = "client"
+        name = config.server_name or connection.host
+        library, verified = _client(config, name), not config.verify
+    noted = Noted()
+    library.set_app_data(noted)
+    machine = UnbufferedConnection(library, server=role == "server")
     tried = f"TLS handshake with {name} at {connection.target}"
-    verified = not config.verify
+    psk = config.psk is not None
     while machine.state is not State.WRITE_TRAFFIC:
         if machine.finished and not verified:
-            _verify_name(machine.library, name, tried)
+            _verify_name(machine.library, name, tried, psk=psk)
             verified = True
         match machine.state:
             case State.ENCODE_TLS_DATA:
@@ -106,9 +99,12 @@ def handshake(connection: Connection, config: ClientConfig | None = None) -> Han
                 try:
                     machine.feed(record)
                 except SSL.Error as error:
-                    _give_up(connection, machine, error, problem, tried)
+                    _give_up(connection, machine, error, noted.problems, tried)
+                except HandshakeError:  # from a callback of ours, such as the choice of a protocol
+                    _send_alert(connection, machine, tried)
+                    raise
     if not verified:
-        _verify_name(machine.library, name, tried)
+        _verify_name(machine.library, name, tried, psk=psk)
     suite_name = machine.library.get_cipher_name() or "?"
     suite = Suite.from_openssl(suite_name)
     return Handshake(
@@ -117,66 +113,30 @@ def handshake(connection: Connection, config: ClientConfig | None = None) -> Han
         version=machine.version,
         suite=suite,
         suite_name=suite.name if suite else suite_name,
-        server_name=name,
+        server_name=name if role == "client" else (machine.library.get_servername() or b"").decode("idna"),
+        role=role,
+        resumed=openssl.resumed(machine.library),
         alpn=machine.library.get_alpn_proto_negotiated().decode() or None,
-        secrets=secrets,
+        secrets=noted.secrets,
     )
 
 
-def _library(config: ClientConfig, name: str, secrets: dict[str, KeylogLine], problem: list[int]) -> SSL.Connection:
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_options(SSL.OP_NO_RENEGOTIATION)
-    _offer(context, config)
-    _trust(context, config)
-    if config.verify:
-
-        def note(_c: SSL.Connection, _x: object, number: int, _depth: int, ok: int) -> bool:
-            if not ok:
-                problem.append(number)
-            return bool(ok)
-
-        context.set_verify(SSL.VERIFY_PEER, note)
-
-    def keylog(_: SSL.Connection, line: bytes) -> None:
-        parsed = KeylogLine.parse(line)
-        secrets[parsed.label] = parsed
-
-    context.set_keylog_callback(keylog)
-    library = SSL.Connection(context, None)
+def _client(config: ClientConfig, name: str) -> SSL.Connection:
+    library = SSL.Connection(client_context(config), None)
     if not _is_ip(name):
         library.set_tlsext_host_name(name.encode("idna"))
     if config.alpn:
         library.set_alpn_protos([protocol.encode() for protocol in config.alpn])
+    if config.resume:
+        config.resume.offer(library)
     library.set_connect_state()
     return library
 
 
-def _offer(context: SSL.Context, config: ClientConfig) -> None:
-    """Limit the versions and suites to what is to be offered."""
-    versions = config.versions
-    if config.suites is not None:
-        versions = tuple(v for v in versions if any(suite.version is v for suite in config.suites))
-    if not versions:
-        remedy = "Give at least one of TLS 1.2 and 1.3 and a suite that belongs to it."
-        raise UsageError("configuring a TLS client", answered="no version is left to offer", remedy=remedy)
-    context.set_min_proto_version(min(_WIRE[v] for v in versions))
-    context.set_max_proto_version(max(_WIRE[v] for v in versions))
-    offered = _TLS13_SUITES if config.suites is None else config.suites
-    if tls13 := [s.openssl_name for s in offered if s.version is Version.TLS13]:
-        context.set_tls13_ciphersuites(":".join(tls13).encode())
-    if tls12 := [s.openssl_name for s in offered if s.version is Version.TLS12]:
-        context.set_cipher_list(":".join(tls12).encode())
-
-
-def _trust(context: SSL.Context, config: ClientConfig) -> None:
-    if config.ca is None:
-        context.set_default_verify_paths()
-        return
-    try:
-        context.load_verify_locations(str(config.ca))
-    except SSL.Error as error:
-        answered = "no certificate could be read from it"
-        raise UsageError(f"reading {config.ca}", answered=answered, remedy="Give a PEM file.") from error
+def _server(config: ServerConfig) -> SSL.Connection:
+    library = SSL.Connection(server_context(config), None)
+    library.set_accept_state()
+    return library
 
 
 def _is_ip(name: str) -> bool:
@@ -187,8 +147,11 @@ def _is_ip(name: str) -> bool:
     return True
 
 
-def _verify_name(library: SSL.Connection, name: str, tried: str) -> None:
-    """RFC 9525's rules, by service-identity, before the client's last flight has left."""
+def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -> None:
+    """RFC 9525's rules, by service-identity, before the client's last flight has left.
+
+    A server that used the PSK which it was offered has proven itself by that, and shows no certificate.
+    """
     from service_identity import CertificateError as Unacceptable  # noqa: PLC0415 - 60 ms that plain TCP need not pay
     from service_identity import VerificationError  # noqa: PLC0415
     from service_identity.cryptography import (  # noqa: PLC0415
@@ -197,6 +160,8 @@ def _verify_name(library: SSL.Connection, name: str, tried: str) -> None:
     )
 
     certificate = library.get_peer_certificate(as_cryptography=True)
+    if psk and certificate is None and (openssl.resumed(library) or "PSK" in (library.get_cipher_name() or "")):
+        return
     try:
         if certificate is None:
             raise CertificateError(tried, answered="the server sent no certificate", remedy="Is it the right server?")
@@ -246,7 +211,7 @@ def _read_exactly(connection: Connection, count: int, tried: str) -> bytes:
             raise _broken(error.errno or 0, tried) from error
         if not got:
             remedy = "Is this a TLS port, and does the server accept this version and suite?"
-            raise HandshakeError(tried, answered="the server closed the connection", remedy=remedy)
+            raise HandshakeError(tried, answered="the peer closed the connection", remedy=remedy)
         have += got
     return bytes(data)
 
@@ -261,13 +226,18 @@ def _broken(number: int, tried: str) -> HandshakeError:
     return HandshakeError(tried, answered=errno_name(number), remedy=remedy)
 
 
-def _give_up(
-    connection: Connection, machine: UnbufferedConnection, error: SSL.Error, problem: list[int], tried: str
-) -> Never:
-    """Send the alert that OpenSSL made, if it can be sent, and raise the failure as a sentence."""
+def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: str) -> None:
+    """Send the alert that OpenSSL made, if it made one and it can be sent."""
     if alert := machine.encode():
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
+
+
+def _give_up(
+    connection: Connection, machine: UnbufferedConnection, error: SSL.Error, problem: list[int], tried: str
+) -> Never:
+    """Send the alert and raise the failure as a sentence."""
+    _send_alert(connection, machine, tried)
     if problem:
         answered, remedy = _PROBLEMS.get(
             problem[0], (f"the certificate was not accepted (X509_V_ERR {problem[0]})", "See openssl-verify(1).")
@@ -275,8 +245,11 @@ def _give_up(
         raise CertificateError(tried, answered=answered, remedy=remedy) from error
     last = machine.transcript[-1][1] if machine.transcript else None
     if last and last.header.content_type == ContentType.ALERT and len(last.payload) == 2:
-        answered = f"the server sent the alert {Alert.parse(last.payload)}"
+        answered = f"the peer sent the alert {Alert.parse(last.payload)}"
         raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     answered = "; ".join(reason[2] for reason in reasons) or "OpenSSL gave no reason"
+    if "did not return a certificate" in answered:
+        remedy = "The client must give one: ClientConfig(certificate=..., key=...)."
+        raise CertificateError(tried, answered=answered, remedy=remedy) from error
     raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error

@@ -8,15 +8,19 @@ one as it was. A refusal is an answer, not an exception: `Refused` says which st
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from ktlslab._html import card
-from ktlslab.errors import errno_name
+from ktlslab.errors import StreamError, UsageError, errno_name
 from ktlslab.linux import ktls, probe
 from ktlslab.linux.counters import Counters
+from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
+from ktlslab.linux.ring import Buffer, Operation, transfer
+from ktlslab.stages.sides import push_all
 
 if TYPE_CHECKING:
     from ktlslab.stages.connect import Connection
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from ktlslab.tls.suites import Suite
 
 BOTH = (Direction.TX, Direction.RX)
+ATTACH = "setsockopt(TCP_ULP)"
 
 
 class Why(Enum):
@@ -35,6 +40,7 @@ class Why(Enum):
     SUITE_UNKNOWN = "no kernel has a type for the suite that was negotiated"
     NOT_ESTABLISHED = "the connection is not established"
     KERNEL_REFUSED = "the kernel refused for another reason"
+    NO_RING_SETSOCKOPT = "this kernel's io_uring has no setsockopt"
     NO_IO_URING = "io_uring is not to be had"
 
 
@@ -89,22 +95,17 @@ def install(
 
     Raises nothing for what a kernel may refuse.
     """
-    suite = keys.suite
-    for way in directions:
-        answer = probe.accepts(suite.version.wire, suite.cipher.kernel_type, way)
-        if not answer:
-            step = f"setsockopt(SOL_TLS, TLS_{way.name})" if probe.ulp() else "setsockopt(TCP_ULP)"
-            return Refused(step=f"probing {step}", reason=_reason(answer.errno), errno=answer.errno)
+    if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
+        return refused
     before = Counters.read()
     taken: list[Direction] = []
-    step = "setsockopt(TCP_ULP)"
+    step = ATTACH
     try:
         if not ktls.attached(connection.socket):
             ktls.attach(connection.socket)
         for way in directions:
-            step = f"setsockopt(SOL_TLS, TLS_{way.name})"
-            side = keys.tx if way is Direction.TX else keys.rx
-            packed = side.crypto_info().pack()
+            step = _step(way)
+            packed = keys.of(way).crypto_info().pack()
             try:
                 ktls.set_keys(connection.socket, way, packed)
             finally:
@@ -113,10 +114,90 @@ def install(
     except OSError as error:
         number = error.errno or errno.EIO
         return Refused(step=step, reason=_reason(number), errno=number, directions=tuple(taken))
+    return _installed(connection, keys, directions, before, wipe=wipe)
+
+
+def install_linked(
+    connection: Connection,
+    keys: TrafficKeys,
+    first: Buffer = b"",
+    directions: tuple[Direction, ...] = BOTH,
+    *,
+    wipe: bool = True,
+) -> Installed | Refused:
+    """Do the same through io_uring in one submission: TCP_ULP, TLS_TX, TLS_RX and the first send, linked.
+
+    `first` goes out as the first record; it needs TX among the directions. Refused where the kernel has no setsockopt
+    for io_uring (it came with 6.7): then `install` does it. Raises UsageError on a connection without a ring, and
+    StreamError where the keys were taken but `first` could not be sent.
+    """
+    tried = "installing by linked operations"
+    engine = connection.engine
+    if not isinstance(engine, RingEngine):
+        raise UsageError(tried, answered=f"the I/O engine is {engine.name}", remedy="Connect with io_engine='uring'.")
+    if len(first) and Direction.TX not in directions:
+        raise UsageError(tried, answered="a first send needs TX", remedy="Install TX as well, or send later.")
+    answer = probe.uring_setsockopt()
+    if probe.ulp() and not answer:
+        return Refused(step="probing IORING_OP_URING_CMD", reason=Why.NO_RING_SETSOCKOPT, errno=answer.errno)
+    if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
+        return refused
+    before = Counters.read()
+    packed = [keys.of(way).crypto_info().pack() for way in directions]
+    try:
+        results = transfer(engine.ring, _chain(connection, directions, packed, first), engine.timeout)
+    finally:
+        for info in packed:
+            info[:] = bytes(len(info))
+    steps = [ATTACH, *map(_step, directions)]
+    for at, (step, result) in enumerate(zip(steps, results, strict=False)):
+        if result < 0:  # whatever follows in the chain was cancelled
+            return Refused(step=step, reason=_reason(-result), errno=-result, directions=directions[: max(0, at - 1)])
+    done = _installed(connection, keys, directions, before, wipe=wipe)
+    if len(first):
+        if results[-1] < 0:
+            answered = f"the keys were taken, but the first send failed: {errno_name(-results[-1])}"
+            raise StreamError(tried, answered=answered, remedy="Open a new session.")
+        push_all(engine.sender(connection.socket), first, results[-1])
+    return done
+
+
+def _chain(
+    connection: Connection, directions: tuple[Direction, ...], packed: list[bytearray], first: Buffer
+) -> list[Operation]:
+    """Return the operations, each to start when the one before has succeeded."""
+    fd = connection.socket.fileno()
+    operations = [Operation.setsockopt(fd, socket.IPPROTO_TCP, ktls.TCP_ULP, ktls.ULP_NAME.encode(), linked=True)]
+    for number, (way, info) in enumerate(zip(directions, packed, strict=True), 1):
+        more = number < len(directions) or len(first) > 0
+        operations.append(Operation.setsockopt(fd, ktls.SOL_TLS, way.value, info, linked=more))
+    return [*operations, Operation.send(fd, first)] if len(first) else operations
+
+
+def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refused | None:
+    """Return the kernel's refusal, found out on another socket, or None."""
+    suite = keys.suite
+    for way in directions:
+        answer = probe.accepts(suite.version.wire, suite.cipher.kernel_type, way)
+        if not answer:
+            step = _step(way) if probe.ulp() else ATTACH
+            return Refused(step=f"probing {step}", reason=_reason(answer.errno), errno=answer.errno)
+    return None
+
+
+def _installed(
+    connection: Connection, keys: TrafficKeys, directions: tuple[Direction, ...], before: Counters, *, wipe: bool
+) -> Installed:
+    """Wipe what the kernel has now, and read its proof."""
     for way in directions if wipe else ():
-        (keys.tx if way is Direction.TX else keys.rx).wipe()
-    read_back = {way: ktls.sequence_number(connection.socket, way, suite.cipher.kernel_type) for way in directions}
-    return Installed(suite=suite, directions=directions, counters=Counters.read() - before, sequence=read_back)
+        keys.of(way).wipe()
+    kind = keys.suite.cipher.kernel_type
+    sequence = {way: ktls.sequence_number(connection.socket, way, kind) for way in directions}
+    return Installed(suite=keys.suite, directions=directions, counters=Counters.read() - before, sequence=sequence)
+
+
+def _step(way: Direction) -> str:
+    return f"setsockopt(SOL_TLS, TLS_{way.name})"
 
 
 def _reason(number: int) -> Why:

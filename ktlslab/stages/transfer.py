@@ -1,146 +1,207 @@
 """Stage 5, transfer: the same `Stream` whoever makes the records.
 
-A stream has two sides. Each is plain (bytes as they are), userspace (OpenSSL makes records, we carry them) or kernel
-(plain bytes go in and out of the socket, the kernel makes records), and the two need not be alike.
+A stream has two sides (`stages.sides`), and the two need not be alike. What kTLS asks of its user, and where it is
+answered:
 
-What kTLS asks of its user, and where it is answered here:
-
-* a control record (session ticket, alert) makes a plain receive fail with EIO, again and again, until recvmsg(2) with
-  room for its type fetches it: `_KernelReceiver` does so at once, without polling first;
+* a control record (session ticket, alert, KeyUpdate) makes a plain receive fail with EIO, again and again, until
+  recvmsg(2) with room for its type fetches it: `KernelReceiver` does so at once, without polling first;
 * an end of file may be a truncation: only close_notify ends a stream cleanly, anything else is TruncatedError;
-* after a shutdown or a reset a send still "succeeds" into nothing: the stream keeps its own closed flags;
+* a send on a connection that is gone "succeeds" into nothing: `_check_up` asks TCP how it is, every few sends and
+  before the farewell;
+* one key protects a limited number of records, and the kernel does not count them: `_check_up` does;
 * a close with unread records in the socket resets the connection: `close` reads them away first;
 * some receive errors come once and the next receive blocks: the first one is kept and raised again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
-import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from ktlslab._closing import Closing
 from ktlslab.errors import (
-    AlertError,
+    KeyUpdateError,
     KtlsLabError,
-    PeerTimeoutError,
-    StreamClosedError,
-    StreamError,
+    MachineError,
     TruncatedError,
+    UsageError,
     errno_name,
 )
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.tls.alerts import Alert
-from ktlslab.tls.records import ContentType, HandshakeType
+from ktlslab.stages import sides
+from ktlslab.stages.keyupdate import KeyUpdates, key_update
+from ktlslab.stages.library import Library, resumption
+from ktlslab.stages.life import Life
+from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
+from ktlslab.tls.suites import Version
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from ktlslab.stages.config import Resumption
     from ktlslab.stages.connect import Connection
     from ktlslab.stages.handshake import Handshake
-    from ktlslab.tls.unbuffered import UnbufferedConnection
 
-CLOSE_NOTIFY = bytes([1, 0])
-# A socket that is closed with unread bytes in it (TLS 1.3's session tickets are enough) resets the connection, and what
-# had been sent but not yet arrived is lost. So the peer's end is waited for, though not for ever.
-LINGER_SECONDS = 1.0
+# A check-up costs a few thousand instructions, so it comes once in so many records.
+CHECK_EVERY = 64
+_NEVER = 1 << 62
 _FILE_BYTES = 1 << 17
-_RECORD_BYTES = 1 << 14
+_MORE = int(socket.MSG_MORE)
 
 
-class _Sender(Protocol):
-    def send(self, data: Buffer) -> None: ...
-    def close_notify(self) -> None: ...
-
-
-class _Receiver(Protocol):
-    def recv_into(self, buffer: Buffer) -> int:
-        """Return the bytes that came, 0 at a clean end."""
-        ...
-
-
-class Stream(Closing):
+class Stream(Life):
     """Bytes to and from the peer. Not for two threads in one direction at a time.
 
-    `kernel` says which directions were installed; without a `handshake` both sides are plain.
+    `kernel` says which directions were installed; without a `handshake` both sides are plain, or, where `kernel` names
+    them, the kernel's by keys that were made up. `record_limit` is how many records one key may protect (default: the
+    cipher's, RFC 8446, 5.5): new keys are agreed on in time, or the stream ends with KeyUpdateError.
     """
 
     def __init__(
-        self, connection: Connection, handshake: Handshake | None = None, kernel: tuple[Direction, ...] = ()
+        self,
+        connection: Connection,
+        handshake: Handshake | None = None,
+        kernel: tuple[Direction, ...] = (),
+        *,
+        record_limit: int | None = None,
     ) -> None:
-        self.connection = connection
+        rest = "userspace" if handshake else "plain"
+        super().__init__(connection, {way: "kernel" if way in kernel else rest for way in Direction})
         self.tickets: list[bytes] = []  # NewSessionTicket messages that came by kTLS, as they came
-        self._failure: KtlsLabError | None = None
-        self._ended = False  # the peer will send no more
-        self._closed = False  # we will send no more
-        if handshake is None:
-            self._sender: _Sender = _PlainSender(connection)
-            self._receiver: _Receiver = _PlainReceiver(connection)
-            self.layers = dict.fromkeys(Direction, "plain")
-            return
-        machine = handshake.machine
-        if not kernel and connection.engine.name == "syscall":
-            self._sender = self._receiver = _OpenSsl(connection, machine)
-        else:
-            tx, rx = (way in kernel for way in (Direction.TX, Direction.RX))
-            self._sender = _KernelSender(connection) if tx else _UserspaceSender(connection, machine)
-            self._receiver = (
-                _KernelReceiver(connection, self.tickets) if rx else _UserspaceReceiver(connection, machine)
+        self._handshake = handshake
+        self._kernel = kernel
+        self._updates = KeyUpdates(connection, handshake) if handshake and kernel else None
+        self._limit = record_limit or (self._updates.suite.cipher.record_limit if self._updates else _NEVER)
+        self._until_check_up = CHECK_EVERY if self.layers[Direction.TX] == "kernel" else _NEVER
+        self._shift = MAX_PLAINTEXT.bit_length() - 1  # a send of n bytes makes at most 1 + (n >> shift) records
+        self._requested = -1  # the generation of the peer's keys that we asked it to leave
+        self._library = Library(handshake) if handshake and Direction.RX in kernel else None
+        self._sender, self._receiver = self._sides(handshake)
+        self._push, self._pull = self._sender.push, self._receiver.pull
+
+    def _sides(self, handshake: Handshake | None) -> tuple[sides.Sender, sides.Receiver]:
+        connection, tx, rx = self.connection, self.layers[Direction.TX], self.layers[Direction.RX]
+        if handshake and not self._kernel and connection.engine.name == "syscall":
+            both = sides.OpenSslSide(connection, handshake.machine)
+            return both, both
+        sender: sides.Sender = sides.SocketSender(connection)
+        if handshake and tx == "userspace":
+            sender = sides.UserspaceSender(connection, handshake.machine)
+        if rx == "kernel":
+            library = self._library if tx == "userspace" else None
+            return sender, sides.KernelReceiver(
+                connection, tickets=self.tickets, updates=self._updates, asked=self._owe, library=library
             )
-        self.layers = {way: "kernel" if way in kernel else "userspace" for way in Direction}
+        if handshake:
+            asked = self._owe if tx == "kernel" and handshake.version is Version.TLS13 else None
+            return sender, sides.UserspaceReceiver(connection, handshake.machine, asked)
+        return sender, sides.PlainReceiver(connection)
 
     @property
-    def record_layer(self) -> str:
-        """Who makes the records: plain, userspace, kernel, kernel-tx or kernel-rx."""
-        tx, rx = self.layers[Direction.TX], self.layers[Direction.RX]
-        if tx == rx:
-            return tx
-        return "kernel-tx" if tx == "kernel" else "kernel-rx"
+    def generations(self) -> dict[Direction, int]:
+        """How many times each direction that the kernel has changed its keys."""
+        return {way: self._updates.generation[way] for way in self._kernel} if self._updates else {}
 
-    def send(self, data: Buffer) -> None:
-        """Send all of `data`.
+    # Sending
+
+    def send(self, data: Buffer, *, more: bool = False) -> None:
+        """Send all of `data`. With `more` (MSG_MORE) the last record is held back until a send without it.
 
         StreamClosedError after `close`, after a failure, or once the peer is known to be gone.
         """
-        self._check_open("sending")
+        size = len(data)
+        self._until_check_up -= 1 + (size >> self._shift)
+        if self._until_check_up < 0:
+            self._check_up("sending")
         try:
-            self._sender.send(data)
+            sent = self._push(data, _MORE) if more else self._push(data)
+            if sent != size:
+                sides.push_all(self._push, data, sent, _MORE if more else 0)
         except OSError as error:
             raise self._failed("sending", error) from error
+        except SSL.Error as error:
+            raise self._library_failed("sending", error) from error
+        self._unconfirmed = True
+
+    def send_many(self, buffers: Sequence[Buffer]) -> None:
+        """Send buffers one after the other, each in records of its own; through io_uring with one submission for all.
+
+        Raises what `send` raises.
+        """
+        if self.layers[Direction.TX] == "userspace" or self.connection.engine.name == "syscall":
+            for data in buffers:
+                self.send(data)
+            return
+        self._attend("sending")
+        size = sum(map(len, buffers))
+        self._until_check_up -= len(buffers) + (size >> self._shift)
+        if self._until_check_up < 0:
+            self._check_up("sending")
+        try:
+            sent = self.connection.engine.send_many(self.connection.socket, buffers)
+            if sent != size:  # something stands in the way: the rest tells what
+                for data in buffers:
+                    if sent < len(data):
+                        sides.push_all(self._push, data, sent)
+                    sent = max(0, sent - len(data))
+        except OSError as error:
+            raise self._failed("sending", error) from error
+        self._unconfirmed = True
+
+    def send_record(self, data: Buffer, record_type: int) -> None:
+        """Send one record of any type (sendmsg(2) with TLS_SET_RECORD_TYPE). The kernel checks nothing.
+
+        UsageError where the kernel does not send.
+        """
+        if self.layers[Direction.TX] != "kernel":
+            answered = f"the sending side is {self.layers[Direction.TX]}"
+            raise UsageError(self._tried("sending a record"), answered=answered, remedy="Let the kernel send.")
+        self._attend("sending a record")
+        try:
+            self._sender.send_record(data, record_type)
+        except OSError as error:
+            raise self._failed("sending a record", error) from error
+
+    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
+        """Send a file's bytes and return how many: by sendfile(2), or by read and send where OpenSSL makes records."""
+        descriptor = file.fileno()
+        left = os.fstat(descriptor).st_size - offset if count is None else count
+        return self._move(
+            "sending a file",
+            left,
+            lambda size, at: os.sendfile(self.connection.socket.fileno(), descriptor, offset + at, size),
+            lambda size, at: os.pread(descriptor, size, offset + at),
+        )
+
+    def splice_from(self, pipe: int, count: int) -> int:
+        """Send up to `count` bytes out of a pipe, by splice(2) where the kernel makes the records; returns how many."""
+        return self._move(
+            "sending from a pipe",
+            count,
+            lambda size, _: os.splice(pipe, self.connection.socket.fileno(), size),
+            lambda size, _: os.read(pipe, size),
+        )
+
+    # Receiving
 
     def recv_into(self, buffer: Buffer) -> int:
         """Fill `buffer` with what has come, at least one byte; 0 only at a clean end.
 
-        Raises TruncatedError, AlertError, StreamError, PeerTimeoutError; the first of them is raised again ever after,
-        except a time-out, after which one may try again.
+        Raises TruncatedError, AlertError, KeyUpdateError, StreamError, PeerTimeoutError; the first of them is raised
+        again ever after, except a time-out, after which one may try again.
         """
-        if self._ended:
-            return 0
-        if self._failure:
-            raise self._failure
-        if self._closed:
-            self._check_open("receiving")
         try:
-            count = self._receiver.recv_into(buffer)
-        except OSError as error:
-            raise self._failed("receiving", error) from error
-        except SSL.Error as error:
-            reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-            answered = "; ".join(reason[2] for reason in reasons) or type(error).__name__
-            self._failure = StreamError(self._tried("receiving"), answered=answered, remedy="Open a new session.")
-            raise self._failure from error
-        except KtlsLabError as error:
-            self._failure = error
-            raise
-        self._ended = count == 0
-        return count
+            count = self._pull(buffer)
+        except (OSError, SSL.Error, KtlsLabError) as error:
+            count = self._pull_again(buffer, error)
+        self._unconfirmed = False
+        return count or self._at_end(buffer)
 
     def recv(self, count: int = 1 << 16) -> bytes:
         """Return up to `count` bytes, b"" only at a clean end."""
@@ -149,9 +210,14 @@ class Stream(Closing):
 
     def recv_exactly(self, buffer: Buffer) -> None:
         """Fill all of `buffer`. TruncatedError where the stream ends before."""
-        have = self.recv_into(buffer)
+        try:
+            have = self._pull(buffer)  # as in recv_into, which would cost another frame
+        except (OSError, SSL.Error, KtlsLabError) as error:
+            have = self._pull_again(buffer, error)
+        self._unconfirmed = False
         if have == len(buffer):
-            return  # mostly, and then without a view
+            return
+        have = have or self.recv_into(buffer)
         with memoryview(buffer) as whole:
             while have < len(whole):
                 with whole[have:] as rest:
@@ -161,228 +227,202 @@ class Stream(Closing):
                     raise TruncatedError(self._tried("receiving"), answered=answered)
                 have += got
 
-    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
-        """Send a file's bytes and return how many: by sendfile(2), or by read and send where OpenSSL makes records."""
-        self._check_open("sending a file")
-        left = os.fstat(file.fileno()).st_size - offset if count is None else count
-        sent = 0
-        while sent < left:
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (record type, bytes) up to the clean end, control records included; those are acted on before.
+
+        Through io_uring by one multishot receive. A control record stands alone; data records that are there together
+        come as one piece, for the kernel joins them. UsageError where the kernel does not receive.
+        """
+        receiver = self._receiver
+        if not isinstance(receiver, sides.KernelReceiver):
+            answered = f"the receiving side is {self.layers[Direction.RX]}"
+            raise UsageError(self._tried("receiving pieces"), answered=answered, remedy="Let the kernel receive.")
+        if self._ended or self._failure or self._closed:
+            self._over()
+            return
+        try:
+            for piece in receiver.pieces():
+                self._unconfirmed = False
+                yield piece
+        except (OSError, KtlsLabError) as error:
+            raise self._received(error) from error
+        finally:
+            self._ended = receiver.ended
+            if receiver.backlog or receiver.ended:
+                self._pull = self._pull_left
+
+    def splice_into(self, pipe: int, count: int) -> int:
+        """Move up to `count` received bytes into a pipe, by splice(2) where the kernel opens the records.
+
+        Returns how many, 0 only at a clean end. Raises what `recv_into` raises.
+        """
+        receiver = self._receiver
+        if not isinstance(receiver, sides.KernelReceiver):
+            return os.write(pipe, self.recv(min(count, MAX_PLAINTEXT)))
+        if self._ended or self._failure or self._closed:
+            return self._over()
+        try:
+            moved = receiver.splice_into(pipe, count)
+        except (OSError, KtlsLabError) as error:
+            raise self._received(error) from error
+        self._ended = moved == 0
+        return moved
+
+    # Keys
+
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Change the keys of what this end sends (KeyUpdate, RFC 8446, 4.6.3), and ask the peer to do so as well.
+
+        KeyUpdateError, before anything has happened, where this session cannot; see `stages.keyupdate`.
+        """
+        tried = self._tried("changing keys")
+        if self._updates is None or self.layers[Direction.TX] != "kernel":
+            answered = f"the sending side is {self.layers[Direction.TX]}"
+            remedy = "The kernel must send: OpenSSL's binding for Python cannot be asked for a KeyUpdate."
+            raise KeyUpdateError(tried, answered=answered, remedy=remedy)
+        self._updates.check(tried)
+        if self._closed or self._failure:
+            self._attend("changing keys")
+        self._owed = False
+        try:
+            self._sender.send_record(key_update(request_peer=request_peer), ContentType.HANDSHAKE)
+            self._updates.install(Direction.TX, tried)
+        except OSError as error:
+            raise self._failed("changing keys", error) from error
+        except KeyUpdateError as error:
+            self._fail(error)
+            raise
+
+    def resumption(self) -> Resumption | None:
+        """Return what a later session can resume: `ClientConfig(resume=...)`. None where no ticket has come yet."""
+        if self._handshake is None:
+            return None
+        if self._library and self._handshake.version is Version.TLS13:
+            return self._library.resumption(self.tickets) if self.tickets else None
+        return resumption(self._handshake)
+
+    def limit_records(self, size: int) -> None:
+        """Let the kernel put at most `size` bytes into a record (TLS_TX_MAX_PAYLOAD_LEN; RFC 8449 asks for it).
+
+        MachineError where this kernel has not the option, UsageError where the size or the stream does not allow it.
+        """
+        tried = self._tried(f"limiting records to {size} bytes")
+        if self.layers[Direction.TX] != "kernel":
+            raise UsageError(tried, answered=f"the sending side is {self.layers[Direction.TX]}")
+        try:
+            ktls.set_max_payload(self.connection.socket, size)
+        except OSError as error:
+            if error.errno in {errno.ENOPROTOOPT, errno.EOPNOTSUPP}:
+                remedy = "Send in pieces of that size instead: each send ends its record."
+                raise MachineError(tried, answered=errno_name(error.errno), remedy=remedy) from error
+            remedy = "64 to 16384 bytes for TLS 1.2, 63 to 16384 for 1.3, and no record may be held back."
+            raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
+        self._shift = size.bit_length() - 1
+
+    # What is not seen from outside
+
+    def _move(self, verb: str, count: int, whole: Callable[[int, int], int], read: Callable[[int, int], bytes]) -> int:
+        """Send up to `count` bytes that need not pass through here, by `whole(size, at)`; else `read` and send them."""
+        self._attend(verb)
+        moved = 0
+        while moved < count:
+            size = min(count - moved, _FILE_BYTES)
+            self._until_check_up -= 1 + (size >> self._shift)
+            if self._until_check_up < 0:
+                self._check_up(verb)
             try:
                 if self.layers[Direction.TX] == "userspace":
-                    data = os.pread(file.fileno(), min(left - sent, _FILE_BYTES), offset + sent)
-                    self.send(data)
+                    data = read(size, moved)
+                    sides.push_all(self._push, data)
                     step = len(data)
                 else:
-                    step = os.sendfile(self.connection.socket.fileno(), file.fileno(), offset + sent, left - sent)
+                    step = whole(size, moved)
             except OSError as error:
-                raise self._failed("sending a file", error) from error
+                raise self._failed(verb, error) from error
+            except SSL.Error as error:
+                raise self._library_failed(verb, error) from error
             if not step:
                 break
-            sent += step
-        return sent
+            moved += step
+            self._unconfirmed = True
+        return moved
 
-    def close(self) -> None:
-        """Send close_notify, then FIN, wait for the peer's end, then close: in this order nothing sent is lost."""
-        if not self._closed:
-            self._closed = True
-            with contextlib.suppress(OSError, SSL.Error):  # a peer that is gone needs no farewell
-                if not self._failure:
-                    self._sender.close_notify()
-                self.connection.socket.shutdown(socket.SHUT_WR)
-                if not self._ended and not self._failure:
-                    self._linger()
-        self.connection.close()
-
-    def _linger(self) -> None:
-        """Throw away what the peer still sends, up to its end or the time's: see LINGER_SECONDS."""
-        sock, waste = self.connection.socket, bytearray(_RECORD_BYTES)
-        deadline = time.monotonic() + LINGER_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            sock.settimeout(left)
-            # Room for a type, so that kTLS hands out control records too.
-            count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE)
-            if not count or (control and control[0][2][0] == ContentType.ALERT):
-                return
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
-        return f"Stream({self.connection.target}, {self.record_layer}+{self.connection.engine.name}, {state})"
-
-    def _check_open(self, verb: str) -> None:
-        if self._closed or self._failure:
-            answered = str(self._failure) if self._failure else "this end is closed"
-            raise StreamClosedError(self._tried(verb), answered=answered, remedy="Open a new session.")
-
-    def _tried(self, verb: str) -> str:
-        return f"{verb} on {self.connection.target} ({self.record_layer})"
-
-    def _failed(self, verb: str, error: OSError) -> KtlsLabError:
-        if isinstance(error, TimeoutError | BlockingIOError):  # the second from calls that the engine does not make
-            answered = f"nothing moved within {self.connection.engine.timeout} s"
-            if verb == "receiving":
-                remedy = "Try again, or give a longer timeout."
-                return PeerTimeoutError(self._tried(verb), answered=answered, remedy=remedy)
-            remedy = "How much arrived is unknown, maybe half a record: open a new session, with a longer timeout."
-            self._failure = PeerTimeoutError(self._tried(verb), answered=answered, remedy=remedy)
-            return self._failure
-        remedy = "Open a new session."
-        if error.errno == errno.EBADMSG:
-            remedy = (
-                "A record did not decrypt: damaged on the way, or wrong keys or sequence number. Open a new session."
-            )
-        self._failure = StreamError(self._tried(verb), answered=errno_name(error.errno or 0), remedy=remedy)
-        return self._failure
-
-
-def _send_all(connection: Connection, data: Buffer) -> None:
-    """Send every byte; large sends complete short, so one at a time is in flight."""
-    sock, engine = connection.socket, connection.engine
-    size = len(data)
-    sent = engine.send(sock, data)
-    while sent < size:
-        with memoryview(data) as whole, whole[sent:] as rest:
-            sent += engine.send(sock, rest)
-
-
-class _PlainSender:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def send(self, data: Buffer) -> None:
-        _send_all(self._connection, data)
-
-    def close_notify(self) -> None:
-        """Plain TCP has only FIN."""
-
-
-class _PlainReceiver:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def recv_into(self, buffer: Buffer) -> int:
-        return self._connection.engine.recv_into(self._connection.socket, buffer)
-
-
-class _UserspaceSender:
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
-        self._connection, self._machine = connection, machine
-
-    def send(self, data: Buffer) -> None:
-        _send_all(self._connection, self._machine.encrypt(data))
-
-    def close_notify(self) -> None:
-        _send_all(self._connection, self._machine.close_notify())
-
-
-class _UserspaceReceiver:
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
-        self._connection, self._traffic = connection, machine.traffic
-
-    def recv_into(self, buffer: Buffer) -> int:
-        while (count := self._traffic.open_into(buffer)) is None:
-            got = self._connection.engine.recv_into(self._connection.socket, self._traffic.wire)
-            if not got:
-                raise _truncated(self._connection, "userspace")
-            self._traffic.take_in(got)
+    def _pull_again(self, buffer: Buffer, error: Exception) -> int:
+        """Receive once more after a control record stood in the way, or raise what the stream failed of."""
+        if error is self._failure:
+            raise error
+        receiver = self._receiver
+        if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, sides.KernelReceiver)):
+            raise self._received(error) from error
+        try:
+            count = receiver.fetch(buffer)
+        except (OSError, KtlsLabError) as failure:
+            raise self._received(failure) from failure
+        if receiver.left:
+            self._pull = self._pull_left
         return count
 
+    def _pull_left(self, buffer: Buffer) -> int:
+        receiver = self._receiver
+        assert isinstance(receiver, sides.KernelReceiver)  # noqa: S101 - no other leaves anything
+        count = receiver.take_left(buffer)
+        if not (receiver.left or receiver.backlog):
+            self._pull = receiver.pull
+        return count or (0 if receiver.ended else self._pull(buffer))
 
-class _OpenSsl:
-    """Both sides of the classic blocking client: OpenSSL on the socket itself, no buffers between."""
-
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
-        self._connection, self._machine = connection, machine
-        machine.traffic.own(connection.socket.fileno())
-
-    def send(self, data: Buffer) -> None:
-        try:
-            self._machine.traffic.write(data)
-        except SSL.SysCallError as error:
-            raise OSError(*error.args) from error
-
-    def recv_into(self, buffer: Buffer) -> int:
-        try:
-            count = self._machine.traffic.open_into(buffer)
-        except SSL.SysCallError as error:
-            if error.args[0] == -1:
-                raise _truncated(self._connection, "userspace") from error
-            raise OSError(*error.args) from error
-        except SSL.Error as error:
-            if any("unexpected eof" in reason[2] for reason in error.args[0]):
-                raise _truncated(self._connection, "userspace") from error
-            raise
-        if count is None:
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        return count
-
-    def close_notify(self) -> None:
-        self._machine.library.shutdown()
-
-
-class _KernelSender:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def send(self, data: Buffer) -> None:
-        _send_all(self._connection, data)
-
-    def close_notify(self) -> None:
-        # Always by a blocking call: newer kernels drop the last record of a non-blocking writer at close otherwise.
-        control = [(ktls.SOL_TLS, ktls.TLS_SET_RECORD_TYPE, bytes([ContentType.ALERT]))]
-        self._connection.socket.sendmsg([CLOSE_NOTIFY], control)
-
-
-class _KernelReceiver:
-    def __init__(self, connection: Connection, tickets: list[bytes]) -> None:
-        self._connection, self._tickets = connection, tickets
-        self._record = bytearray(_RECORD_BYTES)
-        self._left = memoryview(b"")  # data that a fetch for a control record brought instead
-
-    def recv_into(self, buffer: Buffer) -> int:
-        sock, engine = self._connection.socket, self._connection.engine
-        while not self._left:
+    def _at_end(self, buffer: Buffer) -> int:
+        """Nothing came: a clean end, or a truncation. Some kernels say so of an empty record too, then go on."""
+        receiver = self._receiver
+        if not len(buffer):
+            return 0
+        while isinstance(receiver, sides.KernelReceiver) and not (self._ended or receiver.ended):
+            if not self._may_go_on():
+                failure = sides.truncated(self.connection, "kernel")
+                self._fail(failure)
+                raise failure
             try:
-                got = engine.recv_into(sock, buffer)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-            else:
-                if not got:
-                    raise _truncated(self._connection, "kernel")
-                return got
-            count, record_type = engine.recv_record(sock, self._record)
-            if record_type == ContentType.APPLICATION_DATA:
-                self._left = memoryview(bytes(self._record[:count]))
-            elif self._control(record_type, bytes(self._record[:count])):
-                return 0
-        with memoryview(buffer) as room:
-            part = min(len(room), len(self._left))
-            room[:part] = self._left[:part]
-        self._left = self._left[part:]
-        return part
+                count = self._pull(buffer)
+            except (OSError, KtlsLabError) as error:
+                count = self._pull_again(buffer, error)
+            if count:
+                return count
+        self._ended = True
+        self._pull = self._pull_heeding
+        return 0
 
-    def _control(self, record_type: int, payload: bytes) -> bool:
-        """Handle a control record; True where it is the clean end."""
-        tried = f"receiving on {self._connection.target} (kernel)"
-        if record_type == ContentType.ALERT and len(payload) == 2:
-            alert = Alert.parse(payload)
-            if alert.is_close_notify:
-                return True
-            if alert.fatal:
-                raise AlertError(tried, alert=alert.name, answered=f"the peer sent the alert {alert}")
-            return False
-        if record_type == ContentType.HANDSHAKE and payload[:1] == bytes([HandshakeType.NEW_SESSION_TICKET]):
-            self._tickets.append(payload)
-            return False
-        if record_type == ContentType.HANDSHAKE and payload[:1] == bytes([HandshakeType.KEY_UPDATE]):
-            answered = "the peer changed its keys (KeyUpdate), which this receiver cannot follow"
-            raise StreamError(tried, answered=answered, remedy="Open a new session, or use record_layer='userspace'.")
-        if not payload and record_type < 0:
-            raise _truncated(self._connection, "kernel")
-        raise StreamError(tried, answered=f"an unexpected record of type {record_type} came")
+    def _owe(self) -> None:
+        """Note that the peer asked for new keys: it gets them before what is sent next (RFC 8446, 4.6.3)."""
+        self._owed = True
+        self._push = self._push_heeding
 
+    def _answer(self) -> None:
+        self.update_keys()
 
-def _truncated(connection: Connection, layer: str) -> TruncatedError:
-    remedy = "Bytes may be missing: do not trust what came as complete (RFC 8446, section 6.1)."
-    tried = f"receiving on {connection.target} ({layer})"
-    return TruncatedError(tried, answered="the stream ended without close_notify", remedy=remedy)
+    def _check_up(self, verb: str) -> None:
+        """Whether the connection lives, and whether its keys may protect what is about to be sent."""
+        coming = CHECK_EVERY - self._until_check_up
+        self._until_check_up = CHECK_EVERY
+        if self._closed or self._failure:
+            self._attend(verb)
+        if lost := self._lost():
+            self._fail(lost)
+            raise lost
+        self._unconfirmed = False
+        if self._updates is None:
+            return
+        for way in self._kernel:
+            used = self._updates.records(way)
+            if used + coming + CHECK_EVERY < self._limit:
+                continue
+            if way is Direction.RX and self._requested == self._updates.generation[way]:
+                continue  # the peer was asked, and has not answered yet
+            try:
+                self.update_keys(request_peer=way is Direction.RX)
+            except KeyUpdateError as error:
+                answered = f"this {way.name} key has protected {used} records and may protect {self._limit}; {error}"
+                remedy = "Open a new session."
+                failure = KeyUpdateError(self._tried(verb), answered=answered, remedy=remedy)
+                self._fail(failure)
+                raise failure from error
+            if way is Direction.RX:
+                self._requested = self._updates.generation[way]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20
 
 from .keyschedule import record_nonce, sequence_bytes
 from .records import HEADER_BYTES, LEGACY_VERSION, MAX_CIPHERTEXT, MAX_PLAINTEXT, ContentType, RecordHeader
-from .suites import AES_128_CCM, CHACHA20_POLY1305, Cipher, Suite, Version
+from .suites import AES_128_CCM, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, Cipher, Suite, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,9 @@ def _aead(cipher: Cipher, key: bytes) -> Aead:
         return ChaCha20Poly1305(key)
     if cipher is AES_128_CCM:
         return AESCCM(key, tag_length=cipher.tag_bytes)
-    return AESGCM(key)
+    if cipher in {AES_128_GCM, AES_256_GCM}:
+        return AESGCM(key)
+    raise ValueError(f"no {cipher.name} here: `cryptography` has it not as an AEAD")
 
 
 def _header(content_type: int, length: int) -> bytes:

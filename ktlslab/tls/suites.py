@@ -8,12 +8,13 @@ The table holds the suites whose cipher the kernel's ``tls`` module takes and no
 believes what it is told. It installs keys of an AES-128-CCM-8 session as AES-128-CCM, or of a CBC session as GCM, and
 the stream then dies. A suite that is not in the table is therefore None, never its neighbour.
 
-Sources: the IANA registry "TLS Cipher Suites", RFC 8446 B.4, RFC 5288, 5289, 6655, 7251, 7905, and ``linux/tls.h``.
+Sources: the IANA registry "TLS Cipher Suites", RFC 8446 B.4, RFC 5288, 5289, 5487, 6209, 6655, 7251, 7905, 8998,
+and ``linux/tls.h``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 # How many full records (2**14 bytes) one key may protect before an attacker's advantage passes 2**-60: RFC 8446 5.5 for
@@ -117,6 +118,14 @@ CHACHA20_POLY1305 = Cipher(
 )
 CIPHERS = (AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, AES_128_CCM)
 
+# The kernel's tls module knows these too, but distributions hardly build the ciphers into their kernels: handed over
+# where one has them, never offered unasked.
+SM4_GCM = replace(AES_128_GCM, name="SM4-GCM", kernel_type=55, kernel_struct="tls12_crypto_info_sm4_gcm")
+SM4_CCM = replace(AES_128_CCM, name="SM4-CCM", kernel_type=56, kernel_struct="tls12_crypto_info_sm4_ccm")
+ARIA_128_GCM = replace(AES_128_GCM, name="ARIA-128-GCM", kernel_type=57, kernel_struct="tls12_crypto_info_aria_gcm_128")
+ARIA_256_GCM = replace(AES_256_GCM, name="ARIA-256-GCM", kernel_type=58, kernel_struct="tls12_crypto_info_aria_gcm_256")
+RARE_CIPHERS = (SM4_GCM, SM4_CCM, ARIA_128_GCM, ARIA_256_GCM)
+
 
 class Suite(Enum):
     """A negotiated cipher suite; a member's name is IANA's.
@@ -193,6 +202,52 @@ class Suite(Enum):
     TLS_DHE_RSA_WITH_AES_128_CCM = (0xC09E, "DHE-RSA-AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
     TLS_RSA_WITH_AES_128_CCM = (0xC09C, "AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
 
+    # TLS 1.2 without certificates, with a key agreed on beforehand (RFC 5487, 6655, 7905).
+    TLS_PSK_WITH_AES_128_GCM_SHA256 = (0x00A8, "PSK-AES128-GCM-SHA256", AES_128_GCM, Version.TLS12, "sha256")
+    TLS_PSK_WITH_AES_256_GCM_SHA384 = (0x00A9, "PSK-AES256-GCM-SHA384", AES_256_GCM, Version.TLS12, "sha384")
+    TLS_DHE_PSK_WITH_AES_128_GCM_SHA256 = (0x00AA, "DHE-PSK-AES128-GCM-SHA256", AES_128_GCM, Version.TLS12, "sha256")
+    TLS_DHE_PSK_WITH_AES_256_GCM_SHA384 = (0x00AB, "DHE-PSK-AES256-GCM-SHA384", AES_256_GCM, Version.TLS12, "sha384")
+    TLS_PSK_WITH_AES_128_CCM = (0xC0A4, "PSK-AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
+    TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256 = (
+        0xCCAC,
+        "ECDHE-PSK-CHACHA20-POLY1305",
+        CHACHA20_POLY1305,
+        Version.TLS12,
+        "sha256",
+    )
+
+    # SM4 in TLS 1.3 (RFC 8998), ARIA in TLS 1.2 (RFC 6209).
+    TLS_SM4_GCM_SM3 = (0x00C6, "TLS_SM4_GCM_SM3", SM4_GCM, Version.TLS13, "sm3")
+    TLS_SM4_CCM_SM3 = (0x00C7, "TLS_SM4_CCM_SM3", SM4_CCM, Version.TLS13, "sm3")
+    TLS_ECDHE_ECDSA_WITH_ARIA_128_GCM_SHA256 = (
+        0xC05C,
+        "ECDHE-ECDSA-ARIA128-GCM-SHA256",
+        ARIA_128_GCM,
+        Version.TLS12,
+        "sha256",
+    )
+    TLS_ECDHE_ECDSA_WITH_ARIA_256_GCM_SHA384 = (
+        0xC05D,
+        "ECDHE-ECDSA-ARIA256-GCM-SHA384",
+        ARIA_256_GCM,
+        Version.TLS12,
+        "sha384",
+    )
+    TLS_ECDHE_RSA_WITH_ARIA_128_GCM_SHA256 = (
+        0xC060,
+        "ECDHE-ARIA128-GCM-SHA256",
+        ARIA_128_GCM,
+        Version.TLS12,
+        "sha256",
+    )
+    TLS_ECDHE_RSA_WITH_ARIA_256_GCM_SHA384 = (
+        0xC061,
+        "ECDHE-ARIA256-GCM-SHA384",
+        ARIA_256_GCM,
+        Version.TLS12,
+        "sha384",
+    )
+
     iana_id: int
     openssl_name: str
     cipher: Cipher
@@ -219,7 +274,7 @@ class Suite(Enum):
                 return suite
             if suite.version is Version.TLS13 and wanted == suite.cipher.name:
                 return suite
-        known = ", ".join([cipher.name for cipher in CIPHERS] + [suite.name for suite in cls])
+        known = ", ".join([cipher.name for cipher in CIPHERS + RARE_CIPHERS] + [suite.name for suite in cls])
         raise ValueError(f"no cipher suite {name!r} that the kernel could take; there are {known}")
 
     @classmethod

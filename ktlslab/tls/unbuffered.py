@@ -43,8 +43,9 @@ class State(Enum):
 class UnbufferedConnection:
     """One TLS connection over memory BIOs. OpenSSL's SSL.Error passes through; the stages make it a sentence."""
 
-    def __init__(self, connection: SSL.Connection) -> None:
+    def __init__(self, connection: SSL.Connection, *, server: bool = False) -> None:
         self.library = connection
+        self._server = server
         self.finished = False
         self.transcript: list[tuple[str, Record]] = []  # ("sent" or "received", record), up to the handshake's end
         self.tx_records = 0  # records made under the application keys
@@ -111,7 +112,10 @@ class UnbufferedConnection:
             if data:
                 self._outgoing.append(data)
                 self._sent.feed(data)
-                self.transcript += [("sent", r) for r in self._sent]
+                sent = [("sent", record) for record in self._sent]
+                self.transcript += sent
+                if self.finished and self._server and self.version is Version.TLS13:
+                    self.tx_records += len(sent)  # its Finished went out earlier: these are session tickets
 
     @functools.cached_property
     def traffic(self) -> Traffic:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from ktlslab.linux import probe
-from ktlslab.stages import BOTH, Installed, Stream, export, install
+from ktlslab.linux.ring import Ring
+from ktlslab.stages import BOTH, Installed, Stream, export, install, life
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.suites import Suite, Version
 
@@ -22,6 +23,18 @@ def kernel_tls():
         pytest.fail(
             f"{os.uname().release} has no kernel TLS ({probe.ulp()}): run these in a guest, by tests/run", pytrace=False
         )
+
+
+@pytest.fixture
+def no_long_farewell(monkeypatch):
+    """For tests with both ends in one thread, where no one answers a close."""
+    monkeypatch.setattr(life, "LINGER_SECONDS", 0.05)
+
+
+@pytest.fixture
+def ring():
+    with Ring() as ring:
+        yield ring
 
 
 @pytest.fixture

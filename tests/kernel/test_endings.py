@@ -12,7 +12,6 @@ from OpenSSL import SSL
 
 from ktlslab.errors import AlertError, PeerTimeoutError, StreamClosedError, StreamError, TruncatedError
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages import transfer
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite
 
@@ -21,10 +20,7 @@ TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 BOTH_VERSIONS = pytest.mark.parametrize("negotiated", [TLS12, TLS13], ids=["1.2", "1.3"])
 
 
-@pytest.fixture(autouse=True)
-def no_long_farewell(monkeypatch):
-    """Both ends are in one thread here: no one answers a close."""
-    monkeypatch.setattr(transfer, "LINGER_SECONDS", 0.05)
+pytestmark = pytest.mark.usefixtures("no_long_farewell")
 
 
 @pytest.fixture
@@ -124,12 +120,6 @@ def test_a_record_that_was_replayed_does_not_open(ends):
     ends.pair.sock.sendall(record + record)
     assert ends.stream.recv() == b"once"
     raises_again(ends.stream, StreamError, "EBADMSG")
-
-
-def test_new_keys_of_the_peer_are_an_error_that_says_so(kernel_pair, io_engine):
-    ends = kernel_pair(suite=TLS13, io_engine=io_engine)
-    ends.send(ContentType.HANDSHAKE, b"\x18\x00\x00\x01\x00")
-    raises_again(ends.stream, StreamError, "KeyUpdate.*record_layer='userspace'")
 
 
 @BOTH_VERSIONS

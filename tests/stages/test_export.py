@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 
 import pytest
+from OpenSSL import SSL
 
 from ktlslab.errors import HandshakeError, SuiteUnsupportedError
 from ktlslab.linux.ktls import CryptoInfo
-from ktlslab.stages import Secret, Stream, export
+from ktlslab.stages import Secret, Stream, connect, export, handshake
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite, Version
@@ -119,3 +121,43 @@ def test_once_a_stream_moved_bytes_that_nobody_counted_there_is_no_export(tls_pa
     assert stream.recv() == b"data"
     with pytest.raises(HandshakeError, match="nobody counted"):
         export(pair.handshake)
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [(Version.TLS12, "ECDHE-ECDSA-AES128-CCM8"), (Version.TLS13, "TLS_AES_128_CCM_8_SHA256")],
+    ids=["1.2", "1.3"],
+)
+def test_a_session_with_short_tags_is_never_exported_as_its_neighbour(
+    tcp_peer, certificates, monkeypatch, version, name
+):
+    """The kernel would take CCM_8's keys for CCM's, and the peer would see bad records. ktlslab does not offer it."""
+
+    def limited(context):
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")  # OpenSSL thinks little of 64 bits of tag
+        if version is Version.TLS13:
+            context.set_tls13_ciphersuites(name.encode())
+        else:
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+            context.set_cipher_list(f"{name}:@SECLEVEL=0".encode())
+        return context
+
+    stage = sys.modules[handshake.__module__]  # the function has taken the module's name
+    offer = stage.client_context
+    monkeypatch.setattr(stage, "client_context", lambda config: limited(offer(config)))
+    server = limited(SSL.Context(SSL.TLS_SERVER_METHOD))
+    server.use_certificate_chain_file(str(certificates.server("good")))
+    server.use_privatekey_file(str(certificates.server("good")))
+
+    def answer(sock):
+        sock.settimeout(None)
+        tls = SSL.Connection(server, sock)
+        tls.set_accept_state()
+        tls.do_handshake()
+
+    peer = tcp_peer(answer)
+    with connect(("localhost", peer.port)) as connection:
+        shaken = handshake(connection, certificates.config())
+        assert (shaken.suite, shaken.suite_name, shaken.version) == (None, name, version)
+        with pytest.raises(SuiteUnsupportedError, match="no type for this suite"):
+            export(shaken)

@@ -22,8 +22,8 @@ class Certificates:
     key: Path
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Write an authority and a certificate for localhost and 127.0.0.1 (ECDSA P-256, valid for a day)."""
+def make_certificates(folder: Path, address: str = "127.0.0.1") -> Certificates:
+    """Write an authority and a certificate for localhost and an address (ECDSA P-256, valid for a day)."""
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ktlslab throw-away authority")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
@@ -34,7 +34,7 @@ def make_certificates(folder: Path) -> Certificates:
         .add_extension(_usage(sign_certificates=True), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))])
     certificate = (
         _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), authority_name, key)
         .add_extension(names, critical=False)

@@ -1,0 +1,63 @@
+"""What OpenSSL can do below pyOpenSSL's methods: groups, external PSKs, resumption.
+
+These use the functions and objects under pyOpenSSL's (`SSL._lib`, `SSL._ffi`, `Context._context`, `Connection._ssl`).
+Private names stand here and in `traffic`, nowhere else; `tests/tls` fails where a new pyOpenSSL renames one.
+"""
+# ruff: noqa: SLF001 - see above
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+from OpenSSL import SSL
+
+_ffi: Any = SSL._ffi  # type: ignore[attr-defined]
+_lib: Any = SSL._lib  # type: ignore[attr-defined]
+
+
+def set_groups(context: Any, names: tuple[str, ...]) -> None:
+    """Limit the key exchange to these groups, best first, by OpenSSL's names. ValueError: one is unknown."""
+    joined = ":".join(names)
+    if _lib.SSL_CTX_set1_curves_list(context._context, joined.encode()) != 1:
+        _lib.ERR_clear_error()
+        raise ValueError(f"OpenSSL does not know all of these groups: {joined}")
+
+
+def set_client_psk(context: Any, identity: bytes, key: bytes) -> None:
+    """Offer one external PSK (RFC 8446 4.2.11; RFC 4279 in TLS 1.2). In TLS 1.3 it goes with SHA-256 suites alone."""
+
+    @_ffi.callback("unsigned int(SSL *, const char *, char *, unsigned int, unsigned char *, unsigned int)")  # type: ignore[untyped-decorator]
+    def offer(_ssl: Any, _hint: Any, name: Any, name_room: int, into: Any, room: int) -> int:
+        if len(identity) + 1 > name_room or len(key) > room:
+            return 0
+        _ffi.memmove(name, identity + b"\0", len(identity) + 1)
+        _ffi.memmove(into, key, len(key))
+        return len(key)
+
+    context._ktlslab_psk = offer  # a callback lives as long as something in Python holds it
+    _lib.SSL_CTX_set_psk_client_callback(context._context, offer)
+
+
+def set_server_psk(context: Any, identity: bytes, key: bytes) -> None:
+    """Accept one external PSK from whoever names its identity and proves that he has it."""
+
+    @_ffi.callback("unsigned int(SSL *, const char *, unsigned char *, unsigned int)")  # type: ignore[untyped-decorator]
+    def find(_ssl: Any, name: Any, into: Any, room: int) -> int:
+        if name == _ffi.NULL or not hmac.compare_digest(_ffi.string(name), identity) or len(key) > room:
+            return 0
+        _ffi.memmove(into, key, len(key))
+        return len(key)
+
+    context._ktlslab_psk = find
+    _lib.SSL_CTX_set_psk_server_callback(context._context, find)
+
+
+def resume(connection: Any, session: Any) -> None:
+    """Let a client offer a former session. pyOpenSSL's own method wants both made by the very same context object."""
+    _lib.SSL_set_session(connection._ssl, session._session)
+
+
+def resumed(connection: Any) -> bool:
+    """Whether the handshake took up a former session or a PSK, and so sent no certificate."""
+    return bool(_lib.SSL_session_reused(connection._ssl))

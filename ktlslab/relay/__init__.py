@@ -1,0 +1,114 @@
+"""A relay between two ends that does one chosen harm to the bytes on their way: the network on a bad day, on demand.
+
+    with Relay(("example.org", 443), Fault("flip", record=3, part="tag")) as relay:
+        with open_session(*relay.address, config=ClientConfig(server_name="example.org")) as session:
+            ...                                                              # use it
+        print(relay.report())                                                # what passed by, and whether the fault did
+
+A process of its own stands between the ends. It counts the TLS records that come after the handshake and lets all pass
+unchanged but the one it was told of. Bytes that are no TLS pass in the pieces in which they came.
+
+* `fault`: the harms there are, and how they are done, without I/O;
+* `process`: what moves the bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ktlslab._closing import Closing
+from ktlslab.errors import MachineError
+from ktlslab.relay.fault import Fault
+
+if TYPE_CHECKING:
+    from ktlslab.stages.export import DirectionKeys
+
+__all__ = ["HTTP", "Fault", "Relay", "Report"]
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nThis is no TLS port.\r\n"
+LIFE_SECONDS = 600
+_ANSWER_SECONDS = 30.0  # an emulated machine starts Python slowly
+_ANSWER_BYTES = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a relay has seen since it was told its fault: records from where the fault counts, and whether it struck."""
+
+    connections: int
+    to_client: int
+    to_server: int
+    applied: bool
+
+
+class Relay(Closing):
+    """A relay on loopback to `target`, (host, port); a context manager. Connect to `address` instead.
+
+    It may be given other faults, each for the connections made from then on. The process ends with this one, on
+    `close`, and in any case after `seconds`. Raises MachineError where it does not start or answer.
+    """
+
+    def __init__(self, target: tuple[str, int], fault: Fault | None = None, *, seconds: int = LIFE_SECONDS) -> None:
+        self.target, self.fault = target, fault
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(_ANSWER_SECONDS)
+        argv = [sys.executable, "-m", "ktlslab.relay.process", str(os.getpid()), str(seconds)]
+        with theirs:
+            self._process = subprocess.Popen(argv, stdin=theirs.fileno())
+        try:
+            self.port: int = self.use(fault, target)["port"]
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    def use(self, fault: Fault | None, target: tuple[str, int] | None = None) -> dict[str, Any]:
+        """Do this fault, or none, to connections made from now on; `report` begins anew.
+
+        A connection that a stall still holds open is reset.
+        """
+        self.fault, self.target = fault, target or self.target
+        told = dataclasses.asdict(fault) | {"data": fault.data.hex()} if fault else None
+        return self._ask({"fault": told, "target": self.target})
+
+    def give_keys(self, keys: DirectionKeys) -> None:
+        """Tell the keys of one direction, exported when the handshake was over, to the latest connection: see pad."""
+        key, nonce = keys.key.reveal().hex(), keys.nonce.reveal().hex()
+        self._ask({"suite": keys.suite.name, "key": key, "nonce": nonce, "sequence": keys.sequence})
+
+    def report(self) -> Report:
+        """Return what has happened so far. What an end has received has been reported before."""
+        return Report(**self._ask({"report": True}))
+
+    def close(self) -> None:
+        """End the process, and with it what it carries. May be called twice."""
+        self._control.close()  # for which it listens
+        try:
+            self._process.wait(_ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __repr__(self) -> str:
+        state = f"127.0.0.1:{self.port}" if self._process.poll() is None else "closed"
+        return f"Relay({state} to {self.target[0]}:{self.target[1]}, {self.fault})"
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._control.send(json.dumps(question).encode())
+            answer = self._control.recv(_ANSWER_BYTES)
+        except OSError as error:
+            raise MachineError("asking the relay", answered=str(error), remedy="Start a new one.") from error
+        if not answer:
+            raise MachineError("asking the relay", answered="its process has ended", remedy="Start a new one.")
+        said: dict[str, Any] = json.loads(answer)
+        return said

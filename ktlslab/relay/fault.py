@@ -1,0 +1,200 @@
+"""What can go wrong on the way, and how it is done to a stream of bytes: no I/O here.
+
+`Fault` describes one harm. `Way` does it to one direction of one connection: it cuts what passes into TLS records, for
+which it needs no key (their headers are clear text), finds the handshake's end, and counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ktlslab.errors import UsageError
+from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+End = Literal["client", "server"]
+Kind = Literal[
+    "flip", "drop", "replay", "swap", "delay", "stall", "truncate", "reset", "length", "replace", "insert", "pad"
+]
+Part = Literal["type", "version", "length", "ciphertext", "tag"]
+
+TAG_BYTES = 16
+_STARTS: dict[str, int] = {"type": 0, "version": 1, "length": 3, "ciphertext": HEADER_BYTES, "tag": -TAG_BYTES}
+_CONTENT_TYPES = frozenset(ContentType)
+_SAYS_TLS13 = b"\x00\x2b\x00\x02\x03\x04"  # ServerHello's supported_versions (RFC 8446, 4.2.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One harm, done to what goes `towards` one end.
+
+    flip      one bit: the `bit`-th of `part`, each byte's lowest first. In TLS 1.2 the ciphertext of GCM and CCM begins
+              with the explicit nonce; the tag is the last 16 bytes.
+    drop      the record does not arrive            replay    it arrives twice
+    swap      it arrives after the next one         delay     it and all that follows arrive `seconds` later
+    stall     neither it nor anything after it arrives, nor an end; the connection stays open
+    truncate  its first `keep` bytes arrive, then FIN         reset     the same, then RST, at both ends
+    length    the header's length field says `length`; the payload is left as it is
+    insert    `data` arrives before it              replace   `data` arrives in its place
+    pad       it and all that follow carry `padding` zero bytes more (TLS 1.3); needs `Relay.give_keys`
+
+    `record` counts from 0, after the handshake (TLS 1.3: session tickets come first) or, with `handshake`, from the
+    connection's first record. Where `byte` is given, it is the record in which that byte lies, and flip, truncate and
+    reset strike exactly there. UsageError for a word that is not listed here.
+    """
+
+    kind: Kind
+    towards: End = "client"
+    record: int = 0
+    byte: int | None = None
+    handshake: bool = False
+    part: Part = "ciphertext"
+    bit: int = 0
+    keep: int = 0
+    seconds: float = 1.0
+    length: int = 0
+    data: bytes = b""
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        for value, words in ((self.kind, Kind), (self.towards, End), (self.part, Part)):
+            if value not in get_args(words):
+                remedy = f"Choose one of {', '.join(get_args(words))}."
+                raise UsageError("describing a fault", answered=f"there is no {value!r}", remedy=remedy)
+
+
+class Mark:
+    """What can be done to an end besides giving it bytes."""
+
+
+FIN, RESET = Mark(), Mark()
+
+
+@dataclass(frozen=True, slots=True)
+class ToPad:
+    record: bytes
+    number: int  # after the handshake, so it is this far from the sequence number at its end
+
+
+Action = bytes | float | Mark | ToPad
+
+
+class Way:
+    """One direction of one connection: bytes in; out come bytes, seconds to wait, and ends."""
+
+    def __init__(self, towards: End, fault: Fault | None) -> None:
+        self.towards = towards
+        self.fault = fault if fault and fault.towards == towards else None
+        self.from_start = bool(fault and fault.handshake)
+        self.other: Way
+        self.seen = 0  # records from where the fault counts
+        self.applied = self.over = self.stalled = False  # over: nothing more is let through
+        self.tls13 = self.traffic = False
+        self._offset = 0
+        self._changed_cipher = False
+        self._tls = True
+        self._buffer = bytearray()
+        self._held = b""  # swap's
+
+    def feed(self, data: bytes) -> Iterator[Action]:
+        """Take bytes as they came, b"" for the end; yield what is to be done to the receiving end."""
+        self._buffer += data
+        while not self.over and (piece := self._next(last=not data)):
+            if self.traffic or self.from_start or not self._tls:
+                yield from self._counted(piece)
+            else:
+                yield piece
+            self._watch(piece)
+        if not data and not self.over:
+            self.over = True
+            if self._held:
+                yield self._held
+            yield FIN
+
+    def _next(self, *, last: bool) -> bytes:
+        """Cut off the next whole record; all there is, where it is no TLS or the end has come."""
+        whole = len(self._buffer)
+        self._tls = self._tls and (not self._buffer or self._buffer[0] in _CONTENT_TYPES)
+        if self._tls and not last:
+            if whole < HEADER_BYTES:
+                return b""
+            try:
+                size = HEADER_BYTES + RecordHeader.parse(bytes(self._buffer[:HEADER_BYTES])).length
+            except ValueError:
+                self._tls = False
+            else:
+                if whole < size:
+                    return b""
+                whole = size
+        piece = bytes(self._buffer[:whole])
+        del self._buffer[:whole]
+        return piece
+
+    def _watch(self, record: bytes) -> None:
+        """Find the handshake's end, without a key: in 1.2 one record after ChangeCipherSpec, in 1.3 the client's first
+        encrypted one, after which the server's handshake is over as well (RFC 5246, 7.3; RFC 8446, 2).
+        """
+        if self.traffic or not self._tls:
+            return
+        kind = record[0]
+        if kind == ContentType.HANDSHAKE and _SAYS_TLS13 in record and self.towards == "client":
+            self.tls13 = self.other.tls13 = True
+        if self.tls13:
+            if self.towards == "server" and kind == ContentType.APPLICATION_DATA:
+                self.traffic = self.other.traffic = True
+        else:
+            self.traffic = self._changed_cipher
+            self._changed_cipher = kind == ContentType.CHANGE_CIPHER_SPEC
+
+    def _counted(self, piece: bytes) -> Iterator[Action]:
+        fault, start, number = self.fault, self._offset, self.seen
+        self._offset += len(piece)
+        self.seen += 1
+        if self._held:
+            piece, self._held = piece + self._held, b""
+        hit = fault and (
+            start <= fault.byte < self._offset
+            if fault.byte is not None
+            else number == fault.record or (fault.kind == "pad" and number > fault.record)
+        )
+        if not fault or not hit:
+            yield piece
+            return
+        self.applied = True
+        yield from self._struck(fault, piece, number, None if fault.byte is None else fault.byte - start)
+
+    def _struck(  # noqa: C901 - one arm for each kind
+        self, fault: Fault, piece: bytes, number: int, at: int | None
+    ) -> Iterator[Action]:
+        match fault.kind:
+            case "flip":
+                start = _STARTS[fault.part] % len(piece) if at is None else at
+                changed = bytearray(piece)
+                changed[(start + fault.bit // 8) % len(piece)] ^= 1 << fault.bit % 8
+                yield bytes(changed)
+            case "replay":
+                yield piece
+                yield piece
+            case "swap":
+                self._held = piece
+            case "delay":
+                yield float(fault.seconds)
+                yield piece
+            case "stall":
+                self.over = self.stalled = True
+            case "truncate" | "reset":
+                self.over = True
+                yield piece[: fault.keep if at is None else at]
+                yield FIN if fault.kind == "truncate" else RESET
+            case "length":
+                yield piece[:3] + fault.length.to_bytes(2, "big") + piece[HEADER_BYTES:]
+            case "insert" | "replace":
+                yield fault.data
+                if fault.kind == "insert":
+                    yield piece
+            case "pad":
+                self.applied = False  # until it is done
+                yield ToPad(piece, number)

@@ -1,0 +1,290 @@
+"""The scoreboard: the promises checked on several kernels, as one table with a row for each kernel and promise.
+
+A guest runs the checks and writes a journal; this side boots it, follows the journal, and makes the table. A check that
+takes the whole kernel along is a verdict as well: what the console said last is what was seen, and the rest of the
+promises goes to a fresh guest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ktlslab import guests
+from ktlslab.errors import GuestError, MachineError, TableError, UsageError
+from ktlslab.guests import kernelimage
+from ktlslab.linux import probe
+from ktlslab.measure.storage import store, storing
+from ktlslab.measure.sweep import Machine, machine
+from ktlslab.promises.catalogue import promises
+from ktlslab.promises.check import BROKEN, VERDICTS, Promise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "machine",  # here, or the series of the guest's kernel
+    "kernel",  # its release
+    "group",  # what the promise is about
+    "promise",  # its name: the check's function
+    "says",  # the promise
+    "source",  # who made it
+    "verdict",  # kept, broken, not in this kernel
+    "seen",  # what the kernel did
+    "seconds",  # how long the check took
+    "file",  # where the check is written
+    "line",
+    "run_id",
+)
+IMPORTED = ("pyopenssl", "cryptography", "cffi")  # what a guest imports, put into a disk image
+_STALLED_S = 90.0  # longer than boot and imports, or any one check: a guest that is silent for so long is stuck
+_STARTS = 2  # how often a guest may be silent from its very start
+_LOOK_S = 0.25
+_GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What a journal says: verdicts by name, the check that began and never ended, the provenance."""
+
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    began: str | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> _Journal:
+        journal = cls()
+        for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+            with contextlib.suppress(ValueError):  # a last line that was cut short
+                entry = json.loads(line)
+                if "provenance" in entry:
+                    journal.provenance = entry["provenance"]
+                elif "began" in entry:
+                    journal.began = entry["began"]
+                else:
+                    journal.verdicts[entry["promise"]] = entry
+                    journal.began = None
+        return journal
+
+
+def scoreboard(
+    on: str | Sequence[str] = "auto",
+    *,
+    output: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    say: Say | None = None,
+) -> pd.DataFrame:
+    """Check promises on machines and return the table (`COLUMNS`), a row for each machine and promise.
+
+    `on`: machines (auto, here, a guest's series, oldest, newest). `names`: only these promises. `output`: NAME.parquet,
+    with the provenance beside it. `say` is told how far it is. A broken promise is a row, not an error.
+
+    Raises UsageError, MachineError (no kTLS here, no guest), StorageError.
+    """
+    wanted = _chosen(names)
+    table = Path(output).absolute() if output else None
+    if table and table.suffix != ".parquet":
+        raise UsageError(f"recording promises in {output}", answered="not NAME.parquet", remedy="Name it so.")
+    machines = list({found.name: found for found in map(machine, [on] if isinstance(on, str) else on)}.values())
+    image = kernelimage.build(*IMPORTED) if any(where.kernel for where in machines) else None
+    with ThreadPoolExecutor(_at_once()) as pool:
+        runs = list(pool.map(lambda where: _check_on(where, wanted, image, say or (lambda _: None)), machines))
+    frame = to_frame(
+        [row for rows, _ in runs for row in rows],
+        {known["run_id"]: known for _, known in runs},
+    )
+    if table:
+        with storing(table):
+            table.parent.mkdir(parents=True, exist_ok=True)
+        store(frame, table)
+    return frame
+
+
+def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as the table; `attrs["provenance"]` is a copy of `runs`."""
+    import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
+
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame.attrs["provenance"] = runs
+    return frame
+
+
+def read_scoreboard(path: str | Path) -> pd.DataFrame:
+    """Read a table back, with its provenance. TableError says what is wrong with it."""
+    import pandas as pd  # noqa: PLC0415
+
+    path = Path(path)
+    remedy = "Give a table that `ktlslab promises -o` wrote."
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise TableError(f"reading {path}", answered=str(error), remedy=remedy) from error
+    if missing := [name for name in COLUMNS if name not in frame.columns]:
+        raise TableError(f"reading {path}", answered=f"it lacks the columns {', '.join(missing)}", remedy=remedy)
+    if (beside := path.with_suffix(".json")).exists():
+        frame.attrs["provenance"] = json.loads(beside.read_text())
+    return frame
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """Say in lines of text how each kernel does: groups by verdicts, and each broken promise with what was seen."""
+    lines = []
+    for (name, kernel), rows in frame.groupby(["machine", "kernel"], sort=False):
+        lines.append(f"{name} (Linux {kernel}): {_counted(rows)}")
+        lines += [f"  {group:<24} {_counted(part)}" for group, part in rows.groupby("group", sort=False)]
+        broken = rows[rows["verdict"] == BROKEN]
+        names = broken["promise"].str.replace("_", " ")
+        lines += [f"  broken: {title}\n          {seen}" for title, seen in zip(names, broken["seen"], strict=True)]
+    return "\n".join(lines)
+
+
+def _counted(rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    return ", ".join(f"{counts[verdict]:>3} {verdict}" for verdict in VERDICTS if verdict in counts)
+
+
+def _chosen(names: Sequence[str] | None) -> tuple[Promise, ...]:
+    known = {promise.name: promise for promise in promises()}
+    if unknown := [name for name in names or () if name not in known]:
+        remedy = "`ktlslab.promises.promises()` has all."
+        raise UsageError("choosing promises", answered=f"there is none called {', '.join(unknown)}", remedy=remedy)
+    return tuple(known.values()) if names is None else tuple(known[name] for name in names)
+
+
+def _check_on(
+    where: Machine, wanted: Sequence[Promise], image: Path | None, say: Say
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return a machine's rows and its provenance."""
+    if where.kernel is None and not probe.ulp():
+        remedy = "Check a guest's kernel: `--on newest`."
+        raise MachineError("checking promises here", answered="this kernel has no kTLS", remedy=remedy)
+    run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where.name}-{uuid.uuid4().hex[:6]}"
+    verdicts: dict[str, dict[str, Any]] = {}
+    known: dict[str, Any] = {}
+    starts = 0
+    with tempfile.TemporaryDirectory(prefix="ktlslab-promises-") as scratch:
+        while left := [promise.name for promise in wanted if promise.name not in verdicts]:
+            job: dict[str, Any] = {"run_id": run_id, "machine": where.name, "plan": left}
+            job["commit"] = _commit()
+            job |= {"host": {"kernel": os.uname().release, "python": platform.python_version()}}
+            say(f"{where.name}: {len(left)} promises to check")
+            journal, why = _once(where, job, Path(scratch), image)
+            verdicts |= journal.verdicts
+            known = known or journal.provenance
+            if journal.began:
+                say(f"{where.name}: {journal.began.replace('_', ' ')}: {why}")
+                verdicts[journal.began] = {"verdict": BROKEN, "seen": why, "seconds": float("nan")}
+            elif not journal.verdicts and (starts := starts + 1) == _STARTS:
+                raise MachineError(f"checking promises on {where.name}", answered=why or "nothing was checked")
+    release = where.kernel.release if where.kernel else os.uname().release
+    rows = [_row(promise, verdicts[promise.name], where.name, release, run_id) for promise in wanted]
+    return rows, {**known, "run_id": run_id, "plan": len(wanted)}
+
+
+def _row(promise: Promise, found: dict[str, Any], name: str, release: str, run_id: str) -> dict[str, Any]:
+    return {
+        "machine": name,
+        "kernel": release,
+        "group": promise.group,
+        "promise": promise.name,
+        "says": promise.says,
+        "source": promise.source,
+        "verdict": found["verdict"],
+        "seen": found["seen"],
+        "seconds": found["seconds"],
+        "file": promise.file,
+        "line": promise.line,
+        "run_id": run_id,
+    }
+
+
+def _once(where: Machine, job: dict[str, Any], scratch: Path, image: Path | None) -> tuple[_Journal, str]:
+    """Run the checks once; return what the journal has, and if they did not end well, why."""
+    folder, began = Path(tempfile.mkdtemp(dir=scratch)), time.time()
+    (folder / "job").write_text(json.dumps(job))
+    argv = [sys.executable, "-m", "ktlslab.promises.run", str(folder / "job"), str(folder / "journal")]
+    why = ""
+    try:
+        for _ in _here(argv) if where.kernel is None else _in_guest(where.kernel, argv, folder, image):
+            time.sleep(_LOOK_S)
+            if time.time() - max(began, _written(folder / "journal")) > _STALLED_S:
+                why = f"the kernel was silent for {_STALLED_S:g} s"
+                break
+    except GuestError as error:
+        why = last_words(str(error))
+    except subprocess.CalledProcessError as error:
+        why = f"exit status {error.returncode}: {error.stderr.strip()[-500:]}"
+    return _Journal.read(folder / "journal"), why
+
+
+def _in_guest(kernel: guests.Kernel, argv: list[str], folder: Path, image: Path | None) -> Iterator[None]:
+    """Yield while the checks run in a guest."""
+    env = {"PYTHONDONTWRITEBYTECODE": "1"} | ({"PYTHONPATH": str(kernelimage.PLACE)} if image else {})
+    mounted = (image, kernelimage.PLACE) if image else None
+    cwd = Path(__file__).parents[2]
+    with guests.boot(kernel, argv, clock="wall", rw=folder, cwd=cwd, env=env, image=mounted) as guest:
+        while guest.poll() is None:
+            yield
+        done = guest.wait(5)
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, argv, stderr=done.stderr.decode(errors="replace"))
+
+
+def _here(argv: list[str]) -> Iterator[None]:
+    """Yield while the checks run on this machine."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+            while process.poll() is None:
+                yield
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, argv, stderr=said.read())
+
+
+def last_words(text: str) -> str:
+    """Return from a guest's error why its kernel went down, in a line."""
+    panic = re.search(r"Kernel panic - not syncing: (.*)", text)
+    place = re.search(r"RIP: \w+:(\w+)", text)
+    if not panic:
+        return text[-500:]
+    return f"the kernel went down: panic, {panic[1].strip()}{f', in {place[1]}' if place else ''}"
+
+
+def _commit() -> str:
+    """Return the commit of the checks, empty where they are not in a checkout."""
+    argv = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+    return ""
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _at_once() -> int:
+    """How many guests run side by side: one for each CPU as far as the memory goes, but two at most."""
+    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(2, os.cpu_count() or 1, memory // _GUEST_BYTES))

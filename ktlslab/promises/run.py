@@ -1,0 +1,166 @@
+"""Check promises on the kernel that this runs on: `python -m ktlslab.promises.run JOB JOURNAL`, in a guest or here.
+
+Every check runs in a process of its own, with a bound: one that hangs, or takes its process along, is a verdict and not
+the end of the run. Each verdict is written out as a line of JSON before the next check begins; and so is the check
+that begins, for the case that it takes the kernel along. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ktlslab.linux import probe
+from ktlslab.measure import provenance
+from ktlslab.promises.catalogue import named
+from ktlslab.promises.check import ABSENT, BROKEN, KEPT, Absent, Broken, Promise, errno_of
+from ktlslab.promises.pair import Pair, readable_fd
+from ktlslab.tls.suites import Suite
+
+BOUND_S = 20.0
+_LONGEST = 240  # characters of an account
+
+Outcome = tuple[str, str]  # verdict, what was seen
+
+
+def judge(promise: Promise, within: float = BOUND_S) -> Outcome:
+    """Check a promise with each of its suites, and sum up: broken with one is broken."""
+    outcomes = bounded(promise, within)
+    for verdict in (BROKEN, KEPT, ABSENT):
+        having = [
+            (suite, seen) for suite, (found, seen) in zip(promise.suites, outcomes, strict=False) if found == verdict
+        ]
+        if having:
+            break
+    everywhere = len(having) == len(promise.suites)
+    if everywhere and len({seen for _, seen in having}) == 1:
+        return verdict, having[0][1]
+    told = having[:1] if everywhere and verdict == KEPT else having[:2]
+    return verdict, " | ".join(f"{_label(suite, promise)}: {seen}" for suite, seen in told)
+
+
+def bounded(promise: Promise, within: float = BOUND_S) -> list[Outcome]:
+    """Check a promise in a process group of its own, which is ended when it takes longer than that with one suite.
+
+    The outcome with each suite, up to one with which it hung or died.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.close(reading)
+            os.setsid()
+            for suite in promise.suites:
+                os.write(writing, json.dumps(outcome(promise, suite)).encode() + b"\n")
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    try:
+        return _answers(reading, len(promise.suites), within)
+    finally:
+        os.close(reading)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # with whatever it started
+        _reap(child)
+
+
+def outcome(promise: Promise, suite: Suite) -> Outcome:
+    """Run the check in this process."""
+    seen: list[str] = []
+    try:
+        with Pair(suite, promise.installed) as pair:
+            seen = pair.seen
+            promise.check(pair)
+    except Broken as broken:
+        return BROKEN, _short(str(broken))
+    except Absent as absent:
+        return ABSENT, _short(str(absent))
+    except OSError as error:
+        return BROKEN, _short(f"{_after(seen)}{errno_of(error)} at {_where(error)}")
+    except Exception as error:  # noqa: BLE001 - a check that cannot cope has seen something unforeseen
+        return BROKEN, _short(f"{_after(seen)}{type(error).__name__}: {error} at {_where(error)}")
+    return KEPT, _short("; ".join(seen))
+
+
+def check_all(wanted: Iterable[Promise], journal: Path) -> None:
+    """Judge promises one after the other; a line before, and a line after each."""
+    with journal.open("a", encoding="utf-8") as out:
+
+        def write(line: dict[str, Any]) -> None:
+            out.write(json.dumps(line) + "\n")
+            out.flush()
+
+        for promise in wanted:
+            write({"began": promise.name})
+            started = time.monotonic()
+            verdict, seen = judge(promise)
+            seconds = round(time.monotonic() - started, 2)
+            write({"promise": promise.name, "verdict": verdict, "seen": seen, "seconds": seconds})
+
+
+def _answers(reading: int, count: int, within: float) -> list[Outcome]:
+    """Read that many lines, each of which may take that long."""
+    said = b""
+    while (done := said.count(b"\n")) < count:
+        if not readable_fd(reading, within):
+            end = [(BROKEN, f"hung: no answer within {within:g} s")]
+            break
+        if not (part := os.read(reading, 1 << 16)):
+            end = [(BROKEN, "the process that checked was ended")]
+            break
+        said += part
+    else:
+        end = []
+    return [(verdict, seen) for verdict, seen in map(json.loads, said.split(b"\n")[:done])] + end
+
+
+def _reap(child: int) -> None:
+    """Take a killed process in; one that the kernel does not let go is left."""
+    deadline = time.monotonic() + 5
+    while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _label(suite: Suite, promise: Promise) -> str:
+    same = len({other.cipher.name for other in promise.suites}) == 1
+    return suite.version.label if same else f"{suite.version.label} {suite.cipher.name}"
+
+
+def _after(seen: list[str]) -> str:
+    return f"after {seen[-1]}: " if seen else ""
+
+
+def _where(error: BaseException) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "promises" in frame.filename]
+    return f"`{frames[-1].line}`" if frames else "an unknown place"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]} …"
+
+
+def main(argv: list[str]) -> int:
+    """Run as `python -m ktlslab.promises.run JOB JOURNAL`; the job's plan names what to check."""
+    job, journal = json.loads(Path(argv[0]).read_text()), Path(argv[1])
+    probe.probe()  # loads the kernel's ciphers, so that no check's bound pays for it
+    labels = {"run_id": job["run_id"], "machine": job["machine"], "kernel": os.uname().release}
+    with journal.open("a", encoding="utf-8") as out:
+        out.write(json.dumps({"provenance": provenance.collect(job, labels)}) + "\n")
+    gc.freeze()  # what is there already need not be looked at, and so copied, in every process that a check forks
+    check_all(filter(None, map(named, job["plan"])), journal)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""A ring for a check, and results as a check speaks of them."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from ktlslab.errors import RingUnavailableError
+from ktlslab.linux.operations import Operation
+from ktlslab.linux.ring import Ring, transfer
+from ktlslab.promises.check import Absent, attempt
+from ktlslab.promises.pair import ENOUGH_S, QUIET_S, Pair
+
+
+def ring_for(pair: Pair, **setup: bool) -> Ring:
+    """Return a ring that is closed with the pair. Absent where the kernel has none of this kind."""
+    try:
+        ring: Ring = pair.keep(Ring(16, **setup))
+    except RingUnavailableError as error:
+        raise Absent(error.answered) from error
+    return ring
+
+
+def told(result: int) -> Any:
+    """Return a completion's result: a count, or the errno's name."""
+    if result == -errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"
+    return result if result >= 0 else errno.errorcode.get(-result, str(result))
+
+
+def ran(ring: Ring, *operations: Operation) -> Any:
+    """Run operations with one submission; return the result of one, a list of several; ETIMEDOUT if they do not end."""
+    results = attempt(transfer, ring, operations, ENOUGH_S)
+    if isinstance(results, str):
+        return results
+    said = [told(result) for result in results]
+    return said[0] if len(said) == 1 else said
+
+
+def finished(ring: Ring, token: int, within: float = ENOUGH_S) -> Any:
+    """Return what a started operation came to: its result, or "in flight"."""
+    try:
+        done = ring.reap(1, within)
+    except TimeoutError:
+        return "in flight"
+    return next((told(completion.result) for completion in done if completion.token == token), "in flight")
+
+
+def waits(ring: Ring, token: int) -> bool:
+    """Whether a started operation has not ended in a short while."""
+    return bool(finished(ring, token, QUIET_S) == "in flight")

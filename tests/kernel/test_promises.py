@@ -1,0 +1,70 @@
+"""Promises on real kTLS: some that every kernel keeps, some that none does, and checks that go wrong themselves."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ktlslab.linux import probe
+from ktlslab.promises import run
+from ktlslab.promises.catalogue import named
+from ktlslab.promises.check import ABSENT, BROKEN, KEPT, TLS13, Group
+
+KEPT_BY_ALL = (
+    "attaching_twice_is_refused",
+    "records_that_came_before_the_keys_are_opened",
+    "a_large_send_is_full_records_and_a_rest",
+    "a_plain_receive_loses_no_control_record",
+    "a_control_record_is_not_spliced",
+    "a_changed_record_says_ebadmsg_for_good",
+    "padding_is_taken_off",
+    "a_multishot_recvmsg_types_every_record",
+)
+BROKEN_BY_ALL = ("an_end_inside_a_record_is_an_error", "sending_after_shutdown_is_an_error")
+
+
+@pytest.mark.parametrize("name", KEPT_BY_ALL)
+def test_what_every_kernel_keeps(name):
+    verdict, seen = run.judge(named(name))
+    assert verdict == KEPT, seen
+
+
+@pytest.mark.parametrize("name", BROKEN_BY_ALL)
+def test_what_no_kernel_keeps(name):
+    assert run.judge(named(name))[0] == BROKEN
+
+
+def test_new_keys_are_kept_or_absent_as_a_probe_says():
+    verdict, seen = run.judge(named("receiving_pauses_until_the_new_key_is_set"))
+    assert verdict == (KEPT if probe.rekey() else ABSENT), seen
+
+
+def test_a_check_that_waits_for_ever_on_ktls_is_a_verdict():
+    group = Group("made up")
+
+    @group("a test", suites=TLS13)
+    def waits(pair):
+        """Wait for a record that never comes, with no bound."""
+        pair.sock.settimeout(None)
+        while True:
+            pair.recv(64)
+
+    began = time.monotonic()
+    assert run.judge(group.promises[0], within=1) == (BROKEN, "hung: no answer within 1 s")
+    assert time.monotonic() - began < 10
+
+
+def test_a_check_that_raises_on_ktls_is_a_verdict():
+    group = Group("made up")
+
+    @group("a test", suites=TLS13)
+    def raises(pair):
+        """Open a record with the wrong number."""
+        pair.send(b"number zero")
+        pair.peer.opened = 5
+        pair.peer.record()
+
+    verdict, seen = run.judge(group.promises[0])
+    assert verdict == BROKEN
+    assert seen.startswith("ValueError: the record does not open")

@@ -1,0 +1,79 @@
+"""The promises themselves: enough of them, each told apart, said in words and attributed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ktlslab
+from ktlslab.promises.catalogue import MODULES, named, promises
+
+ROOT = Path(ktlslab.__file__).parents[1]
+EVERY = promises()
+IDS = [promise.name for promise in EVERY]
+# The kernel's own test bodies, by group, as tools/testing/selftests/net/tls.c names them.
+SELFTESTS = re.findall(
+    r"\w+",
+    """
+base_base non_established bad_cipher keysizes tls_v6ops disconnect shutdown shutdown_unsent shutdown_reuse
+getsockopt no_pad rekey_getsockopt prequeue data_steal recseq_wrap
+msg_more msg_more_unsent msg_eor sendmsg_single sendmsg_fragmented sendmsg_large sendmsg_multiple
+sendmsg_multiple_stress tls_12_tx_max_payload_len tls_12_tx_max_payload_len_open_rec
+recv_max recv_small recv_partial recv_nonblock recv_lowat recvmsg_single recvmsg_single_max recvmsg_multiple
+single_send_multiple_recv multiple_send_single_recv single_send_multiple_recv_non_align bidir
+recv_peek recv_peek_multiple recv_peek_multiple_records recv_peek_large_buf_mult_recs
+control_msg control_msg_nomerge data_control_data cmsg_msg_more msg_more_then_cmsg
+sendfile send_then_sendfile multi_chunk_sendfile
+splice_from_pipe splice_from_pipe2 send_and_splice splice_more splice_onto_full_record splice_short
+splice_to_pipe splice_to_pipe_small splice_cmsg_to_pipe splice_dec_cmsg_to_pipe recv_and_splice peek_and_splice
+pollin poll_wait poll_wait_split blocking nonblocking poll_partial_rec epoll_partial_rec poll_partial_rec_async timeo
+rekey rekey_rx rekey_tx rekey_fail rekey_peek rekey_peek_splice splice_rekey rekey_poll_pending rekey_poll_delay
+bad_rec bad_auth bad_auth_splice bad_in_large_read bad_cmsg
+zero_len zero_len_peek zero_len_splice recvmsg_nopad_retry_iov
+mutliproc_even mutliproc_readers mutliproc_writers mutliproc_sendpage_even mutliproc_sendpage_readers
+mutliproc_sendpage_writers oob_pressure recv_efault
+""",
+)
+
+
+def test_there_are_enough():
+    ring = [promise for promise in EVERY if promise.group.startswith("io_uring")]
+    assert len(EVERY) - len(ring) >= 80
+    assert len(ring) >= 20
+
+
+def test_names_are_unique():
+    assert len(set(IDS)) == len(IDS)
+
+
+def test_every_body_of_the_kernels_own_test_has_its_promise():
+    told = set(re.findall(r"\w+", " ".join(promise.source for promise in EVERY if "selftest" in promise.source)))
+    assert len(SELFTESTS) == 96
+    assert [name for name in SELFTESTS if name not in told] == []
+
+
+@pytest.mark.parametrize("promise", EVERY, ids=IDS)
+def test_a_promise_is_said_attributed_and_found(promise):
+    assert re.fullmatch(r"\S.{15,}\.", promise.says), "a docstring that is a sentence"
+    assert len(promise.source) > 5
+    assert promise.suites
+    assert named(promise.name) is promise
+    lines = (ROOT / promise.file).read_text().split("\n")
+    assert lines[promise.line - 1].startswith("@promise("), "file and line lead to the check"
+    assert f"def {promise.name}(" in promise.code
+
+
+def test_no_check_asks_for_the_kernels_version():
+    for module in MODULES:
+        text = (ROOT / "ktlslab" / "promises" / f"{module}.py").read_text()
+        assert not re.search(r"uname|release|platform|/proc/version", text), module
+
+
+def test_what_runs_in_a_guest_is_light():
+    code = "import sys, ktlslab.promises.run; print(*{'pandas', 'numpy', 'matplotlib', 'pyarrow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

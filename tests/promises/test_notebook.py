@@ -1,0 +1,40 @@
+"""Notebook 04 runs to its end on the recorded table, which has every promise that there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ktlslab.promises import promises, read_scoreboard
+from ktlslab.show import execute
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "notebooks" / "04-what-each-kernel-keeps.ipynb"
+
+
+def test_the_recorded_table_has_every_promise_on_three_kernels():
+    frame = read_scoreboard(ROOT / "data" / "promises.parquet")
+    names = {promise.name for promise in promises()}
+    for _, rows in frame.groupby("kernel"):
+        assert set(rows["promise"]) == names
+    assert frame["kernel"].nunique() == 3
+    assert set(frame["run_id"]) == set(frame.attrs["provenance"])
+
+
+@pytest.fixture
+def executed(tmp_path, monkeypatch):
+    for variable in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    return execute.execute(NOTEBOOK, tmp_path / NOTEBOOK.name)
+
+
+def test_it_shows_the_map_and_the_source_of_every_check(executed):
+    cells = {cell["id"]: cell for cell in json.loads(executed.read_text())["cells"]}
+    shown = {name: json.dumps(cell.get("outputs", [])) for name, cell in cells.items()}
+    assert [path.name for path in execute.pictures_of(executed)] == ["04-what-each-kernel-keeps-overview.png"]
+    assert "kept by every kernel" in shown["words"]
+    for promise in promises():
+        assert f"def {promise.name}(" in shown["all"]
+    assert "def a_plain_receive_loses_no_control_record" in shown["check"]

@@ -1,0 +1,176 @@
+"""Who takes part: the C program, ktlslab's `Stream` on either engine, and the layers below it one by one.
+
+All of them open a connection of their own to the same peer, install the same made-up keys, move the same payload from
+and into buffers that begin on a page and lie in memory, and warm up by a quarter of the work. A handshake would bring
+nothing that is measured: `install` and `Stream` are ktlslab's own, what they are given is made up. The peer is part of
+the C program, blocking and with kernel TLS as well: the cheaper it is, the more what is ours shows in a ratio.
+
+Runs in a guest.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ktlslab.linux import ktls
+from ktlslab.linux.ktls import Direction
+from ktlslab.measure.peer import payload, room_for
+from ktlslab.measure.statistics import percentile
+from ktlslab.stages import BOTH, Stream, TrafficKeys, connect, install
+from ktlslab.stages.export import DirectionKeys, Secret
+from ktlslab.tls.suites import Suite
+
+SUITE = Suite.TLS_AES_256_GCM_SHA384
+DIRECTIONS = ("echo", "upload", "sends", "replies", "receives")  # reference.c has the same ones, in this order
+REQUEST = struct.Struct("=IIII")
+PAUSE_S = 0.005  # for all that is to be received to come; costs nothing where instructions are counted
+WARM_UP = 4
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is to be done: `bursts` times `burst` operations of `size` bytes."""
+
+    direction: str
+    size: int
+    burst: int
+    bursts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What it took an operation: the median of what was timed, and CPU; and the records that prove who did it."""
+
+    step: float
+    cpu: float
+    sent: int
+    received: int
+
+
+class Contestant(Protocol):
+    def run(self, work: Work, port: int) -> Figures: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """The C program, with one of its engines."""
+
+    program: Path
+    engine: str
+
+    def run(self, work: Work, port: int) -> Figures:
+        argv = [self.program, "client", "kernel", self.engine, port, *asdict(work).values()]
+        done = subprocess.run([*map(str, argv)], capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        if done.returncode:
+            raise RuntimeError(f"reference.c, {work}: {done.stderr}")
+        return Figures(**json.loads(done.stdout))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """ktlslab's Stream, or what `layers.py` names below it; `batched` sends a burst as one."""
+
+    engine: str
+    layer: Any = None
+    batched: bool = False
+
+    def run(self, work: Work, port: int) -> Figures:
+        with open_stream(port, self.engine) as stream:
+            one, room = payload(work.size), room_for(work.size * work.burst * work.bursts)
+            calls = self.layer(stream, one, room[: work.size]) if self.layer else None
+            for bursts in (max(1, work.bursts // WARM_UP), work.bursts):
+                stream.send(REQUEST.pack(DIRECTIONS.index(work.direction), work.size, work.burst, bursts))
+                if calls:
+                    steps, cpu = layer_steps(calls, stream, work, bursts)
+                else:
+                    steps, cpu = stream_steps(stream, one, room, work, bursts, batched=self.batched)
+            if work.direction == "echo" and bytes(room) != bytes(one) * (len(room) // work.size):
+                raise RuntimeError(f"{self}, {work}: other bytes came back")
+            sent, received = (records(stream, way) for way in (Direction.TX, Direction.RX))
+        return Figures(step=percentile(steps, 50), cpu=cpu / (work.burst * work.bursts), sent=sent, received=received)
+
+
+def stream_steps(
+    stream: Stream, one: memoryview, room: memoryview, work: Work, bursts: int, *, batched: bool
+) -> tuple[list[float], int]:
+    """Do echoes or uploads as `measure.arms` does them: what each burst took, an operation, and CPU of them all."""
+    steps, burst, clock = [], work.burst, time.perf_counter_ns
+    size, many, cost = work.size * burst, [one] * burst, clock_cost()
+    parts = [room[at : at + size] for at in range(0, size * bursts, size)]
+    if work.direction == "upload":
+        parts = [memoryview(bytearray(1))] * bursts
+    send = stream.send_many if batched else stream.send
+    one_call = batched or burst == 1
+    data = many if batched else one
+    cpu = time.process_time_ns()
+    for part in parts:
+        start = clock()
+        if one_call:
+            send(data)
+        else:
+            for _ in range(burst):
+                send(data)
+        stream.recv_exactly(part)
+        steps.append((clock() - start - cost) / burst)
+    return steps, time.process_time_ns() - cpu
+
+
+def layer_steps(calls: Any, stream: Stream, work: Work, bursts: int) -> tuple[list[float], int]:
+    """Time a layer's single calls; the calls of all layers are made alike, `call(*arguments)`."""
+    steps, clock, mark, cost = [], time.perf_counter_ns, bytearray(1), clock_cost()
+    (send, sent), (receive, received) = calls
+    cpu = time.process_time_ns()
+    for _ in range(bursts):
+        if work.direction == "upload":
+            start = clock()
+            for _ in range(work.burst):
+                send(*sent)
+            stream.recv_exactly(mark)
+            steps.append((clock() - start - cost) / work.burst)
+        elif work.direction == "receives":
+            stream.send(b".")
+            time.sleep(PAUSE_S)
+            for _ in range(work.burst):
+                start = clock()
+                receive(*received)
+                steps.append(clock() - start - cost)
+        else:
+            start = clock()
+            send(*sent)
+            between = clock()
+            receive(*received)
+            steps.append((between - start if work.direction == "sends" else clock() - between) - cost)
+    return steps, time.process_time_ns() - cpu
+
+
+def clock_cost() -> float:
+    """Return what timing costs by itself."""
+    clock, costs = time.perf_counter_ns, []
+    for _ in range(101):
+        start = clock()
+        costs.append(clock() - start)
+    return percentile(costs, 50)
+
+
+def open_stream(port: int, engine: str) -> Stream:
+    """Open a stream whose keys are made up: 'c' for what the client sends, 's' for what it receives."""
+    connection = connect(("127.0.0.1", port), io_engine=engine, timeout=TIMEOUT_S)  # type: ignore[arg-type]
+    sides = [
+        DirectionKeys(suite=SUITE, key=Secret(filler * 32), nonce=Secret(filler * 12), sequence=0)
+        for filler in (b"c", b"s")
+    ]
+    answer = install(connection, TrafficKeys(tx=sides[0], rx=sides[1]), BOTH)
+    if not answer:
+        raise RuntimeError(f"no kernel TLS: {answer!r}")
+    return Stream(connection, None, answer.directions)
+
+
+def records(stream: Stream, way: Direction) -> int:
+    return ktls.sequence_number(stream.connection.socket, way, SUITE.cipher.kernel_type)

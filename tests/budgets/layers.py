@@ -1,0 +1,57 @@
+"""The layers between a caller of `Stream` and the kernel, each called by itself.
+
+A layer is a function from (stream, payload, room) to two calls, (send, arguments) and (receive, arguments), which do
+what `Stream` does from there down. What two neighbours differ by is what the upper one costs.
+
+Runs in a guest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from contestants import TIMEOUT_S
+
+from ktlslab.stages import Stream
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Layer = Callable[[Any, memoryview, memoryview], tuple[Call, Call]]
+
+
+def whole(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
+    return (stream.send, (one,)), (stream.recv_exactly, (room,))
+
+
+def part(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
+    return (stream.send, (one,)), (stream.recv_into, (room,))
+
+
+def sides(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
+    return (stream._sender.push, (one,)), (stream._receiver.pull, (room,))
+
+
+def ring(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
+    fd, below = stream.connection.socket.fileno(), stream.connection.engine.ring
+    return (below.sender(fd, TIMEOUT_S), (one,)), (below.receiver(fd, TIMEOUT_S), (room,))
+
+
+def bare(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
+    return (stream.connection.socket.send, (one,)), (stream.connection.socket.recv_into, (room,))
+
+
+# From the caller down; below each the C program goes on.
+LAYERS: dict[str, dict[str, Layer]] = {
+    "uring": {
+        "Stream, recv_exactly": whole,
+        "Stream, recv_into": part,
+        "its sides": sides,
+        "the ring's callables": ring,
+    },
+    "syscall": {
+        "Stream, recv_exactly": whole,
+        "Stream, recv_into": part,
+        "its sides": sides,
+        "Python's socket": bare,
+    },
+}

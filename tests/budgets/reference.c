@@ -1,0 +1,351 @@
+/* The C program that ktlslab's instructions are held against: kernel TLS by liburing, one operation in flight.
+ *
+ *   reference peer   LAYER                                            serves for ever; its port is the first line
+ *   reference client LAYER ENGINE PORT DIRECTION SIZE BURST BURSTS    one timed run; its figures are a line of JSON
+ *
+ * LAYER      plain, or kernel: both ends install keys that are made up, for a handshake is not what is measured.
+ * ENGINE     blocking: send(2) and recv(2)
+ *            uring: prep, submit_and_wait, seen; one call each, waiting without a bound
+ *            uring-timed: the same with a bound on the wait, as every wait of ktlslab has one
+ *            uring-batch: the sends of a burst linked and submitted as one
+ * DIRECTION  echo: a burst of payloads comes back; upload: a burst is answered by one byte
+ *            sends, replies: an echo of which the send, or the receive, is timed alone
+ *            receives: a burst of receives, each timed, all that they receive having come before
+ *
+ * Figures, in the unit of the clock: `step`, the median of what was timed, an operation, less what reading the clock
+ * costs; `cpu`, this process's CPU clock, an operation; and `sent` and `received`, the records that the kernel made and
+ * took, by its own sequence numbers.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <liburing.h>
+#include <linux/tls.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+#ifndef IORING_SETUP_COOP_TASKRUN
+#define IORING_SETUP_COOP_TASKRUN (1U << 8)
+#endif
+
+enum { ECHO, UPLOAD, SENDS, REPLIES, RECEIVES };
+static const char *const DIRECTIONS[] = {"echo", "upload", "sends", "replies", "receives"};
+enum { BLOCKING, URING, URING_TIMED, URING_BATCH };
+static const char *const ENGINES[] = {"blocking", "uring", "uring-timed", "uring-batch"};
+
+struct request {
+  uint32_t direction, size, burst, bursts;
+};
+
+static void check(int failed, const char *what) {
+  if (!failed) return;
+  perror(what);
+  exit(1);
+}
+
+static uint32_t index_of(const char *name, const char *const *names, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++)
+    if (!strcmp(name, names[i])) return i;
+  fprintf(stderr, "reference: %s is unknown\n", name);
+  exit(2);
+}
+
+static int64_t now(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
+static int64_t median(int64_t *values, size_t count) {
+  qsort(values, count, sizeof *values, ascending);
+  return values[(count - 1) / 2];
+}
+
+static int64_t clock_cost(void) {
+  int64_t costs[101];
+  for (size_t i = 0; i < 101; i++) {
+    int64_t start = now(CLOCK_MONOTONIC);
+    costs[i] = now(CLOCK_MONOTONIC) - start;
+  }
+  return median(costs, 101);
+}
+
+/* Begins on a page and lies in memory before the clock starts. */
+static char *room_for(size_t size) {
+  char *room = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  check(room == MAP_FAILED, "mmap");
+  return room;
+}
+
+/* TLS 1.3, AES-256-GCM; the client sends under keys of 'c' and receives under keys of 's'. */
+static void install(int fd, int direction, char filler) {
+  struct tls12_crypto_info_aes_gcm_256 keys = {.info = {TLS_1_3_VERSION, TLS_CIPHER_AES_GCM_256}};
+  memset(keys.key, filler, sizeof keys.key);
+  memset(keys.iv, filler, sizeof keys.iv);
+  memset(keys.salt, filler, sizeof keys.salt);
+  check(setsockopt(fd, SOL_TLS, direction, &keys, sizeof keys), "setsockopt(SOL_TLS)");
+}
+
+static void prepare(int fd, int kernel, char tx, char rx) {
+  int on = 1;
+  check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "setsockopt(TCP_NODELAY)");
+  if (!kernel) return;
+  check(setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 3), "setsockopt(TCP_ULP)");
+  install(fd, TLS_TX, tx);
+  install(fd, TLS_RX, rx);
+}
+
+static uint64_t records(int fd, int kernel, int direction) {
+  struct tls12_crypto_info_aes_gcm_256 keys = {0};
+  socklen_t size = sizeof keys;
+  if (!kernel) return 0;
+  check(getsockopt(fd, SOL_TLS, direction, &keys, &size), "getsockopt(SOL_TLS)");
+  uint64_t number = 0;
+  for (size_t i = 0; i < sizeof keys.rec_seq; i++) number = number << 8 | keys.rec_seq[i];
+  return number;
+}
+
+/* The peer: blocking calls, a process a connection, the same for whoever connects. */
+
+static int fill(int fd, char *room, size_t size) {
+  for (size_t have = 0; have < size;) {
+    ssize_t got = recv(fd, room + have, size - have, 0);
+    if (got <= 0) return 0;
+    have += got;
+  }
+  return 1;
+}
+
+static void give(int fd, const char *data, size_t size) {
+  for (size_t sent = 0; sent < size;) {
+    ssize_t step = send(fd, data + sent, size - sent, MSG_NOSIGNAL);
+    check(step < 0, "the peer's send");
+    sent += step;
+  }
+}
+
+static void converse(int fd) {
+  struct request r;
+  while (fill(fd, (char *)&r, sizeof r)) {
+    char *room = room_for((size_t)r.size * r.burst);
+    for (uint32_t i = 0; i < r.bursts; i++) {
+      if (r.direction == RECEIVES) {
+        char mark;
+        if (!fill(fd, &mark, 1)) break;
+        for (uint32_t j = 0; j < r.burst; j++) give(fd, room, r.size);
+      } else if (r.direction == UPLOAD) {
+        if (!fill(fd, room, (size_t)r.size * r.burst)) break;
+        give(fd, ".", 1);
+      } else {
+        for (uint32_t j = 0; j < r.burst && fill(fd, room, r.size); j++) give(fd, room, r.size);
+      }
+    }
+    munmap(room, (size_t)r.size * r.burst);
+  }
+}
+
+static void serve(int kernel) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t size = sizeof at;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  check(bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 8), "listening");
+  check(getsockname(listener, (struct sockaddr *)&at, &size), "getsockname");
+  printf("%d\n", ntohs(at.sin_port));
+  fflush(stdout);
+  signal(SIGCHLD, SIG_IGN);
+  for (;;) {
+    int fd = accept(listener, NULL, NULL);
+    check(fd < 0, "accept");
+    pid_t parent = getpid();
+    if (!fork()) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (getppid() != parent) _exit(1);
+      prepare(fd, kernel, 's', 'c');
+      converse(fd);
+      _exit(0);
+    }
+    close(fd);
+  }
+}
+
+/* The client. */
+
+struct client {
+  struct io_uring ring;
+  int fd, engine;
+};
+
+/* Wait for one completion, and be done with it. */
+static int32_t complete(struct client *c) {
+  struct io_uring_cqe *cqe;
+  if (c->engine == URING_TIMED) {
+    struct __kernel_timespec bound = {60, 0};
+    errno = -io_uring_submit_and_wait_timeout(&c->ring, &cqe, 1, &bound, NULL);
+    check(errno > 0, "io_uring_submit_and_wait_timeout");
+  } else {
+    errno = -io_uring_submit_and_wait(&c->ring, 1);
+    check(errno > 0, "io_uring_submit_and_wait");
+    errno = -io_uring_peek_cqe(&c->ring, &cqe);
+    check(errno > 0, "io_uring_peek_cqe");
+  }
+  int32_t result = cqe->res;
+  io_uring_cqe_seen(&c->ring, cqe);
+  errno = -result;
+  check(result < 0, "an operation");
+  return result;
+}
+
+static size_t send_once(struct client *c, const char *data, size_t size) {
+  if (c->engine == BLOCKING) {
+    ssize_t sent = send(c->fd, data, size, MSG_NOSIGNAL);
+    check(sent < 0, "send");
+    return sent;
+  }
+  io_uring_prep_send(io_uring_get_sqe(&c->ring), c->fd, data, size, MSG_NOSIGNAL);
+  return complete(c);
+}
+
+static size_t receive_once(struct client *c, char *room, size_t size) {
+  ssize_t got;
+  if (c->engine == BLOCKING) {
+    got = recv(c->fd, room, size, 0);
+    check(got < 0, "recv");
+  } else {
+    io_uring_prep_recv(io_uring_get_sqe(&c->ring), c->fd, room, size, 0);
+    got = complete(c);
+  }
+  errno = ECONNRESET;
+  check(got == 0, "receiving: the peer's end came early");
+  return got;
+}
+
+static void send_all(struct client *c, const char *data, size_t size) {
+  for (size_t sent = 0; sent < size;) sent += send_once(c, data + sent, size - sent);
+}
+
+static void receive_all(struct client *c, char *room, size_t size) {
+  for (size_t have = 0; have < size;) have += receive_once(c, room + have, size - have);
+}
+
+static void send_burst(struct client *c, const char *data, size_t size, uint32_t burst) {
+  if (c->engine != URING_BATCH) {
+    for (uint32_t i = 0; i < burst; i++) send_all(c, data, size);
+    return;
+  }
+  for (uint32_t i = 0; i < burst; i++) {
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&c->ring);
+    io_uring_prep_send(sqe, c->fd, data, size, MSG_NOSIGNAL);
+    if (i + 1 < burst) sqe->flags |= IOSQE_IO_LINK;
+  }
+  int submitted = io_uring_submit_and_wait(&c->ring, burst);
+  errno = submitted < 0 ? -submitted : EBUSY;
+  check(submitted != (int)burst, "io_uring_submit_and_wait");
+  struct io_uring_cqe *cqe;
+  for (uint32_t i = 0; i < burst; i++) {
+    errno = -io_uring_peek_cqe(&c->ring, &cqe);
+    check(errno > 0, "io_uring_peek_cqe");
+    errno = cqe->res < 0 ? -cqe->res : EMSGSIZE;
+    check(cqe->res != (int32_t)size, "an operation of a burst");
+    io_uring_cqe_seen(&c->ring, cqe);
+  }
+}
+
+/* One burst. What comes back lies in `room`, one payload behind the other. Returns the number of steps. */
+static size_t burst_of(struct client *c, const struct request *r, const char *one, char *room, int64_t *steps) {
+  char mark;
+  int64_t start = now(CLOCK_MONOTONIC);
+  if (r->direction == RECEIVES) {
+    struct timespec pause = {0, 5000000};
+    send_all(c, ".", 1);
+    nanosleep(&pause, NULL);
+    for (uint32_t j = 0; j < r->burst; j++) {
+      start = now(CLOCK_MONOTONIC);
+      receive_all(c, room + (size_t)j * r->size, r->size);
+      steps[j] = now(CLOCK_MONOTONIC) - start;
+    }
+    return r->burst;
+  }
+  send_burst(c, one, r->size, r->burst);
+  if (r->direction == SENDS) steps[0] = now(CLOCK_MONOTONIC) - start;
+  if (r->direction == REPLIES) start = now(CLOCK_MONOTONIC);
+  if (r->direction == UPLOAD)
+    receive_all(c, &mark, 1);
+  else
+    receive_all(c, room, (size_t)r->size * r->burst);
+  if (r->direction != SENDS) steps[0] = now(CLOCK_MONOTONIC) - start;
+  return 1;
+}
+
+static size_t steps_of(struct client *c, const struct request *r, const char *one, char *room, int64_t *steps) {
+  size_t n = 0;
+  for (uint32_t i = 0; i < r->bursts; i++, room += (size_t)r->size * r->burst)
+    n += burst_of(c, r, one, room, steps + n);
+  return n;
+}
+
+static void measure(struct client *c, int kernel, struct request r) {
+  size_t operations = (size_t)r.burst * r.bursts, bytes = r.size * operations;
+  char *one = room_for(r.size), *room = room_for(bytes);
+  int64_t *steps = (int64_t *)room_for(operations * sizeof *steps);
+  for (uint32_t i = 0; i < r.size; i++) one[i] = r.direction == RECEIVES ? 0 : (char)(i * 7 + 1);
+  struct request warm_up = r;
+  warm_up.bursts = r.bursts / 4 ? r.bursts / 4 : 1;
+  send_all(c, (char *)&warm_up, sizeof r);
+  steps_of(c, &warm_up, one, room, steps);
+  send_all(c, (char *)&r, sizeof r);
+  int64_t cpu = now(CLOCK_PROCESS_CPUTIME_ID);
+  size_t n = steps_of(c, &r, one, room, steps);
+  cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+  for (size_t i = 0; r.direction != UPLOAD && i < operations; i++) {
+    errno = EBADMSG;
+    check(memcmp(room + i * r.size, one, r.size), "comparing what came back");
+  }
+  int single = r.direction == RECEIVES; /* a step is one call there, a burst elsewhere */
+  double step = (double)(median(steps, n) - clock_cost()) / (single ? 1 : r.burst);
+  unsigned long long sent = records(c->fd, kernel, TLS_TX), received = records(c->fd, kernel, TLS_RX);
+  printf("{\"step\": %.1f, \"cpu\": %.1f, \"sent\": %llu, \"received\": %llu}\n", step, (double)cpu / operations, sent,
+         received);
+}
+
+int main(int argc, char **argv) {
+  static const char *const LAYERS[] = {"plain", "kernel"};
+  if (argc == 3 && !strcmp(argv[1], "peer")) {
+    serve(index_of(argv[2], LAYERS, 2));
+  } else if (argc == 9 && !strcmp(argv[1], "client")) {
+    struct client c = {.engine = index_of(argv[3], ENGINES, 4)};
+    int kernel = index_of(argv[2], LAYERS, 2);
+    struct sockaddr_in peer = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    peer.sin_port = htons(atoi(argv[4]));
+    struct request r = {index_of(argv[5], DIRECTIONS, 5), atoi(argv[6]), atoi(argv[7]), atoi(argv[8])};
+    c.fd = socket(AF_INET, SOCK_STREAM, 0);
+    check(connect(c.fd, (struct sockaddr *)&peer, sizeof peer), "connect");
+    prepare(c.fd, kernel, 'c', 's');
+    errno = -io_uring_queue_init(64, &c.ring, IORING_SETUP_COOP_TASKRUN);
+    check(errno > 0, "io_uring_queue_init");
+    measure(&c, kernel, r);
+    return 0;
+  }
+  fprintf(stderr, "usage: see the head of reference.c\n");
+  return 2;
+}

@@ -1,0 +1,131 @@
+"""The benchmark's arithmetic, and its C program over plain TCP: what needs no kernel TLS and no guest."""
+
+import contextlib
+import itertools
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent / "budgets"
+ENGINES = ("blocking", "uring", "uring-timed", "uring-batch")
+DIRECTIONS = ("echo", "upload", "sends", "replies", "receives")
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """(benchmark, budgets): modules that lie beside the command and not in a package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE))
+        import benchmark
+        import budgets
+
+        yield benchmark, budgets
+
+
+@pytest.fixture(scope="module")
+def reference(parts, tmp_path_factory):
+    """reference(engine, *work) -> the finished C client, run against the C peer."""
+    program = parts[0].compile_reference(tmp_path_factory.mktemp("reference"))
+
+    def client(engine, port, *work):
+        argv = [program, "client", "plain", engine, str(port), *map(str, work)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+    with subprocess.Popen([program, "peer", "plain"], stdout=subprocess.PIPE, text=True) as peer:
+        try:
+            port = int(peer.stdout.readline())
+            yield lambda engine, *work, port=port: client(engine, port, *work)
+        finally:
+            peer.kill()
+
+
+def run(work, who, step, cpu=1.0, number=0):
+    return {"work": work, "who": who, "round": number, "step": step, "cpu": cpu}
+
+
+@pytest.mark.parametrize(("ours", "met"), [(109.0, True), (110.0, True), (110.1, False)])
+def test_a_ratio_is_of_the_middle_half_of_the_rounds_and_met_up_to_its_limit(parts, ours, met):
+    budgets = parts[1]
+    runs = [run("echo 64 B", "C uring", step) for step in (1.0, 98.0, 102.0, 5000.0)]
+    runs += [run("echo 64 B", "ktlslab uring", step) for step in (9999.0, ours + 1, 1.0, ours - 1)]
+    echo, *others = budgets.ratios(runs)
+    assert echo.value == pytest.approx(ours / 100)
+    assert echo.met is met
+    assert [other.word for other in others] == ["NOT MEASURED"] * 4
+    assert not any(other.met for other in others)
+
+
+def test_the_upload_budget_is_about_cpu_and_not_about_what_elapsed(parts):
+    runs = [run("upload 64 B", "C uring", 1.0, cpu=10.0), run("upload 64 B", "ktlslab uring", 99.0, cpu=12.0)]
+    (upload,) = [line for line in parts[1].ratios(runs) if line.value]
+    assert upload.value == pytest.approx(1.2)
+
+
+def test_a_layer_shows_what_it_adds_to_the_one_below(parts):
+    budgets = parts[1]
+    below = [("C blocking", 10_000), ("C uring", 11_000), ("C uring-timed", 11_500)]
+    above = [("uring: Stream", 15_000), ("uring: Ring", 13_000)]  # from the caller down, as layers.py has them
+    text = budgets.profile_table([run("send", *layer) for layer in below + above], "uring", [("send", "step")])
+    assert [line.split()[-2:] for line in text.splitlines()[2:]] == [
+        ["11,000", "+1,000"],
+        ["11,500", "+500"],
+        ["13,000", "+1,500"],
+        ["15,000", "+2,000"],
+    ]
+
+
+@pytest.fixture
+def command(parts, monkeypatch, tmp_path):
+    """command(measure) -> (exit status, what --json holds) of the benchmark with `measure` in place of its imports."""
+    benchmark = parts[0]
+    file = tmp_path / "figures.json"
+
+    def run(measure):
+        monkeypatch.setattr(benchmark.walls, "importing", measure)
+        monkeypatch.setattr(benchmark, "measuring", lambda _: contextlib.nullcontext())  # nothing is measured here
+        status = benchmark.main(["--only", "import", "--json", str(file)])
+        return status, json.loads(file.read_text())["budgets"]
+
+    return run
+
+
+@pytest.mark.parametrize(("ours", "status", "word"), [(59.0, 0, "met"), (60.5, 1, "MISSED")])
+def test_the_command_prints_and_keeps_budgets_and_fails_for_a_missed_one(  # noqa: PLR0917
+    parts, command, capsys, ours, status, word
+):
+    verdict = parts[1].Verdict(budget="import", unit="ms", ours=ours, limit=60)
+    done, (line,) = command(lambda: [verdict])
+    assert done == status
+    assert (line["value"], line["met"]) == (ours, status == 0)
+    assert capsys.readouterr().out.splitlines()[1].endswith(word)
+
+
+def test_what_cannot_be_measured_is_a_budget_not_met(command, capsys):
+    def fails():
+        raise OSError("no such thing")
+
+    status, (line,) = command(fails)
+    assert status == 1
+    assert (line["value"], line["met"]) == (None, False)
+    said = capsys.readouterr()
+    assert "NOT MEASURED" in said.out
+    assert "no such thing" in said.err
+
+
+@pytest.mark.parametrize(("engine", "direction"), list(itertools.product(ENGINES, DIRECTIONS)))
+def test_the_c_program_does_every_direction_with_every_engine(reference, engine, direction):
+    done = reference(engine, direction, 1000, 8, 4)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["step"] > 0
+    assert figures["cpu"] > 0
+    assert figures["sent"] == figures["received"] == 0  # plain TCP: no kernel made a record
+
+
+def test_the_c_program_without_a_peer_fails_and_gives_no_figures(reference):
+    done = reference("uring", "echo", 64, 1, 4, port=1)
+    assert done.returncode == 1
+    assert not done.stdout
+    assert "connect" in done.stderr

@@ -11,8 +11,9 @@ The names below are resolved when they are first used.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ktlslab._lazy import lazily
 
 if TYPE_CHECKING:
     from ktlslab.guests.acceleration import accelerator
@@ -52,13 +53,4 @@ __all__ = [
     "run",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+PANIC = "Kernel panic"
 FILES = ("console.log", "qemu.log")
 _TAIL = 1500
 
@@ -25,7 +26,7 @@ def tail(folder: Path) -> str:
 def last_words(text: str) -> str:
     """Return the end of a console; of a panic the reason, not the registers that follow it."""
     text = text.replace("\r", "").strip()
-    panic = text.find("Kernel panic")
+    panic = text.find(PANIC)
     if panic >= 0:
         end = re.compile(r"Call Trace|Hardware name").search(text, panic)
         text = text[: text.rfind("\n", 0, end.start())] if end else text

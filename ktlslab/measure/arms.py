@@ -1,174 +1,152 @@
-"""The client's half of a measurement: an arm's open session, and one sample on it.
+"""The client's half of a measurement: an arm's open connections, and one sample on them.
 
-Every arm does the same work through the same `Stream`. The payload is checked at both ends, outside the timed part. Who
-made the records is not believed but read off: the kernel's own sequence numbers must have moved by what was sent, and a
+Every arm does the same work by the same steps. The payload is checked at both ends, outside the timed part. Who made
+the records is not believed but read off: the kernel's own sequence numbers must have moved by what was sent, and a
 session that claims userspace must not have the tls module on its socket.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ktlslab.errors import KtlsLabError, MachineError
-from ktlslab.linux import ktls
+from ktlslab.errors import KtlsLabError
 from ktlslab.linux.ktls import Direction
-from ktlslab.measure import peer
-from ktlslab.measure.clocks import Cpu
-from ktlslab.measure.plan import DIRECTIONS, Cell
-from ktlslab.measure.statistics import percentile
-from ktlslab.session import Session, open_session
-from ktlslab.stages import ClientConfig
-from ktlslab.tls.suites import Suite
+from ktlslab.linux.perf import count_syscalls
+from ktlslab.linux.ring import Ring
+from ktlslab.measure import clocks, provenance
+from ktlslab.measure.channels import Channel, LeftOut, Ports, open_channel
+from ktlslab.measure.meters import Meters
+from ktlslab.measure.plan import Cell, Setting
+from ktlslab.measure.statistics import histogram, percentile
+from ktlslab.measure.steps import Round
+from ktlslab.measure.warmup import Warm, warm_up
 
+__all__ = ["Arm", "LeftOut", "Ports", "check"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Where the peer listens, and the authority it is to be trusted by."""
+WARM_UP = 4  # a round of the warm-up is a quarter of the work
+# How far the median step of a round may be off the best one before it and still be called steady, by the clock.
+TOLERANCE = {"instructions": 0.01, "wall": 0.05}
+WARM_UP_SHARE = 32  # by the wall clock a round of the warm-up lasts at least this part of what a sample is to last
+MOST_BYTES = 32 << 20  # that a sample moves where it is to last a time: the receiver keeps it for its checksum
 
-    plain: int
-    secure: int
-    ca: Path
-
-
-WARM_UP = 4  # before each sample a quarter of its work runs unmeasured
+# System calls an operation. The suite does not change them, and to count them takes the kernel tens of milliseconds.
+_syscalls: dict[tuple[str, str, str, Setting], float] = {}
 
 
 class Arm:
-    """One open session of a record layer, an I/O engine and a suite."""
+    """The open connections of a record layer, an I/O engine and a suite.
+
+    MachineError where this machine cannot do what the cell asks for; LeftOut where a sweep is to go on without it.
+    """
 
     def __init__(self, cell: Cell, ports: Ports) -> None:
-        self.layer = cell.record_layer
-        config = ClientConfig(ca=ports.ca, suites=(Suite[cell.suite],)) if cell.suite else None
-        self.session: Session = open_session(
-            "127.0.0.1",
-            ports.plain if cell.record_layer == "plain" else ports.secure,
-            config=config,
-            record_layer=cell.record_layer,  # type: ignore[arg-type]  # the plan has checked it
-            io_engine=cell.io_engine,  # type: ignore[arg-type]
-            timeout=60,
-        )
-        if self.session.why:
-            self.session.close()
-            why = " and ".join(why.value for why in self.session.why)
-            remedy = "Measure on a machine that can: `--on newest` boots one; `ktlslab doctor` says what is missing."
-            tried = f"opening {cell.record_layer}+{cell.io_engine} with {cell.suite or 'no TLS'}"
-            raise MachineError(tried, answered=why, remedy=remedy)
+        self._stack = contextlib.ExitStack()
+        self._channels: list[Channel] = []
+        self._last: dict[Setting, float] = {}  # the median step of the last sample
+        self._tolerance = TOLERANCE[clocks.current()]
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            ring = self._stack.enter_context(Ring()) if cell.io_engine == "uring" and cell.connections > 1 else None
+            for _ in range(cell.connections):
+                channel = open_channel(cell, ports, ring)
+                self._stack.callback(channel.close)
+                self._channels.append(channel)
+            self._driver = provenance.driver_of(cell.suite) if channel.kernel else ""
+            undo.pop_all()
 
-    def sample(self, cell: Cell, bursts: int) -> dict[str, Any]:
-        """Time one sample. Latencies and CPU are per operation, in the clock's unit."""
-        stream = self.session.stream
-        direction = DIRECTIONS.index(cell.direction)
-        one = peer.payload(cell.payload_bytes)
-        operations = bursts * cell.burst
-        mark = bytearray(1)
-        received = peer.room_for(0 if cell.direction == "upload" else cell.payload_bytes * operations)
-        for count in (max(1, bursts // WARM_UP), bursts):
-            stream.send(peer.REQUEST.pack(direction, cell.payload_bytes, cell.burst, count))
-            stream.recv_exactly(mark)
-            records = self._records()
-            cpu = Cpu.read()
+    def sample(self, cell: Cell, bursts: int, least_ns: int = 0, handicap: float = 0.0) -> dict[str, Any]:
+        """Time one sample. Latencies and CPU are per operation, in the clock's unit.
+
+        It has more than `bursts` timed steps where those would not last for `least_ns` nanoseconds. With a `handicap`
+        of 0.03 each timed step is made 3 % longer, by doing nothing at the CPU's expense: what an instrument must find.
+        """
+        alike = (cell.record_layer, cell.io_engine, cell.tls_version, cell.setting)
+        if alike not in _syscalls:
+            _syscalls[alike] = self._count_syscalls(cell)
+        warm = self._warm_up(cell, bursts, least_ns)
+        if least_ns:
+            bursts = max(bursts, _lasting(cell, least_ns / warm.step))
+        spin = round(handicap * warm.step)
+        timed = Round(self._channels, cell, bursts, spin)
+        with Meters(self._channels) as meters:
             start = time.perf_counter_ns()
-            steps = _STEPS[cell.direction](stream, one, cell.burst, count, received)
+            steps = timed.run()
             elapsed = time.perf_counter_ns() - start
-            spent = Cpu.read() - cpu
-            moved = {way: number - records[way] for way, number in self._records().items()}
-            report = bytearray(peer.REPORT.size)
-            stream.recv_exactly(report)
-        peer_total, _, _, crc = peer.REPORT.unpack(report)
-        expected = peer.crc_of(one, operations)
-        ok = crc == expected if cell.direction == "upload" else zlib.crc32(received) == expected
-        if cell.direction == "echo":
-            ok = ok and crc == expected
-        latencies = [step / cell.burst for step in steps]
+        report = timed.settle()
+        self._last[cell.setting] = percentile(steps, 50) - spin
+        operations = bursts * cell.operations
+        latencies = [step / cell.operations for step in steps]
+        observed = {channel.observed(moved) for channel, moved in zip(self._channels, meters.records, strict=True)}
+        by_kernel = any(any(moved.values()) for moved in meters.records)
         return {
+            "warm_up": warm.steps,
+            "steady": warm.steady,
             "operations": operations,
-            "burst": cell.burst,
+            "burst": cell.operations,
             "elapsed": elapsed,
             "latency_p50": percentile(latencies, 50),
             "latency_p99": percentile(latencies, 99),
             "latency_min": min(latencies),
             "latency_max": max(latencies),
+            "latency_histogram": histogram(latencies),
             "throughput_bytes_per_unit": cell.payload_bytes * operations / elapsed,
-            "client_cpu": spent.total / operations,
-            "client_user": spent.user / operations,
-            "client_system": spent.system / operations,
-            "peer_cpu": peer_total / operations,
-            "kernel_tx_records": moved.get(Direction.TX, 0),
-            "kernel_rx_records": moved.get(Direction.RX, 0),
-            "tls_stat_tx": self.session.counters["TlsTxSw"],
-            "tls_stat_rx": self.session.counters["TlsRxSw"],
-            "record_layer_observed": self._observed(moved),
-            "payload_ok": ok,
+            "client_cpu": meters.cpu.total / operations,
+            "client_user": meters.cpu.user / operations,
+            "client_system": meters.cpu.system / operations,
+            "peer_cpu": report.cpu.total / operations,
+            "peer_user": report.cpu.user / operations,
+            "peer_system": report.cpu.system / operations,
+            "machine_softirq": meters.softirq / operations,
+            "client_syscalls": _syscalls[alike],
+            "client_cycles": meters.hardware["cycles"] / operations,
+            "client_instructions": meters.hardware["instructions"] / operations,
+            "client_cache_misses": meters.hardware["cache_misses"] / operations,
+            "wire_tx_bytes": meters.wire.tx / operations,
+            "wire_rx_bytes": meters.wire.rx / operations,
+            "crypto_driver": self._driver if by_kernel else "",
+            "kernel_tx_records": sum(moved.get(Direction.TX, 0) for moved in meters.records),
+            "kernel_rx_records": sum(moved.get(Direction.RX, 0) for moved in meters.records),
+            "tls_stat_tx": sum(channel.counters["TlsTxSw"] for channel in self._channels),
+            "tls_stat_rx": sum(channel.counters["TlsRxSw"] for channel in self._channels),
+            "record_layer_observed": " and ".join(sorted(observed)),
+            "payload_ok": report.ok,
         }
 
     def close(self) -> None:
-        self.session.close()
+        self._stack.close()
 
-    def _records(self) -> dict[Direction, int]:
-        """Read the kernel's sequence numbers, for the directions it says it has keys for."""
-        sock = self.session.stream.connection.socket
-        if self.session.suite is None or not ktls.attached(sock):
-            return {}
-        found = {}
-        for way in Direction:
-            if self.session.stream.layers[way] == "kernel":
-                found[way] = ktls.sequence_number(sock, way, self.session.suite.cipher.kernel_type)
-        return found
+    def _warm_up(self, cell: Cell, bursts: int, least_ns: int) -> Warm:
+        """Do rounds of a part of the work until this arm is as fast as it gets, or as it was in its last sample."""
 
-    def _observed(self, moved: dict[Direction, int]) -> str:
-        """Say who made the records, from what the kernel shows."""
-        tx, rx = (moved.get(way, 0) > 0 for way in (Direction.TX, Direction.RX))
-        tx = tx and self.session.counters["TlsTxSw"] > 0
-        rx = rx and self.session.counters["TlsRxSw"] > 0
-        if tx and rx:
-            return "kernel"
-        if tx or rx:
-            return "kernel-tx" if tx else "kernel-rx"
-        if ktls.attached(self.session.stream.connection.socket):
-            return "none"  # the kernel has the socket, but did nothing
-        # The peer's port decides: one takes nothing but TLS, the other nothing but plain TCP.
-        return "plain" if self.session.suite_name is None else "userspace"
+        def median_of(size: int) -> float:
+            work = Round(self._channels, cell, size)
+            step = percentile(work.run(), 50)
+            work.settle()
+            return step
 
+        def lasting(step: float) -> int:
+            return _lasting(cell, least_ns / WARM_UP_SHARE / step) if least_ns else 1
 
-def _echo(stream: Any, one: memoryview, _burst: int, bursts: int, room: memoryview) -> list[int]:
-    steps = []
-    size = len(one)
-    for at in range(0, size * bursts, size):
-        start = time.perf_counter_ns()
-        stream.send(one)
-        stream.recv_exactly(room[at : at + size])
-        steps.append(time.perf_counter_ns() - start)
-    return steps
+        best = self._last.get(cell.setting, math.inf)
+        return warm_up(median_of, max(1, bursts // WARM_UP), best, self._tolerance, lasting)
+
+    def _count_syscalls(self, cell: Cell) -> float:
+        """Count an operation's system calls, in a round that is not timed: counting slows each of them."""
+        bursts = 2
+        work = Round(self._channels, cell, bursts)
+        with count_syscalls() as counted:
+            work.run()
+        work.settle()
+        return counted.count / (bursts * cell.operations)
 
 
-def _upload(stream: Any, one: memoryview, burst: int, bursts: int, _room: memoryview) -> list[int]:
-    steps = []
-    mark = bytearray(1)
-    for _ in range(bursts):
-        start = time.perf_counter_ns()
-        for _ in range(burst):
-            stream.send(one)
-        stream.recv_exactly(mark)
-        steps.append(time.perf_counter_ns() - start)
-    return steps
-
-
-def _download(stream: Any, one: memoryview, burst: int, bursts: int, room: memoryview) -> list[int]:
-    steps = []
-    size = len(one) * burst
-    for at in range(0, size * bursts, size):
-        start = time.perf_counter_ns()
-        stream.send(peer.MARK)
-        stream.recv_exactly(room[at : at + size])
-        steps.append(time.perf_counter_ns() - start)
-    return steps
-
-
-_STEPS = {"echo": _echo, "upload": _upload, "download": _download}
+def _lasting(cell: Cell, wanted: float) -> int:
+    """How many steps: `wanted` up to a power of two, so that few expected checksums are computed, and not too many."""
+    most = max(1, MOST_BYTES // (cell.payload_bytes * cell.operations))
+    return min(1 << max(0, math.ceil(wanted) - 1).bit_length(), most)
 
 
 def check(row: dict[str, Any]) -> None:

@@ -14,11 +14,16 @@ LOCK = Path(tempfile.gettempdir()) / "ktlslab-measuring.lock"
 
 
 @contextlib.contextmanager
-def measuring(waiting: Callable[[str], None], path: Path = LOCK) -> Iterator[None]:
-    """Hold the host's lock; `waiting` is told once, in a sentence, where another measurement holds it."""
+def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Iterator[str]:
+    """Hold the host's lock, `LOCK` unless another path is given.
+
+    Where another measurement holds it, `waiting` is told so once, in a sentence. The context's value is that sentence,
+    empty where no one was waited for.
+    """
+    path = path or LOCK
     descriptor = _open(path)
     try:
-        told = False
+        told = ""
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,13 +31,13 @@ def measuring(waiting: Callable[[str], None], path: Path = LOCK) -> Iterator[Non
             except BlockingIOError:
                 if not told:
                     holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-                    waiting(f"waiting for the measurement of process {holder or 'unknown'} to end ({path})")
-                    told = True
+                    told = f"waiting for the measurement of process {holder or 'unknown'} to end ({path})"
+                    waiting(told)
                 time.sleep(0.2)
         with contextlib.suppress(OSError):  # only a courtesy to whoever waits
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield told
     finally:
         os.close(descriptor)
 

@@ -4,79 +4,73 @@ It speaks TLS by the standard library's ssl (OpenSSL, userspace, blocking calls)
 and forks for each connection, so that each has a CPU clock of its own. On a connection the client sends requests:
 
     request    direction, payload bytes, operations a burst, bursts    -> one byte: ready
-    the timed part (`measure.arms` has the client's half)
-        echo       each payload comes back
+    the timed part (`measure.steps` has the client's half)
+        echo       each payload comes back as soon as it is there, whatever else is on its way
         upload     each burst is answered by one byte, when all of it has arrived
         download   each burst is asked for by one byte
-    report     CPU time of the timed part (total, user, system), CRC-32 of all payload received
+    asked for by one more byte, so that nothing of it falls into what the client reads off after the timed part:
+    report     CPU time of the timed part (total, user, system), CRC-32 of the payload received, 0: not always the same
 
-What it receives it keeps until the timed part is over; checksums are taken outside it.
+What it receives it keeps until the timed part is over; checksums are taken outside it. Its records hold up to 16 KiB
+whatever the client's are limited to: the standard library's ssl has no such limit to set.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
-import random
+import select
 import signal
 import socket
 import ssl
 import struct
 import sys
-import zlib
 
 from ktlslab.linux.process import end_with_parent
 from ktlslab.measure.clocks import Cpu
+from ktlslab.measure.payload import Room, checksum, payload, room_for
 
-REQUEST = struct.Struct("!IIII")  # direction (index), payload bytes, operations a burst, bursts
+REQUEST = struct.Struct("!IIII")  # direction, payload bytes, operations a burst, bursts
 REPORT = struct.Struct("!QQQI")  # CPU total, user, system; CRC-32
 ECHO, UPLOAD, DOWNLOAD = range(3)
 MARK = b"."
-_IN_MEMORY = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+# A burst of echoes up to this size fits into the sockets' buffers, so that the client may send all of it before it
+# reads. A larger one is read whole before its first byte goes back: else each end could wait for the other to read.
+OVERLAPPING_BYTES = 96 * 1024
 
 
-def room_for(size: int) -> memoryview:
-    """Return a buffer that begins on a page, all of it in memory.
-
-    How many pages a payload touches decides how the kernel cuts it up; a page's first touch is a fault, dearer than the
-    bytes that it brings.
-    """
-    return memoryview(mmap.mmap(-1, max(size, 1), flags=_IN_MEMORY))[:size]
+def set_up(sock: socket.socket) -> None:
+    """Set the options of a connected socket: the same at both ends and in every arm."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def payload(size: int) -> memoryview:
-    """Return the payload of that size, the same at both ends and in every arm."""
-    data = room_for(size)
-    data[:] = random.Random(size).randbytes(size)  # noqa: S311 - filler, not a secret
-    return data
+def offered() -> frozenset[str]:
+    """Return the suites that a peer run by this Python agrees to, by OpenSSL's names."""
+    return frozenset(cipher["name"] for cipher in _context().get_ciphers())
 
 
-def crc_of(data: memoryview, times: int) -> int:
-    """CRC-32 of `data` repeated."""
-    crc = 0
-    for _ in range(times):
-        crc = zlib.crc32(data, crc)
-    return crc
-
-
-def serve(chain: str, key: str) -> None:
-    """Listen on two free loopback ports, name them on standard output, and serve until killed."""
+def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain, key)
     context.set_ciphers("ALL:COMPLEMENTOFALL")
-    plain, secure = (socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(2))
+    return context
+
+
+def serve(chain: str, key: str, address: str) -> None:
+    """Listen on two free ports of that address, name them on standard output, and serve until killed."""
+    context = _context()
+    context.load_cert_chain(chain, key)
+    plain, secure = (socket.create_server((address, 0), backlog=512) for _ in range(2))
     print(plain.getsockname()[1], secure.getsockname()[1], flush=True)  # noqa: T201 - how the parent learns of them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        for listener in _ready(plain, secure):
+        for listener in select.select((plain, secure), [], [])[0]:
             connection, _ = listener.accept()
             if os.fork():
                 connection.close()
                 continue
             plain.close()
             secure.close()
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_up(connection)
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 if listener is secure:
                     connection = context.wrap_socket(connection, server_side=True)
@@ -84,38 +78,42 @@ def serve(chain: str, key: str) -> None:
             os._exit(0)
 
 
-def _ready(*listeners: socket.socket) -> list[socket.socket]:
-    import select  # noqa: PLC0415 - beside its only use
-
-    return select.select(listeners, [], [])[0]
-
-
 def _converse(connection: socket.socket) -> None:
-    head = bytearray(REQUEST.size)
+    head, asked, rooms = bytearray(REQUEST.size), room_for(1), Room()
     while _fill(connection, memoryview(head)):
         direction, size, burst, bursts = REQUEST.unpack(head)
-        one = payload(size)
-        room = room_for(size * burst * bursts if direction != DOWNLOAD else 1)
+        total = size * burst * bursts
+        room = rooms.take(total if direction != DOWNLOAD else 1)
+        one = payload(size) if direction == DOWNLOAD else room
         connection.sendall(MARK)
         start = Cpu.read()
-        _timed(connection, direction, one, burst, bursts, room)
-        spent = Cpu.read() - start
-        connection.sendall(REPORT.pack(spent.total, spent.user, spent.system, zlib.crc32(room)))
-
-
-def _timed(  # noqa: PLR0917 - the request, unpacked
-    connection: socket.socket, direction: int, one: memoryview, burst: int, bursts: int, room: memoryview
-) -> None:
-    step = len(one) * burst
-    for at in range(0, step * bursts, step):
         if direction == DOWNLOAD:
-            _fill(connection, room)
-            for _ in range(burst):
-                connection.sendall(one)
+            _download(connection, one, burst, bursts, room)
+        elif direction == ECHO:
+            step = size * burst
+            _answer(connection, room, size if step <= OVERLAPPING_BYTES else step, None)
         else:
-            part = room[at : at + step]
-            _fill(connection, part)
-            connection.sendall(part if direction == ECHO else MARK)
+            _answer(connection, room, size * burst, MARK)
+        spent = Cpu.read() - start
+        _fill(connection, asked)
+        connection.sendall(
+            REPORT.pack(spent.total, spent.user, spent.system, checksum(room, size) if direction != DOWNLOAD else 0)
+        )
+
+
+def _answer(connection: socket.socket, room: memoryview, step: int, mark: bytes | None) -> None:
+    """Fill `room` step by step; each is answered by `mark`, or else by itself."""
+    for at in range(0, len(room), step):
+        part = room[at : at + step]
+        _fill(connection, part)
+        connection.sendall(mark or part)
+
+
+def _download(connection: socket.socket, one: memoryview, burst: int, bursts: int, mark: memoryview) -> None:
+    for _ in range(bursts):
+        _fill(connection, mark)
+        for _ in range(burst):
+            connection.sendall(one)
 
 
 def _fill(connection: socket.socket, room: memoryview) -> bool:
@@ -130,5 +128,5 @@ def _fill(connection: socket.socket, room: memoryview) -> bool:
 
 
 if __name__ == "__main__":
-    end_with_parent(int(sys.argv[3]))
-    serve(*sys.argv[1:3])
+    end_with_parent(int(sys.argv[4]))
+    serve(*sys.argv[1:4])

@@ -1,39 +1,68 @@
 """What is to be measured: a plan of dimensions, and the cells that it spans.
 
-An arm is a record layer and an I/O engine. A cell is an arm at one suite, payload and direction. A plan is the product
-of its dimensions, less what makes no sense (plain TCP has no suite), in blocks: within a block every arm runs once, in
-an order drawn from the seed, so that whatever drifts meets them all alike.
+An arm is a record layer and an I/O engine. A cell is an arm at one suite and in one *setting*: link, direction,
+payload, depth, connections, record size. A plan is the product of its dimensions, less what makes no sense (plain TCP
+has no suite), and of further products that `also` adds. It is measured in blocks: within a block of a setting every arm
+runs once, in an order drawn from the seed, so that whatever drifts meets them all alike. One arm, the `control`, runs
+twice in every block: what these two equal arms differ by is the noise floor.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import tomllib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ktlslab.errors import UsageError
+from ktlslab.measure.link import Link
+from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 
-RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx")
+RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx", "stdlib-ssl", "openssl-ktls")
+BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: it is not to be reached through a ring
 IO_ENGINES = ("syscall", "uring")
-DIRECTIONS = ("echo", "upload", "download")
+DIRECTIONS = ("echo", "upload", "download", "sendfile")
+DEEP = ("echo", "upload")  # directions in which several operations of a connection can be in flight
 KIB = 1024
 # Bytes that one burst of one-way operations moves at most, and operations in it: it fits well into a new connection's
 # receive window (64 KiB), so that whoever sends need not wait, and who runs when depends on the work alone.
 BURST_BYTES = 32 * KIB
 BURST_OPERATIONS = 8
 SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
-FEWEST_STEPS = 4
+FEWEST_STEPS = 6
 LARGEST_PAYLOAD = 16 * KIB * KIB
+MOST_IN_FLIGHT = 256  # operations on all connections at once
+SMALLEST_RECORD = 64  # TLS_TX_MAX_PAYLOAD_LEN takes no less for both versions
+
+Setting = tuple[str, str, int, int, int, int]
+
+
+KNOWN: dict[str, tuple[str, ...]] = {
+    "record_layers": RECORD_LAYERS,
+    "io_engines": IO_ENGINES,
+    "directions": DIRECTIONS,
+    "suites": tuple(suite.name for suite in Suite),
+}
+RANGES = {
+    "payloads": (1, LARGEST_PAYLOAD),
+    "depths": (1, MOST_IN_FLIGHT),
+    "connections": (1, MOST_IN_FLIGHT),
+    "record_sizes": (SMALLEST_RECORD, MAX_PLAINTEXT),
+}
+DIMENSIONS = (*KNOWN, *RANGES, "links")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One combination; the names are the table's columns. `suite` and `tls_version` are empty for plain TCP."""
+    """One combination; the names are the table's columns. `suite` and `tls_version` are empty for plain TCP.
+
+    `replica` tells equal arms of a block apart: 0, and 1 for the control's second.
+    """
 
     record_layer: str
     io_engine: str
@@ -43,25 +72,48 @@ class Cell:
     direction: str
     depth: int = 1
     connections: int = 1
+    record_size: int = MAX_PLAINTEXT
+    link: str = "loopback"
+    replica: int = 0
 
     @property
-    def session(self) -> tuple[str, str, str]:
-        """What the cells of one open session share."""
-        return self.record_layer, self.io_engine, self.suite
+    def setting(self) -> Setting:
+        """What all arms of a block share."""
+        return self.link, self.direction, self.payload_bytes, self.depth, self.connections, self.record_size
+
+    @property
+    def session(self) -> tuple[str, str, str, int, str, int]:
+        """What the cells of one set of open sessions share, but for the number of connections."""
+        return self.record_layer, self.io_engine, self.suite, self.record_size, self.link, self.replica
+
+    @property
+    def arm(self) -> str:
+        """What a person calls it, for what a whole run has or leaves out."""
+        record = f" in records of {self.record_size}" if self.record_size != MAX_PLAINTEXT else ""
+        return f"{self.record_layer}+{self.io_engine} with {self.suite or 'no TLS'}{record}"
 
     @property
     def burst(self) -> int:
-        """How many operations make one timed step: one for an echo, several where they go one way."""
-        if self.direction == "echo":
-            return 1
+        """How many operations of a connection make one timed step: the depth, and several where they go one way."""
+        if self.direction == "echo" or self.depth > 1:
+            return self.depth
         return max(1, min(BURST_OPERATIONS, BURST_BYTES // self.payload_bytes))
+
+    @property
+    def operations(self) -> int:
+        """How many operations make one timed step, on all connections."""
+        return self.burst * self.connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The dimensions.
+    """The dimensions, and how long each cell is looked at.
 
-    `steps` is how many timed steps a sample should have; large payloads get fewer (`SAMPLE_BYTES`).
+    `steps`: how many timed steps a sample should have; large payloads get fewer (`SAMPLE_BYTES`). `repeats`: blocks
+    that every setting gets. Where `precision` is given (0.01: 1 %), a setting gets more, up to `most_repeats`, until
+    the 95 % interval of each arm's cost over the first arm's is no wider than that to either side. `minutes`: no block
+    is begun after that long; 0 for no such end. `handicap` ("kernel+uring: 0.03") slows an arm on purpose, by a share
+    of its own cost: a test of the instrument. Each mapping in `also` is a further product: its dimensions replace ours.
     """
 
     name: str
@@ -73,87 +125,170 @@ class Plan:
         "TLS_CHACHA20_POLY1305_SHA256",
     )
     payloads: tuple[int, ...] = (64, KIB, 16 * KIB, 256 * KIB)
-    directions: tuple[str, ...] = DIRECTIONS
-    repeats: int = 3
+    directions: tuple[str, ...] = ("echo", "upload", "download")
+    depths: tuple[int, ...] = (1,)
+    connections: tuple[int, ...] = (1,)
+    record_sizes: tuple[int, ...] = (MAX_PLAINTEXT,)
+    links: tuple[str, ...] = ("loopback",)
+    also: tuple[Mapping[str, Any], ...] = field(default=())
+    control: str = "kernel+uring"
+    replicas: int = 1
+    repeats: int = 5
+    most_repeats: int = 0
+    precision: float = 0.0
+    minutes: float = 0.0
     steps: int = 24
     seed: int = 1
+    handicap: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before a kernel is booted for it."""
-        for name, known in (
-            ("record_layers", RECORD_LAYERS),
-            ("io_engines", IO_ENGINES),
-            ("directions", DIRECTIONS),
-            ("suites", tuple(suite.name for suite in Suite)),
-        ):
-            values = getattr(self, name)
-            wrong = [value for value in values if value not in known]
-            if wrong or not values:
-                answered = f"{name} has {wrong[0]!r}" if wrong else f"{name} is empty"
-                raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=f"Known: {', '.join(known)}.")
-        bad = [size for size in self.payloads if not 1 <= size <= LARGEST_PAYLOAD]
-        if bad or not self.payloads or self.repeats < 1 or self.steps < 1:
-            remedy = f"Payloads are 1 to {LARGEST_PAYLOAD} bytes; repeats and steps at least 1."
-            raise UsageError(f"reading plan {self.name!r}", answered="a number is out of range", remedy=remedy)
+        for name, known in KNOWN.items():
+            wrong = [value for value in getattr(self, name) if value not in known]
+            if wrong:
+                self._refuse(f"{name} has {wrong[0]!r}", f"Known: {', '.join(known)}.")
+        for name, (low, high) in RANGES.items():
+            if any(not low <= value <= high for value in getattr(self, name)):
+                self._refuse(f"a number in {name} is out of range", f"They are {low} to {high}.")
+        if empty := [name for name in DIMENSIONS if not getattr(self, name)]:
+            self._refuse(f"{empty[0]} is empty", "Leave it out for its default.")
+        if min(self.repeats, self.steps, self.replicas) < 1 or min(self.most_repeats, self.precision, self.minutes) < 0:
+            self._refuse("a number is out of range", "repeats, steps and replicas are at least 1, nothing is negative.")
+        if wrong := sorted({name for part in self.also for name in part} - set(DIMENSIONS)):
+            self._refuse(f"`also` has {wrong[0]!r}", f"It takes {', '.join(DIMENSIONS)}.")
+        for link in self.links:
+            Link.parse(link)
+        self.slowed()
+        if not self.cells():
+            self._refuse("it has no cell", "The record layers and I/O engines named do not go together.")
+
+    def _refuse(self, answered: str, remedy: str) -> None:
+        raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=remedy)
 
     def cells(self) -> list[Cell]:
-        """Return every cell once, in the order of the dimensions."""
-        cells = []
-        for direction in self.directions:
-            for payload in self.payloads:
-                for layer in self.record_layers:
-                    for suite in self.suites if layer != "plain" else ("",):
-                        version = Suite[suite].version.label if suite else ""
-                        common = Cell(
-                            record_layer=layer,
-                            io_engine="",
-                            suite=suite,
-                            tls_version=version,
-                            payload_bytes=payload,
-                            direction=direction,
-                        )
-                        cells += [replace(common, io_engine=engine) for engine in self.io_engines]
-        return cells
+        """Return every cell once, in the order of the dimensions, those of a setting together."""
+        found: dict[Setting, dict[Cell, None]] = {}
+        for part in ({}, *self.also):
+            whole = replace(self, also=(), **_tuples(part)) if part else self
+            for cell in _product(whole):
+                found.setdefault(cell.setting, {})[cell] = None
+        return [cell for cells in found.values() for cell in _with_control(list(cells), self.control, self.replicas)]
+
+    def settings(self) -> dict[Setting, list[Cell]]:
+        """Return the cells of each setting."""
+        found: dict[Setting, list[Cell]] = {}
+        for cell in self.cells():
+            found.setdefault(cell.setting, []).append(cell)
+        return found
 
     def schedule(self) -> Iterator[tuple[int, Cell]]:
-        """Yield (repeat, cell): block by block, the arms of a block shuffled."""
-        draw = random.Random(self.seed)  # noqa: S311 - an order, not a secret
-        cells = self.cells()
+        """Yield (repeat, cell), block by block, for the blocks that every setting gets."""
+        settings = self.settings()
         for repeat in range(self.repeats):
-            for direction in self.directions:
-                for payload in self.payloads:
-                    block = [c for c in cells if (c.direction, c.payload_bytes) == (direction, payload)]
-                    draw.shuffle(block)
-                    yield from ((repeat, cell) for cell in block)
+            for setting, cells in settings.items():
+                yield from ((repeat, cell) for cell in shuffled(cells, self.seed, setting, repeat))
 
     def bursts(self, cell: Cell) -> int:
-        """How many timed steps a sample of this cell has: one burst each."""
-        return max(FEWEST_STEPS, min(self.steps, SAMPLE_BYTES // (cell.payload_bytes * cell.burst)))
+        """How many timed steps a sample of this cell has."""
+        return max(FEWEST_STEPS, min(self.steps, SAMPLE_BYTES // (cell.payload_bytes * cell.operations)))
+
+    def slowed(self) -> tuple[str, float]:
+        """Return the arm that is slowed on purpose and by what share; ("", 0.0) where none is."""
+        if not self.handicap:
+            return "", 0.0
+        arm, _, share = self.handicap.partition(":")
+        try:
+            return arm.strip(), float(share)
+        except ValueError as error:
+            answered, remedy = f"a handicap of {self.handicap!r}", 'Write it as "kernel+uring: 0.03".'
+            raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=remedy) from error
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Plan:
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
             remedy = f"Known: {', '.join(sorted(known))}."
             raise UsageError("reading a plan", answered=f"there is no {unknown[0]!r} in one", remedy=remedy)
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-        return cls(**values)
+        return cls(**_tuples(data))
 
 
+def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> list[Cell]:
+    """Return a setting's cells in the order of that block, which depends on nothing else."""
+    return random.Random(f"{seed} {setting} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
+
+
+def _product(plan: Plan) -> Iterator[Cell]:
+    """Yield the cells of this product that make sense."""
+    settings = itertools.product(
+        plan.links, plan.directions, plan.payloads, plan.depths, plan.connections, plan.record_sizes
+    )
+    for link, direction, payload, depth, connections, record_size in settings:
+        if (depth > 1 and direction not in DEEP) or depth * connections > MOST_IN_FLIGHT:
+            continue
+        for layer, engine in itertools.product(plan.record_layers, plan.io_engines):
+            if layer in BLOCKING_ONLY and engine != "syscall":
+                continue
+            for suite in plan.suites if layer != "plain" else ("",):
+                yield Cell(
+                    record_layer=layer,
+                    io_engine=engine,
+                    suite=suite,
+                    tls_version=Suite[suite].version.label if suite else "",
+                    payload_bytes=payload,
+                    direction=direction,
+                    depth=depth,
+                    connections=connections,
+                    record_size=record_size,
+                    link=link,
+                )
+
+
+def _with_control(cells: list[Cell], control: str, replicas: int) -> list[Cell]:
+    """Add the equal arms: the control's second one (of the first suite it has), or all of `replicas`."""
+    if replicas > 1:
+        return [replace(cell, replica=number) for cell in cells for number in range(replicas)]
+    twice = next((cell for cell in cells if f"{cell.record_layer}+{cell.io_engine}" == control), cells[-1])
+    return [*cells, replace(twice, replica=1)]
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+_GCM_256 = ("TLS_AES_256_GCM_SHA384",)
 PLANS = {
     plan.name: plan
     for plan in (
-        Plan(name="quick"),
-        Plan(name="standard", payloads=tuple(64 * 4**n for n in range(7)), repeats=5),
+        Plan(name="quick", suites=("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"), steps=8),
+        Plan(
+            name="standard",
+            payloads=(64, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB),
+            also=(
+                {"record_layers": ("stdlib-ssl", "openssl-ktls"), "suites": _GCM_256},
+                {"suites": _GCM_256, "directions": ("sendfile",), "payloads": (16 * KIB, 256 * KIB)},
+                {"suites": _GCM_256, "directions": ("echo", "upload"), "payloads": (64,), "depths": (4, 16, 64)},
+            ),
+            most_repeats=8,
+            precision=0.01,
+            steps=12,
+        ),
         Plan(
             name="full",
             record_layers=RECORD_LAYERS,
             suites=tuple(suite.name for suite in Suite if suite.openssl_name.startswith(("TLS_", "ECDHE-ECDSA"))),
             payloads=tuple(64 * 4**n for n in range(7)),
-            repeats=5,
+            directions=DIRECTIONS,
+            also=(
+                {"directions": ("echo", "upload"), "payloads": (64, KIB), "depths": (4, 16, 64)},
+                {"directions": ("echo",), "payloads": (64, 16 * KIB), "connections": (8,)},
+                {"directions": ("echo", "upload"), "payloads": (64, 16 * KIB), "links": ("veth", "veth 1ms")},
+            ),
+            repeats=6,
+            most_repeats=24,
+            precision=0.01,
         ),
     )
 }

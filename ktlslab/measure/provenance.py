@@ -3,14 +3,50 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import importlib.metadata
 import os
 import platform
+import re
 import ssl
 from pathlib import Path
 from typing import Any
 
+from ktlslab.linux import interrupts
+from ktlslab.linux.perf import HardwareCounters
+from ktlslab.measure.unusual import Unusual
+from ktlslab.tls.suites import Suite
+
+__all__ = ["Unusual", "collect", "crypto_drivers", "driver_of", "kernel_config"]
+
 _PACKAGES = ("ktlslab", "pyopenssl", "cryptography", "cffi")
+# Of the CPU's flags those that decide which implementation of a cipher runs: x86's, then Arm's.
+_FLAGS = frozenset(
+    [
+        *("ssse3", "aes", "pclmulqdq", "avx", "avx2", "vaes", "vpclmulqdq", "avx512f", "avx512bw", "avx512vl", "bmi2"),
+        *("sha_ni", "asimd", "pmull", "sha2"),
+    ]
+)
+# What someone told the kernel that changes its speed; the rest of its command line is about the machine, not the run.
+_WORDS = re.compile(
+    r"(mitigations|nokaslr|norandmaps|noapictimer|nosmt|isolcpus|nohz_full|idle|preempt|tsc|clocksource|threadirqs|transparent_hugepage"
+    r"|intel_pstate|amd_pstate|cpufreq\.\S+|processor\.\S+|no\w*pti|pti|spectre_v2|audit|psi|cryptomgr\.\S+)(=.*)?"
+)
+_OPTION = re.compile(
+    r"^(?:# )?(CONFIG_(?:TLS\w*|IO_URING|HZ|PREEMPT(?:_(?:NONE|VOLUNTARY|LAZY|DYNAMIC|RT))?|IRQ_TIME_ACCOUNTING"
+    r"|CRYPTO_(?:AES|AES_NI_INTEL|GCM|CCM|CTR|GHASH\w*|CHACHA20\w*|POLY1305\w*|ARIA\w*|SM4\w*|CRYPTD)))"
+    r"(?:=(.*)| is not set)$",
+    re.MULTILINE,
+)
+_KERNEL_NAMES = {  # a cipher's name here, less its key length -> what net/tls asks the kernel's crypto API for
+    "AES-GCM": "gcm(aes)",
+    "AES-CCM": "ccm(aes)",
+    "CHACHA20-POLY1305": "rfc7539(chacha20,poly1305)",
+    "SM4-GCM": "gcm(sm4)",
+    "SM4-CCM": "ccm(sm4)",
+    "ARIA-GCM": "gcm(aria)",
+}
+_drivers: dict[str, str] = {}
 
 
 def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
@@ -20,41 +56,123 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
     uname = os.uname()
     return {
         **labels,
+        "host": job.get("host", ""),
+        "host_kernel": job.get("host_kernel", ""),
+        "host_python": job.get("host_python", ""),
         "kernel_build": uname.version,
+        "kernel_config": kernel_config(uname.release),
+        "kernel_command_line": " ".join(filter(_WORDS.fullmatch, _read("/proc/cmdline").split())),
         "architecture": uname.machine,
         "cpu": _field("/proc/cpuinfo", "model name"),
+        "cpu_flags": sorted(_FLAGS & set(_field("/proc/cpuinfo", "flags").split())),
         "cpus": os.cpu_count(),
-        "emulated": os.environ.get("KTLSLAB_ACCELERATOR", "") == "tcg"
-        or "QEMU" in _field("/proc/cpuinfo", "model name"),
-        "mitigations": _read("/sys/devices/system/cpu/vulnerabilities/spectre_v2"),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "smt": _read("/sys/devices/system/cpu/smt/control"),
+        "memory_kib": int((_field("/proc/meminfo", "MemTotal") or "0").split()[0]),
+        "emulated": is_emulated(),
+        "mitigations": _by_name("/sys/devices/system/cpu/vulnerabilities/*"),
+        "governor": _each("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "congestion_control": _read("/proc/sys/net/ipv4/tcp_congestion_control"),
         "crypto_drivers": crypto_drivers(),
+        "hardware_counters": _hardware_counters(),
+        "interrupt_time": _interrupt_time(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
+        "libc": _libc(),
         "client_openssl": SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode(),
         "peer_openssl": ssl.OPENSSL_VERSION,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "commit": job.get("commit", ""),
-        "host": job.get("host", {}),
         "plan": job["plan"],
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
 
 
-def crypto_drivers() -> dict[str, str]:
-    """Return the kernel's driver for each AEAD that kTLS uses: of those in /proc/crypto the one of highest priority."""
+def is_emulated() -> bool:
+    """Whether the CPU is software."""
+    return os.environ.get("KTLSLAB_ACCELERATOR", "") == "tcg" or "QEMU" in _field("/proc/cpuinfo", "model name")
+
+
+def crypto_drivers(root: Path = Path("/")) -> dict[str, str]:
+    """Return the kernel's driver for each AEAD that kTLS uses: of those in /proc/crypto the one of highest priority.
+
+    A driver appears there when it is first needed. Source: Documentation/crypto/architecture.rst.
+    """
     best: dict[str, tuple[int, str]] = {}
-    for block in _read("/proc/crypto").split("\n\n"):
+    for block in _read(root / "proc/crypto").split("\n\n"):
         entry = dict(line.split(":", 1) for line in block.splitlines() if ":" in line)
         entry = {name.strip(): value.strip() for name, value in entry.items()}
-        if entry.get("type") == "aead":
+        if entry.get("type") == "aead" and entry.get("internal") != "yes":
             candidate = int(entry.get("priority", 0)), entry.get("driver", "?")
             best[entry["name"]] = max(best.get(entry["name"], (-1, "")), candidate)
     return {name: driver for name, (_, driver) in sorted(best.items())}
 
 
-def _read(path: str) -> str:
+def driver_of(suite: str) -> str:
+    """Return the kernel's driver for a suite's cipher, by the suite's IANA name; "" for none, or not needed so far."""
+    if not suite:
+        return ""
+    if suite not in _drivers:
+        name = _KERNEL_NAMES.get(re.sub(r"-(128|256)(?=-)", "", Suite[suite].cipher.name), "")
+        found = crypto_drivers().get(name, "")
+        if not found:
+            return ""
+        _drivers[suite] = found
+    return _drivers[suite]
+
+
+def kernel_config(release: str, root: Path = Path("/")) -> dict[str, str]:
+    """Return how this kernel was configured in what matters here, option -> value ("n": not set); {} where not told."""
+    for path in _config_places(release, root):
+        try:
+            text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        except OSError:
+            continue
+        return {name: value or "n" for name, value in _OPTION.findall(text.decode(errors="replace"))}
+    return {}
+
+
+def _config_places(release: str, root: Path) -> list[Path]:
+    modules = root / "lib/modules" / release
+    places = [root / "proc/config.gz", modules / "config", root / "boot" / f"config-{release}"]
+    # A guest's modules are mounted from the folder into which the kernel's package was unpacked; its boot/ is there.
+    for line in _read(root / "proc/self/mountinfo").splitlines():
+        source, target = line.split()[3:5]
+        if target.endswith(f"/lib/modules/{release}") and len(Path(source).parents) > 3:
+            places.append(root / source.lstrip("/") / "../../../boot" / f"config-{release}")
+    return places
+
+
+def _hardware_counters() -> list[str]:
+    """Return the names of those that this machine has."""
+    with HardwareCounters() as counters:
+        return [name for name, value in counters.read().items() if value == value]  # noqa: PLR0124 - not NaN
+
+
+def _interrupt_time() -> dict[str, Any]:
+    source = interrupts.source()
+    if source is None:
+        return {}
+    return {"source": source.path, "resolution_ns": source.resolution_ns, "in_process_clocks": source.in_process_clocks}
+
+
+def _libc() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except ValueError:
+        return ""
+
+
+def _by_name(pattern: str) -> dict[str, str]:
+    return {path.name: _read(path) for path in sorted(Path("/").glob(pattern.lstrip("/")))}
+
+
+def _each(pattern: str) -> str:
+    """Return what these files say, each answer once."""
+    return ", ".join(sorted({_read(path) for path in Path("/").glob(pattern.lstrip("/"))} - {""}))
+
+
+def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:

@@ -1,57 +1,56 @@
 """A sweep: a plan measured on one or more machines, into one table.
 
-On each machine a worker process measures and writes the journal; this side boots what there is to boot, shows how far
-it is, and makes the table at the end. Whatever ends a sweep early, the journal has every finished sample, and `resume`
-goes on from there.
+It is cut into parts (`measure.parts`), each of which is one run of a worker. By default they run on this host: one by
+one under the wall clock, where they would measure each other; side by side, one a CPU, in guests that count
+instructions, whose figures know nothing of what else runs. Or an executor takes them to as many hosts as it has.
+
+Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there.
+
+A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker a host:
+
+    dask scheduler
+    dask worker SCHEDULER:8786 --nworkers 1 --nthreads 1 --resources measure=1     # on every host
+
+    client = distributed.Client("SCHEDULER:8786")
+    executor = client.get_executor(pure=False, resources={"measure": 1})
+    ktlslab.sweep("standard", "newest", output="fleet.parquet", executor=executor)
+
+The resource keeps a worker from being given two parts at once, the host's lock keeps two workers of a host apart. Parts
+of a worker that is lost run again on another one; nothing of the lost ones is kept, so no sample is there twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
-import platform
-import signal
-import subprocess
-import sys
 import tempfile
+import threading
 import time
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ktlslab import guests
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
-from ktlslab.linux import probe
-from ktlslab.measure import clocks
+from ktlslab.measure import parts
+from ktlslab.measure.journal import Journal, journal_path, run_files, run_path
 from ktlslab.measure.lock import measuring
-from ktlslab.measure.plan import Cell, Plan, named
-from ktlslab.measure.table import Journal, journal_path, mend_journal, storing, to_frame, write_table
-from ktlslab.measure.worker import key_of
+from ktlslab.measure.machine import Machine, machine
+from ktlslab.measure.parts import Part
+from ktlslab.measure.plan import Plan, named
+from ktlslab.measure.progress import Progress
+from ktlslab.measure.remaining import Remaining, remaining
+from ktlslab.measure.storage import storing
+from ktlslab.measure.table import to_frame, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Machine", "machine", "sweep"]
 _LOOK_S = 0.2
-_ENVIRONMENT = {"PYTHONHASHSEED": "0"}  # the order of sets and dicts of strings has its cost, too
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Where to measure: `name` is "here" or a kernel's series."""
-
-    name: str
-    kernel: guests.Kernel | None
-    clock: str
-
-
-class _Running(Protocol):
-    """A worker process, here or in a guest."""
-
-    def poll(self) -> int | None: ...
-    def error(self) -> str: ...
+_GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
 
 
 def sweep(
@@ -62,200 +61,206 @@ def sweep(
     output: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Measure a plan and return its table, one row a sample (`ktlslab.measure.table.COLUMNS`).
 
     `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
     `clock`: wall or instructions; by default wall where the CPU is real, else instructions. `output`: NAME.parquet,
-    kept; without it the table is only returned. `resume` goes on with what an interrupted sweep left.
+    kept; without it the table is only returned. `resume` goes on with what an interrupted sweep left: the same plan, on
+    the same machines. `progress`: say on standard error what is going to be done, and how far it is.
+
+    `executor` is any of `concurrent.futures`: it is given parts of about a minute, functions of what can be pickled,
+    and what each returns is kept as it comes. `here` is then the host that a part comes to; each needs this version of
+    ktlslab. No part begins a block when the plan's `minutes` are over by its host's clock.
 
     Raises UsageError, MachineError, GuestError, StorageError, TableError; rows measured before are kept.
     """
     plan = named(plan)
-    machines = [machine(name, clock) for name in ([on] if isinstance(on, str) else on)]
+    found = [machine(name, clock) for name in ([on] if isinstance(on, str) else on)]
+    machines = list({where.name: where for where in found}.values())
     with contextlib.ExitStack() as stack:
         if output is None:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-sweep-"))) / "table.parquet"
         table = Path(output).absolute()
         if table.suffix != ".parquet":
             raise UsageError(f"sweeping into {output}", answered="not NAME.parquet", remedy="Name it so.")
-        journal = _prepare(table, resume=resume)
-        say = _Progress(len(machines) * len(plan.cells()) * plan.repeats, shown=progress)
+        say = Progress(shown=progress)
         stack.callback(say.close)
-        stack.enter_context(measuring(say.note))
-        for where in machines:
-            _measure(where, plan, journal, say)
-        collected = Journal.read(journal)
-        wanted = [row for row in collected.rows if any(_is_of(row, where) for where in machines)]
-        frame = to_frame(wanted, collected.runs)
+        _refuse_rows(table, resume=resume)
+        waited = ""
+        if executor is None:
+            waited = stack.enter_context(measuring(say.line))
+            _refuse_rows(table, resume=resume)  # again: whoever held the lock may have left some
+        journal = journal_path(table)
+        with storing(table):
+            journal.mkdir(parents=True, exist_ok=True)
+        so_far = Journal.read(journal)
+        _refuse_machines(so_far, machines)
+        wanted = [remaining(plan, where.name, where.clock, so_far) for where in machines]
+        if executor is None:
+            _measure_here(wanted, journal, say, waited)
+        else:
+            _measure_by(executor, wanted, journal, say)
+        frame = _finish(plan, journal, say)
         write_table(frame, table)
-        journal.unlink()
+        _remove(journal)
     return frame
 
 
-def machine(name: str, clock: str | None = None) -> Machine:
-    """Resolve a machine's name; kernels are fetched where they are not yet here."""
-    if clock not in (None, *clocks.UNITS):
-        raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
-    if name == "auto":
-        name = "here" if probe.probe().ktls else "newest"
-    if name == "here":
-        if clock == "instructions":
-            remedy = "Leave out the clock, or measure in a guest: `--on newest`."
-            raise UsageError("measuring here", answered="this machine counts no instructions", remedy=remedy)
-        return Machine(name="here", kernel=None, clock=clocks.current())
-    kernel = guests.find(name)
-    if clock is None:
-        clock = "wall" if guests.accelerator() == "kvm" else "instructions"
-    return Machine(name=kernel.series, kernel=kernel, clock=clock)
-
-
-def _prepare(table: Path, *, resume: bool) -> Path:
-    """Return the journal's path, empty unless resumed; a journal is never thrown away unasked."""
+def _refuse_rows(table: Path, *, resume: bool) -> None:
+    """Refuse to sweep where rows lie: they are never thrown away unasked."""
     journal = journal_path(table)
-    with storing(table):
-        table.parent.mkdir(parents=True, exist_ok=True)
-        if resume:
-            mend_journal(journal)
-            journal.touch()
-        elif journal.exists() and Journal.read(journal).rows:
-            remedy = f"Go on with --resume, or remove {journal}."
-            raise UsageError(f"sweeping into {table}", answered="an interrupted sweep left rows there", remedy=remedy)
-        else:
-            journal.write_text("")
-    return journal
+    if not resume and Journal.read(journal).rows:
+        remedy = f"Go on with --resume, or remove {journal}."
+        raise UsageError(f"sweeping into {table}", answered="an interrupted sweep left rows there", remedy=remedy)
 
 
-def _is_of(row: dict[str, Any], where: Machine) -> bool:
-    return bool(row["machine"] == where.name and row["clock"] == where.clock)
-
-
-def _measure(where: Machine, plan: Plan, journal: Path, say: _Progress) -> None:
-    cells = {key_of(cell, repeat) for repeat, cell in plan.schedule()}
-    rows = [row for row in Journal.read(journal).rows if _is_of(row, where)] if journal.exists() else []
-    keys = {key_of(_cell(row), row["repeat"]) for row in rows}
-    if strange := keys - cells:
-        remedy = "Resume with the plan that was begun, or choose another output."
-        answered = f"{len(strange)} rows there are not of plan {plan.name!r}"
-        raise UsageError(f"resuming {journal}", answered=answered, remedy=remedy)
-    say.done(len(keys))
-    if keys == cells:
-        return
-    job = {
-        "plan": plan.to_json(),
-        "done": sorted(keys),
-        "run_id": f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where.name}-{uuid.uuid4().hex[:6]}",
-        "machine": where.name,
-        "parent": os.getpid() if where.kernel is None else None,  # a guest ends with QEMU
-        "commit": _commit(),
-        "host": {"kernel": os.uname().release, "python": platform.python_version()},
-    }
-    job_file = journal.with_name(f".{journal.name}.job")
-    try:
-        with storing(journal):
-            job_file.write_text(json.dumps(job))
-        argv = [sys.executable, "-m", "ktlslab.measure.worker", str(job_file), str(journal)]
-        say.note(f"measuring on {where.name}, {where.clock} clock")
-        with _here(argv) if where.kernel is None else _in_guest(where, argv, journal.parent) as worker:
-            with journal.open("rb") as lines:
-                lines.seek(0, os.SEEK_END)
-                while (status := worker.poll()) is None:
-                    say.done(_count(lines))
-                    time.sleep(_LOOK_S)
-                say.done(_count(lines))
-            if status:
-                raise _failure(where, worker.error(), status)
-    finally:
-        job_file.unlink(missing_ok=True)
-
-
-def _failure(where: Machine, said: str, status: int) -> KtlsLabError:
-    """Return what the worker said of its end, as an error of ours."""
-    for line in reversed(said.strip().splitlines()):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return MachineError(f"measuring on {where.name}", answered=json.loads(line)["error"])
-    remedy = "What was measured is kept: go on with --resume."
-    return MachineError(f"measuring on {where.name}", answered=f"exit status {status}: {said[-1500:]}", remedy=remedy)
-
-
-@contextlib.contextmanager
-def _here(argv: list[str]) -> Iterator[_Running]:
-    """Run a worker on this machine, ended when the context is left."""
-    with tempfile.TemporaryFile() as stderr:
-
-        class Here:
-            def poll(self) -> int | None:
-                return process.poll()
-
-            def error(self) -> str:
-                stderr.seek(0)
-                return stderr.read().decode(errors="replace")
-
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the worker and the worker's peer.
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            start_new_session=True,
-            env={**os.environ, **_ENVIRONMENT},
+def _refuse_machines(journal: Journal, machines: Sequence[Machine]) -> None:
+    """Refuse to resume on other machines: the rows of those that were begun would be lost."""
+    asked = {(where.name, where.clock) for where in machines}
+    if others := {(row["machine"], row["clock"]) for row in journal.rows} - asked:
+        names = ", ".join(f"{name} under the {clock} clock" for name, clock in sorted(others))
+        remedy = "Resume on the machines that were begun (more may be added), or choose another output."
+        raise UsageError(
+            "resuming a sweep", answered=f"there are rows of {names}, which is not asked for", remedy=remedy
         )
-        try:
-            yield Here()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
 
 
-@contextlib.contextmanager
-def _in_guest(where: Machine, argv: list[str], folder: Path) -> Iterator[_Running]:
-    """Run a worker in a guest; the folder is the one thing that it shares with the host."""
-    assert where.kernel is not None  # noqa: S101 - for the type checker
-    with guests.boot(where.kernel, argv, clock=where.clock, rw=folder, env=_ENVIRONMENT) as guest:  # type: ignore[arg-type]
+def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, waited: str) -> None:
+    """Measure on this host: under the wall clock one part after the other, counting instructions one a CPU."""
+    counted = [one for one in wanted if one.clock == "instructions" and one.seconds]
+    lanes = _lanes() if counted else 1
+    # So many parts of each machine that the lanes are done at about the same time.
+    pieces = lanes // math.gcd(len(counted), lanes) if counted else 1
+    in_turn = [part for one in wanted if one.clock != "instructions" for part in one.parts(1)]
+    side_by_side = [part for one in counted for part in one.parts(pieces)]
+    lanes = max(1, min(lanes, len(side_by_side)))
+    say.begin(wanted, journal, parts=len(in_turn) + len(side_by_side), at_once=lanes)
+    share = _Shares(wanted[0].plan.minutes, len(in_turn), len(side_by_side), lanes)
+    ending = threading.Event()
 
-        class InGuest:
-            def poll(self) -> int | None:
-                return guest.poll()
+    def measure(part: Part) -> None:
+        parts.measure(replace(part, until=share.until(part)), journal, ending=ending.is_set, waited=waited)
 
-            def error(self) -> str:
-                return guest.wait(5).stderr.decode(errors="replace")
-
-        yield InGuest()
-
-
-def _count(lines: Any) -> int:
-    """Count the rows that were begun since the last look."""
-    return sum(line.startswith(b'{"run_id"') for line in lines.read().split(b"\n"))
-
-
-def _cell(row: dict[str, Any]) -> Cell:
-    return Cell(**{name: row[name] for name in Cell.__slots__})
+    for width, some in ((1, in_turn), (lanes, side_by_side)):
+        with ThreadPoolExecutor(width) as pool:
+            _collect(pool, measure, some, look=lambda: say.look(journal), ending=ending)
 
 
-def _commit() -> str:
-    """Return the commit of the code that measures, empty where it is not in a checkout."""
-    argv = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+def _measure_by(executor: Executor, wanted: Sequence[Remaining], journal: Path, say: Progress) -> None:
+    """Have an executor measure, and keep what each part returns as it comes."""
+    minutes = wanted[0].plan.minutes
+    until = time.time() + minutes * 60 if minutes else None
+    todo = [replace(part, until=until) for one in wanted for part in one.small_parts()]
+    say.begin(wanted, journal, parts=len(todo), at_once=0)
+
+    def keep(part: Part, lines: bytes) -> None:
+        path = run_path(journal, part.run_id)
+        beside = path.with_suffix(".part")
+        with storing(path, journal):
+            beside.write_bytes(lines)
+            beside.replace(path)
+
+    _collect(executor, parts.run, todo, look=lambda: say.look(journal), keep=keep)
+
+
+class _Shares:
+    """How long each part may go on, where a plan has `minutes`: an equal share of what is left for those to come."""
+
+    def __init__(self, minutes: float, in_turn: int, side_by_side: int, lanes: int) -> None:
+        self._ends = time.time() + minutes * 60 if minutes else None
+        self._in_turn, self._side_by_side, self._lanes = in_turn, side_by_side, lanes
+        self._lock = threading.Lock()
+
+    def until(self, part: Part) -> float | None:
+        """Return when a part that begins now is to begin no more blocks, in seconds since 1970."""
+        with self._lock:
+            turns = self._in_turn + math.ceil(self._side_by_side / self._lanes)
+            if part.clock == "instructions":
+                self._side_by_side -= 1
+            else:
+                self._in_turn -= 1
+        now = time.time()
+        return None if self._ends is None else now + (self._ends - now) / max(1, turns)
+
+
+def _collect(
+    executor: Executor,
+    call: Callable[[Part], Any],
+    todo: Sequence[Part],
+    *,
+    look: Callable[[], None],
+    keep: Callable[[Part, Any], None] = lambda _part, _result: None,
+    ending: threading.Event | None = None,
+) -> None:
+    """Have parts measured and keep what comes. A failure calls the others off; what they return all the same counts."""
+    of: dict[Future[Any], Part] = {}
+    failure: BaseException | None = None
+    try:
+        of |= {executor.submit(call, part): part for part in todo}
+        left = set(of)
+        while left:
+            done, left = wait(left, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                try:
+                    keep(of[future], future.result())
+                except (Exception, CancelledError) as error:  # noqa: BLE001 - an executor's own included
+                    failure = failure or _lost(of[future], error)
+            if failure:
+                _call_off(left, ending)
+            look()
+    except BaseException:
+        _call_off(of, ending)
+        raise
+    if failure:
+        raise failure
+
+
+def _call_off(futures: Iterable[Future[Any]], ending: threading.Event | None) -> None:
+    for future in futures:
+        future.cancel()
+    if ending:
+        ending.set()
+
+
+def _lost(part: Part, error: BaseException) -> KtlsLabError:
+    """Return an error of ours: an executor has its own for a worker that is gone for good."""
+    if isinstance(error, KtlsLabError):
+        return error
+    remedy = "What came from others is kept: see to the workers, then go on with --resume."
+    lost = MachineError(f"measuring on {part.machine}", answered=f"{type(error).__name__}: {error}", remedy=remedy)
+    lost.__cause__ = error
+    return lost
+
+
+def _finish(plan: Plan, journal: Path, say: Progress) -> pd.DataFrame:
+    """Return the table that a journal makes."""
+    collected = Journal.read(journal)
+    say.look(journal)
+    runs = {row["run_id"]: collected.runs[row["run_id"]] for row in collected.rows}
+    say.left_out(collected.runs)
+    if not runs:
+        left_out = {arm for run in collected.runs.values() for arm in run.get("left_out", ())}
+        answered = f"every arm was left out: {', '.join(sorted(left_out))}" if left_out else "the time was over before"
+        remedy = "Give it more `minutes`, or measure on a machine that can."
+        raise MachineError(
+            f"measuring plan {plan.name!r}", answered=f"there is not one sample: {answered}", remedy=remedy
+        )
+    return to_frame(collected.rows, runs)
+
+
+def _remove(journal: Path) -> None:
+    """Remove a journal whose rows are in the table; what else lies there is not ours, and stays."""
+    for path in run_files(journal):
+        path.unlink()
+    for path in (*journal.glob("*.job"), *journal.glob("*.stop"), *journal.glob("*.part")):
+        path.unlink()  # what a killed sweep left
     with contextlib.suppress(OSError):
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
-    return ""
+        journal.rmdir()
 
 
-class _Progress:
-    """A bar on standard error, or in the notebook."""
-
-    def __init__(self, total: int, *, shown: bool) -> None:
-        from tqdm.auto import tqdm  # noqa: PLC0415 - only where something is measured
-
-        self._bar = tqdm(total=total, unit="sample", disable=not shown, smoothing=0.05)
-
-    def done(self, count: int) -> None:
-        if count:
-            self._bar.update(count)
-
-    def note(self, text: str) -> None:
-        if not self._bar.disable:
-            self._bar.set_description(text)
-
-    def close(self) -> None:
-        self._bar.close()
+def _lanes() -> int:
+    """How many guests run side by side: one for each CPU, as far as the memory goes."""
+    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // _GUEST_BYTES))

@@ -1,29 +1,31 @@
-"""The table: its columns, its journal, and its provenance beside it.
+"""The table: its columns, what may stand in them, and its provenance beside it.
 
-A sweep writes two files while it runs and one at its end. `NAME.parquet.rows.jsonl`, the journal, gets a line a sample
-as it is measured. `NAME.parquet` is the table, written whole at the end under another name and then put in place;
-`NAME.json` holds the provenance of each run in it, by `run_id`. The journal goes only when the table is safely there.
+`NAME.parquet` has a row a sample; `NAME.json` holds the provenance of each run in it, by `run_id`. What a table must be
+is checked when it is written and again when it is read: a figure that breaks a rule is refused, and named.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ktlslab.errors import StorageError, TableError
+from ktlslab.errors import TableError
+from ktlslab.measure.clocks import UNITS
+from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
+from ktlslab.measure.storage import store
+from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
 # Name, type and meaning. `unit` says what "units" are: ns or instructions.
 COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("run_id", str, "the run that measured it; its provenance is beside the table"),
+    ("host", str, "the name of the machine that measured, or that the guest ran on"),
     ("machine", str, "here, or the series of the guest's kernel"),
     ("kernel", str, "the kernel's release"),
     ("clock", str, "wall or instructions"),
@@ -33,10 +35,16 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("suite", str, "IANA name, empty for plain TCP"),
     ("tls_version", str, "TLS 1.2, TLS 1.3, or empty"),
     ("payload_bytes", int, "bytes an operation moves (an echo: each way)"),
-    ("direction", str, "echo, upload or download"),
+    ("direction", str, "echo, upload, download or sendfile (an upload out of a file)"),
     ("depth", int, "operations in flight on a connection"),
     ("connections", int, "connections at once"),
-    ("repeat", int, "which block it was measured in"),
+    ("record_size", int, "bytes of payload a record holds at most"),
+    ("link", str, "loopback, or a veth pair with its delay and loss"),
+    ("replica", int, "tells equal arms of a block apart: 1 and above are for the noise floor"),
+    ("repeat", int, "which block of its setting it was measured in"),
+    ("position", int, "its place in the block's order, from 0"),
+    ("warm_up", int, "timed steps that ran before and do not count"),
+    ("steady", bool, "whether the last of them had become as fast as they get"),
     ("operations", int, "operations in this sample"),
     ("burst", int, "operations a timed step"),
     ("elapsed", int, "units, the whole sample"),
@@ -44,11 +52,22 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("latency_p99", float, "units an operation, 99th percentile"),
     ("latency_min", float, "units an operation"),
     ("latency_max", float, "units an operation"),
+    ("latency_histogram", object, "[[units an operation, timed steps], ...]; see statistics.histogram"),
     ("throughput_bytes_per_unit", float, "payload bytes a unit, acknowledgement included"),
     ("client_cpu", float, "units of CPU an operation, exact process clock"),
     ("client_user", float, "units an operation in user mode, sampled by the tick"),
     ("client_system", float, "units an operation in the kernel, sampled by the tick"),
     ("peer_cpu", float, "units of CPU an operation, the peer's process clock"),
+    ("peer_user", float, "units an operation in user mode, sampled by the tick"),
+    ("peer_system", float, "units an operation in the kernel, sampled by the tick"),
+    ("machine_softirq", float, "units an operation in interrupts and softirqs, the whole machine; NaN: not told"),
+    ("client_syscalls", float, "system calls an operation, counted in the warm-up; NaN: not told"),
+    ("client_cycles", float, "CPU cycles an operation, by the hardware's counter; NaN: there is none"),
+    ("client_instructions", float, "instructions an operation, by the hardware's counter; NaN: there is none"),
+    ("client_cache_misses", float, "cache misses an operation, by the hardware's counter; NaN: there is none"),
+    ("wire_tx_bytes", float, "bytes of TCP payload that the client sent, an operation"),
+    ("wire_rx_bytes", float, "bytes of TCP payload that the client received, an operation"),
+    ("crypto_driver", str, "the kernel's driver for the suite's cipher where the kernel made records, else empty"),
     ("kernel_tx_records", int, "records by which the kernel's TX sequence number moved"),
     ("kernel_rx_records", int, "records by which the kernel's RX sequence number moved"),
     ("tls_stat_tx", int, "TlsTxSw in /proc/net/tls_stat: change when the session was opened"),
@@ -56,46 +75,59 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("record_layer_observed", str, "who made the records, as the kernel shows it"),
     ("payload_ok", bool, "whether the checksums agreed at both ends"),
 )
+__all__ = [
+    "COLUMNS",
+    "NAMES",
+    "SETTING",
+    "check",
+    "comparable",
+    "merge",
+    "read_table",
+    "to_frame",
+    "write_table",
+]
 NAMES = tuple(name for name, _, _ in COLUMNS)
-
-
-@dataclass(slots=True)
-class Journal:
-    """What a journal holds: rows, and provenance by run."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> Journal:
-        """Read it; an unfinished last line, which a kill leaves, does not count."""
-        journal = cls()
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-        for number, line in enumerate(lines[:-1], 1):
-            try:
-                entry = json.loads(line)
-            except ValueError as error:
-                if number == len(lines) - 1:
-                    continue  # cut short by a full disk, then ended by the next run
-                remedy = "Move it away and sweep anew."
-                raise TableError(f"reading {path}", answered=f"line {number} is no JSON", remedy=remedy) from error
-            if "provenance" in entry:
-                journal.runs[entry["provenance"]["run_id"]] = entry["provenance"]
-            else:
-                journal.rows.append(entry)
-        return journal
-
-
-def journal_path(table: Path) -> Path:
-    return table.with_name(table.name + ".rows.jsonl")
-
-
-def mend_journal(path: Path) -> None:
-    """Cut an unfinished last line off, so that the next line does not grow onto it."""
-    if path.exists():
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            os.truncate(path, data.rfind(b"\n") + 1)
+_KEY = [
+    "run_id",
+    *NAMES[NAMES.index("record_layer") : NAMES.index("repeat") + 1],
+]  # what tells a sample from all others
+_ALLOWED: dict[str, tuple[str, ...]] = {
+    "clock": tuple(UNITS),
+    "unit": tuple(UNITS.values()),
+    "record_layer": RECORD_LAYERS,
+    "io_engine": IO_ENGINES,
+    "direction": DIRECTIONS,
+    "suite": ("", *(suite.name for suite in Suite)),
+    "tls_version": ("", *(version.label for version in Version)),
+    "record_layer_observed": RECORD_LAYERS,
+}
+# What all arms of a block share, beside the machine and clock that it was measured on and by.
+SETTING = ("link", "direction", "payload_bytes", "depth", "connections", "record_size")
+# What must be alike in all runs of a table, and what besides where it is a time: in words, and where it stands.
+_Fact = Callable[[dict[str, Any]], Any]
+_ALIKE: dict[str, _Fact] = {
+    "ktlslab's version": lambda run: run.get("packages", {}).get("ktlslab"),
+    "the code's commit": lambda run: run.get("commit"),
+    "the plan's steps": lambda run: run.get("plan", {}).get("steps"),
+    "the arm slowed on purpose": lambda run: run.get("plan", {}).get("handicap"),
+    "Python": lambda run: run.get("python"),
+    "the client's OpenSSL": lambda run: run.get("client_openssl"),
+    "the peer's OpenSSL": lambda run: run.get("peer_openssl"),
+}
+_ALIKE_IN_TIME: dict[str, _Fact] = {
+    "the CPU": lambda run: run.get("cpu"),
+    "the CPU's governor": lambda run: run.get("governor"),
+    "whether the CPU is emulated": lambda run: run.get("emulated"),
+}
+# Of the other numbers some may be 0: what the tick samples, what is not in every arm.
+_POSITIVE = (
+    *("payload_bytes", "depth", "connections", "record_size", "operations", "burst", "elapsed"),
+    *("latency_p50", "latency_p99", "latency_min", "latency_max"),
+    *("throughput_bytes_per_unit", "client_cpu", "peer_cpu"),
+)
+_NAN_TELLS = frozenset(name for name, _, meaning in COLUMNS if "NaN:" in meaning)
+_ANEW = "Sweep anew, or move away what made it."
+_OLDER = "It is of another version of ktlslab: read it with that one, or sweep anew."
 
 
 def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -104,56 +136,173 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
 
     for row in rows:
         if missing := [name for name in NAMES if name not in row]:
-            remedy = "The journal is of another version of ktlslab: move it away and sweep anew."
-            raise TableError("making a table", answered=f"a row lacks {', '.join(missing)}", remedy=remedy)
+            raise TableError("making a table", answered=f"a row lacks {', '.join(missing)}", remedy=_OLDER)
     frame = pd.DataFrame(rows, columns=list(NAMES)).astype({name: kind for name, kind, _ in COLUMNS})
-    frame.attrs["provenance"] = runs
+    frame.attrs["provenance"] = dict(runs)
     return frame
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write table and provenance, whole or not at all. StorageError where the disk says no."""
-    provenance = frame.attrs.get("provenance", {})
-    with storing(path):
-        _put(path, lambda to: frame.to_parquet(to, index=False))
-        _put(path.with_suffix(".json"), lambda to: to.write_text(json.dumps(provenance, indent=1) + "\n"))
+    """Write table and provenance, whole or not at all.
+
+    TableError where it breaks the schema, StorageError where the disk says no.
+    """
+    check(frame, f"writing {path}")
+    store(frame, path)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a table back, schema checked. TableError says what is wrong with it."""
+    """Read a table back, schema checked. TableError says what is wrong with it, and where."""
     import pandas as pd  # noqa: PLC0415
 
     path = Path(path)
+    beside = path.with_suffix(".json")
     try:
         frame = pd.read_parquet(path)
+        if beside.exists():
+            frame.attrs["provenance"] = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         remedy = "Give a table that `ktlslab sweep -o` wrote."
         raise TableError(f"reading {path}", answered=str(error), remedy=remedy) from error
-    if missing := [name for name in NAMES if name not in frame.columns]:
-        remedy = "Sweep anew with this version of ktlslab."
-        raise TableError(f"reading {path}", answered=f"it lacks the columns {', '.join(missing)}", remedy=remedy)
-    beside = path.with_suffix(".json")
-    if beside.exists():
-        frame.attrs["provenance"] = json.loads(beside.read_text())
-    return frame
+    if "latency_histogram" in frame:
+        frame["latency_histogram"] = frame["latency_histogram"].map(_plain)
+    check(frame, f"reading {path}")
+    return frame[list(NAMES)]
 
 
-def _put(path: Path, write: Any) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:
+    """Refuse what is no table of samples: TableError with the first thing wrong and where."""
+    if missing := [name for name in NAMES if name not in frame]:
+        raise TableError(tried, answered=f"it lacks the columns {', '.join(missing)}", remedy=_OLDER)
+    if unknown := [str(name) for name in frame if name not in NAMES]:
+        raise TableError(tried, answered=f"it has columns of its own: {', '.join(unknown)}", remedy="Drop them first.")
+    for name, kind, _ in COLUMNS:
+        if not _is_of(frame[name], kind):
+            answered = f"column {name} holds {frame[name].dtype}, not {kind.__name__}"
+            raise TableError(tried, answered=answered, remedy=_ANEW)
+    for wrong, name, rule in _faults(frame):
+        if wrong.any():
+            at = int(wrong.to_numpy().argmax())
+            run, value = frame["run_id"].iloc[at], frame[[name]].to_dict("list")[name][at]
+            answered = f"row {at} (run {run}): {name} is {value!r}, {rule}"
+            raise TableError(tried, answered=answered, remedy=_ANEW)
+
+
+def _faults(frame: pd.DataFrame) -> Iterator[tuple[pd.Series, str, str]]:
+    """Yield rule by rule which rows break it, the column to be named, and the rule in words."""
+    for name, known in _ALLOWED.items():
+        yield ~frame[name].isin(known), name, f"known: {', '.join(word or 'empty' for word in known)}"
+    yield frame["unit"] != frame["clock"].map(UNITS), "unit", "which is not its clock's"
+    yield (frame["suite"] == "") != (frame["record_layer"] == "plain"), "suite", "empty is for plain TCP alone"
+    for name, kind, _ in COLUMNS:
+        if kind is float:
+            nan_is_wrong = name not in _NAN_TELLS
+            yield frame[name].abs() == math.inf, name, "no figure"
+            yield frame[name].isna() & nan_is_wrong, name, "no figure"
+        if kind in (int, float):
+            yield frame[name] < 0, name, "below 0"
+            yield (frame[name] == 0) & (name in _POSITIVE), name, "not above 0"
+    for smaller, larger in pairwise(("latency_min", "latency_p50", "latency_p99", "latency_max")):
+        yield frame[smaller] > frame[larger], smaller, f"above {larger}"
+    yield ~frame["payload_ok"], "payload_ok", "and a row without proof is not a row"
+    yield (
+        ~frame["latency_histogram"].map(_well_formed).astype(bool),
+        "latency_histogram",
+        "not pairs of a latency, which grows from pair to pair, and how many steps took it",
+    )
+    runs = frame.attrs.get("provenance", {})
+    yield (
+        ~frame["run_id"].isin([run for run, about in runs.items() if isinstance(about, dict)]),
+        "run_id",
+        "a run whose provenance is missing",
+    )
+    yield frame.duplicated(_KEY), "repeat", "and that sample is there already"
+
+
+def _is_of(column: pd.Series, kind: type) -> bool:
+    """Whether a column has the type that the schema names, whatever its width."""
+    from pandas.api import types  # noqa: PLC0415
+
+    tests = {
+        str: types.is_string_dtype,
+        int: types.is_integer_dtype,
+        float: types.is_float_dtype,
+        bool: types.is_bool_dtype,
+        object: types.is_object_dtype,
+    }
+    return bool(tests[kind](column))
+
+
+def _well_formed(histogram: Any) -> bool:
+    """Whether it is [[units, count], ...]: positive, finite, units growing, at least one pair."""
     try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        pairs = [(float(units), float(count)) for units, count in histogram]
+    except (TypeError, ValueError):
+        return False
+    fit = all(0 < units < math.inf and count >= 1 and count.is_integer() for units, count in pairs)
+    return bool(pairs) and fit and all(one < other for (one, _), (other, _) in pairwise(pairs))
 
 
-@contextlib.contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Turn what a disk may answer into a sentence that says where the rows are."""
+def _plain(histogram: Any) -> Any:
+    """Return a histogram as a worker wrote it: Parquet gives arrays of arrays, its numbers all alike."""
     try:
-        yield
-    except OSError as error:
-        answered = os.strerror(error.errno) if error.errno else str(error)
-        remedy = f"Free space or choose another place, then go on with --resume: rows are safe in {journal_path(path)}."
-        raise StorageError(f"writing {path}", answered=answered, remedy=remedy) from error
+        return [[float(units), int(count)] for units, count in histogram]
+    except (TypeError, ValueError):
+        return histogram  # for `check` to refuse
+
+
+def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
+    """Return why two tables should not be put into one, a sentence a reason; [] where they may be.
+
+    Kernels and machines may differ, to compare them is what it is for. What may not: the clock's unit, the code, how
+    much a sample holds, the libraries at both ends; and under the wall clock the CPU, and how it is run.
+    """
+    reasons = []
+    units = [", ".join(sorted(set(frame["unit"]))) for frame in (one, other)]
+    if units[0] != units[1]:
+        reasons.append(f"the unit is {units[0]} in one and {units[1]} in the other")
+    runs, others = _runs(one), _runs(other)
+    timed, others_timed = (
+        {name: run for name, run in found.items() if run.get("clock") == "wall"} for found in (runs, others)
+    )
+    for facts, ours, theirs in ((_ALIKE, runs, others), (_ALIKE_IN_TIME, timed, others_timed)):
+        for words, fact in facts.items():
+            differing = (
+                f"{words} is {fact(a)!r} in run {name} and {fact(b)!r} in run {its_name}"
+                for name, a in ours.items()
+                for its_name, b in theirs.items()
+                if fact(a) != fact(b)
+            )
+            reasons += [next(differing, "")]
+    return [reason for reason in reasons if reason]
+
+
+def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return one table of several, with the provenance of all. TableError where two are not `comparable`.
+
+    A sample that is in several is there once. A block is still what one run measured in one `repeat`: runs of the same
+    plan stay apart by their `run_id`.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    if not frames:
+        raise TableError("merging tables", answered="there is none", remedy="Give one at least.")
+    merged = frames[0]
+    check(merged, "merging tables: number 1")
+    for number, frame in enumerate(frames[1:], 2):
+        check(frame, f"merging tables: number {number}")
+        if reasons := comparable(merged, frame):
+            remedy = "Compare them instead: `ktlslab compare A B`; or sweep anew with the same code."
+            raise TableError(f"merging table {number} into the ones before", answered="; ".join(reasons), remedy=remedy)
+        runs = {**merged.attrs["provenance"], **_runs(frame)}
+        there = set(merged[_KEY].itertuples(index=False, name=None))
+        new = frame[[sample not in there for sample in frame[_KEY].itertuples(index=False, name=None)]]
+        merged = pd.concat([merged, new], ignore_index=True)
+        merged.attrs["provenance"] = runs  # it is lost on the way
+    return merged
+
+
+def _runs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the provenance of the runs that have rows."""
+    known = frame.attrs.get("provenance", {})
+    return {run: known.get(run, {}) for run in frame["run_id"].unique()}

@@ -1,7 +1,8 @@
 """The process that measures: started by `sweep` on this machine or in a guest, it never imports pandas.
 
 It gets a job as a JSON file and appends to a journal, one line of JSON a sample, each written out before the next
-begins, so that a kill costs at most the sample in flight. The first line of each run is its provenance.
+begins, so that a kill costs at most the sample in flight. The first line of each run is its provenance; the last one
+is that again, with what is known only at the end.
 """
 
 from __future__ import annotations
@@ -14,26 +15,32 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from ktlslab.certificates import Certificates, make_certificates
 from ktlslab.errors import KtlsLabError, MachineError
 from ktlslab.linux import probe
 from ktlslab.linux.process import end_with_parent
 from ktlslab.measure import clocks, provenance
-from ktlslab.measure.arms import Arm, Ports, check
-from ktlslab.measure.certificates import make_certificates
+from ktlslab.measure.arms import Arm, LeftOut, Ports, check
+from ktlslab.measure.blocks import Blocks
+from ktlslab.measure.link import Ends, Link, lay
 from ktlslab.measure.plan import Cell, Plan
+
+LEAST_NS = 40_000_000  # of timed steps in a sample, by the wall clock
 
 
 def measure(job: dict[str, Any], journal: Path) -> None:
-    """Measure what the job asks for and the journal has not."""
+    """Measure what the job asks for and its rows have not."""
     if parent := job.get("parent"):
         end_with_parent(parent)
     plan = Plan.from_json(job["plan"])
-    done = {tuple(key) for key in job["done"]}
+    settings = None if job.get("settings") is None else [tuple(setting) for setting in job["settings"]]
+    blocks = Blocks(plan, job["rows"], settings)
     probe.probe()  # now: it loads the kernel's ciphers, whose drivers the provenance names, and moves its counters
-    labels = {"run_id": job["run_id"], "machine": job["machine"], "kernel": os.uname().release}
+    labels = {"run_id": job["run_id"], "host": job["host"], "machine": job["machine"], "kernel": os.uname().release}
     labels |= {"clock": clocks.current(), "unit": clocks.UNITS[clocks.current()]}
     # Batch: a process that is woken waits until the other one blocks. So it is the work that decides who runs when, on
     # one CPU above all, where a wake-up at another moment changes the count of everything that follows. The peer
@@ -41,31 +48,71 @@ def measure(job: dict[str, Any], journal: Path) -> None:
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(journal.open("a", encoding="utf-8"))
-        _write(out, {"provenance": provenance.collect(job, labels)})
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-peer-")))
-        ports = stack.enter_context(_peer(folder))
-        arms: dict[tuple[str, str, str], Arm] = {}
-        for repeat, cell in plan.schedule():
-            if key_of(cell, repeat) in done:
+        about = provenance.collect(job, labels)
+        unusual = provenance.Unusual(job)
+        _write(out, {"provenance": about})
+        laboratory = stack.enter_context(Laboratory())
+        stop = Path(job["stop"])
+        begun: tuple[Any, ...] = ()
+        left_out: dict[str, str] = {}
+        for repeat, position, cell in blocks:
+            if begun != (repeat, cell.setting) and stop.exists():
+                break
+            begun = (repeat, cell.setting)
+            try:
+                row = _sample(laboratory.arm(cell), cell, plan)
+            except LeftOut as refusal:
+                left_out[cell.arm] = str(refusal)
+                blocks.leave_out(cell.arm)
                 continue
-            if cell.session not in arms:
-                arms[cell.session] = Arm(cell, ports)
-                stack.callback(arms[cell.session].close)
-            _write(out, _sample(arms[cell.session], cell, repeat, plan, labels))
+            row = labels | {name: getattr(cell, name) for name in cell.__slots__} | row
+            row |= {"repeat": repeat, "position": position}
+            check(row)
+            blocks.take(row)
+            unusual.take(row)
+            _write(out, row)
+        _write(out, {"provenance": about | {"left_out": left_out, "unusual": unusual.notes()}})
 
 
-def key_of(cell: Cell, repeat: int) -> tuple[Any, ...]:
-    """Return what makes a sample the same sample in a resumed sweep."""
-    return (*cell.session, cell.payload_bytes, cell.direction, cell.depth, cell.connections, repeat)
+def _sample(arm: Arm, cell: Cell, plan: Plan) -> dict[str, Any]:
+    slowed, share = plan.slowed()
+    # An instruction repeats itself, time does not: there a sample is to last, and what surrounds it to weigh little.
+    least = LEAST_NS if clocks.current() == "wall" else 0
+    handicap = share if slowed == f"{cell.record_layer}+{cell.io_engine}" and cell.replica == 0 else 0.0
+    return arm.sample(cell, plan.bursts(cell), least, handicap)
 
 
-def _sample(arm: Arm, cell: Cell, repeat: int, plan: Plan, labels: dict[str, str]) -> dict[str, Any]:
-    row: dict[str, Any] = dict(labels)
-    row |= {name: getattr(cell, name) for name in cell.__slots__}
-    row["repeat"] = repeat
-    row |= arm.sample(cell, plan.bursts(cell))
-    check(row)
-    return row
+class Laboratory:
+    """What stays open while a plan is measured: a link and a peer of each kind, and each arm's sessions."""
+
+    def __init__(self) -> None:
+        self._arms: dict[tuple[Any, ...], Arm] = {}
+        self._links: dict[str, tuple[Ends, Ports]] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def arm(self, cell: Cell) -> Arm:
+        """Return the cell's arm, opened when it is first asked for. LeftOut: this machine has it not."""
+        key = (*cell.session, cell.connections)
+        if key not in self._arms:
+            ends, ports = self._link(cell.link)
+            with ends.near():
+                self._arms[key] = Arm(cell, ports)
+            self._stack.callback(self._arms[key].close)
+        return self._arms[key]
+
+    def _link(self, text: str) -> tuple[Ends, Ports]:
+        if text not in self._links:
+            ends = self._stack.enter_context(lay(Link.parse(text)))
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-peer-")))
+            ports = self._stack.enter_context(_peer(make_certificates(folder, ends.address), ends))
+            self._links[text] = ends, ports
+        return self._links[text]
 
 
 def _write(out: Any, line: dict[str, Any]) -> None:
@@ -74,17 +121,16 @@ def _write(out: Any, line: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _peer(folder: Path) -> Any:
-    certificates = make_certificates(folder)
-    argv = [sys.executable, "-m", "ktlslab.measure.peer", str(certificates.chain), str(certificates.key)]
-    argv.append(str(os.getpid()))
+def _peer(certificates: Certificates, ends: Ends) -> Iterator[Ports]:
+    argv = [*ends.prefix, sys.executable, "-m", "ktlslab.measure.peer", str(certificates.chain), str(certificates.key)]
+    argv += [ends.address, str(os.getpid())]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
                 raise MachineError("starting the peer", answered="it ended at once", remedy="See its message above.")
             plain, secure = map(int, line.split())
-            yield Ports(plain=plain, secure=secure, ca=certificates.ca)
+            yield Ports(plain=plain, secure=secure, ca=certificates.ca, address=ends.address)
         finally:
             process.kill()
 
@@ -96,6 +142,9 @@ def main(argv: list[str]) -> int:
         measure(json.loads(Path(argv[0]).read_text()), Path(argv[1]))
     except KtlsLabError as error:
         failure = {"error": str(error)}
+    except (TimeoutError, ConnectionError) as error:
+        remedy = "Go on with --resume: what was measured is kept"
+        failure = {"error": f"measuring: the peer did not answer: {error}. {remedy}"}
     except OSError as error:
         remedy = "Free space or check permissions, then go on with --resume: what was measured is kept"
         failure = {"error": f"measuring: {error}. {remedy}"}

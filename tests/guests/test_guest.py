@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from ktlslab.errors import GuestError, UsageError
-from ktlslab.guests import accelerator, available, boot, fetch, prerequisites, run
+from ktlslab.guests import accelerator, available, boot, fetch, prerequisites, qemu, run
+from ktlslab.guests.guest import BOOTS
 
 SERIES = ("6.1", "6.12", "newest")
 
 ASK = r"""
-import json, os, socket, subprocess, sys
+import json, os, socket, subprocess, sys, tempfile
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname())
 client.setsockopt(socket.IPPROTO_TCP, 31, b"tls")
@@ -30,7 +31,8 @@ def write(path):
         file.write("from the guest")
 write("inside")
 write("../outside")
-write("/dev/shm/x"); write("/tmp/x")
+for folder in ("/dev/shm", "/tmp"):
+    write(tempfile.mktemp(dir=folder))  # a fixed name may be a folder of this machine's
 print(json.dumps({
     "release": os.uname().release,
     "argv": sys.argv[1:],
@@ -109,6 +111,27 @@ def test_an_image_that_does_not_boot_is_an_error_within_its_bound(newest, tmp_pa
         run(broken, ["true"], clock="wall")
 
 
+@pytest.mark.parametrize("panics", [1, BOOTS])
+def test_a_kernel_that_panics_before_the_command_is_booted_again(newest, monkeypatch, panics):
+    def arguments(machine):
+        line = original(machine)
+        boots.append(line)
+        at = line.index("-append") + 1
+        if len(boots) <= panics:
+            line[at] += " rdinit=/none root=none"  # nothing to start: the kernel says so in a panic
+        return line
+
+    original, boots = qemu.arguments, []
+    monkeypatch.setattr(qemu, "arguments", arguments)
+    if panics < BOOTS:
+        assert run(newest, ["echo", "up"], clock="wall").stdout == b"up\n"
+        assert len(boots) == panics + 1
+    else:
+        with pytest.raises(GuestError, match=r"(?s)before the command was started.*Kernel panic"):
+            run(newest, ["true"], clock="wall")
+        assert len(boots) == BOOTS
+
+
 def test_a_guest_that_goes_down_or_takes_too_long_is_an_error(newest):
     with pytest.raises(GuestError, match=r"(?s)while the command ran.*Kernel panic"):
         run(newest, ["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 60"], clock="wall", timeout=60)
@@ -124,7 +147,6 @@ guests = []
 # from a thread that ends: the guest belongs to the process, not to the thread that started it
 thread = threading.Thread(target=lambda: guests.append(boot(find("newest"), ["sleep", "1000"], clock="wall")))
 thread.start(); thread.join()
-guests[0].wait_up()
 print(guests[0].pid, flush=True)
 time.sleep(1000)
 """

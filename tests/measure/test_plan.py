@@ -10,16 +10,44 @@ from ktlslab.errors import UsageError
 from ktlslab.measure.plan import PLANS, Plan, named
 
 
-def test_quick_has_six_arms_three_suites_and_payloads_from_64_bytes_to_256_kib():
+def test_quick_has_six_arms_two_suites_and_payloads_from_64_bytes_to_256_kib():
     cells = PLANS["quick"].cells()
     assert {(c.record_layer, c.io_engine) for c in cells} == {
         (layer, engine) for layer in ("plain", "userspace", "kernel") for engine in ("syscall", "uring")
     }
-    assert len({c.suite for c in cells} - {""}) == 3
+    assert len({c.suite for c in cells} - {""}) == 2
     assert {c.direction for c in cells} == {"echo", "upload", "download"}
     assert min(c.payload_bytes for c in cells) == 64
     assert max(c.payload_bytes for c in cells) == 256 * 1024
-    assert len(cells) == len(set(cells)) == 3 * 4 * (2 + 2 * 2 * 3)
+    assert len(cells) == len(set(cells)) == 3 * 4 * (2 + 2 * 2 * 2 + 1)
+
+
+def test_every_setting_has_one_pair_of_equal_arms():
+    for plan in PLANS.values():
+        for cells in plan.settings().values():
+            (second,) = [cell for cell in cells if cell.replica]
+            assert replace(second, replica=0) in cells
+            assert f"{second.record_layer}+{second.io_engine}" == plan.control
+
+
+def test_replicas_are_equal_arms_of_every_cell(small):
+    cells = replace(small, replicas=3).cells()
+    assert len(cells) == 3 * len({replace(cell, replica=0) for cell in cells}) == len(set(cells))
+
+
+def test_products_leave_out_what_makes_no_sense_and_also_adds_what_is_wanted():
+    plan = Plan(
+        name="p",
+        record_layers=("userspace", "stdlib-ssl"),
+        directions=("echo", "download"),
+        payloads=(64,),
+        also=({"depths": (4, 16), "directions": ("echo", "download")}, {"connections": (1, 8), "links": ("veth 1ms",)}),
+    )
+    assert {c.io_engine for c in plan.cells() if c.record_layer == "stdlib-ssl"} == {"syscall"}
+    assert {(c.direction, c.depth) for c in plan.cells()} == {("echo", 1), ("download", 1), ("echo", 4), ("echo", 16)}
+    assert {(c.link, c.connections) for c in plan.cells()} == {("loopback", 1), ("veth 1ms", 1), ("veth 1ms", 8)}
+    assert len(plan.cells()) == len(set(plan.cells()))
+    assert [c for cells in plan.settings().values() for c in cells] == plan.cells()
 
 
 def test_plain_tcp_has_no_suite_and_is_measured_once():
@@ -34,7 +62,8 @@ def test_every_block_holds_each_arm_once_in_an_order_that_the_seed_decides(small
     blocks = [[cell for _, cell in items] for _, items in groupby(small.schedule(), key=block)]
     assert len(blocks) == small.repeats * len(small.directions) * len(small.payloads)
     for cells in blocks:
-        assert len(cells) == len(set(cells)) == 4
+        assert len(cells) == len(set(cells)) == 5
+    assert len({tuple((c.record_layer, c.io_engine, c.replica) for c in cells) for cells in blocks}) > 3
     assert list(small.schedule()) == list(small.schedule())
     assert list(small.schedule()) != list(replace(small, seed=2).schedule())
 
@@ -55,8 +84,15 @@ def test_a_plan_file_names_only_what_differs(tmp_path):
         ('suites = ["TLS_AES_128_CCM_8_SHA256"]', "TLS_AES_128_CCM_8_SHA256"),
         ('record_layers = ["quic"]', "quic"),
         ("payloads = [0]", "out of range"),
-        ("payloads = []", "out of range"),
+        ("payloads = []", "payloads is empty"),
         ("sizes = [1]", "sizes"),
+        ("depths = [0]", "out of range"),
+        ("record_sizes = [16385]", "out of range"),
+        ('links = ["pigeon"]', "pigeon"),
+        ('links = ["veth 5"]', "veth 5"),
+        ('handicap = "kernel+uring"', "handicap"),
+        ("also = [{steps = 3}]", "steps"),
+        ('record_layers = ["stdlib-ssl"]\nio_engines = ["uring"]', "no cell"),
         ("payloads = [", "reading plan"),
     ],
 )
@@ -78,5 +114,5 @@ def test_a_sample_has_a_few_steps_and_moves_a_bounded_amount(payload):
     plan = Plan(name="one", payloads=(payload,))
     for cell in plan.cells():
         steps = plan.bursts(cell)
-        assert 4 <= steps <= plan.steps
-        assert steps * cell.burst * payload <= max(1024 * 1024, 4 * payload)
+        assert 6 <= steps <= plan.steps
+        assert steps * cell.burst * payload <= max(1024 * 1024, 6 * payload)

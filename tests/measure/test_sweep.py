@@ -14,16 +14,17 @@ import pytest
 import ktlslab
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.linux import probe
+from ktlslab.measure.journal import Journal, journal_path, run_files
 from ktlslab.measure.lock import measuring
-from ktlslab.measure.plan import Plan
+from ktlslab.measure.plan import Cell, Plan
 from ktlslab.measure.sweep import sweep
-from ktlslab.measure.table import Journal, journal_path, read_table
+from ktlslab.measure.table import read_table
 
-KEY = ["record_layer", "io_engine", "suite", "payload_bytes", "direction", "repeat"]
+KEY = [*Cell.__slots__, "repeat"]
 
 
 def expected(plan):
-    return sorted((c.record_layer, c.io_engine, c.suite, c.payload_bytes, c.direction, r) for r, c in plan.schedule())
+    return sorted((*(getattr(cell, name) for name in Cell.__slots__), repeat) for repeat, cell in plan.schedule())
 
 
 def keys(frame):
@@ -43,7 +44,49 @@ def test_a_sweep_has_a_row_for_every_sample_with_its_proof_and_provenance(small,
     assert run["kernel"] == os.uname().release
     assert run["plan"] == json.loads(json.dumps(small.to_json()))
     assert keys(read_table(path)) == keys(frame)
-    assert not journal_path(path).exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.json", "t.parquet"]
+
+
+def test_before_it_starts_it_says_what_it_will_do(small, capsys):
+    sweep(small, on="here")
+    said = capsys.readouterr().err
+    count = len(expected(small))
+    assert f"plan small: {count // 2} cells in 6 settings, seed 1\n  on here, wall clock: {count} samples\n" in said
+    assert said.index("1 run, about") < said.index(f"0/{count}")
+    assert f"{count}/{count}" in said
+
+
+def test_when_the_time_is_over_whole_blocks_are_there_and_no_more(small):
+    plan = replace(small, repeats=400, payloads=(64,), minutes=0.1)
+    frame = sweep(plan, on="here", progress=False)
+    blocks = frame.groupby(["direction", "repeat"]).size()
+    assert (blocks == len(plan.cells()) / 3).all()
+    assert 1 <= frame.repeat.max() < 399
+    assert frame.groupby("direction").repeat.nunique().max() <= frame.groupby("direction").repeat.nunique().min() + 1
+
+
+def test_when_the_time_is_over_before_the_first_block_it_says_so(small):
+    with pytest.raises(MachineError, match=r"not one sample.*minutes"):
+        sweep(replace(small, minutes=1e-9), on="here", progress=False)
+
+
+def test_an_arm_that_this_machine_has_not_is_left_out_said_and_kept_in_the_provenance(small, tmp_path, capsys):
+    assert not probe.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
+    path = tmp_path / "t.parquet"
+    plan = replace(small, record_layers=("plain", "openssl-ktls"), payloads=(64,))
+    sweep(plan, on="here", output=path)
+    frame = read_table(path)
+    assert keys(frame) == [key for key in expected(plan) if key[0] == "plain"]
+    (run,) = frame.attrs["provenance"].values()
+    ((arm, why),) = run["left_out"].items()
+    assert arm.startswith("openssl-ktls+syscall")
+    assert f"left out on here: {arm}: {why}\n" in capsys.readouterr().err
+
+
+def test_a_plan_of_nothing_but_what_this_machine_has_not_says_so(small):
+    plan = replace(small, record_layers=("openssl-ktls",), payloads=(64,))
+    with pytest.raises(MachineError, match=r"every arm was left out: openssl-ktls\+syscall"):
+        sweep(plan, on="here", progress=False)
 
 
 def test_a_kernel_arm_where_the_kernel_cannot_is_an_error_and_no_row(tmp_path):
@@ -59,21 +102,26 @@ def test_counting_instructions_here_is_refused(small):
         sweep(small, on="here", clock="instructions", progress=False)
 
 
-def command(plan: Plan, path: Path, *more: str) -> list[str]:
+def command(plan: Plan, path: Path, on: str) -> list[str]:
     file = path.with_suffix(".plan.json")
     file.write_text(json.dumps(plan.to_json()))
-    argv = [sys.executable, "-m", "ktlslab", "sweep", "--plan", str(file), "--on", "here", "-o", str(path)]
-    return [*argv, *more]
+    return [sys.executable, "-m", "ktlslab", "sweep", "--plan", str(file), "--on", on, "-o", str(path)]
 
 
-def start_and_wait_for_rows(plan: Plan, path: Path, count: int) -> subprocess.Popen[str]:
-    process = subprocess.Popen(command(plan, path), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+def rows_of(path: Path) -> int:
+    """Count the rows, while they are being written."""
+    return sum(file.read_bytes().count(b'\n{"run_id"') for file in run_files(journal_path(path)))
+
+
+def start_and_wait_for_rows(plan: Plan, path: Path, count: int, on: str = "here") -> subprocess.Popen[str]:
+    argv = [*command(plan, path, on), "--clock", "instructions"] if on != "here" else command(plan, path, on)
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + (60 if on == "here" else 150)
     while process.poll() is None and time.monotonic() < deadline:
-        journal = journal_path(path)
-        if journal.exists() and journal.read_bytes().count(b"\n") > count:
+        if rows_of(path) >= count:
             return process
         time.sleep(0.01)
+    process.kill()
     pytest.fail(f"the sweep ended, or wrote no {count} rows: {process.communicate()[1]}")
 
 
@@ -89,9 +137,17 @@ def workers_of(path: Path) -> list[str]:
     return found
 
 
+def wait_for_the_end(path: Path) -> None:
+    """Wait until nothing of a killed sweep runs any more."""
+    deadline = time.monotonic() + 10
+    while workers_of(path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers_of(path) == []
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_one(small, tmp_path, end):
-    plan = replace(small, repeats=40)
+    plan = replace(small, payloads=(64,), repeats=3)
     path = tmp_path / "t.parquet"
     process = start_and_wait_for_rows(plan, path, 5)
     process.send_signal(end)
@@ -99,10 +155,7 @@ def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_o
     if end == signal.SIGINT:
         assert process.returncode == 1
         assert "interrupted" in said
-    deadline = time.monotonic() + 10
-    while workers_of(path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert workers_of(path) == []
+    wait_for_the_end(path)
     before = Journal.read(journal_path(path)).rows
     assert len(before) >= 5
     assert not path.exists()
@@ -114,6 +167,7 @@ def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_o
     kept = frame[frame.run_id == before[0]["run_id"]]
     assert kept.latency_p50.tolist() == [row["latency_p50"] for row in before]
     assert len(frame.attrs["provenance"]) == 2
+    assert not journal_path(path).exists()
 
 
 def test_resuming_where_nothing_was_begun_is_a_sweep(small, tmp_path):
@@ -121,16 +175,18 @@ def test_resuming_where_nothing_was_begun_is_a_sweep(small, tmp_path):
     assert keys(frame) == expected(small)
 
 
-def test_resuming_with_another_plan_is_refused_and_loses_nothing(small, tmp_path):
+def test_resuming_with_another_plan_or_on_other_machines_is_refused_and_loses_nothing(small, tmp_path):
     path = tmp_path / "t.parquet"
-    process = start_and_wait_for_rows(replace(small, repeats=40), path, 3)
+    process = start_and_wait_for_rows(replace(small, repeats=5), path, 3)
     process.kill()
     process.communicate(timeout=30)
-    other = replace(small, payloads=(128,))
-    rows = len(Journal.read(journal_path(path)).rows)
-    with pytest.raises(UsageError, match="plan"):
-        sweep(other, on="here", output=path, resume=True, progress=False)
-    assert len(Journal.read(journal_path(path)).rows) == rows
+    wait_for_the_end(path)
+    rows = rows_of(path)
+    with pytest.raises(UsageError, match="the plan has payloads"):
+        sweep(replace(small, payloads=(128,)), on="here", output=path, resume=True, progress=False)
+    with pytest.raises(UsageError, match="rows of here under the wall clock"):
+        sweep(replace(small, repeats=5), on="newest", output=path, resume=True, progress=False)
+    assert rows_of(path) == rows >= 3
 
 
 def test_two_measurements_wait_for_each_other(tmp_path):
@@ -152,19 +208,41 @@ def test_an_output_that_is_no_parquet_is_refused(small, tmp_path):
         sweep(small, on="here", output=tmp_path / "t.csv", progress=False)
 
 
-def test_six_arms_in_a_guest_each_with_proof_and_counted_in_instructions(tmp_path):
-    plan = Plan(name="g", suites=("TLS_AES_128_GCM_SHA256",), payloads=(64,), directions=("echo",), repeats=1, steps=8)
-    frame = ktlslab.sweep(plan, on="newest", clock="instructions", output=tmp_path / "g.parquet", progress=False)
-    assert keys(frame) == expected(plan)
+COUNTED = Plan(
+    name="g", suites=("TLS_AES_128_GCM_SHA256",), payloads=(64,), directions=("echo", "upload"), repeats=1, steps=8
+)
+
+
+@pytest.mark.timeout(300)  # an emulated guest takes its time to boot where others run
+def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instructions(tmp_path):
+    frame = ktlslab.sweep(COUNTED, on="newest", clock="instructions", output=tmp_path / "g.parquet", progress=False)
+    assert keys(frame) == expected(COUNTED)
     assert (frame.unit == "instructions").all()
     assert (frame.record_layer_observed == frame.record_layer).all()
     kernel = frame[frame.record_layer == "kernel"]
-    assert (kernel.kernel_tx_records == 8).all()
-    assert (kernel.kernel_rx_records == 8).all()
+    assert (kernel.kernel_tx_records == kernel.operations).all()
+    assert (kernel.kernel_rx_records > 0).all()
     assert (kernel[["tls_stat_tx", "tls_stat_rx"]] == 1).all(axis=None)
     others = frame[frame.record_layer != "kernel"]
     assert (others[["tls_stat_tx", "kernel_tx_records"]] == 0).all(axis=None)
     assert frame.kernel.iloc[0] != os.uname().release
+    runs = frame.groupby("run_id").direction.nunique()
+    assert len(runs) == min(2, len(os.sched_getaffinity(0)))  # settings go whole into one of the guests
+    assert runs.sum() == 2
+
+
+@pytest.mark.timeout(300)  # four boots of emulated guests, two by two
+def test_a_killed_sweep_in_guests_resumes_without_repeating_a_row(tmp_path):
+    path = tmp_path / "t.parquet"
+    process = start_and_wait_for_rows(COUNTED, path, 3, on="newest")
+    process.kill()
+    process.communicate(timeout=30)
+    wait_for_the_end(path)
+    before = {(row["run_id"], row["latency_p50"]) for row in Journal.read(journal_path(path)).rows}
+    frame = sweep(COUNTED, "newest", clock="instructions", output=path, resume=True, progress=False)
+    assert keys(frame) == expected(COUNTED)
+    assert len(before) >= 3
+    assert before <= set(zip(frame.run_id, frame.latency_p50, strict=True))
 
 
 def test_a_machine_that_is_none_lists_what_there_is(small):

@@ -1,0 +1,114 @@
+"""Which sample is next, and when enough have been taken: pure, for the worker that measures and the sweep that waits.
+
+Every setting gets the plan's blocks in turns, so that a slow drift meets all settings alike. Where the plan names a
+precision, a setting gets further blocks until the 95 % intervals of its arms' costs are narrow enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ktlslab.measure.plan import Cell, Plan, Setting, shuffled
+
+# What must be narrow: what an operation takes, and what it costs.
+JUDGED = ("latency_p50", "client_cpu")
+FEWEST_BLOCKS = 4  # below them a standard deviation says little
+# Student's t, two-sided 95 %, by degrees of freedom; beyond the table the normal's with a little to spare.
+_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+_T_BEYOND = 2.13
+
+Sample = tuple[int, int, Cell]  # repeat, position in its block, cell
+
+
+class Blocks:
+    """The samples of a plan that are still to be taken.
+
+    Iterating yields (repeat, position, cell); each row that comes of it is to be told by `take` before the next one is
+    asked for. `rows` are those of an earlier, interrupted run. `settings` limits it to some of the plan's settings,
+    `left_out` names arms that the machine cannot do (`Cell.arm`).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        rows: Iterable[Mapping[str, Any]] = (),
+        settings: Sequence[Setting] | None = None,
+        left_out: Iterable[str] = (),
+    ) -> None:
+        self._plan = plan
+        every = plan.settings()
+        self._settings = {name: every[name] for name in (every if settings is None else settings)}
+        for arm in left_out:
+            self.leave_out(arm)
+        self._taken: dict[Setting, dict[int, dict[Cell, tuple[float, ...]]]] = {name: {} for name in self._settings}
+        for row in rows:
+            self.take(row)
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        """Note a sample. KeyError where its setting is not among those asked for."""
+        cell = cell_of(row)
+        figures = tuple(float(row[name]) for name in JUDGED)
+        self._taken[cell.setting].setdefault(int(row["repeat"]), {})[cell] = figures
+
+    def leave_out(self, arm: str) -> None:
+        """Expect no sample of that arm."""
+        for setting, cells in self._settings.items():
+            self._settings[setting] = [cell for cell in cells if cell.arm != arm]
+
+    def left(self) -> int:
+        """How many samples are sure to come: those of the plan's own repeats, and of further blocks once begun."""
+        sure = 0
+        for setting, cells in self._settings.items():
+            blocks = set(range(self._plan.repeats)) | set(self._taken[setting])
+            sure += sum(len(cells) - len(self._taken[setting].get(repeat, ())) for repeat in blocks)
+        return sure
+
+    def __iter__(self) -> Iterator[Sample]:
+        repeat = 0
+        while wanting := [setting for setting in self._settings if self._wants(setting, repeat)]:
+            for setting in wanting:
+                done = self._taken[setting].get(repeat, {})
+                order = shuffled(self._settings[setting], self._plan.seed, setting, repeat)
+                for position, cell in enumerate(order):
+                    if cell not in done and cell in self._settings[setting]:
+                        yield repeat, position, cell
+            repeat += 1
+
+    def _wants(self, setting: Setting, repeat: int) -> bool:
+        plan = self._plan
+        if repeat < plan.repeats or repeat in self._taken[setting]:
+            return True
+        return bool(plan.precision) and repeat < plan.most_repeats and self.widest(setting) > plan.precision
+
+    def widest(self, setting: Setting) -> float:
+        """Return the widest half interval of an arm's cost over the setting's first arm, as a share; inf if unknown."""
+        if not self._settings[setting]:
+            return 0.0
+        first, *others = self._settings[setting]
+        blocks = [block for block in self._taken[setting].values() if len(block) == len(others) + 1]
+        if len(blocks) < FEWEST_BLOCKS:
+            return math.inf
+        widths = (
+            half_width([math.log(block[cell][at] / block[first][at]) for block in blocks])
+            for cell in others
+            for at in range(len(JUDGED))
+        )
+        return math.expm1(max(widths, default=0.0))
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean by Student's t; infinite for fewer than two values."""
+    count = len(values)
+    if count < 2:
+        return math.inf
+    mean = math.fsum(values) / count
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    t = _T[count - 2] if count - 2 < len(_T) else _T_BEYOND
+    return t * math.sqrt(variance / count)
+
+
+def cell_of(row: Mapping[str, Any]) -> Cell:
+    """Return the cell that a row is a sample of."""
+    return Cell(**{name: row[name] for name in Cell.__slots__})

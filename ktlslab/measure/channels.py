@@ -1,0 +1,271 @@
+"""A measured connection, whoever makes its records: the calls that a step repeats, bound once, and a proof of its path.
+
+Most arms are a ktlslab `Session`. Two are OpenSSL's own: `stdlib-ssl` is Python's SSLSocket, blocking, as people use
+it; `openssl-ktls` is the same with SSL_OP_ENABLE_KTLS, where OpenSSL itself hands its keys to the kernel. How far it
+does is read off the socket: Debian 12's OpenSSL 3.0 installs both directions of TLS 1.2, but only TX of TLS 1.3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ktlslab.errors import MachineError, TruncatedError
+from ktlslab.linux import ktls
+from ktlslab.linux.counters import Counters
+from ktlslab.linux.ktls import Direction
+from ktlslab.linux.ring import Buffer, Ring
+from ktlslab.measure import clocks
+from ktlslab.measure.peer import offered, set_up
+from ktlslab.measure.plan import BLOCKING_ONLY, Cell
+from ktlslab.session import open_session
+from ktlslab.stages import BOTH, ClientConfig, Why, connect
+from ktlslab.tls.records import MAX_PLAINTEXT
+from ktlslab.tls.suites import Suite, Version
+
+# What a wait is bounded by. Under the instruction clock an idle machine's time leaps to the next timer: a peer that
+# waits for the host's disk would be timed out at once, so there is no bound there.
+TIMEOUT_S = None if clocks.current() == "instructions" else 60.0
+OP_ENABLE_KTLS = 1 << 3  # ssl.OP_ENABLE_KTLS from Python 3.12 on
+_NAME = "localhost"  # what the peer's certificate is for, at whatever address it listens
+_VERSIONS = {Version.TLS12: ssl.TLSVersion.TLSv1_2, Version.TLS13: ssl.TLSVersion.TLSv1_3}
+_TX, _RX = (Direction.TX,), (Direction.RX,)
+_SESSION = {BOTH: "kernel", _TX: "kernel-tx", _RX: "kernel-rx"}
+_OPENSSL = {BOTH: "openssl-ktls", _TX: "openssl-ktls"}
+
+
+class LeftOut(MachineError):  # noqa: N818 - it is no failure: a sweep goes on without the arm, and says why
+    """This machine has not what the arm is about, and no other machine is promised to: a sweep leaves it out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where the peer listens, and the authority it is to be trusted by."""
+
+    plain: int
+    secure: int
+    ca: Path
+    address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One open connection. `send` sends all, `receive` fills its buffer, `send_file` takes (file, offset, count).
+
+    `kernel` are the directions that the kernel has keys for, `counters` what opening it changed in /proc/net/tls_stat,
+    `names` what the record layer is called by the directions in which the kernel made records, `otherwise` where it has
+    nothing to do with the socket.
+    """
+
+    socket: socket.socket
+    send: Callable[[Buffer], object]
+    send_many: Callable[[Sequence[Buffer]], object]
+    send_file: Callable[[BinaryIO, int, int], object]
+    receive: Callable[[Buffer], object]
+    close: Callable[[], None]
+    counters: Counters
+    kernel: tuple[Direction, ...]
+    cipher_type: int
+    names: Mapping[tuple[Direction, ...], str]
+    otherwise: str
+
+    def records(self) -> dict[Direction, int]:
+        """Read the kernel's sequence numbers, for the directions that it has keys for."""
+        return {way: ktls.sequence_number(self.socket, way, self.cipher_type) for way in self.kernel}
+
+    def observed(self, moved: Mapping[Direction, int]) -> str:
+        """Say who made the records, from what the kernel shows: its sequence numbers, tls_stat and the socket's ULP."""
+        counted = {Direction.TX: "TlsTxSw", Direction.RX: "TlsRxSw"}
+        ways = tuple(way for way in Direction if moved.get(way, 0) > 0 and self.counters[counted[way]] > 0)
+        if ways:
+            return self.names.get(ways, "none")
+        # Where the tls module is on the socket, the kernel was to do it, and did nothing. Where it is not, the peer's
+        # port decides: one takes nothing but TLS, the other nothing but plain TCP.
+        return "none" if ktls.attached(self.socket) else self.otherwise
+
+
+def open_channel(cell: Cell, ports: Ports, ring: Ring | None = None) -> Channel:
+    """Open one. MachineError: the machine cannot do what the cell asks for (LeftOut: and that is no one's fault)."""
+    _refuse(cell)
+    channel = _openssl(cell, ports) if cell.record_layer in BLOCKING_ONLY else _session(cell, ports, ring)
+    with contextlib.ExitStack() as undo:
+        undo.callback(channel.close)
+        set_up(channel.socket)
+        undo.pop_all()
+    return channel
+
+
+def _refuse(cell: Cell) -> None:
+    """Leave out what can be known beforehand to be out of reach."""
+    if cell.suite and Suite[cell.suite].openssl_name not in _offered():
+        answered = f"the peer's {ssl.OPENSSL_VERSION} does not offer the suite"
+        raise LeftOut(_tried(cell), answered=answered, remedy="Python's ssl can add suites of TLS 1.3 from 3.15 on.")
+    if cell.record_size < MAX_PLAINTEXT and cell.record_layer in {"userspace", "kernel-rx", "stdlib-ssl"}:
+        answered = "neither pyOpenSSL nor the standard library's ssl can limit the records that OpenSSL makes"
+        remedy = "The arms in which the kernel makes records, and plain, have this dimension."
+        raise LeftOut(_tried(cell), answered=answered, remedy=remedy)
+
+
+_offered = functools.cache(offered)
+
+
+def _tried(cell: Cell) -> str:
+    return f"opening {cell.arm}"
+
+
+def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
+    config = ClientConfig(server_name=_NAME, ca=ports.ca, suites=(Suite[cell.suite],)) if cell.suite else None
+    session = open_session(
+        ports.address,
+        ports.plain if cell.record_layer == "plain" else ports.secure,
+        config=config,
+        record_layer=cell.record_layer,  # type: ignore[arg-type]  # the plan has checked it
+        io_engine=cell.io_engine,  # type: ignore[arg-type]
+        ring=ring,
+        timeout=TIMEOUT_S,
+    )
+    stream = session.stream
+    with contextlib.ExitStack() as undo:
+        undo.callback(session.close)
+        if session.why:
+            why = " and ".join(why.value for why in session.why)
+            remedy = "Measure on a machine that can: `--on newest` boots one; `ktlslab doctor` says what is missing."
+            kind = LeftOut if session.why == (Why.CIPHER_REFUSED,) else MachineError
+            raise kind(_tried(cell), answered=why, remedy=remedy)
+        if cell.record_size < MAX_PLAINTEXT and cell.suite:
+            with _or_left_out(cell):
+                stream.limit_records(cell.record_size)
+        undo.pop_all()
+    return Channel(
+        socket=stream.connection.socket,
+        send=stream.send,
+        send_many=stream.send_many,
+        send_file=stream.sendfile,
+        receive=stream.recv_exactly,
+        close=session.close,
+        counters=session.counters,
+        kernel=tuple(way for way in Direction if stream.layers[way] == "kernel"),
+        cipher_type=session.suite.cipher.kernel_type if session.suite else 0,
+        names=_SESSION,
+        otherwise="plain" if session.suite_name is None else "userspace",
+    )
+
+
+@contextlib.contextmanager
+def _or_left_out(cell: Cell) -> Any:
+    try:
+        yield
+    except MachineError as error:
+        answered = f"this kernel cannot limit its records (TLS_TX_MAX_PAYLOAD_LEN): {error.answered}"
+        raise LeftOut(_tried(cell), answered=answered, remedy="Newer kernels can.") from error
+
+
+def _openssl(cell: Cell, ports: Ports) -> Channel:
+    """Open Python's own SSLSocket, with its socket connected and bounded as all others are."""
+    suite, by_kernel = Suite[cell.suite], cell.record_layer == "openssl-ktls"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(ports.ca)
+    context.minimum_version = context.maximum_version = _VERSIONS[suite.version]
+    if by_kernel:
+        context.options |= OP_ENABLE_KTLS
+    try:
+        if suite.version is Version.TLS12:
+            context.set_ciphers(suite.openssl_name)
+        elif hasattr(context, "set_ciphersuites"):  # Python 3.15
+            context.set_ciphersuites(suite.openssl_name)
+    except ssl.SSLError as error:
+        answered = f"{ssl.OPENSSL_VERSION} does not offer it ({error.reason})"
+        raise LeftOut(_tried(cell), answered=answered) from error
+    before = Counters.read()
+    connection = connect((ports.address, ports.secure), io_engine="syscall", timeout=TIMEOUT_S)
+    with contextlib.ExitStack() as undo:
+        undo.callback(connection.close)
+        sock = context.wrap_socket(connection.socket, server_hostname=_NAME)
+        undo.callback(sock.close)
+        counters = Counters.read() - before
+        negotiated = sock.cipher()
+        if negotiated is None or negotiated[0] != suite.openssl_name:
+            answered = f"Python's ssl cannot choose among the suites of TLS 1.3; agreed on was {negotiated}"
+            raise LeftOut(_tried(cell), answered=answered, remedy="Python 3.15 can.")
+        kernel = _installed(sock, suite) if by_kernel else ()
+        if by_kernel and Direction.TX not in kernel:
+            answered = f"{ssl.OPENSSL_VERSION} left the records to itself"
+            remedy = "It takes a kernel with the tls module, and an OpenSSL built with enable-ktls."
+            raise LeftOut(_tried(cell), answered=answered, remedy=remedy)
+        if cell.record_size < MAX_PLAINTEXT:
+            with _or_left_out(cell):
+                _limit(sock, cell)
+        undo.pop_all()
+    return Channel(
+        socket=sock,
+        send=sock.sendall,
+        send_many=_one_after_the_other(sock.sendall),
+        send_file=_from(sock),
+        receive=_filling(sock.recv_into),
+        close=sock.close,
+        counters=counters,
+        kernel=kernel,
+        cipher_type=suite.cipher.kernel_type,
+        names=_OPENSSL,
+        otherwise="stdlib-ssl",
+    )
+
+
+def _installed(sock: socket.socket, suite: Suite) -> tuple[Direction, ...]:
+    """Ask the socket which directions OpenSSL has given the kernel keys for."""
+    found = []
+    if ktls.attached(sock):
+        for way in Direction:
+            with contextlib.suppress(OSError):
+                ktls.get_keys(sock, way, suite.cipher.kernel_type)
+                found.append(way)
+    return tuple(found)
+
+
+def _limit(sock: socket.socket, cell: Cell) -> None:
+    try:
+        ktls.set_max_payload(sock, cell.record_size)
+    except OSError as error:
+        raise MachineError(_tried(cell), answered=str(error)) from error
+
+
+def _from(sock: ssl.SSLSocket) -> Callable[[BinaryIO, int, int], object]:
+    """Return SSLSocket.sendfile from any offset: where that is 0 it would go on from where the file was left."""
+
+    def send_file(file: BinaryIO, offset: int, count: int) -> None:
+        file.seek(offset)
+        sock.sendfile(file, offset, count)
+
+    return send_file
+
+
+def _one_after_the_other(send: Callable[[Buffer], object]) -> Callable[[Sequence[Buffer]], object]:
+    def send_many(buffers: Sequence[Buffer]) -> None:
+        for data in buffers:
+            send(data)
+
+    return send_many
+
+
+def _filling(receive_into: Callable[[Any], int]) -> Callable[[Buffer], object]:
+    """Return a call that fills its buffer, in one frame where all is there."""
+
+    def receive(buffer: Buffer) -> None:
+        have = receive_into(buffer)
+        size = len(buffer)
+        while 0 < have < size:
+            with memoryview(buffer) as whole, whole[have:] as rest:
+                got = receive_into(rest)
+            if not got:
+                break
+            have += got
+        if have != size:
+            raise TruncatedError("receiving by Python's ssl", answered=f"the peer closed after {have} of {size} bytes")
+
+    return receive

@@ -1,0 +1,315 @@
+"""What changed from one table to another: `ktlslab compare A B`.
+
+Cells that both tables have are compared, B over A. The two runs share no block, so nothing cancels: the interval is
+put together out of each run's own (Zou and Donner's method of variance estimates recovery, 2008), and what two runs of
+the same thing differ by anyhow, the repeatability, is added to the tables' noise floors, by their squares. And a table
+has hundreds of figures, of which some would "change" by chance: a change must stand among all that were looked at
+(Benjamini and Hochberg, 1995), so that two runs of the same thing show any at all at most 5 times in 100.
+
+Tables under different clocks or units are not compared. Other kernels, commits and versions are: they are what one
+compares, and what differs is said.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ktlslab.errors import UsageError
+from ktlslab.measure.bootstrap import FEWEST, student_tail, typical
+from ktlslab.measure.effects import BLOCK, CELL, PLACE, QUANTITIES, SETTING, checked, decided, logarithms, noise_floor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# What two runs of the same thing may differ by. Instructions: what ktlslab promises of cells up to 16 KiB. Wall clock:
+# frequency, temperature, where memory and code came to lie; no run knows it of itself.
+REPEATABILITY = {"instructions": 0.005, "wall": 0.03}
+FALSE_DISCOVERIES = 0.05
+_NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "kernel": lambda run: run.get("kernel"),
+    "CPU": lambda run: run.get("cpu"),
+    "governor": lambda run: run.get("governor"),
+    "commit": lambda run: run.get("commit"),
+    "Python": lambda run: run.get("python"),
+    "client's OpenSSL": lambda run: run.get("client_openssl"),
+    "peer's OpenSSL": lambda run: run.get("peer_openssl"),
+    "packages": lambda run: _items(run.get("packages")),
+    "crypto drivers": lambda run: _items(run.get("crypto_drivers")),
+    "mitigations": lambda run: _items(run.get("mitigations")),
+    "steps a sample": lambda run: run.get("plan", {}).get("steps"),
+    "arm slowed on purpose": lambda run: run["plan"].get("handicap") or "none" if "plan" in run else None,
+}
+_MOST_LINES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Two tables compared. `cells` is `difference`'s frame; the rest is in words."""
+
+    cells: pd.DataFrame
+    only_a: list[str] = field(default_factory=list)
+    only_b: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> pd.DataFrame:
+        """The rows with a verdict, the largest change first."""
+        rows = self.cells[self.cells["verdict"] != "none"]
+        order = np.argsort(-np.abs(np.log(rows["ratio"].to_numpy(dtype=float))), kind="stable")
+        return rows.take(order.tolist())
+
+    @property
+    def sentence(self) -> str:
+        """The answer, computed."""
+        changed, cells = self.changed, len(self.cells.drop_duplicates([*PLACE, *CELL]))
+        looked = f"{_many(len(self.cells), 'figure')} of {_many(cells, 'common cell')}"
+        unknown = int(self.cells["reason"].isin(["blocks"]).sum())
+        silent = f" {_many(unknown, 'figure')} had fewer than {FEWEST} blocks in a table." if unknown else ""
+        if changed.empty:
+            return f"No difference found from A to B, in {looked}.{silent}"
+        less, more = (int((changed["verdict"] == verdict).sum()) for verdict in ("less", "more"))
+        first = changed.iloc[0]
+        most = f"{QUANTITIES.get(first['quantity'], (first['quantity'],))[0]} of {cell_words(first)}"
+        return (
+            f"{_many(len(changed), 'difference')} found from A to B, in {looked}: {less} less, {more} more; the "
+            f"largest is {percent(first['ratio'])} in {most}.{silent}"
+        )
+
+    def __str__(self) -> str:
+        lines = [_line(row) for _, row in self.changed.head(_MOST_LINES).iterrows()]
+        head = [f"{'B over A':>9} {'95 % interval':>20} {'noise':>8}  quantity and cell"] if lines else []
+        more = len(self.changed) - len(lines)
+        lines += [f"and {more} more; --json lists all"] if more else []
+        missing = [
+            f"only in {name}: {_many(len(cells), 'cell')}, such as {cells[0]}"
+            for name, cells in (("A", self.only_a), ("B", self.only_b))
+            if cells
+        ]
+        return "\n".join([*head, *lines, *missing, *self.notes, self.sentence])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same for programs; NaN is null."""
+        rows = json.loads(self.changed.to_json(orient="records", double_precision=10))
+        return {
+            "sentence": self.sentence,
+            "compared": len(self.cells),
+            "changed": rows,
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "notes": self.notes,
+        }
+
+
+def difference(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    tolerance: float | None = None,
+    quantities: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return what changed from `a` to `b`: a row a common cell and quantity. See `compared` for all of it.
+
+    B's place and the cell, `from_machine` and `from_kernel` (A's), quantity, ratio (b / a), low, high, blocks_a,
+    blocks_b, floor, verdict ("less", "more" or "none"), reason (why none: "blocks", "interval", "floor", "chance").
+    """
+    return compared(a, b, tolerance, quantities).cells
+
+
+def compared(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    tolerance: float | None = None,
+    quantities: Sequence[str] | None = None,
+) -> Difference:
+    """Compare two tables. Places match by machine, or, where each table has but one a unit, across machines.
+
+    `tolerance`: the repeatability of two runs, 0.01 for 1 %; by default that of the clock (REPEATABILITY). UsageError
+    where the tables have no unit or no cell in common.
+    """
+    quantities = list(quantities or QUANTITIES)
+    if tolerance is not None and not 0 <= tolerance < 1:
+        remedy = "Give 0.01 for 1 %."
+        raise UsageError("comparing two tables", answered=f"a tolerance of {tolerance}", remedy=remedy)
+    places = matched(a, b)
+    parts, only_a, only_b = [], _missing(a, {one for one, _ in places}), _missing(b, {two for _, two in places})
+    for one, two in places:
+        here, there = at(a, one), at(b, two)
+        part = _part(here, there, tolerance, quantities)
+        parts.append(part.assign(**dict(zip(PLACE, two, strict=True)), from_machine=one[0], from_kernel=one[1]))
+        ours, theirs = _cells(here), _cells(there)
+        only_a += [f"{words} on {one[0]}" for cell, words in ours.items() if cell not in theirs]
+        only_b += [f"{words} on {two[0]}" for cell, words in theirs.items() if cell not in ours]
+    cells = pd.concat(parts, ignore_index=True)
+    if cells.empty:
+        remedy = "Sweep the same plan, or parts of it, twice."
+        raise UsageError("comparing two tables", answered="they have no cell in common", remedy=remedy)
+    cells = _judged(cells)
+    names = [*PLACE, "from_machine", "from_kernel", *CELL, "quantity", "ratio", "low", "high", "blocks_a", "blocks_b"]
+    notes = [*_differing(a, b), *_without_floor(cells)]
+    return Difference(cells=cells[[*names, "floor", "verdict", "reason"]], only_a=only_a, only_b=only_b, notes=notes)
+
+
+def matched(a: pd.DataFrame, b: pd.DataFrame) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return the places of both tables that belong together. UsageError where none do."""
+    ours, theirs = _places(a), _places(b)
+    units = {place[3] for place in ours} & {place[3] for place in theirs}
+    if not units:
+        had = " and ".join(", ".join(sorted({place[3] for place in places})) for places in (ours, theirs))
+        remedy = "Nanoseconds and instructions have no ratio: compare tables of one clock."
+        raise UsageError("comparing two tables", answered=f"their units differ: {had}", remedy=remedy)
+    found = []
+    for unit in sorted(units):
+        left = [place for place in ours if place[3] == unit]
+        right = [place for place in theirs if place[3] == unit]
+        for alike in ((0, 1, 4), (0, 4), (0,)):  # machine, kernel and host, as much of it as both have once
+            for one in list(left):
+                fit = [two for two in right if all(one[at] == two[at] for at in alike)]
+                rivals = [other for other in left if all(one[at] == other[at] for at in alike)]
+                if len(fit) == len(rivals) == 1:
+                    found.append((one, fit[0]))
+                    left.remove(one)
+                    right.remove(fit[0])
+        if len(left) == len(right) == 1 and not any(one[3] == unit for one, _ in found):
+            found.append((left[0], right[0]))
+    if not found:
+        machines = " and ".join(", ".join(sorted({place[0] for place in places})) for places in (ours, theirs))
+        remedy = "Compare one machine with one: frame[frame.machine == ...] selects it."
+        raise UsageError("comparing two tables", answered=f"no machine is in both: {machines}", remedy=remedy)
+    return found
+
+
+def at(frame: pd.DataFrame, place: tuple[str, ...]) -> pd.DataFrame:
+    """Return the rows of a place."""
+    rows = checked(frame[(frame[PLACE] == list(place)).all(axis=1)])
+    rows.attrs = {}  # what each step would copy
+    return rows
+
+
+def cell_words(row: Any) -> str:
+    """Name a cell in one line, as a plan would: what is usual is left out."""
+    usual = {"depth": 1, "connections": 1, "record_size": 16384, "link": "loopback"}
+    extra = [f"{name.replace('_', ' ')} {row[name]}" for name, value in usual.items() if row[name] != value]
+    arm = f"{row['record_layer']}+{row['io_engine']}"
+    return ", ".join([arm, *filter(None, [row["suite"]]), f"{row['direction']} {row['payload_bytes']} B", *extra])
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio as a change: +3.1 %."""
+    return f"{100 * (ratio - 1):+.2f} %"
+
+
+def _part(a: pd.DataFrame, b: pd.DataFrame, tolerance: float | None, quantities: Sequence[str]) -> pd.DataFrame:
+    """Return the ratios of the cells that both places have, with intervals, error and floor."""
+    ours, theirs = _samples(a, quantities), _samples(b, quantities)
+    common = [key for key in ours if key in theirs]
+    one, two = (typical([samples[key] for key in common]) for samples in (ours, theirs))
+    logs = [np.log(np.array(part)) for part in (one, two)]
+    ratio = logs[1][0] - logs[0][0]
+    low = ratio - np.hypot(logs[1][0] - logs[1][1], logs[0][2] - logs[0][0])
+    high = ratio + np.hypot(logs[1][2] - logs[1][0], logs[0][0] - logs[0][1])
+    result = pd.DataFrame(common, columns=[*CELL, "quantity"]).assign(
+        ratio=np.exp(ratio), low=np.exp(low), high=np.exp(high)
+    )
+    result["chance"] = [_chance(ours[key], theirs[key]) for key in common]
+    result["blocks_a"], result["blocks_b"] = ([len(samples[key]) for key in common] for samples in (ours, theirs))
+    keys = [*SETTING, "quantity"]
+    floors = [noise_floor(frame, quantities)[[*keys, "floor"]] for frame in (a, b)]
+    both = result[keys].merge(floors[0], on=keys, how="left").merge(floors[1], on=keys, how="left")
+    squares = both[["floor_x", "floor_y"]].map(lambda floor: math.log(floor) ** 2)
+    between = math.log1p(REPEATABILITY[str(a["clock"].iloc[0])] if tolerance is None else tolerance)
+    result["without"] = squares.isna().all(axis=1).to_numpy()
+    result["floor"] = np.exp(np.sqrt(squares.mean(axis=1).fillna(0.0).to_numpy() + between**2))
+    return result
+
+
+def _samples(frame: pd.DataFrame, quantities: Sequence[str]) -> dict[tuple[Any, ...], Any]:
+    logs = logarithms(frame, quantities)
+    logs = logs[logs["replica"] == 0].melt([*CELL, *BLOCK], list(quantities), var_name="quantity", value_name="log")
+    groups = logs.dropna(subset="log").groupby([*CELL, "quantity"], sort=False)["log"]
+    return {key: group.to_numpy(dtype=float) for key, group in groups}
+
+
+def _chance(a: Any, b: Any) -> float:
+    """Return how likely means differ as much by the blocks' noise alone: Welch's test, two-sided."""
+    if min(len(a), len(b)) < FEWEST:
+        return math.nan
+    parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in (a, b)]
+    apart = abs(float(np.mean(b) - np.mean(a)))
+    if not sum(parts):
+        return float(apart == 0)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (a, b), strict=True))
+    return 2 * student_tail(apart / math.sqrt(sum(parts)), freedom)
+
+
+def _judged(cells: pd.DataFrame) -> pd.DataFrame:
+    """Add verdict and reason, and take back what is to be expected among so many."""
+    cells = decided(cells)
+    chances = cells["chance"].dropna().sort_values()
+    allowed = FALSE_DISCOVERIES * np.arange(1, len(chances) + 1) / max(1, len(chances))
+    passed = chances[chances.to_numpy() <= allowed]
+    limit = float(passed.max()) if len(passed) else -1.0
+    taken = (cells["verdict"] != "none") & ~(cells["chance"] <= limit)
+    cells.loc[taken, ["verdict", "reason"]] = ["none", "chance"]
+    return cells
+
+
+def _places(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    return list(frame[PLACE].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _cells(frame: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    rows = frame[CELL].drop_duplicates()
+    return {tuple(row[name] for name in CELL): cell_words(row) for _, row in rows.iterrows()}
+
+
+def _missing(frame: pd.DataFrame, places: set[tuple[str, ...]]) -> list[str]:
+    """Return the cells of the places that have no counterpart."""
+    return [
+        f"{words} on {place[0]} ({place[2]} clock)"
+        for place in _places(frame)
+        if place not in places
+        for words in _cells(frame[(frame[PLACE] == list(place)).all(axis=1)]).values()
+    ]
+
+
+def _differing(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
+    """Say what differs in where the tables are from."""
+    notes = []
+    for words, fact in _NAMED.items():
+        one, two = (_facts(frame, fact) for frame in (a, b))
+        if one != two:
+            notes.append(f"{words}: {', '.join(one) or 'not told'} in A, {', '.join(two) or 'not told'} in B")
+    return notes
+
+
+def _facts(frame: pd.DataFrame, fact: Callable[[dict[str, Any]], Any]) -> list[str]:
+    known = frame.attrs.get("provenance", {})
+    told = (fact(known.get(run, {})) for run in frame["run_id"].unique())
+    return sorted({str(value) for value in told if value not in (None, "", {})})
+
+
+def _items(found: Any) -> str | None:
+    return ", ".join(f"{name} {value}" for name, value in sorted(found.items())) if isinstance(found, dict) else found
+
+
+def _without_floor(cells: pd.DataFrame) -> list[str]:
+    many = int(cells["without"].sum())
+    told = f"{_many(many, 'figure')} without an A/A arm in either table: judged by the repeatability of two runs alone"
+    return [told] if many else []
+
+
+def _line(row: pd.Series) -> str:
+    name = QUANTITIES.get(row["quantity"], (row["quantity"],))[0]
+    span = f"{percent(row['low'])} to {percent(row['high'])}"
+    where = row["machine"] if row["machine"] == row["from_machine"] else f"{row['from_machine']} -> {row['machine']}"
+    noise = f"{100 * (row['floor'] - 1):.2f} %"
+    return f"{percent(row['ratio']):>9} {span:>20} {noise:>8}  {name}, {cell_words(row)} ({where})"
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"

@@ -1,0 +1,70 @@
+"""What a sweep has measured so far: a folder beside the table, with a file for each run.
+
+A run's file is written by whoever measures it, a line a sample as it is measured, so a kill costs at most the sample in
+flight. It begins with the run's provenance and ends with it again, richer. No two processes write to the same file, and
+no file is written to a second time: what resumes a sweep is a run of its own. The folder goes when the table is safely
+there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ktlslab.errors import TableError
+
+_LINES = ".jsonl"
+
+
+@dataclass(slots=True)
+class Journal:
+    """What a journal holds: rows, and provenance by run."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Journal:
+        """Read it, the earliest run first; an unfinished last line, which a kill leaves, does not count.
+
+        TableError where a line is not what a worker writes.
+        """
+        journal = cls()
+        for path in run_files(folder):
+            for entry in _entries(path):
+                if "provenance" in entry:
+                    journal.runs[entry["provenance"]["run_id"]] = entry["provenance"]
+                else:
+                    journal.rows.append(entry)
+        return journal
+
+
+def journal_path(table: Path) -> Path:
+    """Return the folder in which the rows of a table that is being measured lie."""
+    return table.with_name(f"{table.name}.rows")
+
+
+def run_path(journal: Path, run_id: str) -> Path:
+    """Return the file of one run."""
+    return journal / f"{run_id}{_LINES}"
+
+
+def run_files(journal: Path) -> list[Path]:
+    """Return the files of its runs, the earliest first: a run's id begins with when it was made."""
+    return sorted(journal.glob(f"*{_LINES}"))
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    *lines, _unfinished = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict):
+            remedy = "Move it away and sweep anew."
+            raise TableError(f"reading {path}", answered=f"line {number} is no JSON object", remedy=remedy)
+        yield entry

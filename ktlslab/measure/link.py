@@ -1,0 +1,175 @@
+"""What lies between the two ends of a measured connection: loopback, or a veth pair between two network namespaces.
+
+Loopback hides bugs and costs: nothing is lost, nothing takes time. A veth may delay every packet, each way, and lose a
+share of them (tc-netem(8)).
+
+The namespaces have no name and no holder: descriptors of this process keep them, and programs that it started in them.
+However this process ends, they and the pair between them end with it. The host's own network is not touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ktlslab.errors import MachineError, UsageError, errno_name
+
+NEAR, FAR = "198.18.0.1", "198.18.0.2"  # of the block kept for measuring networks (RFC 2544)
+_PREFIX = 30
+_NUMBER = r"\d+(?:\.\d+)?"
+_VETH = re.compile(rf"veth(?: (?P<delay>{_NUMBER})ms)?(?: (?P<loss>{_NUMBER})%)?", re.ASCII)
+_CLONE_NEWNET = 0x40000000
+_PACKETS = 100_000  # that netem holds at most: never the reason of a loss, TCP's windows are far smaller
+_PROGRAMS = {"ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux"}
+_ROOTS = "/usr/sbin:/sbin"
+_SECONDS = 60.0  # an emulated machine loads modules slowly
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link's kind and what it does to packets: `delay_ms` each way, `loss_percent` of them each way."""
+
+    kind: str
+    delay_ms: float = 0.0
+    loss_percent: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Link:
+        """Read `loopback`, `veth`, `veth 5ms`, `veth 5ms 0.1%`. UsageError for anything else."""
+        if text == "loopback":
+            return cls(kind="loopback")
+        found = _VETH.fullmatch(text)
+        if found is None or float(found["loss"] or 0) > 100:
+            remedy = "Links are `loopback`, `veth`, `veth 5ms`, `veth 5ms 0.1%`."
+            raise UsageError("reading a plan", answered=f"no link {text!r}", remedy=remedy)
+        return cls(kind="veth", delay_ms=float(found["delay"] or 0), loss_percent=float(found["loss"] or 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """The two ends of a link.
+
+    `address`: where the far end listens. `prefix`: put before a command, it starts that in the far namespace. `near()`:
+    this thread is in the near namespace until the context is left; what it opens there stays there.
+    """
+
+    address: str
+    prefix: tuple[str, ...]
+    near: Callable[[], AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def lay(link: Link) -> Iterator[Ends]:
+    """Lay a link, and take it up at the end. MachineError: a program, a module or a right is missing; what to do."""
+    if link.kind == "loopback":
+        yield Ends(address="127.0.0.1", prefix=(), near=contextlib.nullcontext)
+        return
+    programs = {name: _program(name, package) for name, package in _PROGRAMS.items()}
+    with contextlib.ExitStack() as stack:
+        near, far = (stack.enter_context(_namespace()) for _ in range(2))
+        pair = f"link add name veth type veth peer name veth netns {_path(far)}"
+        _run(near, programs["ip"], [pair, *_raising(NEAR, link)])
+        _run(far, programs["ip"], _raising(FAR, link))
+        if link.delay_ms or link.loss_percent:
+            for namespace in (near, far):
+                _run(namespace, programs["tc"], [_netem(link)])
+        prefix = (programs["nsenter"], f"--net={_path(far)}", "--")
+        yield Ends(address=FAR, prefix=prefix, near=lambda: _inside(near))
+
+
+def _raising(address: str, link: Link) -> list[str]:
+    """Return what ip(8) is to do at one end."""
+    return [
+        "link set dev lo up",
+        # No link-local address: its upkeep would send packets of its own.
+        "link set dev veth addrgenmode none",
+        # What is lost is to be one packet of a wire's size, not the 64 KiB that a veth takes at once.
+        *(["link set dev veth gso_max_segs 1"] if link.loss_percent else []),
+        f"address add {address}/{_PREFIX} dev veth",
+        "link set dev veth up",
+    ]
+
+
+def _netem(link: Link) -> str:
+    delay, loss = f"{link.delay_ms * 1000:.0f}us", f"{link.loss_percent}%"
+    return f"qdisc add dev veth root netem limit {_PACKETS} delay {delay} loss {loss}"
+
+
+def _run(namespace: int, program: str, commands: list[str]) -> None:
+    """Have a program of iproute2 carry out commands in a namespace."""
+    with _inside(namespace):
+        done = subprocess.run(
+            [program, "-batch", "-"],
+            input="\n".join(commands),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+    if done.returncode:
+        module = "sch_netem" if program.endswith("tc") else "veth"
+        answered = done.stderr.strip().partition("\n")[0].rstrip(".") or f"{program} gave {done.returncode}"
+        remedy = f"Has this kernel the module {module}? Guests' kernels have it: measure with `--on newest`."
+        raise MachineError(f"laying a link by `{'; '.join(commands)}`", answered=answered, remedy=remedy)
+
+
+@contextlib.contextmanager
+def _namespace() -> Iterator[int]:
+    """Give a new network namespace as a descriptor; the thread stays where it was."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.unshare(_CLONE_NEWNET):
+            number = ctypes.get_errno()
+            remedy = "Run as root, or measure in a guest: `--on newest`; a container needs CAP_SYS_ADMIN for this."
+            raise MachineError("making a network namespace", answered=errno_name(number), remedy=remedy)
+        try:
+            made = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            _enter(home)
+    finally:
+        os.close(home)
+    try:
+        yield made
+    finally:
+        os.close(made)
+
+
+@contextlib.contextmanager
+def _inside(namespace: int) -> Iterator[None]:
+    """Have this thread in a namespace, and back."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(namespace)
+        try:
+            yield
+        finally:
+            _enter(home)
+    finally:
+        os.close(home)
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET):
+        answered = errno_name(ctypes.get_errno())
+        raise MachineError("entering a network namespace", answered=answered, remedy="Run as root.")
+
+
+def _path(namespace: int) -> str:
+    """Return a namespace's path for other programs: they open it while this process lives."""
+    return f"/proc/{os.getpid()}/fd/{namespace}"
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path=_ROOTS)
+    if not found:
+        remedy = f"apt-get install {package}"
+        raise MachineError(f"laying a link: looking for {name}", answered="it is not installed", remedy=remedy)
+    return found

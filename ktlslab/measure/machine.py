@@ -1,0 +1,40 @@
+"""Where to measure: this machine, or a guest of a kernel, under one of the two clocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ktlslab import guests
+from ktlslab.errors import UsageError
+from ktlslab.linux import probe
+from ktlslab.measure import clocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where to measure: `name` is "here" or a kernel's series."""
+
+    name: str
+    kernel: guests.Kernel | None
+    clock: str
+
+
+def machine(name: str, clock: str | None = None) -> Machine:
+    """Resolve a machine's name; kernels are fetched where they are not yet here.
+
+    `clock`: wall or instructions; None takes wall where the CPU is real, else instructions.
+    Raises UsageError, KernelUnavailableError.
+    """
+    if clock not in (None, *clocks.UNITS):
+        raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
+    if name == "auto":
+        name = "here" if probe.probe().ktls else "newest"
+    if name == "here":
+        if clock == "instructions":
+            remedy = "Leave out the clock, or measure in a guest: `--on newest`."
+            raise UsageError("measuring here", answered="this machine counts no instructions", remedy=remedy)
+        return Machine(name="here", kernel=None, clock=clocks.current())
+    kernel = guests.find(name)
+    if clock is None:
+        clock = "wall" if guests.accelerator() == "kvm" else "instructions"
+    return Machine(name=kernel.series, kernel=kernel, clock=clock)

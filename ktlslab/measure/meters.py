@@ -1,0 +1,84 @@
+"""What is read off before and after the timed part, beside the clocks: what the kernel and the hardware counted.
+
+Wire bytes come from TCP itself (struct tcp_info of linux/tcp.h): TLS headers and tags are in them, TCP's and IP's
+headers and what was sent twice are not.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from ktlslab.linux.interrupts import interrupt_time_ns
+from ktlslab.linux.ktls import Direction
+from ktlslab.linux.perf import HardwareCounters
+from ktlslab.measure.channels import Channel
+from ktlslab.measure.clocks import Cpu
+
+_BYTES_RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received
+_BYTES_SENT = struct.Struct("=200xQQ")  # tcpi_bytes_sent, tcpi_bytes_retrans (kernel 4.19)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """Bytes of TCP payload since the connections were opened."""
+
+    tx: int
+    rx: int
+
+    @classmethod
+    def read(cls, channels: Sequence[Channel]) -> Wire:
+        tx = rx = 0
+        for channel in channels:
+            info = channel.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_SENT.size)
+            sent, again = _BYTES_SENT.unpack(info)
+            tx, rx = tx + sent - again, rx + _BYTES_RECEIVED.unpack_from(info)[0]
+        return cls(tx=tx, rx=rx)
+
+    def __sub__(self, before: Wire) -> Wire:
+        return Wire(tx=self.tx - before.tx, rx=self.rx - before.rx)
+
+
+class Meters:
+    """A context manager around the timed part; afterwards its attributes say what changed.
+
+    `records`: the kernel's sequence numbers, a mapping a channel. `hardware`, `softirq`: NaN where not told.
+    """
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = channels
+        self.records: list[dict[Direction, int]] = []
+        self.wire = Wire(tx=0, rx=0)
+        self.softirq = math.nan
+        self.hardware: dict[str, float] = {}
+        self.cpu = Cpu(0, 0, 0)
+
+    def __enter__(self) -> Self:
+        self._records = [channel.records() for channel in self._channels]
+        self._wire = Wire.read(self._channels)
+        self._hardware = HardwareCounters()
+        self._softirq = interrupt_time_ns()
+        self._counts = self._hardware.read()
+        self._cpu = Cpu.read()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cpu = Cpu.read() - self._cpu
+        counts = self._hardware.read()
+        self._hardware.close()
+        self.hardware = {name: count - self._counts[name] for name, count in counts.items()}
+        if error:
+            return
+        softirq = interrupt_time_ns()
+        if softirq is not None and self._softirq is not None:
+            self.softirq = float(softirq - self._softirq)
+        self.wire = Wire.read(self._channels) - self._wire
+        for channel, before in zip(self._channels, self._records, strict=True):
+            self.records.append({way: number - before[way] for way, number in channel.records().items()})

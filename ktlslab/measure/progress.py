@@ -1,0 +1,85 @@
+"""What a sweep says while it runs, on standard error: what it will do, how far it is, what it left out."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ktlslab.measure.estimate import duration, rate
+from ktlslab.measure.journal import run_files
+from ktlslab.measure.remaining import Remaining
+
+
+class Progress:
+    """Lines, and below them a bar of samples; nothing at all unless `shown`."""
+
+    def __init__(self, *, shown: bool) -> None:
+        from tqdm.auto import tqdm  # noqa: PLC0415 - only where something is measured
+
+        self._tqdm = tqdm
+        self._shown = shown
+        self._bar: Any = None
+        self._read: Counter[Path] = Counter()
+
+    def line(self, text: str) -> None:
+        if self._shown:
+            self._tqdm.write(text, file=sys.stderr)
+
+    def begin(self, wanted: Sequence[Remaining], journal: Path, *, parts: int, at_once: int) -> None:
+        """Say what is going to be done, and begin the bar with the rows that the journal has."""
+        for text in announcement(wanted, parts=parts, at_once=at_once):
+            self.line(text)
+        total = sum(one.done + one.at_least for one in wanted)
+        looked_at = sys.stderr.isatty() or "ipykernel" in sys.modules
+        often = 0.2 if looked_at else 10.0  # seconds; a log need not hold every step
+        self._bar = self._tqdm(total=total, unit="sample", disable=not self._shown, smoothing=0.05, mininterval=often)
+        self.look(journal)
+
+    def look(self, journal: Path) -> None:
+        """Count the rows that have come."""
+        rows = 0
+        for path in run_files(journal):
+            with path.open("rb") as lines:
+                lines.seek(self._read[path])
+                whole, _, _ = lines.read().rpartition(b"\n")
+            if whole:
+                self._read[path] += len(whole) + 1
+                rows += sum(not line.startswith(b'{"provenance"') for line in whole.split(b"\n"))
+        if rows:
+            self._bar.total = max(self._bar.total, self._bar.n + rows)
+            self._bar.update(rows)
+
+    def left_out(self, runs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say which arms a machine has not, and why."""
+        found = {(run["machine"], arm): why for run in runs.values() for arm, why in run.get("left_out", {}).items()}
+        for (machine, arm), why in found.items():
+            self.line(f"left out on {machine}: {arm}: {why}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def announcement(wanted: Sequence[Remaining], *, parts: int, at_once: int) -> list[str]:
+    """Say in lines what a sweep will do and about how long that takes. `at_once`: 0 where an executor decides."""
+    plan = wanted[0].plan
+    lines = [f"plan {plan.name}: {len(plan.cells())} cells in {len(plan.settings())} settings, seed {plan.seed}"]
+    least = most = 0.0
+    for one in wanted:
+        span = f"{one.at_least}" if one.at_least == one.at_most else f"{one.at_least} to {one.at_most}"
+        there = f", {one.done} are there already" if one.done else ""
+        lines.append(f"  on {one.machine}, {one.clock} clock: {span} samples{there}")
+        share = at_once if at_once and one.clock == "instructions" else 1
+        least += sum(one.seconds.values()) / share
+        most += one.most_seconds / share
+    start = parts * max(rate(one.machine, one.clock).run for one in wanted) / max(1, at_once)
+    span = " to ".join(dict.fromkeys((duration(least + start), duration(most + start))))
+    how = f"{parts} run{'s' * (parts != 1)}"
+    if at_once > 1:
+        how += f", {at_once} guests side by side"
+    ends = f", ended after {plan.minutes:g} min" if plan.minutes else ""
+    lines.append(f"  {how}, about {span}{' of measuring, shared by the hosts' if not at_once else ''}{ends}")
+    return lines if parts else [*lines[:-1], "  nothing is left to measure"]

@@ -1,0 +1,171 @@
+"""The client's half of the timed part: what one step does in each direction, and a round of such steps.
+
+The loops are the same for all arms, one Python frame with the channel's calls in it. A step sends and is answered: an
+echo by what was sent, a burst of an upload by one byte; a download's burst is what one byte was asked for by. With
+several connections a step sends on all of them, then receives on all.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ktlslab.measure import peer
+from ktlslab.measure.channels import Channel
+from ktlslab.measure.clocks import Cpu
+from ktlslab.measure.payload import Room, checksum, crc_of, payload
+from ktlslab.measure.plan import Cell
+
+_REQUESTS = {"echo": peer.ECHO, "upload": peer.UPLOAD, "sendfile": peer.UPLOAD, "download": peer.DOWNLOAD}
+_rooms = Room()
+
+Call = Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the peers say of a round, all connections together, and whether every payload arrived as it was sent."""
+
+    cpu: Cpu
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What each connection's send is, what it is given how many times, and the size of the answer in bytes."""
+
+    sends: list[Call]
+    what: Any
+    times: int
+    size: int
+
+
+class Round:
+    """So many steps, agreed on with the peer: `run` them, then `settle`. `spin` units are added to each step."""
+
+    def __init__(self, channels: Sequence[Channel], cell: Cell, bursts: int, spin: int = 0) -> None:
+        self._channels, self._cell, self._bursts = channels, cell, bursts
+        size, burst = cell.payload_bytes, cell.burst
+        self._comes_back = cell.direction in {"echo", "download"}
+        self._answer = size * burst if self._comes_back else 1
+        request = peer.REQUEST.pack(_REQUESTS[cell.direction], size, burst, bursts)
+        for channel in channels:
+            channel.send(request)
+        length = self._answer * bursts
+        whole = _rooms.take(length * len(channels))  # while the peers take theirs
+        self._rooms = [whole[at : at + length] for at in range(0, len(whole), length)]
+        self._receives: list[Call] = [channel.receive for channel in channels]
+        if spin:
+            self._receives[-1] = _slowed(self._receives[-1], spin)
+        mark = bytearray(1)
+        for channel in channels:
+            channel.receive(mark)
+
+    def run(self) -> list[int]:
+        """Do the work; how long each step took, in the clock's units."""
+        step = self._step()
+        if len(step.sends) > 1:
+            return _everywhere(step, self._receives, self._rooms)
+        if step.times > 1:
+            return _burst(step, self._receives[0], self._rooms[0])
+        return _exchange(step, self._receives[0], self._rooms[0])
+
+    def settle(self) -> Report:
+        """Hear the peers, and compare all that came with what was sent."""
+        size = self._cell.payload_bytes
+        expected = crc_of(size)
+        for channel in self._channels:
+            channel.send(peer.MARK)
+        if self._comes_back:
+            ok = all(checksum(room, size) == expected for room in self._rooms)
+        else:
+            ok = all(bytes(room) == peer.MARK * self._bursts for room in self._rooms)
+        total = user = system = 0
+        report = bytearray(peer.REPORT.size)
+        for channel in self._channels:
+            channel.receive(report)
+            one_total, one_user, one_system, crc = peer.REPORT.unpack(report)
+            total, user, system = total + one_total, user + one_user, system + one_system
+            ok = ok and (crc == expected or self._cell.direction == "download")
+        return Report(cpu=Cpu(total, user, system), ok=ok)
+
+    def _step(self) -> Step:
+        cell, channels, size = self._cell, self._channels, self._answer
+        one = payload(cell.payload_bytes)
+        if cell.direction == "download":
+            return Step(sends=[channel.send for channel in channels], what=peer.MARK, times=1, size=size)
+        if cell.direction == "sendfile":
+            count = cell.payload_bytes
+            sends = [_whole(channel.send_file, count) for channel in channels]
+            return Step(sends=sends, what=_file(count), times=cell.burst, size=size)
+        if cell.depth > 1:
+            many: list[Call] = [channel.send_many for channel in channels]
+            return Step(sends=many, what=[one] * cell.burst, times=1, size=size)
+        return Step(sends=[channel.send for channel in channels], what=one, times=cell.burst, size=size)
+
+
+def _exchange(step: Step, receive: Call, room: memoryview) -> list[int]:
+    (send,), what, size = step.sends, step.what, step.size
+    took = []
+    for at in range(0, len(room), size):
+        start = time.perf_counter_ns()
+        send(what)
+        receive(room[at : at + size])
+        took.append(time.perf_counter_ns() - start)
+    return took
+
+
+def _burst(step: Step, receive: Call, room: memoryview) -> list[int]:
+    (send,), what, times, size = step.sends, step.what, step.times, step.size
+    took = []
+    for at in range(0, len(room), size):
+        start = time.perf_counter_ns()
+        for _ in range(times):
+            send(what)
+        receive(room[at : at + size])
+        took.append(time.perf_counter_ns() - start)
+    return took
+
+
+def _everywhere(step: Step, receives: list[Call], rooms: list[memoryview]) -> list[int]:
+    sends, what, times, size = step.sends, step.what, step.times, step.size
+    ends = list(zip(receives, rooms, strict=True))
+    took = []
+    for at in range(0, len(rooms[0]), size):
+        start = time.perf_counter_ns()
+        for _ in range(times):
+            for send in sends:
+                send(what)
+        for receive, room in ends:
+            receive(room[at : at + size])
+        took.append(time.perf_counter_ns() - start)
+    return took
+
+
+def _slowed(receive: Call, spin: int) -> Call:
+    """Receive, then do nothing for so many units of CPU: a step is over when its last answer is there."""
+
+    def slowed(buffer: Any) -> None:
+        receive(buffer)
+        until = time.perf_counter_ns() + spin
+        while time.perf_counter_ns() < until:
+            pass
+
+    return slowed
+
+
+def _whole(send_file: Callable[[BinaryIO, int, int], object], count: int) -> Call:
+    return lambda file: send_file(file, 0, count)
+
+
+@functools.lru_cache(maxsize=8)
+def _file(size: int) -> BinaryIO:
+    """Return a file of the payload, all in memory (memfd_create(2)): no disk is measured."""
+    file = os.fdopen(os.memfd_create("ktlslab-payload"), "w+b")
+    file.write(payload(size))
+    file.flush()
+    return file

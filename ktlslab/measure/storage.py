@@ -1,0 +1,46 @@
+"""Putting a frame on disk: Parquet, and its provenance as JSON beside it, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ktlslab.errors import StorageError
+from ktlslab.measure.journal import journal_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def store(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame and its `attrs["provenance"]`. StorageError where the disk says no."""
+    provenance = frame.attrs.get("provenance", {})
+    with storing(path):
+        _put(path, lambda to: frame.to_parquet(to, index=False))
+        _put(path.with_suffix(".json"), lambda to: to.write_text(json.dumps(provenance, indent=1) + "\n"))
+
+
+@contextlib.contextmanager
+def storing(path: Path, rows: Path | None = None) -> Iterator[None]:
+    """Turn what a disk may answer into a sentence that says where the rows are: by default in the journal of `path`."""
+    try:
+        yield
+    except OSError as error:
+        answered = os.strerror(error.errno) if error.errno else str(error)
+        kept = rows or journal_path(path)
+        remedy = f"Free space or choose another place, then go on with --resume: rows are safe in {kept}."
+        raise StorageError(f"writing {path}", answered=answered, remedy=remedy) from error
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside, then rename: a reader sees the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

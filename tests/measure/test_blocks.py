@@ -1,0 +1,105 @@
+"""Which sample is next: each arm of a setting once a block, nothing twice, more only where the interval is wide."""
+
+import itertools
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ktlslab.measure.blocks import Blocks, cell_of, half_width
+from ktlslab.measure.plan import Plan
+
+
+def row(repeat, cell, cost):
+    return {name: getattr(cell, name) for name in cell.__slots__} | {
+        "repeat": repeat,
+        "latency_p50": cost,
+        "client_cpu": cost,
+    }
+
+
+def run(blocks, noise, most=10_000):
+    """Take samples whose cost scatters by that share; return the rows."""
+    draw = random.Random(1)  # noqa: S311 - noise, not a secret
+    rows = []
+    for repeat, _, cell in itertools.islice(blocks, most):
+        rows.append(row(repeat, cell, 1000 * math.exp(draw.gauss(0, noise))))
+        blocks.take(rows[-1])
+    return rows
+
+
+def keys(rows):
+    return [(cell_of(row), row["repeat"]) for row in rows]
+
+
+def test_without_a_precision_each_setting_gets_the_plans_blocks_in_turns(small):
+    blocks = Blocks(small)
+    assert blocks.left() == len(small.cells()) * small.repeats
+    rows = run(blocks, 0.1)
+    assert sorted(map(str, keys(rows))) == sorted(str((cell, repeat)) for repeat, cell in small.schedule())
+    assert blocks.left() == 0
+    turns = [(cell.setting, repeat) for (cell, repeat), _ in itertools.groupby(keys(rows))]
+    assert [name for name, _ in itertools.groupby(turns)] == list(itertools.product(small.settings(), range(1))) + list(
+        itertools.product(small.settings(), range(1, 2))
+    )
+
+
+def test_a_noisy_setting_gets_more_blocks_and_a_quiet_one_does_not(small):
+    plan = replace(small, repeats=4, most_repeats=30, precision=0.01)
+    assert max(repeat for _, repeat in keys(run(Blocks(plan), 0.0001))) == 3
+    blocks = Blocks(plan)
+    rows = run(blocks, 0.01)
+    assert 3 < max(repeat for _, repeat in keys(rows)) < 29
+    assert all(blocks.widest(setting) <= plan.precision for setting in plan.settings())
+    assert max(repeat for _, repeat in keys(run(Blocks(plan), 1.0))) == 29
+
+
+@settings(deadline=None)
+@given(cut=st.integers(0, 200))
+def test_resuming_takes_what_is_missing_and_nothing_twice(cut):
+    plan = Plan(name="p", record_layers=("plain",), payloads=(64, 128), repeats=4, most_repeats=8, precision=0.02)
+    before = run(Blocks(plan), 0.03, most=cut)
+    blocks = Blocks(plan, before)
+    left = blocks.left()
+    after = run(blocks, 0.03)
+    assert len(after) >= left
+    taken = keys(before) + keys(after)
+    assert len(taken) == len(set(taken))
+    whole = {}
+    for cell, repeat in taken:
+        whole.setdefault((cell.setting, repeat), set()).add(cell)
+    assert all(cells == set(plan.settings()[setting]) for (setting, _), cells in whole.items())
+
+
+def test_some_settings_alone(small):
+    chosen = list(small.settings())[:1]
+    rows = run(Blocks(small, settings=chosen), 0.1)
+    assert {cell.setting for cell, _ in keys(rows)} == set(chosen)
+    with pytest.raises(KeyError):
+        Blocks(small, rows, settings=list(small.settings())[1:])
+
+
+def test_an_arm_that_turns_out_not_to_be_had_is_waited_for_no_longer(small):
+    plan = replace(small, repeats=4, most_repeats=6, precision=0.01)
+    gone = plan.cells()[0].arm
+    blocks = Blocks(plan)
+    rows = []
+    for repeat, _, cell in blocks:
+        if cell.arm == gone:
+            blocks.leave_out(gone)
+            continue
+        rows.append(row(repeat, cell, 1000.0))
+        blocks.take(rows[-1])
+    assert blocks.left() == 0
+    assert gone not in {cell.arm for cell, _ in keys(rows)}
+    assert max(repeat for _, repeat in keys(rows)) == 3
+    assert run(Blocks(plan, rows, left_out=[gone]), 0) == []
+
+
+def test_the_interval_is_students():
+    assert half_width([1.0]) == math.inf
+    assert half_width([1.0, 2.0, 3.0, 4.0]) == pytest.approx(3.18 * 1.29099 / 2, rel=1e-3)
+    assert half_width([5.0] * 9) == 0

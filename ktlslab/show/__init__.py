@@ -2,10 +2,12 @@
 
     handoff      HTML pictures of one session, byte by byte; needs nothing but a browser
     server       a TLS server to hand off from, with a record of every byte that passed
-    plots        latency, CPU, throughput and the kernel's ratio to userspace, from a table of samples
+    plots        from a table of samples: latency, CPU, throughput, the sign map of kernel over userspace, where the
+                 CPU went, kernels side by side, distributions, the effect of depth
+    report       all of them on one HTML page, with question, answer, method and provenance: `ktlslab report`
     tables       where a notebook's table comes from: swept now, or recorded
     execute      `python -m ktlslab.show.execute`: run the notebooks and keep what they show
 
-Each is imported by its own name, and only `plots` and `tables` import pandas or matplotlib, inside their functions'
-modules: `handoff` and `server` also run in a guest, where those two would take half a minute.
+Each is imported by its own name, and only `plots`, `report` and `tables` import pandas or matplotlib: `handoff` and
+`server` also run in a guest, where those two would take half a minute.
 """

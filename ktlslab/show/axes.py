@@ -1,10 +1,17 @@
-"""What the axes of all plots have in common: payloads in powers of two, values that name their unit, a legend below."""
+"""What the axes of all plots have in common: payloads in powers of two, values that name their unit, the noise floor.
+
+Every axis of values says its unit, ratios have none. Where ratios are drawn the noise floor is a band around 1; on an
+axis of values it is a bar that is as long as the floor is wide.
+"""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from matplotlib.patches import Patch
 from matplotlib.ticker import (
     EngFormatter,
     FixedLocator,
@@ -16,14 +23,19 @@ from matplotlib.ticker import (
 )
 
 from ktlslab.show.compare import place_name, size_name
+from ktlslab.show.style import FLOOR
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+
+    from ktlslab.show.style import Plot
 
 _MOST_TICKS = 7
+_LETTERS = 12  # an inch, of a title
+_BARS: Any = {"capsize": 2, "elinewidth": 0.8, "linewidth": 1.4}
+_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # between the ticks of a ratio
 
 
 def scale(quantity: str, unit: str) -> float:
@@ -33,70 +45,167 @@ def scale(quantity: str, unit: str) -> float:
     return 1e9 if quantity.startswith("throughput") else 1e-9
 
 
-def payload_axis(axes: Axes, payloads: pd.Series, *, last: bool) -> None:
+def amount(value: float, quantity: str, unit: str) -> str:
+    """Say a column's value with its unit: 88.2 k instructions, 105 us, 1.2 GB/s."""
+    value *= scale(quantity, unit)
+    if quantity.startswith("throughput"):
+        return EngFormatter("B/s", places=1)(value) if unit == "ns" else f"{value:.3g} B an instruction"
+    return EngFormatter("s", places=1)(value) if unit == "ns" else f"{EngFormatter('', places=1)(value)} instructions"
+
+
+def payload_axis(axes: Axes, sizes: Sequence[int], *, last: bool) -> None:
     """Put the payloads that were measured on a log2 axis, by their names for people."""
-    sizes = sorted(payloads.unique())
     step = -(-len(sizes) // _MOST_TICKS)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in sizes[::step]]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_name(int(value))))
-    axes.tick_params(axis="x", labelrotation=0, labelsize=8)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_name(int(value)).replace(" ", "\n")))
+    axes.tick_params(axis="x", labelrotation=0, labelsize=7.5)
+    axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
     if last:
         axes.set_xlabel("payload of an operation")
 
 
+def count_axis(axes: Axes, counts: Sequence[int], label: str, *, last: bool) -> None:
+    """Put counts that were measured (depths, connections) on a log2 axis."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator([float(count) for count in counts]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlim(min(counts) / 1.3, max(counts) * 1.3)
+    if last:
+        axes.set_xlabel(label)
+
+
+def unit_of(quantity: str, unit: str) -> str:
+    """Say what a quantity's axis counts."""
+    if quantity.startswith("throughput"):
+        return "bytes a second" if unit == "ns" else "bytes an instruction"
+    return "seconds an operation" if unit == "ns" else "instructions an operation"
+
+
+def value_formatter(quantity: str, unit: str) -> Formatter:
+    """Return what writes a quantity's values at an axis, with the people's prefix: 20 k, 105 us."""
+    if quantity.startswith("throughput"):
+        return EngFormatter("B/s") if unit == "ns" else FuncFormatter(lambda value, _: f"{value:g}")
+    return EngFormatter("s" if unit == "ns" else "")
+
+
+def sentence(text: str) -> str:
+    """Return a text with its first letter, and no other, changed to a capital."""
+    return text[:1].upper() + text[1:]
+
+
 def value_axis(axes: Axes, quantity: str, label: str, unit: str) -> None:
     """Put a quantity on a log axis that says its unit."""
-    if quantity.startswith("throughput"):
-        said = "bytes a second" if unit == "ns" else "bytes an instruction"
-        plain = FuncFormatter(lambda value, _: f"{value:g}")
-        _log(axes, EngFormatter("B/s") if unit == "ns" else plain)
-    else:
-        said = "seconds an operation" if unit == "ns" else "instructions an operation"
-        _log(axes, EngFormatter("s" if unit == "ns" else ""))
-    axes.set_ylabel(f"{label}\n{said}")
-
-
-def ratio_axis(axes: Axes, label: str, low: float, high: float) -> None:
-    """Put a ratio on a log axis, so that twice and half are as far from 1. `low` and `high` are its ends."""
     axes.set_yscale("log")
-    low, high = min(low, 0.95), max(high, 1.05)
-    axes.set_ylim(low / 1.02, high * 1.02)
-    step = next((step for step in (0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / step <= _MOST_TICKS + 1), 1.0)
-    ticks = [step * number for number in range(int(low / step), int(high / step) + 2)]
-    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2f}"))
+    low, high = axes.get_ylim()
+    subs: tuple[float, ...] = (1, 2, 5) if high / low < 80 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_major_formatter(value_formatter(quantity, unit))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if subs != (1,):
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel(f"{label}\n{unit_of(quantity, unit)}")
+
+
+def ratio_axis(axes: Axes, label: str, shown: pd.DataFrame) -> None:
+    """Put a ratio on a log axis, so that twice and half are as far from 1; all of value, low and high is to be seen."""
+    axes.set_yscale("log")
+    ends = shown[[name for name in ("value", "ratio", "low", "high") if name in shown]]
+    low, high = min(float(ends.min().min()), 1 / 1.005), max(float(ends.max().max()), 1.005)
+    room = (high / low) ** 0.06
+    axes.set_ylim(low / room, high * room)
+    step = next((step for step in _STEPS if (high - low) / step <= _MOST_TICKS), 10.0)
+    ticks = [1 + step * number for number in range(math.ceil((low - 1) / step), math.floor((high - 1) / step) + 1)]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    digits = 3 if step < 0.01 else 2
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}f}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel(label)
 
 
-def title_and_legend(figure: Figure, title: str, frame: pd.DataFrame, keys: Sequence[Line2D]) -> None:
-    """Say above what is shown and where it was measured, below which line is which and what the bars are."""
-    figure.suptitle(f"{title}\n{place_name(frame)}", fontsize=10)
-    repeats = frame["repeat"].nunique()
-    bars = f"median of {repeats} repeats, bars from lowest to highest" if repeats > 1 else "one sample a point"
-    most = max(1, int(figure.get_size_inches()[0] / 1.75))
-    lines = -(-len(keys) // most)
-    legend = figure.legend(
+def with_bars(axes: Axes, at: pd.Series, values: pd.DataFrame, **style: Any) -> None:
+    """Draw points at `at` with the bars that `values` (value, low, high) give them, joined by a line."""
+    bars = [values["value"] - values["low"], values["high"] - values["value"]]
+    axes.errorbar(at, values["value"], yerr=[bar.fillna(0).clip(lower=0) for bar in bars], **{**_BARS, **style})
+
+
+def floor_band(axes: Axes, at: Sequence[float], floors: Sequence[float]) -> None:
+    """Draw the noise floor around the ratio 1: `floors` (ratios of 1 and above) at the places `at` of the x axis."""
+    axes.axhline(1, color="black", linewidth=1)
+    known = [(x, floor) for x, floor in zip(at, floors, strict=True) if not math.isnan(floor)]
+    if not known:
+        return
+    (first, least), (last, most) = known[0], known[-1]
+    ends = [first / 2, *(x for x, _ in known), last * 2]
+    wide = [least, *(floor for _, floor in known), most]
+    low = [1 / floor for floor in wide]
+    axes.fill_between(ends, low, wide, color=FLOOR, alpha=0.35, linewidth=0, label="noise floor", zorder=1)
+
+
+def floor_bar(axes: Axes, floor: float) -> None:
+    """Draw the noise floor on a log axis of values: a bar from some value to `floor` times it, and what it comes to."""
+    if math.isnan(floor):
+        return
+    low, high = axes.get_ylim()
+    start = low * (high / low) ** 0.06
+    style: Any = {"color": "black", "transform": axes.get_yaxis_transform(), "clip_on": False}
+    axes.plot(
+        [0.965, 0.965], [start, start * floor], linewidth=2.5, solid_capstyle="butt", label="noise floor", **style
+    )
+    axes.plot([0.95, 0.98], [start, start], linewidth=0.8, **style)
+    axes.text(
+        0.94,
+        start,
+        f"floor {percent(floor)}",
+        transform=axes.get_yaxis_transform(),
+        ha="right",
+        va="center",
+        fontsize=6.5,
+        alpha=0.8,
+    )
+
+
+def percent(ratio: float) -> str:
+    """Say a ratio as a difference from 1 without its sign: 0.8 %."""
+    share = abs(ratio - 1) * 100
+    return f"{share:.0f} %" if share >= 10 else f"{share:.1f} %" if share >= 0.1 else f"{share:.2f} %"
+
+
+def title(figure: Plot, text: str, frame: pd.DataFrame) -> None:
+    """Say above what is shown and where and by which clock it was measured."""
+    letters = int(figure.get_size_inches()[0] * _LETTERS)
+    where = textwrap.wrap(place_name(frame), letters, break_on_hyphens=False)
+    figure.suptitle("\n".join([*textwrap.wrap(text, letters), *where]), fontsize=10)
+
+
+def legend(figure: Plot, keys: Sequence[Artist], note: str) -> None:
+    """Say below which line is which, and what points and bars are."""
+    widths = [0.65 + 0.07 * len(str(key.get_label())) for key in keys]
+    most = len(keys) if sum(widths) <= figure.get_size_inches()[0] else figure.get_size_inches()[0] / max(widths)
+    lines = -(-len(keys) // max(1, int(most)))
+    drawn = figure.legend(
         handles=list(keys),
         loc="outside lower center",
         ncols=-(-len(keys) // lines),
         frameon=False,
         fontsize=8.5,
-        title=bars,
-        title_fontsize=8.5,
+        title=note or None,
+        title_fontsize=8,
         handlelength=3.2,
     )
-    legend.get_title().set_alpha(0.75)
+    drawn.get_title().set_alpha(0.8)
 
 
-def _log(axes: Axes, formatter: Formatter) -> None:
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    subs: tuple[float, ...] = (1, 2, 5) if high / low < 80 else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs))
-    axes.yaxis.set_major_formatter(formatter)
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    if subs != (1,):
-        axes.yaxis.set_minor_locator(NullLocator())
+def floor_key(differ: str = "equal arms") -> Patch:
+    """Return the legend's entry for the noise floor's band, saying what differs as much though it is the same."""
+    return Patch(facecolor=FLOOR, alpha=0.35, label=f"noise floor: {differ} differ as much")
+
+
+def blocks_said(values: pd.DataFrame, kind: str = "bootstrap ") -> str:
+    """Say what points and bars are, from the `blocks` that an interval was made of."""
+    low, high = int(values["blocks"].min()), int(values["blocks"].max())
+    number = f"{low}" if low == high else f"{low} to {high}"
+    bars = f"its 95 % {kind}interval" if values["low"].notna().any() else "none, blocks are too few for an interval"
+    return f"point: the typical value of {number} block{'s' * (high > 1)}; bar: {bars}"

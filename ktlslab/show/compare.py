@@ -1,106 +1,110 @@
-"""Kernel against userspace, computed: the ratios behind the plots, and the sentence that a notebook may print.
+"""Kernel against userspace, computed: the sentences that a notebook and a report may print, and names for people.
 
-A ratio is taken where all else is equal: machine, kernel, clock, suite, I/O engine, payload, direction, depth,
-connections, and the repeat, since both arms of a repeat were measured in the same block. Ratios have no unit, but are
-only ever taken within one.
+All of it is a view of `ktlslab.measure.effects`: ratios within blocks, their intervals, and the noise floor that a
+difference must rise above. Ratios have no unit, but are only ever taken within one.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from ktlslab.errors import UsageError
-from ktlslab.show.html import Picture, picture, prose, table
+from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, checked, effects
+from ktlslab.show.html import Picture, joined, picture, prose, table
 from ktlslab.tls.suites import Suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pandas as pd
-
-PLACE = ["machine", "kernel", "clock", "unit"]
-CELL = ["direction", "suite", "tls_version", "io_engine", "payload_bytes", "depth", "connections"]
-# What is compared: the table's column, what people call it, and whether less of it is better.
-QUANTITIES = {
-    "latency_p50": ("latency", True),
-    "client_cpu": ("client CPU", True),
-    "peer_cpu": ("peer CPU", True),
-    "throughput_bytes_per_unit": ("throughput", False),
-}
+CELL = [*SETTING, "suite", "tls_version", "io_engine"]
 UNITS = {"ns": "nanoseconds", "instructions": "instructions"}
+_ASKED = ("latency_p50", "client_cpu")
 
 
-def checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame if it can be drawn or compared. UsageError: no rows, mixed units, rows without proof."""
-    if frame.empty:
-        raise UsageError("showing a table", answered="it has no rows", remedy="Widen the selection.")
-    units = sorted(frame["unit"].unique())
-    if len(units) > 1:
-        remedy = f"Choose one: frame[frame.unit == {units[0]!r}]."
-        raise UsageError("showing a table", answered=f"it mixes the units {' and '.join(units)}", remedy=remedy)
-    unproven = frame[(frame["record_layer"] != frame["record_layer_observed"]) | ~frame["payload_ok"]]
-    if len(unproven):
-        answered = f"{len(unproven)} rows have no proof of what made their records"
-        raise UsageError("showing a table", answered=answered, remedy="A row without proof is not a row: leave it out.")
-    return frame
+def compared(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> pd.DataFrame:
+    """Return `effects` of one record layer over another at equal I/O engine, with the engine as `io_engine`.
 
-
-def ratios(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> pd.DataFrame:
-    """Return one row a cell: each quantity of `layer` divided by that of `over`, median, lowest and highest repeat.
-
-    Columns: machine, kernel, clock, unit, the cell's, and for each quantity NAME, NAME_low, NAME_high.
+    UsageError where no cell was measured both ways.
     """
-    frame = checked(frame)
-    keys = [*PLACE, *CELL, "repeat"]
-    quantities = list(QUANTITIES)
-    above, below = (frame[frame["record_layer"] == name].set_index(keys)[quantities] for name in (layer, over))
-    each = above.div(below).dropna(how="all")
-    if each.empty:
+    asked = [Contrast("", (f"{layer}+{engine}",), (f"{over}+{engine}",), engine) for engine in ("syscall", "uring")]
+    found = effects(checked(frame), asked=asked)
+    found = found[found["effect"] != "A/A"].rename(columns={"at": "io_engine"}).reset_index(drop=True)
+    if found.empty:
         have = ", ".join(sorted(frame["record_layer"].unique()))
         answered = f"no cell was measured both ways; there are {have}"
         raise UsageError(f"comparing {layer} with {over}", answered=answered, remedy="Sweep both record layers.")
-    grouped = each.groupby([*PLACE, *CELL])
-    result = grouped.median()
-    for suffix, values in (("low", grouped.min()), ("high", grouped.max())):
-        result = result.join(values.add_suffix(f"_{suffix}"))
-    ordered = [name for quantity in quantities for name in (quantity, f"{quantity}_low", f"{quantity}_high")]
-    return result[ordered].reset_index()
+    return found
+
+
+def ratios(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> pd.DataFrame:
+    """Return one row a cell: each quantity of `layer` divided by that of `over`, with its 95 % interval over blocks.
+
+    Columns: the place's, the cell's, and for each quantity NAME, NAME_low, NAME_high (NaN for fewer than 3 blocks).
+    """
+    found = compared(frame, layer=layer, over=over).set_index([*PLACE, *CELL, "quantity"])[["ratio", "low", "high"]]
+    ends = {"ratio": "", "low": "_low", "high": "_high"}
+    parts = {
+        f"{name}{suffix}": found[end].xs(name, level="quantity")
+        for name in QUANTITIES
+        if name in found.index.get_level_values("quantity")
+        for end, suffix in ends.items()
+    }
+    return pd.DataFrame(parts).reset_index()
 
 
 def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> Picture:
     """Say in computed sentences what the kernel's record layer cost and brought against userspace's."""
-    compared = ratios(frame, layer=layer, over=over)
+    found = compared(frame, layer=layer, over=over)
     rows, lines = [], []
-    for direction, part in sorted(compared.groupby("direction"), key=lambda group: order(str(group[0]))):
+    for direction in sorted(found["direction"].unique(), key=order):
         for quantity, (name, less) in QUANTITIES.items():
-            part = part.dropna(subset=quantity)  # noqa: PLW2901
+            part = found[(found["direction"] == direction) & (found["quantity"] == quantity)]
             if part.empty:
                 continue
-            values = part[quantity]
+            values = part["ratio"]
             low, high = part.iloc[int(values.to_numpy().argmin())], part.iloc[int(values.to_numpy().argmax())]
-            better = int((values < 1).sum() if less else (values > 1).sum())
-            word = "less" if less else "more"
-            rows.append(
-                (
-                    str(direction),
-                    name,
-                    f"{values.median():.2f}",
-                    f"{low[quantity]:.2f} ({cell_name(low)})",
-                    f"{high[quantity]:.2f} ({cell_name(high)})",
-                    f"{better} of {len(values)}",
-                )
-            )
+            counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in ("less", "more", "none")}
+            ends = [f"{end['ratio']:.2f} ({cell_name(end)})" for end in (low, high)]
+            told = f"{counts['less']} less, {counts['more']} more, {counts['none']} none"
+            better = f"{counts['less' if less else 'more']} of {len(part)}"
+            rows.append((direction, name, f"{values.median():.2f}", *ends, told, better))
             lines.append(
                 f"{direction}, {name}: {layer} / {over} {values.median():.2f} in the median of {len(values)} cells, "
-                f"{low[quantity]:.2f} to {high[quantity]:.2f}; {word} in {better}"
+                f"{low['ratio']:.2f} to {high['ratio']:.2f}; {told}"
             )
-    where = place_name(frame)
     said = (
-        f"{layer} divided by {over}, at the same I/O engine, suite and payload, on {where}. Latency and CPU below 1 "
-        f"are in favour of the {layer}, throughput above 1 is."
+        f"{layer} divided by {over}, at the same I/O engine, suite and payload, on {place_name(frame)}. Latency and "
+        f"CPU below 1 are in favour of the {layer}, throughput above 1 is. A cell counts as less or more where its "
+        f"95 % interval leaves 1 out and the difference is larger than the noise floor."
     )
-    head = ("direction", "quantity", "median", "lowest (where)", "highest (where)", f"in favour of {layer}")
+    head = ("direction", "quantity", "median", "lowest (where)", "highest (where)", "cells", f"in favour of {layer}")
     return picture(f"{layer} against {over}", prose(said), table(head, rows, numbers=(2,)), text="\n".join(lines))
+
+
+def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> str:
+    """Answer in one sentence whether `layer` costs less than `over`, whatever the figures say."""
+    where = place_name(checked(frame))
+    try:
+        found = compared(frame, layer=layer, over=over)
+    except UsageError as error:
+        return f"On {where}, whether the {layer} record layer costs less than {over}'s is not told: {error.answered}."
+    told = []
+    for quantity in _ASKED:
+        part = found[found["quantity"] == quantity]
+        if part.empty:
+            continue
+        counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in ("less", "more", "none")}
+        ends = [f"{100 * (value - 1):+.1f} %" for value in part["ratio"].quantile([0.5, 0.0, 1.0])]
+        told.append(
+            f"{QUANTITIES[quantity][0]} is less in {counts['less']}, more in {counts['more']} and not different from "
+            f"noise in {counts['none']} of {len(part)} cells (median {ends[0]}, {ends[1]} to {ends[2]})"
+        )
+    if not told:
+        return f"On {where}, neither latency nor client CPU was measured for both {layer} and {over}."
+    asked = f"With the {layer} record layer instead of {over}'s, all else equal, on {where}"
+    return f"{asked}: {'; '.join(told)}."
 
 
 def cell_name(row: pd.Series) -> str:
@@ -111,12 +115,15 @@ def cell_name(row: pd.Series) -> str:
 
 def place_name(frame: pd.DataFrame) -> str:
     """Say where and by which clock a frame was measured, and that an emulated CPU's seconds are emulated."""
-    kernels = " and ".join(f"Linux {kernel}" for kernel in frame["kernel"].unique())
+    kernels = f"Linux {joined(list(frame['kernel'].unique()))}"
     unit = str(frame["unit"].iloc[0])
-    machines = " and ".join(f"guest {name}" if name != "here" else "this machine" for name in frame["machine"].unique())
+    names = list(frame["machine"].unique())
+    guests = [name for name in names if name != "here"]
+    machines = [f"guest{'s' * (len(guests) > 1)} {joined(guests)}"] if guests else []
+    machines += ["this machine"] * ("here" in names)
     counted = "counted in instructions" if unit == "instructions" else "timed in nanoseconds"
     emulated = ", on an emulated CPU" if unit == "ns" and is_emulated(frame) else ""
-    return f"{kernels} ({machines}), {counted}{emulated}"
+    return f"{kernels} ({joined(machines)}), {counted}{emulated}"
 
 
 def is_emulated(frame: pd.DataFrame) -> bool:
@@ -127,7 +134,7 @@ def is_emulated(frame: pd.DataFrame) -> bool:
 
 def order(direction: str) -> tuple[int, str]:
     """Return what directions are sorted by: both ways, out, in, and whatever else there may be."""
-    known = ("echo", "upload", "download")
+    known = ("echo", "upload", "download", "sendfile")
     return (known.index(direction) if direction in known else len(known)), direction
 
 

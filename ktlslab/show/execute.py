@@ -1,8 +1,9 @@
 """Run the notebooks and keep what they show: `python -m ktlslab.show.execute`.
 
-What `notebooks/run` does once everything is installed: a quick sweep on real kTLS, notebook 02 on its table, notebook
-01 in a kernel that has kTLS (a guest's, where this machine's has it not), both as .ipynb and .html, plots as .png.
-Where no such kernel can be had it says so, runs both notebooks all the same, and marks the figures as recorded ones.
+What `notebooks/run` does once everything is installed: a quick sweep on real kTLS, then every notebook, as .ipynb and
+.html, plots as .png. Those whose metadata say `kernel_tls` run in a kernel that has it (a guest's, where this machine's
+has it not), the others here, on the sweep's table. Where no such kernel can be had it says so, runs the notebooks all
+the same, and marks the figures as recorded ones.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from ktlslab.show.tables import VARIABLE, newest_recorded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HANDOFF = "01-the-handoff"
-COMPARE = "02-sweep-and-compare"
 CELL_TIMEOUT = 300
 HERE = "python3"
 
@@ -115,15 +114,17 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
     began = time.monotonic()
     table, measured, why = _table(notebooks, out, plan, on)
     made = [("table", table)]
-    env = {VARIABLE: str(table)}
-    _say(f"{COMPARE}: on {table.name}")
-    made.append(("notebook", execute(notebooks / f"{COMPARE}.ipynb", out / f"{COMPARE}.ipynb", env=env)))
-    made += [("plot", path) for path in pictures_of(made[-1][1])]
     with tempfile.TemporaryDirectory(prefix="ktlslab-kernelspec-") as folder:
-        kernel, specs = _kernel_for_handoff(on, Path(folder)) if measured else (HERE, None)
-        _say(f"{HANDOFF}: in the Jupyter kernel {kernel}")
-        handoff = execute(notebooks / f"{HANDOFF}.ipynb", out / f"{HANDOFF}.ipynb", kernel=kernel, specs=specs)
-        made.insert(1, ("notebook", handoff))
+        kernel, specs = _kernel_with_ktls(on, Path(folder)) if measured else (HERE, None)
+        for source in sorted(notebooks.glob("[0-9]*.ipynb")):
+            if wants_ktls(source):
+                _say(f"{source.stem}: in the Jupyter kernel {kernel}")
+                done = execute(source, out / source.name, kernel=kernel, specs=specs)
+            else:
+                _say(f"{source.stem}: on {table.name}")
+                done = execute(source, out / source.name, env={VARIABLE: str(table)})
+            made.append(("notebook", done))
+            made += [("plot", path) for path in pictures_of(done)]
     pages = [("page", page) for kind, path in made if kind == "notebook" and (page := as_html(path))]
     _say("")
     for kind, path in [*made, *pages]:
@@ -131,7 +132,7 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
     if not measured:
         _say(f"\nThe figures are RECORDED ones, not measured here: {why}")
     if kernel == HERE and not probe.probe().ktls:
-        _say("Notebook 01 ran without kTLS: this kernel has none, so it shows the userspace path.")
+        _say("Notebooks that show the handoff ran without kTLS: they show the userspace path.")
     _say(f"\ndone in {time.monotonic() - began:.0f} s")
     return 0
 
@@ -157,8 +158,14 @@ def _table(notebooks: Path, out: Path, plan: str, on: str) -> tuple[Path, bool, 
     return table, True, ""
 
 
-def _kernel_for_handoff(on: str, folder: Path) -> tuple[str, Path | None]:
-    """Return the Jupyter kernel for notebook 01 and where its kernelspec lies.
+def wants_ktls(notebook: Path) -> bool:
+    """Whether a notebook is to run in a kernel that has kTLS, as its metadata say."""
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    return bool(metadata.get("ktlslab", {}).get("kernel_tls"))
+
+
+def _kernel_with_ktls(on: str, folder: Path) -> tuple[str, Path | None]:
+    """Return the Jupyter kernel for notebooks that want kTLS and where its kernelspec lies.
 
     Here if this machine's kernel has kTLS, else in a guest, else here all the same.
     """

@@ -70,6 +70,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def joined(names: Sequence[str]) -> str:
+    """Return a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def hexes(data: bytes) -> str:
     """Return the bytes in hexadecimal, sixteen a line, a little apart after each eight."""
     lines = [data[at : at + ROW] for at in range(0, len(data), ROW)]

@@ -1,75 +1,64 @@
-"""Plots of a table of samples: latency, CPU, throughput, and kernel over userspace.
+"""Plots of a table of samples: functions from a frame to a figure, which shows itself in a notebook.
 
-A point is the median over the repeats, its bar reaches from the lowest to the highest. Colour and marker say who made
-the records, the line's style which I/O engine moved the bytes, so that the plots survive a black-and-white printer.
-Every axis names its unit; a table of mixed units is refused: nanoseconds and instructions have no common axis.
+A point is the typical value over the blocks, its bar the 95 % bootstrap interval; the noise floor, what equal arms
+differ by, is drawn into every plot. Every axis names its unit; a table of mixed units is refused: nanoseconds and
+instructions have no common axis. Where a table spans more than a panel can, `ktlslab.show.selection` chooses, and the
+title says what.
 
     latency(frame)      median operation, by payload: a panel for each direction and suite
     cpu(frame)          what client and peer spent on an operation
     throughput(frame)
     ratio(frame)        kernel / userspace, the line at 1 being "as dear as userspace"
-    figures(frame)      all of them, by name
+    sign_map(frame)     the same ratio at every cell, as numbers
+    cpu_split(frame)    where the CPU went, with system calls and bytes on the wire
+    kernels(frame)      the same cells on several kernels
+    distributions(frame)  every timed step's latency, not its median alone
+    against(frame, "depth")  what more operations in flight change
+    figures(frame)      all that the frame allows, by name
     summary(frame)      the same in sentences (from `ktlslab.show.compare`)
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
+from ktlslab.measure.effects import QUANTITIES, checked, effects, intervals, noise_floor
 from ktlslab.show import axes as common
-from ktlslab.show.compare import PLACE, checked, order, ratios, suite_names, summary
-from ktlslab.tls.suites import Suite
+from ktlslab.show import selection
+from ktlslab.show.compare import ratios, size_name, suite_name, suite_names, summary
+from ktlslab.show.depth import against
+from ktlslab.show.distributions import distributions
+from ktlslab.show.kernels import kernels
+from ktlslab.show.signmap import sign_map
+from ktlslab.show.split import cpu_split
+from ktlslab.show.style import ENGINES, STYLE, Arm, Plot, arms_of, page, rows_of, series
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["Plot", "cpu", "figures", "latency", "ratio", "ratios", "summary", "throughput"]
+__all__ = [
+    "Plot",
+    "against",
+    "cpu",
+    "cpu_split",
+    "distributions",
+    "figures",
+    "kernels",
+    "latency",
+    "ratio",
+    "ratios",
+    "sign_map",
+    "summary",
+    "throughput",
+]
 
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.6,
-    "lines.markersize": 5,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-}
-# Okabe and Ito's colours and a marker for each record layer; plain is the floor that the others stand on.
-_LAYERS = {
-    "plain": ("#7f7f7f", "o"),
-    "userspace": ("#D55E00", "s"),
-    "kernel": ("#0072B2", "^"),
-    "kernel-tx": ("#56B4E9", ">"),
-    "kernel-rx": ("#009E73", "<"),
-}
-_SUITES = (("#0072B2", "^"), ("#D55E00", "s"), ("#009E73", "o"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
-_ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}
-_ARM = ["record_layer", "io_engine", "depth", "connections"]
-_DPI = 144
-
-
-class Plot(Figure):
-    """A figure that shows itself in a notebook, sharp on a dense screen, without pyplot's global state."""
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        data = io.BytesIO()
-        self.savefig(data, format="png", dpi=_DPI)
-        width, height = self.get_size_inches()
-        return data.getvalue(), {"width": int(width * 96), "height": int(height * 96)}
-
-    def __repr__(self) -> str:
-        return f"Plot({self.get_suptitle()})"
+_QUANTITIES = {"latency_p50": "latency", "client_cpu": "client CPU", "peer_cpu": "peer CPU"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,189 +70,205 @@ class _Row:
     label: str  # of the y axis
 
 
-def latency(frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None) -> Plot:
+def latency(
+    frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None, machine: str | None = None
+) -> Plot:
     """Plot the median latency of an operation against its payload."""
-    return _grid(frame, "Latency", {"latency_p50": ""}, direction, suite)
+    return _grid(frame, "Latency", {"latency_p50": ""}, direction=direction, suite=suite, machine=machine)
 
 
-def cpu(frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None, of: str | None = None) -> Plot:
+def cpu(
+    frame: pd.DataFrame,
+    *,
+    direction: str | None = None,
+    suite: str | None = None,
+    machine: str | None = None,
+    of: str | None = None,
+) -> Plot:
     """Plot the CPU that an operation costs the client and the peer; `of` chooses one of the two."""
     both = {"client": "client_cpu", "peer": "peer_cpu"}
     if of is not None and of not in both:
         raise UsageError("plotting CPU", answered=f"there is no {of!r}", remedy="Choose client or peer.")
-    chosen = {column: who for who, column in both.items() if of in (None, who)}
-    return _grid(frame, f"CPU of the {of}" if of else "CPU of client and peer", chosen, direction, suite)
+    quantities = {column: who for who, column in both.items() if of in (None, who)}
+    title = f"CPU of the {of}" if of else "CPU of client and peer"
+    return _grid(frame, title, quantities, direction=direction, suite=suite, machine=machine)
 
 
-def throughput(frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None) -> Plot:
+def throughput(
+    frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None, machine: str | None = None
+) -> Plot:
     """Plot payload bytes moved a unit of time or work."""
-    return _grid(frame, "Throughput", {"throughput_bytes_per_unit": ""}, direction, suite)
+    return _grid(
+        frame, "Throughput", {"throughput_bytes_per_unit": ""}, direction=direction, suite=suite, machine=machine
+    )
 
 
 def ratio(
     frame: pd.DataFrame,
     *,
-    quantities: tuple[str, ...] = ("latency_p50", "client_cpu", "peer_cpu"),
+    quantities: tuple[str, ...] = tuple(_QUANTITIES),
     layer: str = "kernel",
     over: str = "userspace",
+    machine: str | None = None,
 ) -> Plot:
     """Plot what `layer` costs divided by what `over` costs, where all else is equal; the line at 1 is a tie."""
-    compared = ratios(frame, layer=layer, over=over)
-    names = suite_names(compared["suite"].unique())
-    places = _places(compared)
-    columns = [(place, way) for place in places for way in sorted(compared["direction"].unique(), key=order)]
-    labels = {"latency_p50": "latency", "client_cpu": "client CPU", "peer_cpu": "peer CPU"}
-    with mpl.rc_context(_STYLE):
-        figure, panels = _figure(len(quantities), len(columns))
-        for across, (place, way) in enumerate(columns):
-            here = places[place][places[place]["direction"] == way]
-            title = way if len(places) == 1 else f"{way}, Linux {place[1]}"
-            panels[0][across].set_title(title)
+    place = selection.one_place(checked(frame), machine)
+    setting = selection.usual(place)
+    rows, few = selection.few_suites(selection.at(place, setting))
+    found = selection.at(effects(place, quantities), setting)  # of all: what is known of noise is borrowed
+    found = found[found["suite"].isin(rows["suite"])]
+    pairs = {(f"{layer}+{engine}", f"{over}+{engine}") for engine in ENGINES}
+    found = found[[pair in pairs for pair in zip(found["of"], found["over"], strict=True)]]
+    if found.empty:
+        have = ", ".join(sorted(frame["record_layer"].unique()))
+        answered = f"no cell was measured both ways; there are {have}"
+        raise UsageError(f"comparing {layer} with {over}", answered=answered, remedy="Sweep both record layers.")
+    names = suite_names(sorted(found["suite"].unique()))
+    ways, sizes = selection.directions(found), selection.payloads(found)
+    with mpl.rc_context(STYLE):
+        figure, panels = page(len(quantities), len(ways), sharex=True)
+        for across, way in enumerate(ways):
+            panels[0][across].set_title(way)
             for down, quantity in enumerate(quantities):
+                shown = found[(found["direction"] == way) & (found["quantity"] == quantity)]
                 axes = panels[down][across]
-                axes.axhline(1, color="black", linewidth=1)
-                axes.axhspan(1e-3, 1, color="#0072B2", alpha=0.06, linewidth=0)
-                _ratio_lines(axes, here, quantity, names)
-                common.payload_axis(axes, compared["payload_bytes"], last=down == len(quantities) - 1)
-        for row, quantity in zip(panels, quantities, strict=True):
-            low, high = compared[f"{quantity}_low"].min(), compared[f"{quantity}_high"].max()
-            common.ratio_axis(row[0], f"{labels.get(quantity, quantity)},\n{layer} / {over}", low, high)
-        keys = [Line2D([], [], color=c, marker=m, label=names[s]) for s, (c, m) in _suite_styles(names).items()]
-        keys += [Line2D([], [], color="black", linestyle=_ENGINES[e], label=e) for e in _engines(compared)]
-        keys.append(Line2D([], [], color="black", linewidth=1, label="1: as dear as " + over))
-        title = f"{layer.capitalize()} over {over} record layer, below 1 the {layer} is cheaper"
-        common.title_and_legend(figure, title, frame, keys)
+                floors = shown.groupby("payload_bytes")["floor"].max()
+                common.floor_band(axes, list(floors.index), list(floors))
+                _ratio_lines(axes, shown, names)
+                common.payload_axis(axes, sizes, last=down == len(quantities) - 1)
+        for line, quantity in zip(panels, quantities, strict=True):
+            shown = found[found["quantity"] == quantity]
+            label = f"{_QUANTITIES.get(quantity, quantity)},\n{layer} / {over}"
+            common.ratio_axis(line[0], label, shown)
+        keys = [Line2D([], [], color=c, marker=m, label=names[s]) for s, (c, m) in series(names).items()]
+        used = {Arm.named(of).io_engine for of in found["of"]}
+        keys += [_engine_key(engine) for engine in ENGINES if engine in used]
+        common.legend(figure, [*keys, common.floor_key()], common.blocks_said(found))
+        head = f"{layer.capitalize()} over {over} record layer, below 1 the {layer} is cheaper"
+        common.title(figure, head + selection.setting_name(rows) + few, rows)
+    figure.alt = f"Lines of the ratio {layer} / {over} against the payload, a panel for each direction and quantity."
+    figure.caption = " ".join(_ratio_said(found, quantity, layer) for quantity in quantities)
     return figure
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Plot]:
-    """Return every plot that this frame allows, by name."""
-    drawn = {
-        "latency": latency(frame),
-        "cpu-client": cpu(frame, of="client"),
-        "cpu-peer": cpu(frame, of="peer"),
-        "throughput": throughput(frame),
-    }
-    if {"kernel", "userspace"} <= set(frame["record_layer"]):
+    """Return every plot that this frame allows, by name; of the newest kernel, where a plot shows one alone."""
+    checked(frame)
+    newest = selection.one_place(frame)
+    layers = set(newest["record_layer"])
+    drawn: dict[str, Plot] = {}
+    if {"kernel", "userspace"} <= layers:
+        drawn["sign-map-latency"] = sign_map(frame)
+        drawn["sign-map-cpu"] = sign_map(frame, quantity="client_cpu")
         drawn["ratio"] = ratio(frame)
+    drawn["latency"] = latency(frame)
+    drawn["cpu-client"] = cpu(frame, of="client")
+    drawn["cpu-peer"] = cpu(frame, of="peer")
+    drawn["throughput"] = throughput(frame)
+    drawn["cpu-split"] = cpu_split(frame)
+    usual = selection.at(newest, selection.usual(newest))
+    sizes = selection.payloads(usual)
+    if sizes[-1] > selection.nearest(usual, None):
+        drawn["cpu-split-large"] = cpu_split(frame, payload=sizes[-1])
+    if len(selection.places(frame)) > 1:
+        drawn["kernels"] = kernels(frame)
+    if usual["latency_histogram"].map(len).any():
+        drawn["distributions"] = distributions(frame)
+    for factor in ("depth", "connections", "record_size"):
+        if len(newest[factor].unique()) > 1:
+            drawn[factor.replace("_", "-")] = against(frame, factor)
     return drawn
 
 
 def _grid(
-    frame: pd.DataFrame, title: str, quantities: dict[str, str], direction: str | None, suite: str | None
+    frame: pd.DataFrame,
+    title: str,
+    quantities: dict[str, str],
+    *,
+    direction: str | None,
+    suite: str | None,
+    machine: str | None,
 ) -> Plot:
-    """Draw a row of panels for each direction and quantity, a column for each place and suite."""
-    frame = _chosen(checked(frame), direction, suite)
-    directions = sorted(frame["direction"].unique(), key=order)
-    rows = [_Row(way, column, label) for way in directions for column, label in quantities.items()]
-    names = suite_names(sorted(set(frame["suite"]) - {""})) or {"": "no TLS"}
-    places = _places(frame)
-    columns = [(place, name) for place in places for name in names]
-    unit = str(frame["unit"].iloc[0])
-    with mpl.rc_context(_STYLE):
-        figure, panels = _figure(len(rows), len(columns))
-        for across, (place, name) in enumerate(columns):
-            at_place = places[place][places[place]["suite"].isin([name, ""])]
-            panels[0][across].set_title(names[name] if len(places) == 1 else f"{names[name]}\nLinux {place[1]}")
-            for down, row in enumerate(rows):
-                axes = panels[down][across]
-                _lines(
-                    axes,
-                    at_place[at_place["direction"] == row.direction],
-                    row.quantity,
-                    common.scale(row.quantity, unit),
-                )
-                common.payload_axis(axes, frame["payload_bytes"], last=down == len(rows) - 1)
-        for row, line in zip(rows, panels, strict=True):
+    """Draw a row of panels for each direction and quantity, a column for each suite."""
+    place = selection.one_place(checked(frame), machine)
+    rows = selection.chosen(place, direction, suite)
+    setting = selection.usual(rows)
+    rows, few = selection.few_suites(selection.at(rows, setting))
+    panel_rows = [_Row(way, name, label) for way in selection.directions(rows) for name, label in quantities.items()]
+    names = suite_names(sorted(set(rows["suite"]) - {""})) or {"": "no TLS"}
+    values = {quantity: intervals(rows, quantity) for quantity in quantities}
+    floors, unit = selection.at(noise_floor(place, quantities), setting), str(rows["unit"].iloc[0])
+    with mpl.rc_context(STYLE):
+        figure, panels = page(len(panel_rows), len(names), sharex=True)
+        for line, row in zip(panels, panel_rows, strict=True):
+            shown = values[row.quantity][values[row.quantity]["direction"] == row.direction]
+            for axes, name in zip(line, names, strict=True):
+                if name and name not in set(shown["suite"]):
+                    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", alpha=0.6)
+                else:
+                    _lines(axes, shown[shown["suite"].isin([name, ""])], common.scale(row.quantity, unit))
+                common.payload_axis(axes, selection.payloads(rows), last=line is panels[-1])
             label = f"{row.direction}, {row.label}" if row.label else row.direction
             common.value_axis(line[0], row.quantity, label, unit)
-        arms = list(frame.sort_values(_ARM, key=_arm_order)[_ARM].drop_duplicates().itertuples(index=False, name=None))
-        common.title_and_legend(
-            figure, f"{title} by payload", frame, [Line2D([], [], label=_arm_name(arm), **_arm(arm)) for arm in arms]
-        )
+            here = floors[(floors["direction"] == row.direction) & (floors["quantity"] == row.quantity)]
+            common.floor_bar(line[0], float(here["floor"].max()))
+        for axes, name in zip(panels[0], names.values(), strict=True):
+            axes.set_title(name)
+        every = values[panel_rows[0].quantity]
+        common.legend(figure, [arm.key() for arm in arms_of(rows)], common.blocks_said(every))
+        common.title(figure, f"{title} by payload{selection.setting_name(rows)}{few}", rows)
+    figure.alt = f"Lines of {title} against the payload, an arm a line, a panel for each direction and suite."
+    figure.caption = " ".join(_grid_said(values[row.quantity], row, unit) for row in panel_rows)
     return figure
 
 
-def _chosen(frame: pd.DataFrame, direction: str | None, suite: str | None) -> pd.DataFrame:
-    """Return the rows of a direction and a suite, plain TCP's with any suite."""
-    if direction is not None:
-        if direction not in set(frame["direction"]):
-            have = ", ".join(sorted(frame["direction"].unique(), key=order))
-            raise UsageError("plotting", answered=f"no rows of {direction!r}", remedy=f"There are {have}.")
-        frame = frame[frame["direction"] == direction]
-    if suite is not None:
-        suites = sorted(set(frame["suite"]) - {""})
-        try:
-            name = Suite.named(suite).name
-        except ValueError as error:
-            raise UsageError("plotting", answered=str(error)) from error
-        if name not in suites:
-            raise UsageError("plotting", answered=f"no rows of {name}", remedy=f"There are {', '.join(suites)}.")
-        frame = frame[frame["suite"].isin([name, ""])]
-    return frame
+def _lines(axes: Axes, values: pd.DataFrame, scale: float) -> None:
+    for arm in arms_of(values):
+        part = rows_of(values, arm).sort_values("payload_bytes")
+        for _, one in part.groupby("suite"):
+            common.with_bars(axes, one["payload_bytes"], one[["value", "low", "high"]] * scale, **arm.look)
 
 
-def _places(frame: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
-    """Return the rows of each machine, kernel and clock, in the table's order."""
-    return dict(list(frame.groupby(PLACE, sort=False)))
-
-
-def _lines(axes: Axes, rows: pd.DataFrame, quantity: str, scale: float) -> None:
-    for arm, samples in rows.sort_values(_ARM, key=_arm_order).groupby(_ARM, sort=False):
-        values = samples.groupby("payload_bytes")[quantity].agg(["median", "min", "max"]) * scale
-        _with_bars(axes, values, **_arm(arm))
-
-
-def _ratio_lines(axes: Axes, rows: pd.DataFrame, quantity: str, names: dict[str, str]) -> None:
-    styles = _suite_styles(names)
-    for key, part in rows.groupby(["suite", "io_engine", "depth", "connections"]):
-        suite, engine = str(key[0]), str(key[1])
-        values = part.set_index("payload_bytes")[[quantity, f"{quantity}_low", f"{quantity}_high"]].sort_index()
-        values.columns = ["median", "min", "max"]
-        colour, marker = styles[suite]
+def _ratio_lines(axes: Axes, rows: pd.DataFrame, names: dict[str, str]) -> None:
+    styles = series(names)
+    for (suite, of), part in rows.sort_values("payload_bytes").groupby(["suite", "of"]):
+        engine, (colour, marker) = Arm.named(str(of)).io_engine, styles[str(suite)]
+        values = part[["ratio", "low", "high"]].rename(columns={"ratio": "value"})
         fill = "white" if engine == "syscall" else colour
-        _with_bars(axes, values, color=colour, marker=marker, linestyle=_ENGINES[engine], markerfacecolor=fill)
+        style = {"color": colour, "marker": marker, "linestyle": ENGINES[engine], "markerfacecolor": fill}
+        common.with_bars(axes, part["payload_bytes"], values, **style)
 
 
-def _with_bars(axes: Axes, values: pd.DataFrame, **style: Any) -> None:
-    bars = [values["median"] - values["min"], values["max"] - values["median"]]
-    axes.errorbar(values.index, values["median"], yerr=bars, capsize=2, elinewidth=0.8, linewidth=1.4, **style)
+def _engine_key(engine: str) -> Line2D:
+    fill = "white" if engine == "syscall" else "black"
+    return Line2D([], [], color="black", linestyle=ENGINES[engine], marker="o", markerfacecolor=fill, label=engine)
 
 
-def _arm(arm: tuple[Any, ...]) -> dict[str, Any]:
-    layer, engine, depth, connections = arm
-    colour, marker = _LAYERS[layer]
-    crowded = depth > 1 or connections > 1
-    return {
-        "color": colour,
-        "marker": marker,
-        "markersize": 4.5 if layer.startswith("kernel") else 6,  # drawn last: what lies below still shows
-        "linestyle": ":" if crowded else _ENGINES[engine],
-        "markerfacecolor": "white" if engine == "syscall" else colour,
-    }
+def _grid_said(values: pd.DataFrame, row: _Row, unit: str) -> str:
+    """Say which arm with TLS does best at the smallest and at the largest payload of a row of panels."""
+    values = values[(values["direction"] == row.direction)]
+    values = values[values["suite"] != ""] if (values["suite"] != "").any() else values
+    less, said = QUANTITIES[row.quantity][1], []
+    for size in sorted({values["payload_bytes"].min(), values["payload_bytes"].max()}):
+        part = values[values["payload_bytes"] == size].sort_values("value", ascending=less)
+        best, worst = part.iloc[0], part.iloc[-1]
+        factor = max(best["value"], worst["value"]) / min(best["value"], worst["value"])
+        said.append(
+            f"at {size_name(int(size))} {Arm(best['record_layer'], best['io_engine'])} with "
+            f"{suite_name(best['suite'])} ({common.amount(best['value'], row.quantity, unit)}, "
+            f"{factor:.1f} times from the worst)"
+        )
+    who = f", {row.label}" if row.label else ""
+    return f"{common.sentence(row.direction)}{who}: best {', '.join(said)}."
 
 
-def _arm_name(arm: tuple[Any, ...]) -> str:
-    layer, engine, depth, connections = arm
-    name = f"{layer} + {engine}"
-    name += f", depth {depth}" if depth > 1 else ""
-    return name + (f", {connections} connections" if connections > 1 else "")
-
-
-def _arm_order(column: pd.Series) -> pd.Series:
-    if column.name == "record_layer":
-        return column.map({name: at for at, name in enumerate(_LAYERS)})
-    return column
-
-
-def _suite_styles(names: dict[str, str]) -> dict[str, tuple[str, str]]:
-    return {name: _SUITES[at % len(_SUITES)] for at, name in enumerate(names)}
-
-
-def _engines(frame: pd.DataFrame) -> list[str]:
-    return [name for name in _ENGINES if name in set(frame["io_engine"])]
-
-
-def _figure(rows: int, columns: int) -> tuple[Plot, list[list[Axes]]]:
-    figure = Plot(figsize=(max(5.4, 1.0 + 3.1 * columns), 1.5 + 2.15 * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row").tolist()
+def _ratio_said(found: pd.DataFrame, quantity: str, layer: str) -> str:
+    part = found[found["quantity"] == quantity]
+    if part.empty:
+        return ""
+    counts = {word: int((part["verdict"] == word).sum()) for word in ("less", "more", "none")}
+    return (
+        f"{common.sentence(_QUANTITIES.get(quantity, quantity))}: of {len(part)} cells the {layer} takes less in "
+        f"{counts['less']}, more in {counts['more']}, and no difference was found in {counts['none']}; the ratio is "
+        f"{part['ratio'].median():.2f} in the median, {part['ratio'].min():.2f} to {part['ratio'].max():.2f}."
+    )

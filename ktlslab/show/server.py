@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ktlslab._closing import Closing
+from ktlslab.certificates import make_certificates
 from ktlslab.errors import UsageError
-from ktlslab.measure.certificates import make_certificates
 from ktlslab.tls.records import Record, RecordSplitter
 
 if TYPE_CHECKING:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ktlslab.errors import MachineError, StorageError, TableError
 from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
 from ktlslab.measure.sweep import sweep
-from ktlslab.measure.table import read_table
+from ktlslab.measure.table import SETTING, read_table
 from ktlslab.show.compare import place_name, size_name, suite_name
 from ktlslab.show.html import plural, prose, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
 VARIABLE = "KTLSLAB_TABLE"
@@ -49,10 +51,9 @@ class Table:
             ("suites", "; ".join(suite_name(name) for name in sorted(frame["suite"].unique()) if name)),
             ("payloads", ", ".join(size_name(int(size)) for size in sorted(frame["payload_bytes"].unique()))),
             ("directions", ", ".join(_in_order(frame["direction"], DIRECTIONS))),
-            ("repeats", str(frame["repeat"].nunique())),
+            ("blocks", _span(frame.groupby([*SETTING], observed=True)["repeat"].nunique())),
         ]
-        for run in frame["run_id"].unique():
-            rows += _provenance(run, runs.get(run))
+        rows += _provenance({run: runs.get(run, {}) for run in frame["run_id"].unique()})
         note = "<b>These are recorded figures: no kernel with kTLS ran on this occasion.</b>"
         return (prose(note) if self.recorded else "") + table(("", ""), rows)
 
@@ -88,6 +89,11 @@ def recorded_table(because: str, folder: Path = RECORDED) -> Table:
     return Table(frame=read_table(path), origin=f"recorded in {path.name}, {because}", recorded=True)
 
 
+def recorded(name: str, folder: Path = RECORDED) -> Table:
+    """Return a table of `data/` by its name. TableError where it is not there."""
+    return Table(frame=read_table(folder / f"{name}.parquet"), origin=f"recorded in {name}.parquet", recorded=True)
+
+
 def newest_recorded(folder: Path = RECORDED) -> Path | None:
     """Return the recorded table whose name sorts last, numbers by their value; None where there is none."""
     paths = sorted(folder.glob("quick*.parquet"), key=_by_number) or sorted(folder.glob("*.parquet"), key=_by_number)
@@ -103,23 +109,50 @@ def _in_order(column: pd.Series, known: tuple[str, ...]) -> list[str]:
     return [name for name in known if name in set(column)]
 
 
+def _span(counts: pd.Series) -> str:
+    """Return how many there are, from the fewest to the most."""
+    return " to ".join(dict.fromkeys((f"{counts.min()}", f"{counts.max()}"))) + " of each setting"
+
+
 def _read(path: Path, origin: str) -> Table:
     recorded = path.resolve().parent == RECORDED.resolve()
     return Table(frame=read_table(path), origin=origin, recorded=recorded)
 
 
-def _provenance(run: str, known: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Return what a reader needs to judge a run: processor, kernel's crypto drivers, libraries, code, time."""
+def _provenance(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return what a reader needs to judge the runs; those of which the same is to be said, together."""
+    told: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for run, known in runs.items():
+        told.setdefault(tuple(_facts(known)), []).append(run)
+    rows = []
+    for facts, names in told.items():
+        rows.append((plural(len(names), "run"), ", ".join(names)))
+        rows += facts
+    return rows
+
+
+def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of a run: processor, kernel, libraries, code, what was left out, what was unusual."""
     if not known:
-        return [(f"run {run}", "its provenance is lost")]
+        return [("provenance", "it is lost")]
     if known.get("cpu") is None:
-        return [(f"run {run}", "its provenance is not that of a sweep")]
+        return [("provenance", "it is not that of a sweep")]
     drivers = ", ".join(f"{name}: {driver}" for name, driver in known.get("crypto_drivers", {}).items() if driver)
     packages = ", ".join(f"{name} {version}" for name, version in known.get("packages", {}).items())
-    return [
-        (f"run {run}", f"started {known.get('started', '?')}, code {known.get('commit') or 'not in a checkout'}"),
-        ("processor", f"{known.get('cpu', '?')}{', emulated' if known.get('emulated') else ''}"),
+    config = known.get("kernel_config", {})
+    tls = ", ".join(f"{name}={value}" for name, value in config.items() if name.startswith("CONFIG_TLS"))
+    where = (known.get("cpu"), f"on host {known['host']}" if known.get("host") else "", _if(known, "emulated"))
+    facts = [
+        ("processor", ", ".join(filter(None, where)) or "?"),
+        ("kernel", f"{known.get('kernel', '?')}; {tls or 'its configuration is not told'}"),
         ("kernel's crypto drivers", drivers or "not known"),
         ("TLS libraries", f"client {known.get('client_openssl', '?')}, peer {known.get('peer_openssl', '?')}"),
-        ("packages", packages),
+        ("code", f"{known.get('commit') or 'not in a checkout'}; {packages}"),
     ]
+    left_out = [f"{arm}: {why}" for arm, why in known.get("left_out", {}).items()]
+    unusual = [*known.get("unusual", ())]
+    return facts + [(name, " ".join(said)) for name, said in (("left out", left_out), ("unusual", unusual)) if said]
+
+
+def _if(known: Mapping[str, Any], name: str) -> str:
+    return name if known.get(name) else ""

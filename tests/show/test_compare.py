@@ -5,43 +5,83 @@ from __future__ import annotations
 import pytest
 
 from ktlslab.errors import UsageError
-from ktlslab.show.compare import place_name, ratios, size_name, suite_name, suite_names, summary
+from ktlslab.show.compare import (
+    compared,
+    place_name,
+    ratios,
+    size_name,
+    suite_name,
+    suite_names,
+    summary,
+    verdict_sentence,
+)
+
+TWO = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
 
 
-def test_a_ratio_divides_what_is_alike_in_all_else(make_frame):
-    frame = make_frame(repeats=3)
+@pytest.fixture(scope="module")
+def known(make_frame):
+    """Make a table in which the kernel's latency is half of userspace's at 64 B, twice at 1 KiB, and else the same."""
+    frame = make_frame(
+        payloads=(64, 1024, 16384), repeats=5, suites=TWO, directions=("echo",), control=True, noise=0.001
+    )
     kernel = frame["record_layer"] == "kernel"
-    frame["client_cpu"] = 100.0
-    frame.loc[kernel, "client_cpu"] = frame.loc[kernel, "repeat"].map({0: 50.0, 1: 80.0, 2: 150.0})
-    compared = ratios(frame)
-    assert len(compared) == 3 * 4 * 3 * 2  # directions, payloads, suites, I/O engines
-    assert set(compared["client_cpu"]) == {0.8}
-    assert set(compared["client_cpu_low"]) == {0.5}
-    assert set(compared["client_cpu_high"]) == {1.5}
+    noise = frame["latency_p50"] / frame.groupby(["record_layer", "io_engine", "suite", "payload_bytes"])[
+        "latency_p50"
+    ].transform("mean")
+    frame["latency_p50"] = 100.0 * noise
+    frame.loc[kernel & (frame["payload_bytes"] == 64), "latency_p50"] *= 0.5
+    frame.loc[kernel & (frame["payload_bytes"] == 1024), "latency_p50"] *= 2.0
+    return frame
 
 
-def test_repeats_without_a_partner_do_not_count(frame):
-    lone = frame[~((frame["record_layer"] == "userspace") & (frame["repeat"] > 0))]
-    assert (ratios(lone)["latency_p50_low"] == ratios(lone)["latency_p50_high"]).all()
+def test_a_ratio_divides_what_is_alike_in_all_else(known):
+    found = ratios(known).set_index(["payload_bytes", "suite", "io_engine"])
+    assert len(found) == 3 * 2 * 2  # payloads, suites, I/O engines
+    for payload, ratio in ((64, 0.5), (1024, 2.0), (16384, 1.0)):
+        rows = found.loc[payload]
+        assert rows["latency_p50"].tolist() == pytest.approx([ratio] * 4, rel=0.002)
+        assert (rows["latency_p50_low"] < rows["latency_p50"]).all()
+        assert (rows["latency_p50_high"] > rows["latency_p50"]).all()
 
 
-def test_the_summary_counts_cells(make_frame):
-    frame = make_frame()
-    kernel = frame["record_layer"] == "kernel"
-    frame["latency_p50"] = 100.0
-    frame.loc[kernel, "latency_p50"] = 100.0
-    frame.loc[kernel & (frame["payload_bytes"] == 64), "latency_p50"] = 50.0
-    frame.loc[kernel & (frame["payload_bytes"] == 1024), "latency_p50"] = 200.0
-    said = summary(frame)
+def test_verdicts_come_with_the_ratios(known):
+    found = compared(known)
+    latency = found[found["quantity"] == "latency_p50"].set_index("payload_bytes")["verdict"]
+    assert [set(latency.loc[payload]) for payload in (64, 1024, 16384)] == [{"less"}, {"more"}, {"none"}]
+
+
+def test_a_lone_block_has_a_ratio_and_no_interval(known):
+    lone = ratios(known[known["repeat"] == 0])
+    assert lone["latency_p50"].notna().all()
+    assert lone["latency_p50_low"].isna().all()
+
+
+def test_the_summary_counts_cells(known):
+    said = summary(known)
     line = next(line for line in repr(said).split("\n") if line.startswith("echo, latency"))
-    assert line == "echo, latency: kernel / userspace 1.00 in the median of 24 cells, 0.50 to 2.00; less in 6"
-    assert "6 of 24" in said._repr_html_()
+    assert line == (
+        "echo, latency: kernel / userspace 1.00 in the median of 12 cells, 0.50 to 2.00; 4 less, 4 more, 4 none"
+    )
+    assert "4 of 12" in said._repr_html_()
     assert "counted in instructions" in said._repr_html_()
+
+
+def test_the_answer_is_one_sentence_whatever_the_figures_say(known):
+    said = verdict_sentence(known)
+    assert said.startswith("With the kernel record layer instead of userspace's, all else equal, on Linux 7.3.4-test")
+    assert "latency is less in 4, more in 4 and not different from noise in 4 of 12 cells" in said
+    assert "(median +0.0 %, -50.0 % to +10" in said
+    assert said.count(". ") == 0
+    assert "is not told: no cell was measured both ways; there are plain" in verdict_sentence(
+        known[known["record_layer"] == "plain"]
+    )
 
 
 def test_other_layers_can_be_compared(make_frame):
     frame = make_frame(layers=("userspace", "kernel-tx"))
     assert len(ratios(frame, layer="kernel-tx")) == 72
+    assert len(ratios(frame, layer="userspace", over="kernel-tx")) == 72
     with pytest.raises(UsageError, match="there are kernel-tx, userspace"):
         ratios(frame)
 

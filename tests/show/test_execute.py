@@ -10,6 +10,7 @@ from ktlslab.measure.sweep import Machine
 from ktlslab.measure.table import write_table
 from ktlslab.show import execute
 
+HANDOFF, COMPARE = "01-shows-a-kernel", "02-shows-a-table"
 SHOW_TABLE = "import os; print(os.path.basename(os.environ.get('KTLSLAB_TABLE', 'none')))"
 
 
@@ -21,8 +22,9 @@ def project(tmp_path, monkeypatch, frame):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "data").mkdir()
-    for name in (execute.HANDOFF, execute.COMPARE):
+    for name in (HANDOFF, COMPARE):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SHOW_TABLE, id="shows")])
+        notebook.metadata["ktlslab"] = {"kernel_tls": name == HANDOFF}
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
     write_table(frame, tmp_path / "data/quick-7.3.parquet")
     return tmp_path
@@ -44,9 +46,9 @@ def test_a_sweep_then_both_notebooks(project, frame, monkeypatch, capsys):
     monkeypatch.setattr(execute, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
     monkeypatch.setattr(execute, "sweep", sweep)
     assert run(project, "--on", "here") == 0
-    assert shown(project, execute.COMPARE) == "quick.parquet"
+    assert shown(project, COMPARE) == "quick.parquet"
     said = capsys.readouterr().out
-    for part in ("notebooks/out/quick.parquet", f"notebooks/out/{execute.HANDOFF}.ipynb", f"{execute.COMPARE}.html"):
+    for part in ("notebooks/out/quick.parquet", f"notebooks/out/{HANDOFF}.ipynb", f"{COMPARE}.html"):
         assert part in said
     assert "RECORDED" not in said
 
@@ -58,10 +60,10 @@ def no_machine(_):
 def test_where_nothing_can_be_measured_recorded_figures_are_named_as_such(project, monkeypatch, capsys):
     monkeypatch.setattr(execute, "machine", no_machine)
     assert run(project, "--on", "newest") == 0
-    assert shown(project, execute.COMPARE) == "quick-7.3.parquet"
+    assert shown(project, COMPARE) == "quick-7.3.parquet"
     said = capsys.readouterr().out
     assert "The figures are RECORDED ones, not measured here: booting: no QEMU" in said
-    assert f"{execute.HANDOFF}: in the Jupyter kernel python3" in said
+    assert f"{HANDOFF}: in the Jupyter kernel python3" in said
 
 
 def test_nothing_measured_and_nothing_recorded_is_a_failure(project, monkeypatch, capsys):

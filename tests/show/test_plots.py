@@ -1,4 +1,4 @@
-"""Plots of a made-up table: what they say, what they tell apart without colour, what they refuse."""
+"""Plots of a made-up table: what they carry, what they tell apart without colour, what they refuse."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import pandas as pd
 import pytest
 
 from ktlslab.errors import UsageError
+from ktlslab.measure.effects import effects, intervals, noise_floor
 from ktlslab.show import plots
+from ktlslab.show.style import WIDTH
 
 GRIDS = (plots.latency, plots.throughput, lambda frame, **chosen: plots.cpu(frame, of="client", **chosen))
+ALL = (*GRIDS, plots.ratio, plots.sign_map, plots.cpu_split, plots.distributions, plots.figures)
+
+
+def first_axes(figure):
+    return figure.axes[0]
 
 
 @pytest.mark.parametrize("draw", GRIDS, ids=["latency", "throughput", "cpu"])
@@ -40,88 +47,133 @@ def test_cpu_is_the_clients_and_the_peers(frame):
 
 def test_titles_say_where_and_by_which_clock(frame, make_frame):
     assert "Linux 7.3.4-test (guest 7.3), counted in instructions" in plots.latency(frame).get_suptitle()
-    emulated = plots.latency(make_frame(unit="ns")).get_suptitle()
+    emulated = plots.latency(make_frame(unit="ns", payloads=(64,))).get_suptitle()
     assert "timed in nanoseconds, on an emulated CPU" in emulated
 
 
 def test_an_axis_of_seconds_says_so(make_frame):
-    frame = make_frame(unit="ns")
-    assert plots.latency(frame).axes[0].get_ylabel() == "echo\nseconds an operation"
-    assert plots.throughput(frame).axes[0].get_ylabel() == "echo\nbytes a second"
+    frame = make_frame(unit="ns", payloads=(64,))
+    assert first_axes(plots.latency(frame)).get_ylabel() == "echo\nseconds an operation"
+    assert first_axes(plots.throughput(frame)).get_ylabel() == "echo\nbytes a second"
 
 
 def test_payloads_are_labelled_by_name(frame):
-    axes = plots.latency(frame).axes[-1]
+    axes = plots.latency(frame, direction="echo").axes[-1]
     ticks = [axes.xaxis.get_major_formatter()(tick) for tick in axes.get_xticks()]
-    assert ticks == ["64 B", "1 KiB", "16 KiB", "256 KiB"]
+    assert ticks == ["64\nB", "1\nKiB", "16\nKiB", "256\nKiB"]
 
 
-def test_a_point_is_the_median_and_its_bar_reaches_from_lowest_to_highest(frame):
-    rows = frame[(frame["record_layer"] == "kernel") & (frame["io_engine"] == "uring")]
-    rows = rows[(rows["direction"] == "echo") & (rows["suite"] == "TLS_AES_256_GCM_SHA384")]
-    chosen = plots.latency(rows).axes[0].containers[0]
-    small = rows[rows["payload_bytes"] == 64]["latency_p50"]
-    assert chosen.lines[0].get_ydata()[0] == pytest.approx(small.median())
-    ends = chosen.lines[2][0].get_segments()[0][:, 1]
-    assert list(ends) == pytest.approx([small.min(), small.max()])
+def test_a_point_is_the_typical_value_and_its_bar_the_interval(make_frame):
+    frame = make_frame(payloads=(64, 1024), repeats=6, noise=0.01, layers=("kernel",))
+    figure = plots.latency(frame, direction="echo", suite="AES-256-GCM")
+    for container, engine in zip(first_axes(figure).containers, ("syscall", "uring"), strict=True):
+        want = intervals(frame, "latency_p50")
+        want = want[(want["io_engine"] == engine) & (want["direction"] == "echo")]
+        want = want[want["suite"] == "TLS_AES_256_GCM_SHA384"].sort_values("payload_bytes")
+        assert list(container.lines[0].get_ydata()) == pytest.approx(list(want["value"]))
+        ends = [list(segment[:, 1]) for segment in container.lines[2][0].get_segments()]
+        assert ends == [pytest.approx(list(pair)) for pair in zip(want["low"], want["high"], strict=True)]
+    assert "95 % bootstrap interval" in figure.legends[0].get_title().get_text()
+    assert "6 blocks" in figure.legends[0].get_title().get_text()
 
 
 def test_arms_differ_without_colour(frame):
     """By marker, line and filling, as a black-and-white printer leaves them."""
-    lines = [container.lines[0] for container in plots.latency(frame).axes[0].containers]
+    lines = [container.lines[0] for container in first_axes(plots.latency(frame, direction="echo")).containers]
     looks = {(line.get_marker(), line.get_linestyle(), line.get_markerfacecolor() == "white") for line in lines}
     assert len(looks) == len(lines)
 
 
-def test_the_ratio_is_taken_at_the_same_io_engine_and_shows_the_tie(frame):
+def test_the_noise_floor_is_a_bar_of_its_size_on_an_axis_of_values(make_frame):
+    frame = make_frame(payloads=(64, 1024), control=True, repeats=5, noise=0.01)
+    axes = first_axes(plots.latency(frame, direction="echo"))
+    floors = noise_floor(frame)
+    floor = floors[(floors["direction"] == "echo") & (floors["quantity"] == "latency_p50")]["floor"].max()
+    bar = next(line for line in axes.lines if line.get_label() == "noise floor")
+    low, high = bar.get_ydata()
+    assert high / low == pytest.approx(floor)
+    assert any(text.get_text().startswith("floor ") for text in axes.texts)
+
+
+def test_the_ratio_is_the_effects_and_shows_tie_and_floor(make_frame):
+    frame = make_frame(payloads=(64, 1024), control=True, repeats=5, noise=0.01)
     figure = plots.ratio(frame)
     assert [axes.get_title() for axes in figure.axes[:3]] == ["echo", "upload", "download"]
-    for axes in figure.axes:
-        assert axes.get_yscale() == "log"
-        low, high = axes.get_ylim()
-        assert low < 1 < high
-        assert len(axes.containers) == 6  # three suites, two I/O engines
-    assert "latency" in figure.axes[0].get_ylabel()
-    assert "kernel / userspace" in figure.axes[0].get_ylabel()
+    found = effects(frame)
+    found = found[(found["effect"] == "kTLS") & (found["direction"] == "echo") & (found["quantity"] == "latency_p50")]
+    axes = first_axes(figure)
+    assert axes.get_yscale() == "log"
+    assert len(axes.containers) == 6  # three suites, two I/O engines
+    shown = sorted(value for container in axes.containers for value in container.lines[0].get_ydata())
+    assert shown == pytest.approx(sorted(found["ratio"]))
+    band = next(part for part in axes.collections if part.get_label() == "noise floor").get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(found["floor"].max())
+    assert band.min() == pytest.approx(1 / found["floor"].max())
+    assert "kernel / userspace" in axes.get_ylabel()
 
 
-def test_every_plot_draws_itself_as_png(frame):
-    drawn = plots.figures(frame)
-    assert set(drawn) == {"latency", "cpu-client", "cpu-peer", "throughput", "ratio"}
-    for figure in drawn.values():
-        data, size = figure._repr_png_()
-        assert data.startswith(b"\x89PNG")
-        assert size["width"] > 300
+def test_every_figure_fits_a_notebook_and_says_what_it_is(drawn):
+    assert set(drawn) == {
+        "sign-map-latency",
+        "sign-map-cpu",
+        "ratio",
+        "latency",
+        "cpu-client",
+        "cpu-peer",
+        "throughput",
+        "cpu-split",
+        "kernels",
+        "distributions",
+        "depth",
+    }
+    for name, figure in drawn.items():
+        assert figure.get_size_inches()[0] <= WIDTH
+        assert figure.alt.endswith("."), name
+        assert figure.caption.endswith("."), name
+        assert "counted in instructions" in figure.get_suptitle(), name
     assert repr(drawn["ratio"]).startswith("Plot(Kernel over userspace")
 
 
-def test_a_table_without_kernel_rows_has_no_ratio_plot(frame):
-    assert "ratio" not in plots.figures(frame[frame["record_layer"] != "kernel"])
+def test_a_figure_shows_itself_as_png_with_nothing_cut_off(drawn):
+    figure = drawn["sign-map-latency"]
+    data, size = figure._repr_png_()
+    assert data.startswith(b"\x89PNG")
+    assert size["width"] > 300
+    page = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert page.x0 > -0.05
+    assert page.y0 > -0.05
+    assert page.x1 < width + 0.05
+    assert page.y1 < height + 0.05
+
+
+def test_what_a_frame_has_no_data_for_is_left_out(make_frame):
+    frame = make_frame(payloads=(16384,), layers=("plain", "userspace"))
+    names = set(plots.figures(frame.assign(latency_histogram=[[]] * len(frame))))
+    assert names == {"latency", "cpu-client", "cpu-peer", "throughput", "cpu-split"}
 
 
 def test_plain_tcp_alone_can_be_drawn(frame):
-    assert plots.latency(frame[frame["record_layer"] == "plain"]).axes[0].get_title() == "no TLS"
+    assert first_axes(plots.latency(frame[frame["record_layer"] == "plain"])).get_title() == "no TLS"
 
 
-def test_several_kernels_get_a_column_each(frame):
-    other = frame.assign(machine="6.1", kernel="6.1.0-test", run_id="r2")
-    both = pd.concat([frame, other])
-    titles = [axes.get_title() for axes in plots.latency(both, suite="AES-256-GCM", direction="echo").axes]
-    assert titles == ["AES-256-GCM, TLS 1.3\nLinux 7.3.4-test", "AES-256-GCM, TLS 1.3\nLinux 6.1.0-test"]
-    assert len(plots.ratio(both).axes) == 3 * 6
+def test_of_several_kernels_the_newest_is_drawn_and_any_other_on_request(measured):
+    assert "Linux 7.3.4-test (guest 7.3)" in plots.latency(measured).get_suptitle()
+    assert "Linux 6.1.0-test (guest 6.1)" in plots.latency(measured, machine="6.1").get_suptitle()
+    with pytest.raises(UsageError, match=r"There are 6\.1, 7\.3"):
+        plots.latency(measured, machine="5.4")
 
 
-def test_depth_and_connections_make_arms_of_their_own(frame):
-    deep = frame[frame["io_engine"] == "uring"].assign(depth=16, connections=4)
-    figure = plots.latency(pd.concat([frame, deep]), direction="echo", suite="AES-256-GCM")
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "kernel + uring, depth 16, 4 connections" in names
-    assert len(figure.axes[0].containers) == len(names) == 9
+def test_what_is_not_as_usual_is_in_the_title(frame):
+    deep = frame.assign(depth=16, link="veth 1ms")
+    assert ", over veth 1ms, depth 16" in plots.latency(deep, direction="echo").get_suptitle().replace("\n", " ")
+    both = pd.concat([frame, deep[deep["direction"] == "echo"]])
+    assert "depth" not in plots.latency(both, direction="upload").get_suptitle()
 
 
-@pytest.mark.parametrize("draw", [*GRIDS, plots.ratio, plots.summary, plots.figures])
+@pytest.mark.parametrize("draw", ALL)
 def test_units_are_never_mixed(frame, make_frame, draw):
-    mixed = pd.concat([frame, make_frame(unit="ns")])
+    mixed = pd.concat([frame, make_frame(unit="ns", payloads=(64,))])
     with pytest.raises(UsageError, match="mixes the units instructions and ns"):
         draw(mixed)
 
@@ -143,6 +195,12 @@ def test_what_cannot_be_shown_is_refused_with_a_reason(frame):
             plots.latency(frame, **chosen)
     with pytest.raises(UsageError, match="client or peer"):
         plots.cpu(frame, of="cat")
+    with pytest.raises(UsageError, match=r"There are 64 B, 1 KiB"):
+        plots.cpu_split(frame, payload=65)
+    lone = frame[frame["record_layer"] != "kernel"]
+    for draw in (plots.ratio, plots.sign_map):
+        with pytest.raises(UsageError, match="Sweep both record layers"):
+            draw(lone)
 
 
 def test_plots_leave_no_global_state():

@@ -8,6 +8,27 @@ from ktlslab.errors import GuestError, StorageError, TableError
 from ktlslab.measure.table import write_table
 from ktlslab.show import tables
 
+RUN = {
+    "host": "bench",
+    "cpu": "Made-up CPU",
+    "emulated": True,
+    "kernel": "7.3.4-test",
+    "kernel_config": {"CONFIG_TLS": "m", "CONFIG_TLS_DEVICE": "y", "CONFIG_HZ": "250"},
+    "commit": "c0ffee",
+    "left_out": {"openssl-ktls+syscall": "OpenSSL was built without it."},
+    "unusual": ["The CPUs were hot."],
+}
+
+
+@pytest.fixture
+def frame(make_frame):
+    """Give the made-up table what a table on disk must have."""
+    made = make_frame()
+    columns = {"elapsed": 1, "record_size": 16384, "link": "loopback"}
+    frame = made.assign(**columns, latency_histogram=[[[cost, 1]] for cost in made.latency_p50])
+    frame.attrs["provenance"] = {"r1": RUN}
+    return frame
+
 
 @pytest.fixture
 def at(tmp_path, monkeypatch):
@@ -88,3 +109,28 @@ def test_the_card_tells_what_a_reader_needs(frame):
     card = tables.Table(frame=frame, origin="made up", recorded=False)._repr_html_()
     for said in ("504", "made up", "plain, userspace, kernel", "AES-128-GCM", "64 B", "echo", "Linux 7.3.4-test"):
         assert said in card
+    for said in (
+        "3 of each setting",
+        "Made-up CPU, on host bench, emulated",
+        "CONFIG_TLS=m, CONFIG_TLS_DEVICE=y",
+        "c0ffee",
+    ):
+        assert said in card
+    assert "openssl-ktls+syscall: OpenSSL was built without it." in card
+    assert "The CPUs were hot." in card
+    assert "CONFIG_HZ" not in card
+
+
+def test_runs_of_which_the_same_is_to_be_said_are_told_together_and_others_apart(frame):
+    half = len(frame) // 2
+    frame["run_id"] = ["r1"] * half + ["r2"] * (len(frame) - half)
+    frame.attrs["provenance"] = {"r1": RUN | {"started": "today"}, "r2": RUN | {"started": "later"}}
+    card = tables.Table(frame=frame, origin="made up", recorded=False)._repr_html_()
+    assert "r1, r2" in card
+    assert card.count("Made-up CPU") == 1
+    frame.attrs["provenance"]["r2"] = RUN | {"unusual": []}
+    card = tables.Table(frame=frame, origin="made up", recorded=False)._repr_html_()
+    assert card.count("Made-up CPU") == 2
+    assert card.count("The CPUs were hot.") == 1
+    frame.attrs.clear()
+    assert "it is lost" in tables.Table(frame=frame, origin="made up", recorded=False)._repr_html_()

@@ -1,0 +1,71 @@
+"""Trying something that may well be refused, and showing what came of it: the refusal is the lesson."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any
+
+from ktlslab._html import card
+from ktlslab.errors import KtlsLabError
+from ktlslab.relay import HTTP, Fault, Relay
+from ktlslab.session import open_session
+from ktlslab.show.html import Picture
+from ktlslab.show.server import DemoServer
+from ktlslab.stages import ClientConfig
+
+
+def attempt(action: Callable[..., Any], *arguments: Any, **options: Any) -> Picture:
+    """Call it, and show what it returned or, of an error of ktlslab's, its type and its three parts."""
+    try:
+        result = action(*arguments, **options)
+    except KtlsLabError as error:
+        rows = [("tried", error.tried), ("answered", error.answered), ("remedy", error.remedy)]
+        text = f"{type(error).__name__}: {error}"
+        return Picture(card(f"Refused: {type(error).__name__}", [row for row in rows if row[1]]), text)
+    if hasattr(result, "_repr_html_"):
+        return Picture(result._repr_html_(), repr(result))
+    return Picture(card("Done", [("result", "nothing to return" if result is None else repr(result))]), repr(result))
+
+
+FAULTS: tuple[tuple[str, Fault | None], ...] = (
+    ("none", None),
+    ("a bit of the ciphertext flipped", Fault("flip", record=2)),
+    ("a bit of the tag flipped", Fault("flip", record=2, part="tag")),
+    ("a record dropped", Fault("drop", record=1)),
+    ("a record replayed", Fault("replay", record=2)),
+    ("two records swapped", Fault("swap", record=1)),
+    ("a length that no record may have", Fault("length", record=2, length=0xFFFF)),
+    ("cut in the middle of a record", Fault("truncate", record=2, keep=20)),
+    ("cut between two records", Fault("truncate", record=2)),
+    ("the connection reset", Fault("reset", record=2)),
+    ("an answer in clear text", Fault("replace", handshake=True, data=HTTP)),
+)
+
+
+def faults(server: DemoServer, harms: Iterable[tuple[str, Fault | None]] = FAULTS, timeout: float = 5.0) -> Picture:
+    """Fetch the server's page once for each harm, with a relay between that does it, and show what the client saw."""
+    with Relay(("127.0.0.1", server.port)) as relay:
+        rows = [(name, *_fetch(server, relay, fault, timeout)) for name, fault in harms]
+    cell = "text-align:left;padding:1px 14px 1px 0;vertical-align:top"
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{cell}">{escape(part)}</td>' for part in row) + "</tr>" for row in rows
+    )
+    head = "".join(f'<th style="{cell}">{name}</th>' for name in ("what happens on the way", "record layer", "outcome"))
+    return Picture(f"<table><tr>{head}</tr>{body}</table>", "\n".join(": ".join(row) for row in rows))
+
+
+def _fetch(server: DemoServer, relay: Relay, fault: Fault | None, timeout: float) -> tuple[str, str]:
+    """Return the record layer and what became of one request."""
+    layer, got = "", bytearray()
+    config = ClientConfig(ca=server.ca, server_name=server.host)
+    try:
+        relay.use(fault)
+        with open_session(*relay.address, config=config, timeout=timeout) as session:
+            layer = session.record_layer
+            session.stream.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while part := session.stream.recv():
+                got += part
+    except KtlsLabError as error:
+        return layer or "(handshake)", f"{type(error).__name__}: {error.answered}"
+    return layer, f"all {len(got)} bytes and a clean end"

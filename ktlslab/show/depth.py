@@ -1,0 +1,97 @@
+"""What more operations in flight change: latency and CPU of an operation against depth, connections or record size.
+
+io_uring with one operation in flight is dearer than a system call: it pays by batching, and here one sees from which
+depth on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+
+from ktlslab.errors import UsageError
+from ktlslab.measure.effects import QUANTITIES, checked, intervals, noise_floor
+from ktlslab.show import axes as common
+from ktlslab.show import selection
+from ktlslab.show.compare import size_name, suite_name
+from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FACTORS = {
+    "depth": "operations in flight on a connection",
+    "connections": "connections at once",
+    "record_size": "bytes of payload a record holds at most",
+}
+_MOST_COLUMNS = 4
+
+
+def against(
+    frame: pd.DataFrame,
+    factor: str = "depth",
+    *,
+    quantities: tuple[str, ...] = ("latency_p50", "client_cpu"),
+    suite: str | None = None,
+    direction: str | None = None,
+    machine: str | None = None,
+) -> Plot:
+    """Plot quantities against a factor (depth, connections, record_size), a column for each direction and payload.
+
+    UsageError where the table has but one value of it.
+    """
+    if factor not in _FACTORS:
+        raise UsageError("plotting", answered=f"there is no {factor!r}", remedy=f"Choose {', '.join(_FACTORS)}.")
+    place = selection.one_place(checked(frame), machine)
+    rows = selection.chosen(place, direction, None)
+    setting = selection.usual(rows, factor)
+    rows = selection.at(rows, setting)
+    cell = ["direction", "payload_bytes", "suite", "record_layer", "io_engine"]
+    varied = rows.groupby(cell)[factor].transform("nunique") > 1
+    if not varied.any():
+        answered = f"the table has {frame[factor].iloc[0]} alone"
+        raise UsageError(f"plotting against {factor}", answered=answered, remedy="Sweep a plan with several.")
+    rows = rows[varied]
+    name = selection.one_suite(rows, suite)
+    rows = rows[rows["suite"].isin([name, ""])]
+    columns = [
+        (way, size) for way in selection.directions(rows) for size in selection.payloads(rows[rows["direction"] == way])
+    ][:_MOST_COLUMNS]
+    unit, counts = str(rows["unit"].iloc[0]), sorted(map(int, rows[factor].unique()))
+    floors, said = selection.at(noise_floor(place, quantities), setting), []
+    with mpl.rc_context(STYLE):
+        figure, panels = page(len(quantities), len(columns), sharex=True)
+        for line, quantity in zip(panels, quantities, strict=True):
+            values = intervals(rows, quantity)
+            for axes, (way, size) in zip(line, columns, strict=True):
+                part = values[(values["direction"] == way) & (values["payload_bytes"] == size)]
+                for arm in arms_of(part):
+                    one = rows_of(part, arm).sort_values(factor)
+                    scaled = one[["value", "low", "high"]] * common.scale(quantity, unit)
+                    common.with_bars(axes, one[factor], scaled, **arm.look)
+                if line is panels[0]:
+                    axes.set_title(f"{way}, {size_name(size)}")
+                    said.append(_said(part, way, size, factor, unit))
+                common.count_axis(axes, counts, _FACTORS[factor], last=line is panels[-1])
+            common.value_axis(line[0], quantity, QUANTITIES[quantity][0], unit)
+            common.floor_bar(line[0], float(floors[floors["quantity"] == quantity]["floor"].max()))
+        common.legend(figure, [arm.key() for arm in arms_of(rows)], common.blocks_said(values))
+        head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}{selection.setting_name(rows, factor)}"
+        common.title(figure, head, rows)
+    figure.alt = f"Lines of latency and client CPU an operation against {factor.replace('_', ' ')}, an arm a line."
+    figure.caption = " ".join(filter(None, said))
+    return figure
+
+
+def _said(values: pd.DataFrame, way: str, size: int, factor: str, unit: str) -> str:
+    """Say for each arm with TLS what latency at the factor's largest value is, over that at its smallest."""
+    said = []
+    for arm in arms_of(values):
+        one = rows_of(values, arm).sort_values(factor)["value"]
+        if len(one) > 1 and arm.record_layer != "plain":
+            ends = f"{common.amount(one.iloc[0], 'latency', unit)} to {common.amount(one.iloc[-1], 'latency', unit)}"
+            said.append(f"{arm} {one.iloc[-1] / one.iloc[0]:.2f} times ({ends})")
+    low, high = values[factor].min(), values[factor].max()
+    where = f"{common.sentence(way)} of {size_name(size)}, from {factor.replace('_', ' ')} {low} to {high}"
+    return f"{where}: latency {', '.join(said)}." if said else ""

@@ -1,0 +1,67 @@
+"""The report's tables of effects: what each comes to, direction by direction, and every cell of kernel TLS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ktlslab.measure.effects import QUANTITIES
+from ktlslab.show import selection
+from ktlslab.show.compare import order, size_name, suite_name
+from ktlslab.show.signmap import signed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = list[tuple[str, ...]]
+_CELLS = ("latency_p50", "client_cpu")
+
+
+def effect_summary(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
+    """Return head and rows: an effect of an arm in a direction a row, over all its cells, a quantity a column.
+
+    An entry says the median difference in percent, its range, and in how many cells it is less, more, or none.
+    """
+    rows: Rows = []
+    for (effect, of, over), arms in found.groupby(["effect", "of", "over"], sort=False):
+        for way, part in sorted(arms.groupby("direction"), key=lambda group: order(str(group[0]))):
+            entries = [_entry(part[part["quantity"] == quantity]) for quantity in QUANTITIES]
+            rows.append((str(effect), _over(str(of), str(over)), str(way), *entries))
+    return ("effect", "of", "direction", *(name for name, _ in QUANTITIES.values())), rows
+
+
+def _entry(part: pd.DataFrame) -> str:
+    if part.empty:
+        return ""
+    ratios = part["ratio"]
+    ends = f" ({signed(ratios.min())} to {signed(ratios.max())})" if len(ratios) > 1 else ""
+    counts = "/".join(str(int((part["verdict"] == verdict).sum())) for verdict in ("less", "more", "none"))
+    return f"{signed(ratios.median())}{ends} {counts}"
+
+
+def _over(of: str, over: str) -> str:
+    """Name a ratio; that of an arm over its equal says so."""
+    return f"{of} over its equal" if of == over else f"{of} over {over}"
+
+
+def effect_cells(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
+    """Return head and rows: every cell of the effect of kernel TLS, for latency and the client's CPU."""
+    chosen = found[(found["effect"] == "kTLS") & found["quantity"].isin(_CELLS)]
+    rows: Rows = []
+    for _, cell in chosen.iterrows():
+        setting = selection.setting_name(chosen.loc[[cell.name]])
+        size = size_name(int(cell["payload_bytes"]))
+        rows.append(
+            (
+                _over(cell["of"], cell["over"]),
+                f"Linux {cell['kernel']}",
+                f"{cell['direction']}, {size}{setting}",
+                suite_name(str(cell["suite"])),
+                QUANTITIES[str(cell["quantity"])][0],
+                f"{cell['ratio']:.3f}",
+                f"{cell['low']:.3f} to {cell['high']:.3f}",
+                f"{cell['floor']:.3f}",
+                str(cell["verdict"]),
+            )
+        )
+    head = ("ratio of", "kernel", "cell", "suite", "quantity", "ratio", "95 % interval", "floor", "verdict")
+    return head, rows

@@ -1,0 +1,146 @@
+"""How a table was measured, in sentences computed from the table and the provenance of its runs.
+
+Whatever the provenance does not tell is left out here rather than guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ktlslab.measure.effects import BLOCK, PLACE, QUANTITIES, SETTING, noise_floor
+from ktlslab.show.axes import percent
+from ktlslab.show.compare import is_emulated
+from ktlslab.show.html import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+_CLOCKS = {
+    "instructions": (
+        "The clock counts the instructions that an emulated CPU executes, all alike; caches and memory do not exist. "
+        "What it tells is a repeatable cost, neither a duration nor a prediction of silicon."
+    ),
+    "ns": "The clock is the machine's monotonic one, in nanoseconds; CPU is the process's own, by the scheduler.",
+}
+_ELSEWHERE = ("plan", "unusual", "left_out", "run_id")  # each has its own place on the page
+
+
+def runs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the provenance of the runs that a frame has rows of; empty for one that is lost."""
+    known = frame.attrs.get("provenance", {})
+    return {str(run): known.get(run, {}) for run in frame["run_id"].unique()}
+
+
+def hertz(frame: pd.DataFrame) -> int:
+    """Return how often a second the kernel's tick strikes: CONFIG_HZ, of several the lowest, 250 where not told."""
+    told = [run.get("kernel_config", {}).get("CONFIG_HZ", "") for run in runs(frame).values()]
+    return min((int(value) for value in told if value.isdigit()), default=250)
+
+
+def method(frame: pd.DataFrame) -> list[str]:
+    """Return how it was measured: plan, blocks, order, warm-up, stop rule, noise floor, clock."""
+    said = [*_plans(frame), _blocks(frame), _warm_up(frame), *_floor(frame), _CLOCKS[str(frame["unit"].iloc[0])]]
+    if is_emulated(frame) and frame["unit"].iloc[0] == "ns":
+        said.append("The CPU is emulated in software: these seconds are the emulator's, not those of a real CPU.")
+    said.append(
+        "Every sample carries its proof of path (the kernel's counters and sequence numbers) and of its bytes (a "
+        "checksum at both ends); a sample without either is an error, not a row."
+    )
+    return said
+
+
+def unusual(frame: pd.DataFrame) -> list[str]:
+    """Return what the runs took note of, each with the run's name, and what the rows themselves show."""
+    said = []
+    for run, known in runs(frame).items():
+        if not known:
+            said.append(f"{run}: its provenance is lost.")
+        said += [f"{run}: {note}" for note in known.get("unusual", [])]
+        if known and "unusual" not in known:
+            said.append(f"{run}: it did not come to its end, so that nothing was noted of how it went.")
+    if slowed := sorted({str(known.get("plan", {}).get("handicap", "")) for known in runs(frame).values()} - {""}):
+        said.append(f"An arm was slowed on purpose: {', '.join(slowed)}.")
+    return said
+
+
+def left_out(frame: pd.DataFrame) -> list[str]:
+    """Return the arms of the plan that were not measured, and why."""
+    said: dict[str, None] = {}
+    for known in runs(frame).values():
+        where = f"Linux {known.get('kernel', '?')}"
+        said |= {f"{arm} on {where}: {why}": None for arm, why in known.get("left_out", {}).items()}
+    return list(said)
+
+
+def provenance(frame: pd.DataFrame) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield each run and what is known of it, as names and values."""
+    for run, known in runs(frame).items():
+        rows = [(name.replace("_", " "), _value(value)) for name, value in known.items() if name not in _ELSEWHERE]
+        if plan := known.get("plan"):
+            rows.append(("plan", json.dumps(plan)))
+        yield run, [row for row in rows if row[1]] or [("provenance", "lost")]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_value(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return "" if value is None else str(value)
+
+
+def _plans(frame: pd.DataFrame) -> list[str]:
+    """Say each plan once, with its seed and its rule to stop."""
+    plans: dict[str, dict[str, Any]] = {}
+    for known in runs(frame).values():
+        if plan := known.get("plan"):
+            plans[json.dumps(plan, sort_keys=True)] = plan
+    said = []
+    for plan in plans.values():
+        text = f"Plan {plan.get('name', '?')}, seed {plan.get('seed', '?')}: every arm runs once in each block"
+        text += f" of a setting, in an order drawn from the seed. {_stop(plan)}"
+        if control := plan.get("control"):
+            text += f" {control} runs twice in every block (A/A): what these two differ by is the noise floor."
+        said.append(text)
+    return said
+
+
+def _stop(plan: dict[str, Any]) -> str:
+    repeats, most, precision = (plan.get(name, 0) for name in ("repeats", "most_repeats", "precision"))
+    text = f"{plural(int(repeats), 'block')} a setting"
+    if precision:
+        text += f", then more, up to {max(most, repeats)}, until each arm's interval is within {precision:.1%}"
+    if minutes := plan.get("minutes", 0):
+        text += f"; no block is begun after {minutes:g} minutes"
+    return text + "."
+
+
+def _blocks(frame: pd.DataFrame) -> str:
+    each = frame[[*PLACE, *SETTING, *BLOCK]].drop_duplicates().groupby([*PLACE, *SETTING]).size()
+    number = str(each.min()) if each.min() == each.max() else f"{each.min()} to {each.max()}"
+    return (
+        f"{len(frame):,} samples in {plural(len(runs(frame)), 'run')}: {plural(len(each), 'setting')}, {number} blocks "
+        f"each; {frame['operations'].min():,} to {frame['operations'].max():,} operations a sample."
+    )
+
+
+def _warm_up(frame: pd.DataFrame) -> str:
+    steady = frame["steady"].mean()
+    low, high = frame["warm_up"].min(), frame["warm_up"].max()
+    return (
+        f"Warm-up is judged, not assumed: {low} to {high} timed steps before a sample do not count; in {steady:.1%} of "
+        "the samples they had become as fast as they get."
+    )
+
+
+def _floor(frame: pd.DataFrame) -> list[str]:
+    floors = noise_floor(frame).dropna(subset="floor")
+    said = []
+    for quantity, (name, _) in QUANTITIES.items():
+        part = floors[floors["quantity"] == quantity]["floor"]
+        if len(part):
+            said.append(f"{name} {percent(part.median())} (at most {percent(part.max())})")
+    return [f"Noise floor, median over the settings: {', '.join(said)}."] if said else []

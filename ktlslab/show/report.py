@@ -1,0 +1,190 @@
+"""A table as one HTML page for a reviewer: question, answer, plots, effects, method, provenance, what was unusual.
+
+The page needs nothing but itself: pictures are inline, there is no script and no address to fetch. Every sentence about
+figures is computed from the table. It reads in light and dark, and prints.
+"""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ktlslab
+from ktlslab.errors import StorageError
+from ktlslab.measure.effects import checked, effects
+from ktlslab.measure.table import read_table
+from ktlslab.show import plots, selection
+from ktlslab.show.compare import place_name, size_name, suite_names, verdict_sentence
+from ktlslab.show.findings import effect_cells, effect_summary
+from ktlslab.show.html import joined
+from ktlslab.show.method import left_out, method, provenance, unusual
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from ktlslab.show.style import Plot
+
+_CSS = """
+:root { color-scheme: light dark; --line: #8886; --soft: #8881; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); } h3 { margin: 1.6rem 0 .3rem; }
+.answer { font-size: 1.15rem; border-left: 4px solid #0072B2; padding: .3rem 0 .3rem 1rem; background: var(--soft); }
+figure { margin: 1rem 0 2rem; } figcaption { font-size: .92rem; margin-top: .4rem; }
+img { max-width: 100%; height: auto; background: white; border: 1px solid var(--line); border-radius: 4px; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; margin: .6rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td { overflow-wrap: break-word; } summary { cursor: pointer; } li { margin: .2rem 0; }
+@media print {
+  body { max-width: none; margin: 0; font-size: 10pt; }
+  figure, tr { break-inside: avoid; } img { max-height: 23cm; width: auto; } h2, h3 { break-after: avoid; }
+}
+"""
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Kernel TLS against userspace TLS: {where}</title>
+<style>{css}</style>
+</head>
+<body>
+<main>
+<h1>Kernel TLS against userspace TLS</h1>
+<p>{where}.</p>
+{body}
+<p><small>Written by ktlslab {version}.</small></p>
+</main>
+</body>
+</html>
+"""
+_PROOF = "what changed in the kernel's counters and sequence numbers says who made the records."
+_EFFECTS = (
+    "Ratios within blocks, of what was measured side by side, as differences in percent: the median over a row's "
+    "cells, their range, and the number of cells with less, more, and no difference. A cell counts as less or more "
+    "where its 95 % bootstrap interval leaves 1 out and the difference is larger than the noise floor."
+)
+_EVERY = "Every cell of the effect of kernel TLS"
+_TITLES = {
+    "sign-map-latency": "Sign map of latency",
+    "sign-map-cpu": "Sign map of the client's CPU",
+    "ratio": "Kernel over userspace TLS, by payload",
+    "latency": "Latency",
+    "cpu-client": "CPU of the client",
+    "cpu-peer": "CPU of the peer",
+    "throughput": "Throughput",
+    "cpu-split": "Where the CPU went",
+    "cpu-split-large": "Where the CPU went, largest payload",
+    "kernels": "Kernels side by side",
+    "distributions": "Latency distributions",
+    "depth": "Operations in flight",
+    "connections": "Connections",
+    "record-size": "Record size",
+}
+
+
+def write_report(table: Path, output: Path, pictures: Path | None = None) -> list[Path]:
+    """Write the report of a table, and with `pictures` every plot as PNG into that folder. Returns what was written.
+
+    TableError where the table cannot be read, UsageError where it cannot be drawn, StorageError where the disk says no.
+    """
+    frame = read_table(table)
+    if not output.parent.is_dir():  # known before a minute is spent on drawing
+        raise _refused(table, f"there is no folder {output.parent}")
+    drawn = {name: (figure, figure.png()) for name, figure in plots.figures(frame).items()}
+    html = page(frame, drawn, table.name)
+    try:
+        output.write_text(html, encoding="utf-8")
+        written = [output]
+        if pictures is not None:
+            pictures.mkdir(parents=True, exist_ok=True)
+            for name, (_, png) in drawn.items():
+                written.append(pictures / f"{name}.png")
+                written[-1].write_bytes(png)
+    except OSError as error:
+        raise _refused(table, error.strerror or str(error)) from error
+    return written
+
+
+def _refused(table: Path, answered: str) -> StorageError:
+    return StorageError(f"writing the report of {table}", answered=answered, remedy="Choose another place.")
+
+
+def report(frame: pd.DataFrame, name: str = "a table") -> str:
+    """Return the report of a frame as HTML."""
+    return page(frame, {key: (figure, figure.png()) for key, figure in plots.figures(frame).items()}, name)
+
+
+def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -> str:
+    """Return the page of a frame and its plots, of which PNGs are made already."""
+    found, where = effects(checked(frame)), escape(place_name(frame))
+    origin = f"{len(frame):,} samples in {escape(name)}, each with its proof of path: {_PROOF}"
+    sections = {
+        "The question": f"<p>{escape(question(frame))}</p>",
+        "The answer": f'<p class="answer">{escape(verdict_sentence(frame))}</p>',
+        "The plots": "\n".join(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items()),
+        "The effects": f"<p>{_EFFECTS}</p>\n{_effects(found)}",
+        "The method": _list(method(frame)),
+        "What was unusual": _list(unusual(frame)) or "<p>Nothing that the runs took note of.</p>",
+        "Arms left out": _list(left_out(frame)) or "<p>None that the runs took note of.</p>",
+        "Where the figures are from": f"<p>{origin}</p>"
+        + "".join(f"<h3>Run {escape(run)}</h3>{_table(('', ''), rows)}" for run, rows in provenance(frame)),
+    }
+    body = "\n".join(f"<section>\n<h2>{title}</h2>\n{html}\n</section>" for title, html in sections.items())
+    return _PAGE.format(where=where, css=_CSS, body=body, version=escape(ktlslab.__version__))
+
+
+def _effects(found: pd.DataFrame) -> str:
+    """Return the newest kernel's effects, and folded away the other kernels' and every cell of kernel TLS."""
+    *older, newest = selection.places(found)
+    parts = [_table(*effect_summary(selection.at_place(found, newest)), numbers=3)]
+    for place in older[::-1]:
+        rows = _table(*effect_summary(selection.at_place(found, place)), numbers=3)
+        name = escape(selection.place_name(place, [*older, newest]))
+        parts.append(f"<details><summary>The same on {name}</summary>{rows}</details>")
+    every = _table(*effect_cells(found), numbers=5)
+    parts.append(f"<details><summary>{_EVERY}</summary>{every}</details>")
+    return "\n".join(parts)
+
+
+def question(frame: pd.DataFrame) -> str:
+    """Say what the table can answer, from what it spans."""
+    suites = list(suite_names(sorted(set(frame["suite"]) - {""})).values())
+    sizes = selection.payloads(frame)
+    spans = size_name(sizes[0]) if len(sizes) == 1 else f"{size_name(sizes[0])} to {size_name(sizes[-1])}"
+    kernels = [f"Linux {place[1]}" for place in selection.places(frame)]
+    what = f"for {joined(selection.directions(frame))} of {spans} with {joined(suites)}" if suites else f"of {spans}"
+    return (
+        f"What does it cost, and what does it bring, that the kernel makes TLS records instead of a library in "
+        f"userspace: {what}, moved by {joined(sorted(map(str, frame['io_engine'].unique())))}, on {joined(kernels)}?"
+    )
+
+
+def _figure(title: str, figure: Plot, png: bytes) -> str:
+    inline = base64.b64encode(png).decode()
+    width, height = figure.pixels
+    return (
+        f'<h3>{escape(title)}</h3>\n<figure>\n<img src="data:image/png;base64,{inline}" width="{width}" '
+        f'height="{height}" alt="{escape(figure.alt)}">\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>'
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 99) -> str:
+    """Return a table; columns from `numbers` on are aligned to the right."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        marks = ("" if at < numbers else ' class="number"' for at in range(len(cells)))
+        return "".join(f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+
+    body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+    top = f"<thead><tr>{line('th', head)}</tr></thead>" if any(head) else ""
+    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "<ul>\n" + "\n".join(f"<li>{escape(line)}</li>" for line in lines) + "\n</ul>" if lines else ""

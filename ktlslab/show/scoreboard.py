@@ -1,0 +1,142 @@
+"""The scoreboard to read and to open: every promise with its verdicts, what was seen, and the check as it is written.
+
+Plain HTML, no script and no network: a line is a promise with a cell a kernel, and a click on any of them opens what
+the kernel did and the source of the check.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from ktlslab.promises.catalogue import named
+from ktlslab.promises.check import ABSENT, BROKEN, KEPT, VERDICTS
+from ktlslab.show.heatmap import Grid, verdicts
+from ktlslab.show.html import LINE, MONO, SMALL, Picture, picture, plural, prose, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–"}  # noqa: RUF001 - a dash is no minus
+_TINT = {KEPT: "rgba(86,180,233,0.22)", BROKEN: "rgba(213,94,0,0.42)", ABSENT: "rgba(128,128,128,0.10)"}
+_CELL = "display:inline-block;width:150px;margin-right:4px;padding:1px 6px;box-sizing:border-box;white-space:nowrap"
+_NAME = "display:inline-block;width:430px;vertical-align:top"
+
+
+def origin(frame: pd.DataFrame) -> Picture:
+    """Say where a scoreboard comes from: which kernels, when, with which crypto drivers."""
+    known = frame.attrs.get("provenance", {})
+    rows = [("promises", str(frame["promise"].nunique())), ("groups", str(frame["group"].nunique()))]
+    for run_id, rows_of in frame.groupby("run_id", sort=False):
+        run = known.get(str(run_id), {})
+        kernel = str(rows_of["kernel"].iloc[0])
+        named_drivers = run.get("crypto_drivers", {}).items()
+        drivers = ", ".join(f"{name}: {driver}" for name, driver in named_drivers if not name.startswith("__"))
+        emulated = ", emulated" if run.get("emulated") else ""
+        said = f"{run.get('started', 'when is not known')}, {run.get('cpu', 'CPU not known')}{emulated}; {drivers}"
+        rows.append((f"Linux {escape(kernel)}", escape(said)))
+    text = f"{plural(frame['promise'].nunique(), 'promise')} on {plural(frame['kernel'].nunique(), 'kernel')}"
+    return picture("Where this is from", table(("", ""), rows), text=text)
+
+
+def in_words(frame: pd.DataFrame) -> Picture:
+    """Say in sentences what the table says: how many every kernel keeps, how many none does, what differs."""
+    wide = _wide(frame)
+    kept, broken = (wide == KEPT).all(axis=1), (wide == BROKEN).all(axis=1)
+    sentences = [
+        f"Of {plural(len(wide), 'promise')}, {kept.sum()} are kept by every kernel here and {broken.sum()} by none.",
+        f"The kernels differ in {plural(int(_differ(wide).sum()), 'promise')}.",
+    ]
+    for release in wide.columns:
+        counts = wide[release].value_counts()
+        parts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+        sentences.append(f"Linux {release}: {parts}.")
+    text = "\n".join(sentences)
+    return Picture("".join(prose(escape(sentence)) for sentence in sentences), text)
+
+
+def differing(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of promises that not every kernel answers alike."""
+    wide = _wide(frame)
+    return _of(frame, list(wide.index[_differ(wide)]))
+
+
+def broken_by_all(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of promises that no kernel here keeps, though it has the thing."""
+    wide = _wide(frame)
+    return _of(frame, list(wide.index[(wide == BROKEN).all(axis=1)]))
+
+
+def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool = False) -> Picture:
+    """Show the promises of a scoreboard, group by group; a click opens what was seen and the check's source.
+
+    `opened` shows the lines of every group at once.
+    """
+    if frame.empty:
+        return picture(title, prose("There are none."), text=f"{title}: none")
+    grid, found = Grid.of(frame), verdicts(frame)
+    rows = dict(iter(frame.groupby("promise", sort=False)))
+    head = f'<span style="{_NAME}"></span>' + "".join(
+        f'<span style="{_CELL};font-weight:bold">{escape(release)}</span>' for _, release in grid.kernels
+    )
+    parts = [f'<div style="{SMALL};margin-left:14px">{head}</div>']
+    for group, names in grid.groups.items():
+        counts = "".join(_count([found.get((name, release)) for name in names]) for _, release in grid.kernels)
+        lines = "".join(_promise(rows[name], grid) for name in names)
+        summary = f'<span style="{_NAME};font-weight:bold">{escape(group)}</span>{counts}'
+        parts.append(_fold(summary, lines, opened=opened))
+    return picture(
+        title, *parts, text=f"{title}: {plural(len(rows), 'promise')} in {plural(len(grid.groups), 'group')}"
+    )
+
+
+def _promise(rows: pd.DataFrame, grid: Grid) -> str:
+    """Return a promise as a line that opens."""
+    first, by_kernel = rows.iloc[0], rows.set_index("kernel")
+    cells, seen = "", []
+    for _, release in grid.kernels:
+        if release not in by_kernel.index:
+            cells += f'<span style="{_CELL}">not checked</span>'
+            continue
+        verdict = str(by_kernel["verdict"][release])
+        tint = f"background-color:{_TINT.get(verdict, 'transparent')}"
+        cells += f'<span style="{_CELL};{tint}">{_MARKS.get(verdict, "?")} {escape(verdict)}</span>'
+        seen.append((f"Linux {escape(release)}", escape(verdict), escape(str(by_kernel["seen"][release]))))
+    promise = named(str(first["promise"]))
+    where = f"{first['file']}, line {first['line']}"
+    code = promise.code if promise else "This check is not in the ktlslab at hand."
+    body = (
+        prose(f"{escape(str(first['says']))} <i>Promised by: {escape(str(first['source']))}.</i>")
+        + table(("", "verdict", "seen"), seen)
+        + f'<div style="{SMALL};opacity:0.8">{escape(where)}</div>'
+        + f'<pre style="{MONO};border:1px solid {LINE};padding:6px;margin:2px 0 8px 0">{escape(code)}</pre>'
+    )
+    title = escape(str(first["promise"]).replace("_", " "))
+    return _fold(f'<span style="{_NAME}">{title}</span>{cells}', body)
+
+
+def _count(found: list[str | None]) -> str:
+    said = " ".join(f"{_MARKS[verdict]}{found.count(verdict)}" for verdict in VERDICTS if verdict in found)
+    return f'<span style="{_CELL};font-weight:bold">{said}</span>'
+
+
+def _fold(summary: str, body: str, *, opened: bool = False) -> str:
+    return (
+        f'<details{" open" if opened else ""} style="margin-left:14px;font-size:12px">'
+        f'<summary style="cursor:pointer;padding:1px 0">{summary}</summary>{body}</details>'
+    )
+
+
+def _wide(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return verdicts with a line a promise and a column a kernel, in the table's order."""
+    wide = frame.pivot_table(index="promise", columns="kernel", values="verdict", aggfunc="first", sort=False)
+    return wide[list(dict.fromkeys(frame["kernel"]))]
+
+
+def _differ(wide: pd.DataFrame) -> pd.Series:
+    """Say of each promise whether some kernel's verdict is not the first one's."""
+    return wide.ne(wide.iloc[:, 0], axis=0).any(axis=1)
+
+
+def _of(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    return frame[frame["promise"].isin(names)]

@@ -1,0 +1,235 @@
+"""Where the CPU went: client and peer, user and system, beside system calls and bytes on the wire.
+
+kTLS moves work rather than removing it, so one bar a process and arm, both processes together. How long a bar is, is
+exact: the scheduler's own clock of the process. Where user ends and system begins is not. The kernel looks at each tick
+(250 to 1000 times a second) whether the process is in user mode, and divides the exact total by what it saw
+(cputime_adjust in kernel/sched/cputime.c): a sample shorter than a few ticks says nothing. So the ticks of all blocks
+of a cell are taken together, the boundary carries the 95 % interval that so many ticks allow, and where they are fewer
+than 25 a bar stays whole.
+
+Softirqs run on the back of whatever process they meet, and kernels without CONFIG_IRQ_TIME_ACCOUNTING count them into
+that process as well: no part of the bars, then, but a mark of their own, of the whole machine, and none where the
+kernel does not tell or looked too seldom.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ktlslab.measure.effects import checked
+from ktlslab.show import axes as common
+from ktlslab.show import selection
+from ktlslab.show.compare import size_name, suite_name
+from ktlslab.show.method import hertz, runs
+from ktlslab.show.style import ENGINES, STYLE, WIDTH, Arm, Plot, arms_of, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+ENOUGH = 25  # ticks: the boundary is then known to about 20 % of the bar's length
+_WHO = {"client": ("#0072B2", "#8CC3E8"), "peer": ("#D55E00", "#F5B57F")}  # system dark, user light
+_HALF = 0.19  # of a bar's height
+_BESIDE = ("client's system calls\nan operation", "bytes on the wire\nabove payload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """What one process spent on an operation, in the table's unit. `share`: of user mode; NaN: too few ticks to say."""
+
+    total: float
+    share: float
+    error: float  # half the 95 % interval of `share`
+    blocks: int
+
+    @property
+    def known(self) -> bool:
+        return not math.isnan(self.share)
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, who: str, tick: float) -> Split:
+        """Take a cell's blocks together, each weighed by the work it did."""
+        work = rows["operations"]
+        user, system, exact = (float((rows[f"{who}_{part}"] * work).sum()) for part in ("user", "system", "cpu"))
+        sampled = user + system
+        ticks = exact / tick
+        known = sampled > 0 and ticks >= ENOUGH
+        share = user / sampled if known else math.nan
+        error = _error(share, ticks) if known else math.nan
+        return cls(total=exact / float(work.sum()), share=share, error=error, blocks=len(rows))
+
+
+def _error(share: float, ticks: float) -> float:
+    """Return half the 95 % interval of a share that was sampled so often; never none, even where all were alike."""
+    return 1.96 * math.sqrt(max(share * (1 - share), 1 / ticks) / ticks)
+
+
+_Splits = dict[tuple[str, Arm, str], Split]
+
+
+def cpu_split(
+    frame: pd.DataFrame,
+    *,
+    payload: int | None = None,
+    suite: str | None = None,
+    direction: str | None = None,
+    machine: str | None = None,
+) -> Plot:
+    """Draw what client and peer spent on an operation of one payload and suite, an arm a pair of bars.
+
+    `payload`: by default the one nearest to a full record. Beside the bars: the client's system calls, and the bytes
+    that crossed the wire above the payload (record headers, tags, acknowledgements), both an operation.
+    """
+    rows = selection.chosen(selection.one_place(checked(frame), machine), direction, None)
+    rows = selection.at(rows, selection.usual(rows))
+    name, size = selection.one_suite(rows, suite), selection.nearest(rows, payload)
+    rows = rows[rows["suite"].isin([name, ""]) & (rows["payload_bytes"] == size) & (rows["replica"] == 0)]
+    ways, arms, unit = selection.directions(rows), arms_of(rows)[::-1], str(rows["unit"].iloc[0])
+    tick = 1e9 / hertz(rows)
+    scale, found, grain = common.scale("cpu", unit), splits(rows, tick), _grain(rows, tick)
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        height = 1.9 + len(ways) * (0.55 + 0.3 * len(arms))
+        figure = Plot(figsize=(WIDTH, height), layout="constrained")
+        panels = figure.subplots(len(ways), 3, squeeze=False, sharey=True, width_ratios=(3.2, 1, 1), sharex="col")
+        for line, way in zip(panels.tolist(), ways, strict=True):
+            for at, arm in enumerate(arms):
+                one = rows_of(rows[rows["direction"] == way], arm)
+                if not one.empty:
+                    for who, offset in (("client", _HALF), ("peer", -_HALF)):
+                        _bar(line[0], at + offset, who, found[way, arm, who], scale)
+                    _softirq(line[0], at, one, scale, grain)
+                    _count(line[1], at, arm, float(one["client_syscalls"].median()))
+                    _count(line[2], at, arm, _overhead(one))
+            line[0].set_yticks(range(len(arms)), [str(arm) for arm in arms])
+            line[0].set_ylabel(way, fontweight="bold")
+            line[0].set_xlim(left=0)
+            line[0].xaxis.set_major_formatter(common.value_formatter("cpu", unit))
+            for axes in line:
+                axes.tick_params(axis="x", labelsize=7.5)
+                axes.set_ylim(-0.6, len(arms) - 0.4)
+        for axes, label in zip(panels[-1], (f"CPU, {common.unit_of('cpu', unit)}", *_BESIDE), strict=True):
+            axes.set_xlabel(label, fontsize=8)
+        for axes in panels[:, 1:].flat:
+            axes.margins(x=0.35)
+            axes.set_xlim(left=0)
+        blocks = sorted({one.blocks for one in found.values()})
+        note = f"upper bar: client, lower: peer; {' to '.join(map(str, blocks[:1] + blocks[1:][-1:]))} blocks together"
+        note += "; error bar: 95 % interval of where user ends" if any(one.known for one in found.values()) else ""
+        marked = any(one.get_label() == "interrupts" for axes in panels[:, 0] for one in axes.containers)
+        common.legend(figure, _key(rows, found, marked=marked), note)
+        where = f"{size_name(size)}, {suite_name(name)}{selection.setting_name(rows)}"
+        common.title(figure, f"Where the CPU went: {where}", rows)
+    figure.alt = "Bars: CPU of client and peer an operation, split into user and system where ticks suffice, by arm."
+    figure.caption = _said(found, ways, size, unit)
+    return figure
+
+
+def splits(rows: pd.DataFrame, tick: float) -> _Splits:
+    """Return the split of each direction, arm and process in the frame. `tick`: between two ticks, in its unit."""
+    return {
+        (str(way), arm, who): Split.of(rows_of(part, arm), who, tick)
+        for way, part in rows.groupby("direction")
+        for arm in arms_of(part)
+        for who in _WHO
+    }
+
+
+def _bar(axes: Axes, y: float, who: str, split: Split, scale: float) -> None:
+    dark, light = _WHO[who]
+    total = split.total * scale
+    style: dict[str, Any] = {"height": 2 * _HALF, "edgecolor": "white", "linewidth": 0.5}
+    if not split.known:
+        axes.barh(y, total, facecolor=_mixed(dark, light), **style)
+        return
+    user = total * split.share
+    axes.barh(y, user, facecolor=light, **style)
+    axes.barh(y, total - user, left=user, facecolor=dark, hatch="...", **style)
+    ends = [[total * min(split.error, split.share)], [total * min(split.error, 1 - split.share)]]
+    axes.errorbar([user], [y], xerr=ends, color="black", elinewidth=0.8, capsize=2)
+
+
+def _softirq(axes: Axes, at: int, rows: pd.DataFrame, scale: float, grain: float) -> None:
+    """Mark the machine's time in interrupts, with the 95 % interval that its resolution allows, if it is told at all.
+
+    `grain`: what the kernel counts it in, in the table's unit: a tick where it is sampled.
+    """
+    spent = float((rows["machine_softirq"] * rows["operations"]).sum(skipna=False))
+    elapsed = float(rows["elapsed"].sum())
+    if math.isnan(spent) or elapsed < ENOUGH * grain:
+        return
+    each = scale / float(rows["operations"].sum())
+    error = elapsed * _error(min(spent / elapsed, 1.0), elapsed / grain)
+    ends = [[min(spent, error) * each], [error * each]]
+    style: Any = {"marker": "|", "markersize": 11, "markeredgewidth": 1.6, "elinewidth": 0.8, "capsize": 2}
+    axes.errorbar([spent * each], [at], xerr=ends, color="black", linestyle="none", label="interrupts", **style)
+
+
+def _grain(rows: pd.DataFrame, tick: float) -> float:
+    """Return the resolution in which the kernel counts interrupts, as the provenance tells it; else a tick."""
+    told = [run.get("interrupt_time", {}).get("resolution_ns", tick) for run in runs(rows).values()]
+    return float(max(told, default=tick))
+
+
+def _mixed(dark: str, light: str) -> str:
+    """Return the colour between user's and system's, for what is both."""
+    (red, green, blue), (pale_red, pale_green, pale_blue) = to_rgb(dark), to_rgb(light)
+    return to_hex(((red + pale_red) / 2, (green + pale_green) / 2, (blue + pale_blue) / 2))
+
+
+def _count(axes: Axes, at: int, arm: Arm, value: float) -> None:
+    """Draw a small bar with its number; where the kernel does not tell, say so."""
+    if math.isnan(value):
+        axes.text(0.02, at, "not told", va="center", fontsize=7, alpha=0.7, transform=axes.get_yaxis_transform())
+        return
+    axes.barh(at, value, height=0.5, facecolor="#BDBDBD" if arm.record_layer == "plain" else "#7D7D7D")
+    axes.text(value, at, f" {value:.3g}" if value < 1000 else f" {value:,.0f}", va="center", fontsize=7.5)
+
+
+def _overhead(rows: pd.DataFrame) -> float:
+    """Return the bytes on the wire, both ways, above what the payload itself is, an operation."""
+    ways = 2 if rows["direction"].iloc[0] == "echo" else 1
+    wire = rows["wire_tx_bytes"] + rows["wire_rx_bytes"] - ways * rows["payload_bytes"]
+    return float(wire.median())
+
+
+def _key(rows: pd.DataFrame, found: _Splits, *, marked: bool) -> list[Patch | Line2D]:
+    keys: list[Patch | Line2D] = []
+    for who, (dark, light) in _WHO.items():
+        known = {split.known for (_, _, whose), split in found.items() if whose == who}
+        if True in known:
+            keys.append(Patch(facecolor=light, label=f"{who}, user"))
+            keys.append(Patch(facecolor=dark, edgecolor="white", hatch="...", label=f"{who}, system"))
+        if False in known:
+            keys.append(Patch(facecolor=_mixed(dark, light), label=f"{who}, not split: too few ticks"))
+    if marked:
+        inside = {run.get("interrupt_time", {}).get("in_process_clocks") for run in runs(rows).values()}
+        where = {frozenset({True}): ", within the bars", frozenset({False}): ", beside the bars"}
+        label = f"interrupts, whole machine{where.get(frozenset(inside), '')}"
+        mark: Any = {"marker": "|", "linestyle": "none", "markersize": 11, "markeredgewidth": 1.6}
+        keys.append(Line2D([], [], color="black", label=label, **mark))
+    return keys
+
+
+def _said(found: _Splits, ways: list[str], size: int, unit: str) -> str:
+    """Say for each direction what kernel TLS spends where against userspace TLS at the same I/O engine."""
+    said = []
+    for way in ways:
+        engines = [e for e in ENGINES if all((way, Arm(one, e), "client") in found for one in ("kernel", "userspace"))]
+        if engines:
+            pairs = [[found[way, Arm(one, engines[0]), who].total for one in ("kernel", "userspace")] for who in _WHO]
+            costs = [
+                f"{who} {common.amount(kernel, 'cpu', unit)} against {common.amount(userspace, 'cpu', unit)}"
+                for who, (kernel, userspace) in zip(_WHO, pairs, strict=True)
+            ]
+            both = sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
+            costs.append(f"together {both:.2f} times")
+            said.append(f"{common.sentence(way)} of {size_name(size)} by {engines[0]}, kernel against userspace: ")
+            said[-1] += f"{', '.join(costs)}."
+    return " ".join(said)

@@ -1,0 +1,150 @@
+"""How every plot looks: its page, its colours, its markers, its lines.
+
+Colour and marker say who made the records, the line's style and the marker's filling which I/O engine moved the bytes,
+hatching what counts for nothing. Each can be told apart by two means, of which one is not colour, so that plots survive
+a black-and-white printer and readers who see other colours. A page is as wide as a notebook's column, never wider.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "lines.markersize": 5,
+    "hatch.linewidth": 0.6,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+}
+WIDTH = 9.6  # inches: a notebook's column, and a page across
+DPI = 144
+# Okabe and Ito's colours and a marker for each record layer; plain is the floor that the others stand on.
+LAYERS = {
+    "plain": ("#7f7f7f", "o"),
+    "userspace": ("#D55E00", "s"),
+    "kernel": ("#0072B2", "^"),
+    "kernel-tx": ("#56B4E9", ">"),
+    "kernel-rx": ("#009E73", "<"),
+    "stdlib-ssl": ("#E69F00", "D"),
+    "openssl-ktls": ("#CC79A7", "v"),
+}
+SERIES = (("#0072B2", "^"), ("#D55E00", "s"), ("#009E73", "o"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}
+FLOOR = "#999999"  # the noise floor's band, light in front of nothing
+
+
+class Arm(NamedTuple):
+    """A record layer and an I/O engine."""
+
+    record_layer: str
+    io_engine: str
+
+    def __str__(self) -> str:
+        return f"{self.record_layer} + {self.io_engine}"
+
+    @classmethod
+    def named(cls, name: str) -> Arm:
+        """Take apart what the plan and the effects call an arm: kernel+uring."""
+        layer, _, engine = name.partition("+")
+        return cls(layer, engine)
+
+    @property
+    def colour(self) -> str:
+        return LAYERS[self.record_layer][0]
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """Return how its points and lines are drawn."""
+        colour, marker = LAYERS[self.record_layer]
+        return {
+            "color": colour,
+            "marker": marker,
+            "markersize": 4.5 if self.record_layer.startswith("kernel") else 6,  # drawn last: what lies below shows
+            "linestyle": ENGINES[self.io_engine],
+            "markerfacecolor": "white" if self.io_engine == "syscall" else colour,
+        }
+
+    def key(self) -> Line2D:
+        """Return its entry in a legend."""
+        return Line2D([], [], label=str(self), **self.look)
+
+
+def arms_of(frame: pd.DataFrame) -> list[Arm]:
+    """Return a frame's arms, the plain ones first, the kernel's after userspace's."""
+    pairs = frame[["record_layer", "io_engine"]].drop_duplicates().itertuples(index=False, name=None)
+    return sorted((Arm(*pair) for pair in pairs), key=lambda arm: (list(LAYERS).index(arm.record_layer), arm.io_engine))
+
+
+def rows_of(frame: pd.DataFrame, arm: Arm) -> pd.DataFrame:
+    """Return the rows of an arm."""
+    return frame[(frame["record_layer"] == arm.record_layer) & (frame["io_engine"] == arm.io_engine)]
+
+
+def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return a colour and a marker for each name, in their order."""
+    return {name: SERIES[at % len(SERIES)] for at, name in enumerate(names)}
+
+
+class Plot(Figure):
+    """A figure that shows itself in a notebook, sharp on a dense screen, without pyplot's global state.
+
+    `alt` says what kind of picture it is, to those who do not see it; `caption` what its figures say, computed.
+    """
+
+    alt: str = ""
+    caption: str = ""
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Return width and height as a browser counts them, 96 an inch."""
+        width, height = self.get_size_inches()
+        return int(width * 96), int(height * 96)
+
+    def png(self) -> bytes:
+        """Return it as PNG, with no more colours than it needs: a third of the size."""
+        drawn, data = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=DPI)
+        image = Image.open(drawn).convert("RGB")  # the method that keeps a colour of which there is little, too
+        image = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        image.save(data, format="png", optimize=True)
+        return data.getvalue()
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = self.pixels
+        return self.png(), {"width": width, "height": height}
+
+    def __repr__(self) -> str:
+        return f"Plot({self.get_suptitle()})"
+
+
+def page(
+    rows: int,
+    columns: int,
+    *,
+    row: float = 2.15,
+    extra: float = 1.5,
+    sharey: Literal["row", "all"] = "row",
+    **more: Any,
+) -> tuple[Plot, list[list[Axes]]]:
+    """Return an empty figure and its panels. `row`: inches a row; `extra`: for title and legend."""
+    width = min(WIDTH, max(5.8, 1.0 + 3.1 * columns))
+    figure = Plot(figsize=(width, extra + row * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey, **more).tolist()

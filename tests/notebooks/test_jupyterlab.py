@@ -42,7 +42,7 @@ def lab(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name))
     root = tmp_path / "root"
     root.mkdir()
-    execute.execute(FOLDER / f"{execute.HANDOFF}.ipynb", root / "01.ipynb")
+    execute.execute(FOLDER / "01-the-handoff.ipynb", root / "01.ipynb")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     argv = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]

@@ -14,7 +14,10 @@ from ktlslab.show import execute, tables
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE = (FOLDER / f"{name}.ipynb" for name in (execute.HANDOFF, execute.COMPARE))
+HANDOFF, COMPARE, AFTER, KERNELS = (
+    FOLDER / f"{name}.ipynb"
+    for name in ("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels")
+)
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
 MEASURED = r"\d\s*(?:%|×|x\b|times\b|percent|ns\b|us\b|µs|ms\b|s\b|seconds|instructions|[kMG]?B/s|GB\b|MB\b)"  # noqa: RUF001
 
@@ -43,8 +46,9 @@ def quiet(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "matplotlib"))
 
 
-def test_the_two_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS] == [execute.HANDOFF, execute.COMPARE]
+def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}-" for number in range(1, len(NOTEBOOKS) + 1)]
+    assert [path for path in NOTEBOOKS if execute.wants_ktls(path)] == [HANDOFF, AFTER]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -105,6 +109,32 @@ def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
 
 
 @pytest.mark.usefixtures("quiet")
+def test_what_comes_after_the_handoff_runs_to_its_end_without_ktls_too(tmp_path):
+    shown = outputs(execute.execute(AFTER, tmp_path / "03.ipynb"))
+    assert "tx sequence 2" in shown["tx-starts"]
+    assert "all 192 bytes and a clean end" in shown["harm"]
+    assert "NotTlsError" in shown["harm"]
+    assert "applied=True" in shown["relay-use"]
+    if not probe.probe().ktls:
+        assert "KeyUpdateError" in shown["update"]
+        assert "Refused(NO_TLS_MODULE" in shown["linked"]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("quiet")
+def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
+    spec = guests.install("newest", prefix=tmp_path)
+    shown = outputs(execute.execute(AFTER, tmp_path / "03.ipynb", kernel=spec.name, specs=spec.parent))
+    assert "kernel+uring" in shown["pair"]
+    assert "[(22, " in shown["pieces"]
+    assert "(23, 23)" in shown["pieces"]
+    assert "accepted" in shown["rekey"]
+    assert "b'an answer'" in shown["carry-on"]
+    assert "Installed" in shown["linked"]
+    assert "kernel: StreamError: EBADMSG" in shown["harm"]
+
+
+@pytest.mark.usefixtures("quiet")
 def test_sweep_and_compare_runs_on_a_table(tmp_path):
     recorded = tables.newest_recorded(FOLDER.parent / "data")
     assert recorded is not None, "data/ holds no recorded table"
@@ -113,5 +143,17 @@ def test_sweep_and_compare_runs_on_a_table(tmp_path):
     assert "These are recorded figures" in shown["table"]
     assert "in favour of kernel" in shown["summary"]
     drawn = [path.name for path in execute.pictures_of(target)]
-    assert drawn == [f"02-{name}.png" for name in ("latency", "cpu-client", "cpu-peer", "throughput", "ratio")]
+    names = ("latency", "cpu-client", "cpu-peer", "cpu-split", "throughput", "sign-map", "ratio", "distributions")
+    assert drawn == [f"02-{name}.png" for name in names]
     assert (tmp_path / "02-ratio.png").read_bytes().startswith(b"\x89PNG")
+    assert "A/A" in shown["effects"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_three_kernels_are_shown_from_the_recorded_tables(tmp_path):
+    target = execute.execute(KERNELS, tmp_path / "05.ipynb")
+    shown = outputs(target)
+    assert "These are recorded figures" in shown["table"]
+    assert "found from A to B" in shown["compare"]
+    drawn = [path.name for path in execute.pictures_of(target)]
+    assert drawn == [f"05-{name}.png" for name in ("kernels", "sign-map", "depth", "wall-sign-map")]

@@ -2,7 +2,8 @@
 
     in_guests.py --fetch         get the kernels
     in_guests.py RESULTS [-- ARGUMENT...]
-                                 run in each guest; leaves RESULTS/SERIES.xml; arguments go to pytest
+                                 run in each guest; leaves RESULTS/SERIES.xml; arguments go to pytest; prints what the
+                                 tests recorded: each fault's error on each kernel, and what many sessions leave behind
     in_guests.py --sum RESULTS   print the closing line over all RESULTS/*.xml
 
 A guest whose tests were skipped, or that ran none, has failed: it is there so that nothing need be skipped.
@@ -29,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ("oldest", "6.12", "newest")
 # What the tests import, put into a disk image: over the share it takes an emulated guest far longer.
 IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi")
-SECONDS = 600.0
+SECONDS = 1200.0  # a few minutes where nothing else runs
+LEAK_SESSIONS = "KTLSLAB_LEAK_SESSIONS"  # see tests/kernel/test_leaks.py
 GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
 
 
@@ -70,12 +72,12 @@ def kernels() -> list[Kernel]:
 
 
 def at_once() -> int:
-    """How many guests run side by side: one for each two CPUs, as far as the memory goes, but two at most."""
+    """How many guests run side by side: each keeps about one CPU busy. As far as the memory goes, but three at most."""
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(2, (os.cpu_count() or 1) // 2, memory // GUEST_BYTES))
+    return max(1, min(3, os.cpu_count() or 1, memory // GUEST_BYTES))
 
 
-def run_in(kernel: Kernel, results: Path, arguments: list[str]) -> bool:
+def run_in(kernel: Kernel, results: Path, arguments: list[str], seconds: float) -> bool:
     """Run the tests in a guest, print how it went, and say whether it went well."""
     started = time.monotonic()
     image = kernelimage.build(*IMPORTED)
@@ -84,6 +86,7 @@ def run_in(kernel: Kernel, results: Path, arguments: list[str]) -> bool:
     with tempfile.TemporaryDirectory(prefix="ktlslab-tests-") as folder:
         argv += [f"--junitxml={folder}/report.xml", "--durations=5", *(arguments or ["tests/kernel"])]
         env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        env |= {LEAK_SESSIONS: os.environ[LEAK_SESSIONS]} if LEAK_SESSIONS in os.environ else {}
         if image:
             env["PYTHONPATH"] = str(kernelimage.PLACE)
         try:
@@ -96,7 +99,7 @@ def run_in(kernel: Kernel, results: Path, arguments: list[str]) -> bool:
                 env=env,
                 image=(image, kernelimage.PLACE) if image else None,
             ) as guest:
-                done = guest.wait(SECONDS)
+                done = guest.wait(seconds)
             status, said = done.returncode, (done.stdout + done.stderr).decode(errors="replace")
         except KtlsLabError as error:
             status, said = -1, str(error)
@@ -106,10 +109,56 @@ def run_in(kernel: Kernel, results: Path, arguments: list[str]) -> bool:
     good = status == 0 and outcome.passed > 0 and not outcome.failed and not outcome.skipped
     if not good or os.environ.get("KTLSLAB_TESTS_VERBOSE"):
         print(said, flush=True)
-    seconds = time.monotonic() - started
+    took = time.monotonic() - started
     word = "" if good else "FAILED: "
-    print(f"{word}{kernel.release}: {outcome}, {seconds:.0f} s", flush=True)
+    print(f"{word}{kernel.release}: {outcome}, {took:.0f} s", flush=True)
     return good
+
+
+def recorded(report: Path) -> list[dict[str, list[str]]]:
+    """Return what each test recorded with pytest's record_property: name -> values."""
+    try:
+        cases = ET.parse(report).getroot().iter("testcase")  # noqa: S314 - written by our own run
+    except (OSError, ET.ParseError):
+        return []
+    found = []
+    for case in cases:
+        values: dict[str, list[str]] = {}
+        for item in case.iter("property"):
+            values.setdefault(item.get("name", ""), []).append(item.get("value", ""))
+        found.append(values)
+    return found
+
+
+def fault_table(tests: dict[str, list[dict[str, list[str]]]]) -> str:
+    """Lay out what each fault was seen to come to, faults down, kernels across; a row a version where they differ."""
+    seen: dict[str, dict[str, dict[str, set[str]]]] = {}  # fault -> version of TLS -> series -> errors
+    for series, cases in tests.items():
+        for case in cases:
+            for fault, said in zip(case.get("fault", []), case.get("seen", []), strict=True):
+                version, _, error = said.partition("|")
+                seen.setdefault(fault, {}).setdefault(version, {}).setdefault(series, set()).add(error)
+    rows = [["fault", *tests]]
+    for fault, by_version in seen.items():
+        cells = {
+            version: [" or ".join(sorted(by_series.get(series, {"not run"}))) for series in tests]
+            for version, by_series in by_version.items()
+        }
+        alike = len({tuple(row) for row in cells.values()}) == 1
+        for version, row in list(cells.items())[: 1 if alike else None]:
+            rows.append([fault if alike else f"{fault} ({version})", *row])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines) if seen else ""
+
+
+def show_recorded(reports: dict[str, Path]) -> None:
+    tests = {series: recorded(path) for series, path in reports.items()}
+    if table := fault_table(tests):
+        print(f"\nWhat a kTLS client sees when the way to its server is bad:\n{table}")
+    leaks = [(series, said) for series, cases in tests.items() for case in cases for said in case.get("leaks", [])]
+    if leaks:
+        print("\nWhat sessions leave behind:", *(f"{series}: {said}" for series, said in leaks), sep="\n", flush=True)
 
 
 def main() -> int:
@@ -117,6 +166,7 @@ def main() -> int:
     parser.add_argument("--fetch", action="store_true", help="get the kernels, and no more")
     parser.add_argument("--sum", action="store_true", help="sum up what RESULTS holds, and no more")
     parser.add_argument("--kernel", action="append", help="a kernel to run on instead of all")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="the most that a guest may take")
     parser.add_argument("results", nargs="?", type=Path, help="the folder for the reports")
     parser.add_argument("arguments", nargs="*", help="arguments for pytest (default: tests/kernel)")
     options = parser.parse_args()
@@ -134,7 +184,9 @@ def main() -> int:
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
     results.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(at_once()) as pool:
-        return 0 if all(list(pool.map(lambda kernel: run_in(kernel, results, options.arguments), chosen))) else 1
+        good = list(pool.map(lambda kernel: run_in(kernel, results, options.arguments, options.seconds), chosen))
+    show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel in chosen})
+    return 0 if all(good) else 1
 
 
 if __name__ == "__main__":

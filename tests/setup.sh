@@ -52,6 +52,7 @@ collect_missing() {
   if [ "${1:-}" = tests ]; then
     need 'command -v openssl' openssl openssl openssl
     need 'command -v nginx' nginx nginx nginx
+    need 'command -v cpio' cpio cpio cpio
     need 'command -v chromium || command -v chromium-browser' chromium chromium chromium
   fi
 }

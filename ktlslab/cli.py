@@ -1,6 +1,6 @@
 """The `ktlslab` command: thin, every subcommand is a call that a notebook can make as well.
 
-Exit status: 0 done, 1 the thing asked for failed, 2 usage.
+Exit status: 0 done, 1 the thing asked for failed, 2 usage; `compare` is as diff: 0 alike, 1 different, 2 trouble.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ def _complain(error: object, status: int) -> int:
     return status
 
 
+def _note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -74,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--resume", action="store_true", help="go on with what an interrupted sweep left")
     sweep.set_defaults(run=_sweep)
 
+    _compare_parser(commands)
+    _report_parser(commands)
+
+    kept = commands.add_parser("promises", help="what each kernel keeps of what kTLS promises, found by trying")
+    kept.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
+    kept.add_argument("-o", "--output", type=Path, metavar="TABLE.parquet", help="keep the table, and where it is from")
+    kept.set_defaults(run=_promises)
+
     guest = commands.add_parser("guest", help="kernels that have kTLS, booted in QEMU")
     actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
     listing = actions.add_parser("list", help="the kernels at hand, and those that can be fetched")
@@ -99,6 +111,26 @@ def _parser() -> argparse.ArgumentParser:
     install.add_argument("--user", action="store_true", help="for this user instead of this environment")
     install.set_defaults(run=_kernelspec_install)
     return parser
+
+
+def _compare_parser(commands: Any) -> None:
+    status = "Exit status, as diff(1): 0 no difference found, 1 differences found, 2 trouble (said on standard error)."
+    compare = commands.add_parser("compare", help="what changed from one table to another", epilog=status)
+    compare.add_argument("a", type=Path, metavar="A.parquet")
+    compare.add_argument("b", type=Path, metavar="B.parquet")
+    repeatable = "what two runs of the same may differ by, 0.01 for 1 %%; default 0.005 for instructions, 0.03 for time"
+    compare.add_argument("--tolerance", type=float, metavar="SHARE", help=repeatable)
+    compare.add_argument("--quantity", action="append", metavar="COLUMN", help="may be repeated; default: all four")
+    compare.add_argument("--json", action="store_true", help="for programs")
+    compare.set_defaults(run=_compare)
+
+
+def _report_parser(commands: Any) -> None:
+    report = commands.add_parser("report", help="a table as one HTML page: question, answer, plots, method, provenance")
+    report.add_argument("table", type=Path, metavar="TABLE.parquet")
+    report.add_argument("-o", "--output", required=True, type=Path, metavar="REPORT.html")
+    report.add_argument("--png", type=Path, metavar="FOLDER", help="write each plot as PNG into this folder, too")
+    report.set_defaults(run=_report)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -155,6 +187,35 @@ def _sweep(options: argparse.Namespace) -> int:
     _say(f"{len(frame)} samples in {options.output}, each with its proof of path:")
     for (machine, kernel, layer, engine), count in arms.items():
         _say(f"  {machine:>8} ({kernel})  {layer}+{engine}: {count}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ktlslab.measure import difference  # noqa: PLC0415 - it loads pandas
+    from ktlslab.measure.table import read_table  # noqa: PLC0415
+
+    try:
+        tables = read_table(options.a), read_table(options.b)
+        found = difference.compared(*tables, options.tolerance, options.quantity)
+    except KtlsLabError as error:
+        return _complain(error, 2)  # 1 says that there is a difference, as with diff
+    _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))
+    return 0 if found.changed.empty else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    from ktlslab.show.report import write_report  # noqa: PLC0415 - it loads pandas and matplotlib
+
+    for path in write_report(options.table, options.output, options.png):
+        _say(str(path))
+    return 0
+
+
+def _promises(options: argparse.Namespace) -> int:
+    """Print how each kernel does. What it breaks is a finding: the status is that of the run."""
+    from ktlslab.promises.collect import scoreboard, summary  # noqa: PLC0415 - only where promises are asked for
+
+    _say(summary(scoreboard(options.on or ["auto"], output=options.output, say=_note)))
     return 0
 
 

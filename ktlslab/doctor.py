@@ -74,6 +74,12 @@ def _ktls(found: probe.Probe) -> Finding:
     if found.ktls:
         count = sum(map(bool, found.suites.values()))
         says = f"kTLS works here: {count} of {len(found.suites)} combinations of version, cipher and direction"
+        more = {
+            "KeyUpdate": probe.rekey(),
+            "a limit on records": probe.max_payload(),
+            "keys by io_uring": probe.uring_setsockopt(),
+        }
+        says += "".join(f"; {name}: {'yes' if answer else 'no'}" for name, answer in more.items())
         return Finding(name="ktls", ok=True, says=says)
     if found.ulp:
         remedy = "Use a guest: `ktlslab guest run newest -- COMMAND`."

@@ -10,7 +10,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_five_stages_run_as_printed(s_server, certificates, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = re.findall(r"```python\n(from ktlslab import .*?)```", README, re.DOTALL)
     port = s_server("-www")
     code = code.replace('("example.org", 443)', f'("localhost", {port})').replace("example.org", "localhost")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))

@@ -68,7 +68,7 @@ def test_a_full_disk_loses_no_finished_row(tmp_path):
         mount -t tmpfs -o size=32k tmpfs "$1/small" || exit 99
         sweep() { "$2" -m ktlslab sweep --plan "$3" --on here -o "$1/small/t.parquet" $4; }
         sweep "$1" "$2" "$3" && exit 98
-        cp "$1/small/t.parquet.rows.jsonl" "$1/before"
+        cp -r "$1/small/t.parquet.rows" "$1/before"
         mount -o remount,size=10m "$1/small" || exit 97
         sweep "$1" "$2" "$3" --resume || exit 96
         cp "$1/small/t.parquet" "$1/"
@@ -78,11 +78,12 @@ def test_a_full_disk_loses_no_finished_row(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "No space left" in done.stderr
     assert "--resume" in done.stderr
-    from ktlslab.measure.table import Journal, read_table
+    from ktlslab.measure.journal import Journal
+    from ktlslab.measure.table import read_table
 
     before = Journal.read(tmp_path / "before").rows
     frame = read_table(tmp_path / "t.parquet")
-    assert 0 < len(before) < 120
-    assert len(frame) == 120
-    assert not frame.duplicated(["io_engine", "repeat"]).any()
+    assert 0 < len(before) < 180
+    assert len(frame) == 180
+    assert not frame.duplicated(["io_engine", "replica", "repeat"]).any()
     assert frame.latency_p50.tolist()[: len(before)] == [row["latency_p50"] for row in before]

@@ -96,9 +96,8 @@ class SyscallEngine:
             raise _expired() from None
 
     def send_record(self, sock: socket.socket, data: Buffer, record_type: int) -> int:
-        control = [(ktls.SOL_TLS, ktls.TLS_SET_RECORD_TYPE, bytes([record_type]))]
         try:
-            return sock.sendmsg([data], control)
+            return ktls.send_record(sock, data, record_type)
         except BlockingIOError:
             raise _expired() from None
 

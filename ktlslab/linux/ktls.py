@@ -127,6 +127,11 @@ def sequence_number(sock: socket.socket, direction: Direction, cipher_type: int)
     )
 
 
+def send_record(sock: socket.socket, data: bytes | bytearray | memoryview, record_type: int) -> int:
+    """Send a record of any type by sendmsg(2) with TLS_SET_RECORD_TYPE; how many bytes went. OSError as there."""
+    return sock.sendmsg([data], [(SOL_TLS, TLS_SET_RECORD_TYPE, bytes([record_type]))])
+
+
 def set_max_payload(sock: socket.socket, size: int) -> None:
     """Let no record that the kernel makes hold more than `size` bytes: RFC 8449's record_size_limit for the sender.
 

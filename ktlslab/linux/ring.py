@@ -197,6 +197,10 @@ class Ring(Closing):
         done, self._done = self._done, []
         return done
 
+    def put_back(self, completions: Sequence[Completion]) -> None:
+        """Let the next `reap` hand these out again, first."""
+        self._done[:0] = completions
+
     # Multishot receives: see buffers.py.
 
     def buffer_ring(self, count: int, size: int) -> BufferRing:
@@ -292,15 +296,26 @@ class Ring(Closing):
 
 
 def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None = None) -> list[int]:
-    """Run operations with one submission and return their results in order, minus an errno where one failed."""
+    """Run operations with one submission and return their results in order, minus an errno where one failed.
+
+    What completes meanwhile of others that were started stays for whoever reaps it. TimeoutError; OSError E2BIG: more
+    operations than the ring has entries.
+    """
     tokens = ring.start(*operations)
     results: dict[int, int] = {}
     left = set(tokens)
-    while left:
-        for completion in ring.reap(1, timeout):
-            results.setdefault(completion.token, completion.result)  # the first: a second is a notification
-            if not completion.more:
-                left.discard(completion.token)
+    others: list[Completion] = []
+    try:
+        while left:
+            for completion in ring.reap(1, timeout):
+                if completion.token not in left:
+                    others.append(completion)
+                    continue
+                results.setdefault(completion.token, completion.result)  # the first: a second is a notification
+                if not completion.more:
+                    left.discard(completion.token)
+    finally:
+        ring.put_back(others)
     return [results[token] for token in tokens]
 
 

@@ -25,6 +25,7 @@ from ktlslab.tls.suites import Suite
 
 RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx", "stdlib-ssl", "openssl-ktls")
 BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: it is not to be reached through a ring
+CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are another thing)
 IO_ENGINES = ("syscall", "uring")
 DIRECTIONS = ("echo", "upload", "download", "sendfile")
 DEEP = ("echo", "upload")  # directions in which several operations of a connection can be in flight
@@ -229,7 +230,7 @@ def _product(plan: Plan) -> Iterator[Cell]:
         if (depth > 1 and direction not in DEEP) or depth * connections > MOST_IN_FLIGHT:
             continue
         for layer, engine in itertools.product(plan.record_layers, plan.io_engines):
-            if layer in BLOCKING_ONLY and engine != "syscall":
+            if engine != "syscall" and (layer in BLOCKING_ONLY or direction in CALLS_ONLY):
                 continue
             for suite in plan.suites if layer != "plain" else ("",):
                 yield Cell(
@@ -250,7 +251,9 @@ def _with_control(cells: list[Cell], control: str, replicas: int) -> list[Cell]:
     """Add the equal arms: the control's second one (of the first suite it has), or all of `replicas`."""
     if replicas > 1:
         return [replace(cell, replica=number) for cell in cells for number in range(replicas)]
-    twice = next((cell for cell in cells if f"{cell.record_layer}+{cell.io_engine}" == control), cells[-1])
+    layer = control.partition("+")[0]
+    twice = next((cell for cell in cells if f"{cell.record_layer}+{cell.io_engine}" == control), None)
+    twice = twice or next((cell for cell in cells if cell.record_layer == layer), cells[-1])
     return [*cells, replace(twice, replica=1)]
 
 

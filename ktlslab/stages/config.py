@@ -29,16 +29,29 @@ class Psk:
 
 
 class Resumption:
-    """A former session that a client may take up again: give it as `ClientConfig(resume=...)`. Secret, and opaque."""
+    """A former session that a client may take up again: give it as `ClientConfig(resume=...)`. Secret, and opaque.
 
-    __slots__ = ("_session", "server_name")
+    A server that is resumed with shows no certificate: what it showed in the former session counts. So it matters what
+    the client of that one insisted on, its `former` config.
+    """
 
-    def __init__(self, session: SSL.Session, server_name: str) -> None:
+    __slots__ = ("_former", "_session", "server_name")
+
+    def __init__(self, session: SSL.Session, server_name: str, former: ClientConfig | None) -> None:
         self._session = session
+        self._former = former
         self.server_name = server_name
 
-    def offer(self, library: SSL.Connection) -> None:
-        """Let a client that has not begun its handshake offer this session."""
+    def offer(self, library: SSL.Connection, config: ClientConfig) -> None:
+        """Let a client that has not begun its handshake offer this session.
+
+        UsageError where it insists on a certificate, and the former session did not, or trusted other authorities.
+        """
+        former = self._former
+        if config.verify and not (former and former.verify and former.ca == config.ca):
+            answered = "in that session the server's certificate was not checked, or against other authorities"
+            remedy = "Resume with the `verify` and `ca` of the former session, or open a new one."
+            raise UsageError(f"resuming a session with {self.server_name}", answered=answered, remedy=remedy)
         openssl.resume(library, self._session)
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Never
 from OpenSSL import SSL
 
 from ktlslab._html import card
-from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, errno_name
+from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
 from ktlslab.stages.config import ClientConfig, Noted, ServerConfig, client_context, server_context
 from ktlslab.tls import openssl
 from ktlslab.tls.alerts import Alert
@@ -53,6 +53,7 @@ class Handshake:
     secrets: dict[str, KeylogLine] = field(repr=False)
     role: Role = "client"
     resumed: bool = False  # it took up a former session, or used a PSK
+    config: ClientConfig | ServerConfig = field(default_factory=ClientConfig, repr=False)
 
     def __repr__(self) -> str:
         return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name})"
@@ -113,9 +114,13 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
         version=machine.version,
         suite=suite,
         suite_name=suite.name if suite else suite_name,
-        server_name=name if role == "client" else (machine.library.get_servername() or b"").decode("idna"),
+        # What a client sends as a name is its own affair: it is shown, and need not be one.
+        server_name=name
+        if role == "client"
+        else (machine.library.get_servername() or b"").decode("ascii", "backslashreplace"),
         role=role,
         resumed=openssl.resumed(machine.library),
+        config=config,
         alpn=machine.library.get_alpn_proto_negotiated().decode() or None,
         secrets=noted.secrets,
     )
@@ -124,11 +129,15 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
 def _client(config: ClientConfig, name: str) -> SSL.Connection:
     library = SSL.Connection(client_context(config), None)
     if not _is_ip(name):
-        library.set_tlsext_host_name(name.encode("idna"))
+        try:
+            library.set_tlsext_host_name(name.encode("idna"))
+        except UnicodeError as error:
+            remedy = "Give the name that the server's certificate holds."
+            raise UsageError(f"asking for the server {name!r}", answered=str(error), remedy=remedy) from error
     if config.alpn:
         library.set_alpn_protos([protocol.encode() for protocol in config.alpn])
     if config.resume:
-        config.resume.offer(library)
+        config.resume.offer(library, config)
     library.set_connect_state()
     return library
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ktlslab._html import card
-from ktlslab.errors import StreamError, UsageError, errno_name
+from ktlslab.errors import PeerTimeoutError, StreamError, UsageError, errno_name
 from ktlslab.linux import ktls, probe
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import RingEngine
@@ -128,7 +128,8 @@ def install_linked(
     """Do the same through io_uring in one submission: TCP_ULP, TLS_TX, TLS_RX and the first send, linked.
 
     `first` goes out as the first record; it needs TX among the directions. Refused where the kernel has no setsockopt
-    for io_uring (it came with 6.7): then `install` does it. Raises UsageError on a connection without a ring, and
+    for io_uring (it came with 6.7): then `install` does it. Raises UsageError on a connection without a ring, or with
+    one that has fewer entries than there are operations, PeerTimeoutError where it could not be finished in time, and
     StreamError where the keys were taken but `first` could not be sent.
     """
     tried = "installing by linked operations"
@@ -143,12 +144,7 @@ def install_linked(
     if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
         return refused
     before = Counters.read()
-    packed = [keys.of(way).crypto_info().pack() for way in directions]
-    try:
-        results = transfer(engine.ring, _chain(connection, directions, packed, first), engine.timeout)
-    finally:
-        for info in packed:
-            info[:] = bytes(len(info))
+    results = _submit(connection, keys, directions, first, tried)
     steps = [ATTACH, *map(_step, directions)]
     for at, (step, result) in enumerate(zip(steps, results, strict=False)):
         if result < 0:  # whatever follows in the chain was cancelled
@@ -160,6 +156,30 @@ def install_linked(
             raise StreamError(tried, answered=answered, remedy="Open a new session.")
         push_all(engine.sender(connection.socket), first, results[-1])
     return done
+
+
+def _submit(
+    connection: Connection,
+    keys: TrafficKeys,
+    directions: tuple[Direction, ...],
+    first: Buffer,
+    tried: str,
+) -> list[int]:
+    """Run the chain; each operation's result."""
+    engine = connection.engine
+    assert isinstance(engine, RingEngine)  # noqa: S101 - looked at before
+    packed = [keys.of(way).crypto_info().pack() for way in directions]
+    try:
+        return transfer(engine.ring, _chain(connection, directions, packed, first), engine.timeout)
+    except TimeoutError as error:
+        answered = f"not done within {engine.timeout} s; what was installed is unknown"
+        raise PeerTimeoutError(tried, answered=answered, remedy="Open a new session.") from error
+    except OSError as error:
+        remedy = "Give the ring more entries than there are operations in the chain."
+        raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
+    finally:
+        for info in packed:
+            info[:] = bytes(len(info))
 
 
 def _chain(

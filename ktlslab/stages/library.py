@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from ktlslab.stages.config import Resumption
+from ktlslab.stages.config import ClientConfig, Resumption
 from ktlslab.stages.export import traffic_secrets
 from ktlslab.tls.keyschedule import next_traffic_secret, traffic_key
 from ktlslab.tls.protect import seal
@@ -56,4 +56,5 @@ class Library:
 def resumption(handshake: Handshake) -> Resumption | None:
     """Return what the library itself has to resume with. TLS 1.3 has nothing before a ticket came."""
     session = handshake.machine.library.get_session()
-    return Resumption(session, handshake.server_name) if session else None
+    former = handshake.config if isinstance(handshake.config, ClientConfig) else None
+    return Resumption(session, handshake.server_name, former) if session else None

@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 
 from ktlslab._closing import Closing
-from ktlslab.errors import AlertError, KtlsLabError, PeerTimeoutError, StreamClosedError, StreamError, errno_name
+from ktlslab.errors import (
+    AlertError,
+    KtlsLabError,
+    PeerTimeoutError,
+    StreamClosedError,
+    StreamError,
+    UsageError,
+    errno_name,
+)
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.stages.sides import CLOSE_NOTIFY, Sender
+from ktlslab.stages.sides import Sender
 from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
@@ -34,7 +42,6 @@ if TYPE_CHECKING:
 # had been sent but not yet arrived is lost. So the peer's end is waited for, though not for ever.
 LINGER_SECONDS = 1.0
 _TCP_CLOSE = 7  # TCP_CLOSE of include/net/tcp_states.h
-_OPEN = (1, 4, 5)  # TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2
 # What this end tells the peer before it gives up on its records (RFC 8446, 6.2).
 _ALERTS = {
     errno.EBADMSG: AlertDescription.BAD_RECORD_MAC,
@@ -76,21 +83,26 @@ class Life(Closing):
         StreamError where the peer was gone before, and what was sent last may not have arrived.
         """
         lost = None
-        if not self._closed:
-            lost = self._lost() if self._unconfirmed and not (self._failure or self._ended) else None
-            self._closed = True
-            self._heed()
-            with contextlib.suppress(OSError, SSL.Error):  # a peer that is gone needs no farewell
-                if not self._failure and self.layers[Direction.TX] != "plain":
-                    self._sender.send_record(CLOSE_NOTIFY, ContentType.ALERT)
-                self.connection.socket.shutdown(socket.SHUT_WR)
-                if not self._ended and not self._failure:
-                    self._linger()
+        try:
+            if not self._closed:
+                lost = self._lost() if self._unconfirmed and not (self._failure or self._ended) else None
+                self._closed = True
+                self._heed()
+                self._farewell()
+        finally:  # whatever interrupts the farewell
             if self._updates:
                 self._updates.wipe()
-        self.connection.close()
+            self.connection.close()
         if lost:
             raise lost
+
+    def _farewell(self) -> None:
+        with contextlib.suppress(OSError, SSL.Error):  # a peer that is gone needs none
+            if not self._failure and self.layers[Direction.TX] != "plain":
+                self._sender.close_notify()
+            self.connection.socket.shutdown(socket.SHUT_WR)
+            if not self._ended and not self._failure:
+                self._linger()
 
     def _linger(self) -> None:
         """Throw away what the peer still sends, up to its end or the time's: see LINGER_SECONDS."""
@@ -130,10 +142,6 @@ class Life(Closing):
 
     def _tcp_state(self) -> int:
         return self.connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-
-    def _may_go_on(self) -> bool:
-        """Whether the peer has not ended its direction yet, as TCP sees it."""
-        return self._tcp_state() in _OPEN
 
     def _lost(self) -> StreamError | None:
         """Return the error of a connection that TCP has given up; where it has, kTLS still takes what is sent."""
@@ -197,6 +205,10 @@ class Life(Closing):
         return f"{verb} on {self.connection.target} ({self.record_layer})"
 
     def _failed(self, verb: str, error: OSError) -> KtlsLabError:
+        if error.errno == errno.EBUSY and self.connection.engine.name == "uring":  # of the ring: nothing has happened
+            answered = "another thread is inside the stream's ring"
+            remedy = "Let one thread at a time use it, or open the session with io_engine='syscall'."
+            return UsageError(self._tried(verb), answered=answered, remedy=remedy)
         if isinstance(error, TimeoutError | BlockingIOError):  # the second from calls that the engine does not make
             answered = f"nothing moved within {self.connection.engine.timeout} s"
             if verb == "receiving":

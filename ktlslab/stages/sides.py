@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from OpenSSL import SSL
 
 from ktlslab.errors import AlertError, KeyUpdateError, StreamError, TruncatedError
+from ktlslab.linux import ktls
 from ktlslab.linux.buffers import RECORD_HEAD
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
@@ -50,6 +51,7 @@ class Sender(Protocol):
     @property
     def push(self) -> Callable[..., int]: ...
     def send_record(self, data: Buffer, record_type: int) -> None: ...
+    def close_notify(self) -> None: ...
 
 
 class Receiver(Protocol):
@@ -67,11 +69,14 @@ class SocketSender:
         self._connection = connection
 
     def send_record(self, data: Buffer, record_type: int) -> None:
-        """Send a control record, always by a blocking call: it also flushes what MSG_MORE held back.
-
-        Newer kernels drop the last record of a non-blocking writer at close, unless a blocking one came after it.
-        """
         self._connection.engine.send_record(self._connection.socket, data, record_type)
+
+    def close_notify(self) -> None:
+        """Say goodbye by a blocking call, whatever the engine: it also flushes what MSG_MORE held back.
+
+        Newer kernels drop the last record of a non-blocking writer at close, and io_uring tries without blocking first.
+        """
+        ktls.send_record(self._connection.socket, CLOSE_NOTIFY, ContentType.ALERT)
 
 
 class PlainReceiver:
@@ -98,10 +103,12 @@ class _LibrarySender(ABC):
     def push(self, data: Buffer, flags: int = 0) -> int: ...
 
     def send_record(self, data: Buffer, record_type: int) -> None:
-        """Say goodbye, the one control record that OpenSSL's callers may ask for."""
-        if record_type != ContentType.ALERT or bytes(data) != CLOSE_NOTIFY:
-            answered = "OpenSSL sends control records of its own accord only"
-            raise StreamError("sending a control record", answered=answered, remedy="Let the kernel send: kernel-tx.")
+        """Refuse: OpenSSL's binding has no such call."""
+        answered = f"OpenSSL sends records of type {record_type} of its own accord only, {len(data)} bytes were given"
+        raise StreamError("sending a control record", answered=answered, remedy="Let the kernel send: kernel-tx.")
+
+    def close_notify(self) -> None:
+        """Say goodbye, after what was held back."""
         if self._held:
             self.push(b"")
         self._close_notify()
@@ -325,21 +332,38 @@ class KernelReceiver:
                     self.backlog.extend(incoming.take(wait=False))
 
     def splice_into(self, pipe: int, count: int) -> int:
-        """Move a record's bytes into a pipe by splice(2). Control records make that fail: EINVAL."""
-        while not (self.left or self.backlog):
-            try:
-                if _roomy(pipe):
-                    return os.splice(self._connection.socket.fileno(), pipe, count)
-            except OSError as error:
-                if error.errno not in {errno.EINVAL, errno.EIO}:
-                    raise
-            record_type, payload = self.recv_record()
-            if record_type == ContentType.APPLICATION_DATA:
+        """Move a record's bytes into a pipe by splice(2), 0 only at the clean end.
+
+        Control records make splice(2) fail (EINVAL), and it says 0 of an empty record as of an end of any kind: then
+        the typed receive tells.
+        """
+        while not self.ended:
+            if not (self.left or self.backlog):
+                try:
+                    if _roomy(pipe) and (moved := os.splice(self._connection.socket.fileno(), pipe, count)):
+                        return moved
+                except OSError as error:
+                    if error.errno not in {errno.EINVAL, errno.EIO}:
+                        raise
+                record_type, payload = self.recv_record()
+                if record_type != ContentType.APPLICATION_DATA:
+                    self.act(record_type, payload)
+                    continue
                 self.left = memoryview(payload)
-            elif self.act(record_type, payload):
-                return 0
-        with memoryview(bytearray(count)) as buffer:
-            return os.write(pipe, buffer[: self.take_left(buffer)])
+            buffer = bytearray(count)
+            part = bytes(buffer[: self.take_left(buffer)])
+            if part:
+                return self._write(pipe, part)
+        return 0
+
+    def _write(self, pipe: int, data: bytes) -> int:
+        """Write to a pipe; what it does not take stays here."""
+        written = 0
+        try:
+            written = os.write(pipe, data)
+        finally:
+            self.left = memoryview(data[written:] + bytes(self.left))
+        return written
 
     def act(self, record_type: int, payload: bytes) -> bool:
         """Do what a control record asks for; True where it is the clean end."""

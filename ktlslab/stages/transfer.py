@@ -48,15 +48,19 @@ if TYPE_CHECKING:
     from ktlslab.stages.connect import Connection
     from ktlslab.stages.handshake import Handshake
 
-# A check-up costs a few thousand instructions, so it comes once in so many records.
+# A check-up costs a few thousand instructions, so it comes once in so many records; on the receiving side, where only
+# the number of records under one key is looked at, once in so many receives.
 CHECK_EVERY = 64
+_LOOK_EVERY = 1 << 14
 _NEVER = 1 << 62
 _FILE_BYTES = 1 << 17
 _MORE = int(socket.MSG_MORE)
 
 
 class Stream(Life):
-    """Bytes to and from the peer. Not for two threads in one direction at a time.
+    """Bytes to and from the peer.
+
+    For one thread at a time where io_uring moves the bytes (a ring is one thread's), else for one in each direction.
 
     `kernel` says which directions were installed; without a `handshake` both sides are plain, or, where `kernel` names
     them, the kernel's by keys that were made up. `record_limit` is how many records one key may protect (default: the
@@ -80,6 +84,8 @@ class Stream(Life):
         self._limit = record_limit or (self._updates.suite.cipher.record_limit if self._updates else _NEVER)
         self._until_check_up = CHECK_EVERY if self.layers[Direction.TX] == "kernel" else _NEVER
         self._shift = MAX_PLAINTEXT.bit_length() - 1  # a send of n bytes makes at most 1 + (n >> shift) records
+        self._look_every = min(_LOOK_EVERY, max(1, self._limit >> 2)) if Direction.RX in kernel else _NEVER
+        self._until_look = self._look_every
         self._requested = -1  # the generation of the peer's keys that we asked it to leave
         self._library = Library(handshake) if handshake and Direction.RX in kernel else None
         self._sender, self._receiver = self._sides(handshake)
@@ -163,10 +169,14 @@ class Stream(Life):
             answered = f"the sending side is {self.layers[Direction.TX]}"
             raise UsageError(self._tried("sending a record"), answered=answered, remedy="Let the kernel send.")
         self._attend("sending a record")
+        self._until_check_up -= 1
+        if self._until_check_up < 0:
+            self._check_up("sending a record")
         try:
             self._sender.send_record(data, record_type)
         except OSError as error:
             raise self._failed("sending a record", error) from error
+        self._unconfirmed = True
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
         """Send a file's bytes and return how many: by sendfile(2), or by read and send where OpenSSL makes records."""
@@ -196,6 +206,9 @@ class Stream(Life):
         Raises TruncatedError, AlertError, KeyUpdateError, StreamError, PeerTimeoutError; the first of them is raised
         again ever after, except a time-out, after which one may try again.
         """
+        self._until_look -= 1
+        if self._until_look < 0:
+            self._look()
         try:
             count = self._pull(buffer)
         except (OSError, SSL.Error, KtlsLabError) as error:
@@ -210,6 +223,9 @@ class Stream(Life):
 
     def recv_exactly(self, buffer: Buffer) -> None:
         """Fill all of `buffer`. TruncatedError where the stream ends before."""
+        self._until_look -= 1
+        if self._until_look < 0:
+            self._look()
         try:
             have = self._pull(buffer)  # as in recv_into, which would cost another frame
         except (OSError, SSL.Error, KtlsLabError) as error:
@@ -243,12 +259,15 @@ class Stream(Life):
         try:
             for piece in receiver.pieces():
                 self._unconfirmed = False
+                self._until_look -= 1
+                if self._until_look < 0:
+                    self._look()
                 yield piece
         except (OSError, KtlsLabError) as error:
             raise self._received(error) from error
         finally:
             self._ended = receiver.ended
-            if receiver.backlog or receiver.ended:
+            if not self._failure and (receiver.left or receiver.backlog or receiver.ended):
                 self._pull = self._pull_left
 
     def splice_into(self, pipe: int, count: int) -> int:
@@ -265,7 +284,9 @@ class Stream(Life):
             moved = receiver.splice_into(pipe, count)
         except (OSError, KtlsLabError) as error:
             raise self._received(error) from error
-        self._ended = moved == 0
+        self._ended = receiver.ended
+        if receiver.left or receiver.backlog or receiver.ended:
+            self._pull = self._pull_left
         return moved
 
     # Keys
@@ -354,6 +375,9 @@ class Stream(Life):
         receiver = self._receiver
         if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, sides.KernelReceiver)):
             raise self._received(error) from error
+        return self._fetch(receiver, buffer)
+
+    def _fetch(self, receiver: sides.KernelReceiver, buffer: Buffer) -> int:
         try:
             count = receiver.fetch(buffer)
         except (OSError, KtlsLabError) as failure:
@@ -371,24 +395,29 @@ class Stream(Life):
         return count or (0 if receiver.ended else self._pull(buffer))
 
     def _at_end(self, buffer: Buffer) -> int:
-        """Nothing came: a clean end, or a truncation. Some kernels say so of an empty record too, then go on."""
+        """Nothing came: a clean end, a truncation, or an empty record. The typed receive tells them apart."""
         receiver = self._receiver
         if not len(buffer):
             return 0
         while isinstance(receiver, sides.KernelReceiver) and not (self._ended or receiver.ended):
-            if not self._may_go_on():
-                failure = sides.truncated(self.connection, "kernel")
-                self._fail(failure)
-                raise failure
-            try:
-                count = self._pull(buffer)
-            except (OSError, KtlsLabError) as error:
-                count = self._pull_again(buffer, error)
-            if count:
+            if count := self._fetch(receiver, buffer):
                 return count
         self._ended = True
         self._pull = self._pull_heeding
         return 0
+
+    def _look(self) -> None:
+        """Whether the peer's key may still protect what it sends. It is asked for a new one when this end sends."""
+        self._until_look = self._look_every
+        if self._updates is None or self._closed or self._failure:
+            return
+        used = self._updates.records(Direction.RX)
+        if used >= self._limit:
+            answered = f"the peer's key has protected {used} records and may protect {self._limit}"
+            remedy = "Open a new session; where this end sends now and then, it asks for new keys in time."
+            failure = KeyUpdateError(self._tried("receiving"), answered=answered, remedy=remedy)
+            self._fail(failure)
+            raise failure
 
     def _owe(self) -> None:
         """Note that the peer asked for new keys: it gets them before what is sent next (RFC 8446, 4.6.3)."""
@@ -414,7 +443,7 @@ class Stream(Life):
             used = self._updates.records(way)
             if used + coming + CHECK_EVERY < self._limit:
                 continue
-            if way is Direction.RX and self._requested == self._updates.generation[way]:
+            if way is Direction.RX and self._requested == self._updates.generation[way] and used < self._limit:
                 continue  # the peer was asked, and has not answered yet
             try:
                 self.update_keys(request_peer=way is Direction.RX)

@@ -6,12 +6,14 @@ import errno
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from OpenSSL import SSL
 
 from ktlslab.errors import AlertError, PeerTimeoutError, StreamClosedError, StreamError, TruncatedError
 from ktlslab.linux.ktls import Direction
+from ktlslab.session import session_pair
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite
 
@@ -55,6 +57,41 @@ def test_close_notify_of_the_peer_is_a_clean_end_and_stays_one(ends):
     ends.pair.close_peer()
     assert ends.stream.recv() == b"last words"
     assert [ends.stream.recv(), ends.stream.recv()] == [b"", b""]
+
+
+@BOTH_VERSIONS
+def test_an_empty_record_before_the_end_changes_nothing_about_it(ends):
+    """The empty one makes a receive say 0, and TCP has ended by then: only the record behind it tells."""
+    data = b"".join(
+        ends.seal(kind, content)
+        for kind, content in (
+            (ContentType.APPLICATION_DATA, b"last words"),
+            (ContentType.APPLICATION_DATA, b""),
+            (ContentType.ALERT, b"\x01\x00"),
+        )
+    )
+    ends.pair.sock.sendall(data)
+    ends.pair.close_peer()
+    assert [ends.stream.recv(10), ends.stream.recv(), ends.stream.recv()] == [b"last words", b"", b""]
+
+
+@BOTH_VERSIONS
+def test_nothing_is_lost_at_a_close_though_the_send_buffer_is_small_and_the_reader_slow(negotiated, io_engine, pattern):
+    client, server = session_pair(suite=negotiated, io_engine=io_engine)
+    with client, server, ThreadPoolExecutor(1) as pool:
+        client.stream.connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+
+        def read_slowly():
+            got = bytearray()
+            while part := server.stream.recv(8192):
+                got += part
+                time.sleep(0.005)
+            return bytes(got)
+
+        reading = pool.submit(read_slowly)
+        client.stream.send(pattern(400_000))
+        client.close()
+        assert reading.result(60) == pattern(400_000)
 
 
 @BOTH_VERSIONS

@@ -233,6 +233,17 @@ def test_a_peer_that_comes_near_the_limit_is_asked_for_new_keys(tls_pair):
         assert "this RX key has protected" in str(error)
 
 
+def test_an_end_that_only_receives_stops_at_the_limit_as_well(tls_pair, io_engine):
+    pair = tls_pair(suite=TLS13, io_engine=io_engine)
+    stream = limited(pair, 200)
+    with pytest.raises(KeyUpdateError, match=r"the peer's key has protected 2\d\d records and may protect 200"):  # noqa: PT012
+        for _ in range(300):
+            pair.tls.sendall(b"theirs")
+            stream.recv()
+    with pytest.raises(KeyUpdateError):
+        stream.recv()
+
+
 def test_tls12_ends_with_the_reason_when_its_key_is_used_up(tls_pair):
     pair = tls_pair(suite=Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
     stream = limited(pair, 200)

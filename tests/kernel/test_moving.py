@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ktlslab.errors import MachineError, StreamClosedError, StreamError, TruncatedError, UsageError
+from ktlslab.errors import AlertError, MachineError, StreamClosedError, StreamError, TruncatedError, UsageError
 from ktlslab.linux import probe
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Operation, Ring, transfer
@@ -82,6 +82,55 @@ def test_a_pipe_with_little_room_loses_nothing(suite, pipe, pattern):
         while len(got) < 16384:
             got += os.read(reading, server.stream.splice_into(writing, mmap.PAGESIZE))
         assert got == pattern(16384)
+
+
+@BOTH_VERSIONS
+def test_only_close_notify_ends_what_is_spliced(kernel_pair, suite, io_engine, pipe):
+    reading, writing = pipe
+    ends = kernel_pair(suite=suite, io_engine=io_engine)
+    # splice(2) says 0 of an empty record, as of every end.
+    ends.send(ContentType.APPLICATION_DATA, b"")
+    ends.send(ContentType.APPLICATION_DATA, b"behind an empty record")
+    moved = ends.stream.splice_into(writing, 100)
+    assert os.read(reading, 100)[:moved] == b"behind an empty record"
+    ends.send(ContentType.ALERT, b"\x01\x00")
+    assert [ends.stream.splice_into(writing, 100), ends.stream.recv()] == [0, b""]
+
+
+@BOTH_VERSIONS
+@pytest.mark.parametrize("part", [b"", b"half a record"], ids=["between records", "in a record"])
+def test_an_end_without_close_notify_is_a_truncation_for_a_splice_too(kernel_pair, suite, io_engine, pipe, part):
+    ends = kernel_pair(suite=suite, io_engine=io_engine)
+    if part:
+        ends.pair.sock.sendall(ends.seal(ContentType.APPLICATION_DATA, part)[:-3])
+    ends.pair.close_peer()
+    for _ in range(2):
+        with pytest.raises(TruncatedError):
+            ends.stream.splice_into(pipe[1], 100)
+
+
+@BOTH_VERSIONS
+def test_what_a_splice_found_no_room_for_comes_next(kernel_pair, suite, io_engine, pipe):
+    reading, writing = pipe
+    ends = kernel_pair(suite=suite, io_engine=io_engine)
+    os.write(writing, b"in the way")  # so that it goes through here
+    ends.send(ContentType.APPLICATION_DATA, b"the first part, and the rest")
+    ends.send(ContentType.APPLICATION_DATA, b"what follows")
+    assert ends.stream.splice_into(writing, 14) == 14
+    assert os.read(reading, 100) == b"in the waythe first part"
+    assert ends.stream.recv(14) == b", and the rest"
+    assert ends.stream.recv(12) == b"what follows"
+
+
+def test_after_a_fatal_alert_no_piece_comes_any_more(kernel_pair, io_engine):
+    ends = kernel_pair(suite=TLS13, io_engine=io_engine)
+    kinds = [(ContentType.APPLICATION_DATA, b"good"), (ContentType.ALERT, b"\x02\x28")]
+    kinds += [(ContentType.APPLICATION_DATA, b"after the alert")] * 2
+    ends.pair.sock.sendall(b"".join(ends.seal(kind, data) for kind, data in kinds))
+    got = []
+    for call in (lambda: got.extend(ends.stream.pieces()), ends.stream.recv, ends.stream.recv):
+        with pytest.raises(AlertError, match="handshake_failure"):
+            call()
 
 
 @BOTH_VERSIONS

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ktlslab.errors import AlertError, CertificateError, HandshakeError
+from ktlslab.errors import AlertError, CertificateError, HandshakeError, UsageError
 from ktlslab.linux.ktls import Direction
 from ktlslab.session import accept_session, open_session, session_pair
 from ktlslab.stages import Psk, ServerConfig, Why
@@ -92,6 +92,19 @@ def test_a_session_is_resumed_with_a_ticket_that_the_kernel_received(meet, certi
     client, accepted = meet(again, server)
     assert (client.resumed, accepted.resumed) == (True, True)
     talk(client, accepted)
+
+
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("laxer", [{"verify": False}, {"ca": None, "verify": False}])
+def test_resuming_passes_no_check_that_the_former_session_did_not(meet, certificates, server, version, laxer):
+    strict = certificates.config(versions=(version,))
+    client, accepted = meet(replace(strict, **laxer), server)
+    talk(client, accepted)
+    former = client.stream.resumption()
+    with pytest.raises(UsageError, match="not checked, or against other authorities"):
+        meet(replace(strict, resume=former), server)
+    client, accepted = meet(replace(strict, **laxer, resume=former), server)
+    assert client.resumed
 
 
 @pytest.mark.parametrize("version", Version)

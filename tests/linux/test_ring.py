@@ -186,6 +186,33 @@ def test_reaping_nothing_in_time_is_a_time_out(ring, pair):
     assert ring.in_flight == 1
 
 
+def test_signals_do_not_put_off_the_end_of_a_reap(ring, pair):
+    ring.start(Operation.recv(pair[0].fileno(), bytearray(1)))
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    stop = threading.Timer(LONG, signal.setitimer, (signal.ITIMER_REAL, 0))  # were there no end
+    stop.start()
+    try:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            ring.reap(1, 0.1)
+        assert time.monotonic() - started < LONG / 2
+    finally:
+        stop.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_transfer_leaves_what_others_started_to_them(ring, pair):
+    ours, theirs = pair
+    buffer = bytearray(4)
+    mine = ring.start(Operation.recv(ours.fileno(), buffer))[0]
+    theirs.sendall(b"mine")
+    assert transfer(ring, [Operation.send(ours.fileno(), b"yours")], LONG) == [5]
+    assert [(c.token, c.result) for c in ring.reap(1, LONG)] == [(mine, 4)]
+    assert buffer == b"mine"
+
+
 def test_polling_for_completions_does_not_wait(ring, pair):
     ring.start(Operation.recv(pair[0].fileno(), bytearray(1)))
     started = time.monotonic()

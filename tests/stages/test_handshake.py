@@ -6,12 +6,14 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from OpenSSL import SSL
 
 from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError
-from ktlslab.stages import ClientConfig, connect, handshake
+from ktlslab.stages import ClientConfig, ServerConfig, accept, connect, handshake
 from ktlslab.tls.protect import open_record
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite, Version
@@ -184,6 +186,29 @@ def test_garbage_in_a_well_formed_record_is_a_failed_handshake(tcp_peer):
     peer = tcp_peer(lambda sock: (sock.recv(1 << 16), sock.sendall(garbage), sock.recv(9)))
     with pytest.raises(HandshakeError, match="Try other versions or suites"):
         shake(peer.port, ClientConfig())
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.example", b"xn--a"])
+def test_a_server_takes_whatever_a_client_calls_it(certificates, name):
+    def greet(port):
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        with socket.create_connection(("localhost", port)) as sock:
+            client = SSL.Connection(context, sock)
+            client.set_tlsext_host_name(name)
+            client.set_connect_state()
+            client.do_handshake()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        greeting = pool.submit(greet, listener.getsockname()[1])
+        with accept(listener, io_engine="syscall", timeout=20.0) as connection:
+            finished = handshake(connection, ServerConfig(certificate=certificates.server("good")))
+        greeting.result()
+    assert finished.server_name.encode().decode("unicode-escape").encode("latin-1") == name
+
+
+def test_a_name_that_cannot_be_sent_is_a_usage_error(tcp_peer, certificates):
+    with pytest.raises(UsageError, match=r"asking for the server 'a\.\.b'"):
+        shake(tcp_peer(lambda _: None).port, replace(certificates.config(), server_name="a..b"))
 
 
 def test_an_offer_of_nothing_is_a_usage_error(tcp_peer, certificates):

@@ -21,9 +21,10 @@ PyObject *kl_reap_all(PyObject *object, PyObject *const *args, Py_ssize_t count)
   unsigned long wait_for = PyLong_AsUnsignedLong(args[0]);
   int64_t timeout_ns = kl_nanoseconds(args[1]);
   if (PyErr_Occurred() || kl_check_open(self)) return NULL;
+  int64_t deadline_ns = kl_deadline(timeout_ns); /* one for all attempts, or signals would put it off for ever */
   int result;
-  if (UNINTERRUPTED(self, result, kl_reap(self->ring, (unsigned)wait_for, timeout_ns),
-                    kl_reap(self->ring, (unsigned)wait_for, timeout_ns), (void)0))
+  if (UNINTERRUPTED(self, result, kl_reap(self->ring, (unsigned)wait_for, deadline_ns),
+                    kl_reap(self->ring, (unsigned)wait_for, deadline_ns), (void)0))
     return NULL;
   int entered = kl_enter(self->ring);
   if (entered) return kl_failed(entered);

@@ -320,13 +320,12 @@ int kl_start(kl_ring *ring, struct kl_operation *operations, unsigned count) {
 /* Wait for up to `wait_for` completions of started operations: how many there are now (read them from kl_reaped,
    between kl_enter and kl_leave), -ETIME,
    KL_INTERRUPTED, -errno. What is in hand is never hidden by an error that comes again at the next call. */
-int kl_reap(kl_ring *ring, unsigned wait_for, int64_t timeout_ns) {
+int kl_reap(kl_ring *ring, unsigned wait_for, int64_t deadline_ns) {
   int res = kl_enter(ring);
   if (res) return res;
-  int64_t deadline = wait_for ? kl_deadline(timeout_ns) : 0;
   res = kl_pump(ring);
   if (!res && ring->aside.count < wait_for) {
-    res = kl_submit_and_wait(ring, wait_for - ring->aside.count, deadline);
+    res = kl_submit_and_wait(ring, wait_for - ring->aside.count, deadline_ns);
     int pumped = kl_pump(ring);
     if (!res || res == -EINTR) res = pumped ? pumped : KL_INTERRUPTED; /* as in kl_run_wait */
   }

@@ -65,7 +65,7 @@ int kl_enter(kl_ring *ring);
 void kl_leave(kl_ring *ring);
 
 int kl_start(kl_ring *ring, struct kl_operation *operations, unsigned count);
-int kl_reap(kl_ring *ring, unsigned wait_for, int64_t timeout_ns);
+int kl_reap(kl_ring *ring, unsigned wait_for, int64_t deadline_ns);
 unsigned kl_reaped_count(const kl_ring *ring);
 const struct kl_completion *kl_reaped(const kl_ring *ring);
 void kl_reaped_drop(kl_ring *ring, unsigned count);

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,7 @@ _NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
 _MOST_LINES = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Difference:
     """Two tables compared. `cells` is `difference`'s frame; the rest is in words."""
 
@@ -92,6 +93,12 @@ class Difference:
             if cells
         ]
         return "\n".join([*head, *lines, *missing, *self.notes, self.sentence])
+
+    def __repr__(self) -> str:
+        return f"Difference({self.sentence})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the same for programs; NaN is null."""

@@ -1,10 +1,12 @@
 """What data/ records can be read, says where it comes from, and comes out the same when some of it is measured anew."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.effects import effects, false_alarms
 from ktlslab.measure.plan import Plan
 from ktlslab.measure.sweep import sweep
@@ -12,9 +14,11 @@ from ktlslab.measure.table import read_table
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TABLES = ("quick", "standard", "standard-wall")
-CELL = ["record_layer", "io_engine", "payload_bytes"]
-# What a rerun of the same kernel and libraries may be off, and what it may be off where an archive has moved on.
-SAME, SIMILAR = 0.01, 0.06
+CELL = ["record_layer", "io_engine", "suite", "payload_bytes"]
+# What a rerun of the same kernel and libraries may be off, and what it may be off where an archive has moved on. A part
+# of a plan is not the plan: fewer sessions and settings shift an operation by some hundred instructions, which is a
+# percent of the cheapest ones.
+SAME, SIMILAR = 0.02, 0.06
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -51,35 +55,23 @@ def test_what_is_recorded_is_small():
 def test_some_cells_measured_anew_come_out_the_same(tmp_path):
     recorded = read_table(DATA / "standard.parquet")
     recorded = recorded[recorded["machine"] == max_series(recorded)]
-    steps = next(iter(recorded.attrs["provenance"].values()))["plan"]["steps"]
-    plan = Plan(
-        name="again",
-        suites=("TLS_AES_256_GCM_SHA384",),
-        payloads=(64, 16384),
-        directions=("echo",),
-        repeats=3,
-        steps=steps,
-    )
+    whole = Plan.from_json(next(iter(recorded.attrs["provenance"].values()))["plan"])
+    # All arms of these settings: how many sessions are open at the peer costs an echo of 64 B a percent.
+    plan = replace(whole, name="again", payloads=(64, 16384), directions=("echo",), also=whole.also[:1])
     again = sweep(plan, on="newest", clock="instructions", output=tmp_path / "again.parquet", progress=False)
     before, now = (typical(frame, plan) for frame in (recorded, again))
     off = (now / before - 1).abs()
     assert len(off) == len(plan.cells()) - 2  # the two controls
     allowed = SAME if facts(recorded) == facts(again) else SIMILAR
     assert (off["latency_p50"] < allowed).all(), off["latency_p50"].to_string()
-    assert (off["client_cpu"] < 5 * SAME + allowed).all(), off["client_cpu"].to_string()
+    assert (off["client_cpu"] < 0.05 + allowed).all(), off["client_cpu"].to_string()
 
 
 def typical(frame, plan):
     """Return the median of each cell that the plan has."""
-    of_plan = frame["suite"].isin(["", *plan.suites]) & frame["payload_bytes"].isin(plan.payloads)
-    chosen = frame[
-        of_plan
-        & frame["direction"].isin(plan.directions)
-        & frame["record_layer"].isin(plan.record_layers)
-        & (frame[["depth", "connections"]] == 1).all(axis="columns")
-        & (frame["replica"] == 0)
-    ]
-    return chosen.groupby(CELL)[["latency_p50", "client_cpu"]].median()
+    cells = set(plan.cells())
+    chosen = frame[[cell_of(row) in cells for row in frame.to_dict("records")]]
+    return chosen[chosen["replica"] == 0].groupby(CELL)[["latency_p50", "client_cpu"]].median()
 
 
 def facts(frame):

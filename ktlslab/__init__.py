@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         handshake,
         install,
         install_linked,
+        kernel_suites,
     )
     from ktlslab.tls.suites import Suite, Version
 
@@ -47,6 +48,7 @@ _HOMES = {
     "export": "stages",  # Handshake -> TrafficKeys
     "install": "stages",  # Connection, TrafficKeys -> Installed or Refused
     "install_linked": "stages",  # the same by linked io_uring operations, the first send among them
+    "kernel_suites": "stages",  # those whose records this kernel makes
     "Stream": "stages",  # bytes to and from the peer, whoever makes the records
     "ClientConfig": "stages",  # what a client offers and insists on
     "ServerConfig": "stages",  # what a server shows and agrees to
@@ -100,6 +102,7 @@ __all__ = [
     "handshake",
     "install",
     "install_linked",
+    "kernel_suites",
     "make_certificates",
     "open_session",
     "probe",

@@ -10,7 +10,7 @@ from ktlslab.stages.config import ClientConfig, Psk, Resumption, ServerConfig
 from ktlslab.stages.connect import Connection, connect
 from ktlslab.stages.export import DirectionKeys, Secret, TrafficKeys, export
 from ktlslab.stages.handshake import Handshake, handshake
-from ktlslab.stages.install import BOTH, Installed, Refused, Why, install, install_linked
+from ktlslab.stages.install import BOTH, Installed, Refused, Why, install, install_linked, kernel_suites
 from ktlslab.stages.transfer import Stream
 
 __all__ = [
@@ -35,4 +35,5 @@ __all__ = [
     "handshake",
     "install",
     "install_linked",
+    "kernel_suites",
 ]

@@ -21,11 +21,11 @@ from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Operation, transfer
 from ktlslab.stages.sides import push_all
+from ktlslab.tls.suites import Suite
 
 if TYPE_CHECKING:
     from ktlslab.stages.connect import Connection
     from ktlslab.stages.export import TrafficKeys
-    from ktlslab.tls.suites import Suite
 
 BOTH = (Direction.TX, Direction.RX)
 ATTACH = "setsockopt(TCP_ULP)"
@@ -86,6 +86,19 @@ class Refused:
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("step", self.step), ("errno", errno_name(self.errno))]
         return card(f"Refused: {self.reason.value}", rows)
+
+
+def kernel_suites() -> tuple[Suite, ...]:
+    """Return every suite whose records this kernel makes in both directions, ARIA and SM4 where it has them.
+
+    For `ClientConfig(suites=...)`, whose default offers only what kernels usually have: finding out that a cipher is
+    missing costs the kernel a search for a module, seconds in all, once in the life of the process.
+    """
+    return tuple(
+        suite
+        for suite in Suite
+        if all(probe.accepts(suite.version.wire, suite.cipher.kernel_type, way) for way in Direction)
+    )
 
 
 def install(

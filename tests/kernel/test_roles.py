@@ -12,9 +12,9 @@ import pytest
 from ktlslab.errors import AlertError, CertificateError, HandshakeError, UsageError
 from ktlslab.linux.ktls import Direction
 from ktlslab.session import accept_session, open_session, session_pair
-from ktlslab.stages import Psk, ServerConfig, Why
+from ktlslab.stages import Psk, ServerConfig, Why, kernel_suites
 from ktlslab.tls.records import ContentType, HandshakeType
-from ktlslab.tls.suites import Suite, Version
+from ktlslab.tls.suites import CIPHERS, Suite, Version
 
 pytestmark = pytest.mark.usefixtures("no_long_farewell")
 PSK = Psk(identity="lab", key=b"agreed on beforehand, 32 bytes..")
@@ -167,6 +167,16 @@ def test_a_cipher_that_a_kernel_may_lack_reaches_it_or_stays_in_userspace(suite)
         lacking = {"userspace": (Why.CIPHER_REFUSED,), "kernel": ()}
         assert client.why == lacking[client.record_layer]
         talk(client, server, layer=client.record_layer)
+
+
+def test_all_that_the_kernel_has_is_offered_where_it_is_asked_for(meet, certificates, server):
+    suites = kernel_suites()
+    assert {suite.cipher for suite in suites} >= set(CIPHERS)
+    for suite in (Suite.TLS_SM4_GCM_SM3, Suite.TLS_ECDHE_ECDSA_WITH_ARIA_128_GCM_SHA256):
+        client, accepted = meet(certificates.config(suites=(suite,)), replace(server, suites=(suite,)))
+        assert (client.record_layer == "kernel") == (suite in suites)
+    client, accepted = meet(certificates.config(suites=suites), server)
+    talk(client, accepted)
 
 
 def test_sending_may_be_the_kernels_and_receiving_follow_later_at_its_own_number(tls_pair):

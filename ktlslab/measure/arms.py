@@ -26,6 +26,7 @@ from ktlslab.measure.warmup import Warm, warm_up
 
 __all__ = ["Arm", "LeftOut", "Ports", "check"]
 
+LEAD = 2  # steps of a timed round that are done before its clocks are read
 WARM_UP = 4  # a round of the warm-up is a quarter of the work
 # How far the median step of a round may be off the best one before it and still be called steady, by the clock.
 TOLERANCE = {"instructions": 0.01, "wall": 0.05}
@@ -64,13 +65,13 @@ class Arm:
         of 0.03 each timed step is made 3 % longer, by doing nothing at the CPU's expense: what an instrument must find.
         """
         alike = (cell.record_layer, cell.io_engine, cell.tls_version, cell.setting)
-        if alike not in _syscalls:
-            _syscalls[alike] = self._count_syscalls(cell)
         warm = self._warm_up(cell, bursts, least_ns)
+        if alike not in _syscalls:
+            _syscalls[alike] = self._count_syscalls(cell, bursts)
         if least_ns:
             bursts = max(bursts, _lasting(cell, least_ns / warm.step))
         spin = round(handicap * warm.step)
-        timed = Round(self._channels, cell, bursts, spin)
+        timed = Round(self._channels, cell, bursts, spin=spin, lead=LEAD)
         with Meters(self._channels) as meters:
             start = time.perf_counter_ns()
             steps = timed.run()
@@ -133,10 +134,9 @@ class Arm:
         best = self._last.get(cell.setting, math.inf)
         return warm_up(median_of, max(1, bursts // WARM_UP), best, self._tolerance, lasting)
 
-    def _count_syscalls(self, cell: Cell) -> float:
+    def _count_syscalls(self, cell: Cell, bursts: int) -> float:
         """Count an operation's system calls, in a round that is not timed: counting slows each of them."""
-        bursts = 2
-        work = Round(self._channels, cell, bursts)
+        work = Round(self._channels, cell, bursts, lead=LEAD)
         with count_syscalls() as counted:
             work.run()
         work.settle()

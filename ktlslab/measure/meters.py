@@ -70,7 +70,7 @@ class Meters:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cpu = Cpu.read() - self._cpu
+        self.cpu = Cpu.since(self._cpu)
         counts = self._hardware.read()
         self._hardware.close()
         self.hardware = {name: count - self._counts[name] for name, count in counts.items()}

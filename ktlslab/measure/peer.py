@@ -3,8 +3,8 @@
 It speaks TLS by the standard library's ssl (OpenSSL, userspace, blocking calls) on one port and plain TCP on another,
 and forks for each connection, so that each has a CPU clock of its own. On a connection the client sends requests:
 
-    request    direction, payload bytes, operations a burst, bursts    -> one byte: ready
-    the timed part (`measure.steps` has the client's half)
+    request    direction, payload bytes, operations a burst, bursts before the timed part, bursts    -> one byte: ready
+    the bursts before, then the timed part (`measure.steps` has the client's half)
         echo       each payload comes back as soon as it is there, whatever else is on its way
         upload     each burst is answered by one byte, when all of it has arrived
         download   each burst is asked for by one byte
@@ -30,7 +30,7 @@ from ktlslab.linux.process import end_with_parent
 from ktlslab.measure.clocks import Cpu
 from ktlslab.measure.payload import Room, checksum, payload, room_for
 
-REQUEST = struct.Struct("!IIII")  # direction, payload bytes, operations a burst, bursts
+REQUEST = struct.Struct("!IIIII")  # direction, payload bytes, operations a burst, bursts before, bursts
 REPORT = struct.Struct("!QQQI")  # CPU total, user, system; CRC-32
 ECHO, UPLOAD, DOWNLOAD = range(3)
 MARK = b"."
@@ -81,20 +81,23 @@ def serve(chain: str, key: str, address: str) -> None:
 def _converse(connection: socket.socket) -> None:
     head, asked, rooms = bytearray(REQUEST.size), room_for(1), Room()
     while _fill(connection, memoryview(head)):
-        direction, size, burst, bursts = REQUEST.unpack(head)
-        total = size * burst * bursts
+        direction, size, burst, lead, bursts = REQUEST.unpack(head)
+        total, before = size * burst * (lead + bursts), size * burst * lead
         room = rooms.take(total if direction != DOWNLOAD else 1)
         one = payload(size) if direction == DOWNLOAD else room
         connection.sendall(MARK)
-        start = Cpu.read()
         if direction == DOWNLOAD:
+            _download(connection, one, burst, lead, room)
+            start = Cpu.read()
             _download(connection, one, burst, bursts, room)
-        elif direction == ECHO:
-            step = size * burst
-            _answer(connection, room, size if step <= OVERLAPPING_BYTES else step, None)
         else:
-            _answer(connection, room, size * burst, MARK)
-        spent = Cpu.read() - start
+            whole = size * burst
+            step = size if direction == ECHO and whole <= OVERLAPPING_BYTES else whole
+            mark = MARK if direction == UPLOAD else None
+            _answer(connection, room[:before], step, mark)
+            start = Cpu.read()
+            _answer(connection, room[before:], step, mark)
+        spent = Cpu.since(start)
         _fill(connection, asked)
         connection.sendall(
             REPORT.pack(spent.total, spent.user, spent.system, checksum(room, size) if direction != DOWNLOAD else 0)

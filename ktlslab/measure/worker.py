@@ -78,7 +78,8 @@ def _sample(arm: Arm, cell: Cell, plan: Plan) -> dict[str, Any]:
     slowed, share = plan.slowed()
     # An instruction repeats itself, time does not: there a sample is to last, and what surrounds it to weigh little.
     least = LEAST_NS if clocks.current() == "wall" else 0
-    handicap = share if slowed == f"{cell.record_layer}+{cell.io_engine}" and cell.replica == 0 else 0.0
+    # Both of two equal arms, or the handicap would be taken for noise.
+    handicap = share if slowed == f"{cell.record_layer}+{cell.io_engine}" else 0.0
     return arm.sample(cell, plan.bursts(cell), least, handicap)
 
 

@@ -200,6 +200,8 @@ def _compare(options: argparse.Namespace) -> int:
     except KtlsLabError as error:
         return _complain(error, 2)  # 1 says that there is a difference, as with diff
     _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))
+    if (found.cells["reason"] == "blocks").all():
+        return _complain("nothing could be judged: every cell has too few blocks. Sweep with more repeats", 2)
     return 0 if found.changed.empty else 1
 
 

@@ -174,6 +174,11 @@ def judged(result: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
     return decided(result)
 
 
+def unjudged(found: pd.DataFrame) -> pd.Series:
+    """Whether each effect's verdict is "none" for want of blocks or of an A/A arm: that is no finding."""
+    return found["reason"].isin(["blocks", "no A/A arm"])
+
+
 def decided(result: pd.DataFrame) -> pd.DataFrame:
     """Add verdict and reason, from ratio, low, high and floor."""
     inside = (result["low"] <= 1) & (result["high"] >= 1)

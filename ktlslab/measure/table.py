@@ -204,6 +204,8 @@ def _faults(frame: pd.DataFrame) -> Iterator[tuple[pd.Series, str, str]]:
             yield (frame[name] == 0) & (name in _POSITIVE), name, "not above 0"
     for smaller, larger in pairwise(("latency_min", "latency_p50", "latency_p99", "latency_max")):
         yield frame[smaller] > frame[larger], smaller, f"above {larger}"
+    other = frame["record_layer_observed"] != frame["record_layer"]
+    yield other, "record_layer_observed", "which is not what was asked for: a row without proof is not a row"
     yield ~frame["payload_ok"], "payload_ok", "and a row without proof is not a row"
     yield (
         ~frame["latency_histogram"].map(_well_formed).astype(bool),

@@ -77,7 +77,7 @@ def distributions(
         head = f"Distribution of latency, {suite_name(name)}{selection.setting_name(rows)}"
         common.title(figure, head, rows)
     figure.alt = "Rising step lines: the share of timed steps at most as slow, against latency, an arm a line."
-    figure.caption = _said([one for one in said if one[2].record_layer in ("kernel", "userspace")] or said, unit)
+    figure.caption = _said(said, unit)
     return figure
 
 

@@ -45,11 +45,27 @@ def method(frame: pd.DataFrame) -> list[str]:
     said = [*_plans(frame), _blocks(frame), _warm_up(frame), *_floor(frame), _CLOCKS[str(frame["unit"].iloc[0])]]
     if is_emulated(frame) and frame["unit"].iloc[0] == "ns":
         said.append("The CPU is emulated in software: these seconds are the emulator's, not those of a real CPU.")
+    said += _arms(frame)
     said.append(
         "Every sample carries its proof of path (the kernel's counters and sequence numbers) and of its bytes (a "
         "checksum at both ends); a sample without either is an error, not a row."
     )
     return said
+
+
+def _arms(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield what the arms of a table are that their names do not say."""
+    if len(frame[(frame["record_layer"] == "userspace") & (frame["io_engine"] == "uring")]):
+        yield (
+            "userspace+uring goes through memory BIOs, for OpenSSL cannot do io_uring: every byte is copied twice more "
+            "each way. What kernel+uring saves over it is that as well; userspace+syscall is the classic client."
+        )
+    openssl = frame[frame["record_layer"] == "openssl-ktls"]
+    if len(openssl) and not openssl["kernel_rx_records"].any():
+        yield (
+            "In openssl-ktls this OpenSSL gave the kernel the sending side alone: of a download the kernel makes the "
+            "requests, and OpenSSL opens all records that come."
+        )
 
 
 def unusual(frame: pd.DataFrame) -> list[str]:
@@ -112,7 +128,8 @@ def _stop(plan: dict[str, Any]) -> str:
     repeats, most, precision = (plan.get(name, 0) for name in ("repeats", "most_repeats", "precision"))
     text = f"{plural(int(repeats), 'block')} a setting"
     if precision:
-        text += f", then more, up to {max(most, repeats)}, until each arm's interval is within {precision:.1%}"
+        text += f", then more, up to {max(most, repeats)}, until each arm's cost over the first arm's is known to"
+        text += f" {precision:.1%} either way (where it came to {max(most, repeats)}, it was not)"
     if minutes := plan.get("minutes", 0):
         text += f"; no block is begun after {minutes:g} minutes"
     return text + "."

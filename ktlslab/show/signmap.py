@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Patch, Rectangle
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects
+from ktlslab.measure.effects import QUANTITIES, checked, effects, unjudged
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_names
@@ -85,7 +85,8 @@ def sign_map(
                 kernel = f"{selection.place_name(panel.place, where)}, " if len(where) > 1 else ""
                 axes.set_title(f"{kernel}{panel.engine}", fontsize=9)
                 _labels(axes, lines, names, sizes, last=line is drawn[-1], first=axes is line[0])
-        common.legend(figure, _key(name, layer, over, less=less), "empty: not measured")
+        note = "empty: not measured" + "; ?: too few blocks, or no A/A arm, to judge" * bool(unjudged(found).any())
+        common.legend(figure, _key(name, layer, over, less=less), note)
         head = f"{common.sentence(name)}: {layer} over {over} record layer, difference in percent"
         common.title(figure, head + selection.setting_name(rows), rows)
     figure.alt = (
@@ -125,17 +126,22 @@ def _cells(
     better_is_less: bool,
 ) -> None:
     """Fill a panel: a rectangle, its hatching and its number for each cell that was measured."""
+    open_ones = set(part.index[unjudged(part)])
     for _, cell in part.iterrows():
         x, y = sizes.index(int(cell["payload_bytes"])), lines.index((str(cell["direction"]), str(cell["suite"])))
         far = math.log(cell["ratio"]) * (1 if better_is_less else -1)
-        nothing = cell["verdict"] == "none"
+        nothing, unknown = cell["verdict"] == "none", cell.name in open_ones
         style: dict[str, Any] = {"facecolor": _COLOURS(norm(far)), "edgecolor": "white", "linewidth": 1.2}
         if nothing:
             style |= {"facecolor": "#F7F7F7", "hatch": NOTHING, "edgecolor": "#B5B5B5", "linewidth": 0}
+        if unknown:
+            style["hatch"] = ""
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **style))
         colour = "white" if abs(far) > _DARK * float(norm.vmax or 1) and not nothing else "black"
         box = {"facecolor": "#F7F7F7", "edgecolor": "none", "pad": 0.8} if nothing else None
-        axes.text(x, y, signed(cell["ratio"]), ha="center", va="center", fontsize=7.5, color=colour, bbox=box)
+        axes.text(
+            x, y, signed(cell["ratio"]) + "?" * unknown, ha="center", va="center", fontsize=7.5, color=colour, bbox=box
+        )
     axes.set_xlim(-0.5, len(sizes) - 0.5)
     axes.set_ylim(len(lines) - 0.5, -0.5)
 
@@ -176,6 +182,8 @@ def _key(name: str, layer: str, over: str, *, less: bool) -> list[Patch]:
 
 def _said(found: pd.DataFrame, layer: str, name: str, names: dict[str, str]) -> str:
     counts = {word: int((found["verdict"] == word).sum()) for word in ("less", "more", "none")}
+    unknown = int(unjudged(found).sum())
+    rest = f"; {unknown} could not be judged" if unknown else ""
     ends = [
         f"{signed(cell['ratio'])} % ({cell['direction']}, {size_name(int(cell['payload_bytes']))}, "
         f"{names[cell['suite']]}, {Arm.named(cell['of']).io_engine})"
@@ -183,6 +191,6 @@ def _said(found: pd.DataFrame, layer: str, name: str, names: dict[str, str]) -> 
     ]
     return (
         f"Of {len(found)} cells the {layer} record layer has less {name} in {counts['less']}, more in "
-        f"{counts['more']}; in {counts['none']} no difference was found. The differences reach from {ends[0]} to "
-        f"{ends[1]}."
+        f"{counts['more']}; in {counts['none'] - unknown} no difference was found{rest}. The "
+        f"differences reach from {ends[0]} to {ends[1]}."
     )

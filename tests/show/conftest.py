@@ -61,7 +61,7 @@ def made_up(
                     "wire_rx_bytes": (payload if direction == "echo" else 0) + extra,
                 }
                 row |= {"record_layer_observed": layer, "payload_ok": True, "steady": True, "warm_up": 8}
-                row |= {"operations": 32, "burst": 1, "elapsed": int(cost * 32)}
+                row |= {"operations": 32, "burst": depth, "elapsed": int(cost * 32)}
                 rows.append(row)
     return to_frame(rows, {f"r{age + 1}": {"emulated": True} for age in range(len(kernels))})
 

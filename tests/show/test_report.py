@@ -102,7 +102,7 @@ def test_every_figure_has_its_caption(page, drawn):
 def test_method_provenance_and_what_was_unusual(page):
     for said in (
         "seed 42",
-        "until each arm&#x27;s interval is within 1.0%",
+        "until each arm&#x27;s cost over the first arm&#x27;s is known to 1.0% either way",
         "kernel+uring runs twice in every block (A/A)",
         "Noise floor",
         "counts the instructions that an emulated CPU executes",

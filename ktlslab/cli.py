@@ -126,7 +126,9 @@ def _compare_parser(commands: Any) -> None:
 
 
 def _report_parser(commands: Any) -> None:
-    report = commands.add_parser("report", help="a table as one HTML page: question, answer, plots, method, provenance")
+    report = commands.add_parser(
+        "report", help="a table as one HTML page: question, answer, plots, counts, method, provenance"
+    )
     report.add_argument("table", type=Path, metavar="TABLE.parquet")
     report.add_argument("-o", "--output", required=True, type=Path, metavar="REPORT.html")
     report.add_argument("--png", type=Path, metavar="FOLDER", help="write each plot as PNG into this folder, too")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ktlslab.guests.kernels import Kernel, available, cached, fetch, find
     from ktlslab.guests.kernelspec import install
     from ktlslab.guests.needs import prerequisites
+    from ktlslab.guests.qemu import emulator
 
 # A home never has the name of what it holds: importing it would put the module in the name's place.
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "Completed": "guest",  # what a finished command left: exit status, stdout, stderr
     "boot": "guest",  # start a command in a guest
     "run": "guest",  # ... and wait for it
+    "emulator": "qemu",  # what QEMU says its version is
     "accelerator": "acceleration",  # "kvm" where it is proven to work, else "tcg"
     "prerequisites": "needs",  # the programs that guests need, present or not
     "install": "kernelspec",  # a Jupyter kernel that runs inside a guest
@@ -46,6 +48,7 @@ __all__ = [
     "available",
     "boot",
     "cached",
+    "emulator",
     "fetch",
     "find",
     "install",

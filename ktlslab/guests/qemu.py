@@ -6,7 +6,9 @@ goes over virtio-serial ports, and the serial console exists to hear a dying ker
 
 from __future__ import annotations
 
+import functools
 import shutil
+import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +21,7 @@ Clock = Literal["wall", "instructions"]
 Accelerator = Literal["kvm", "tcg"]
 CLOCKS: tuple[Clock, ...] = ("wall", "instructions")
 PROGRAM = "qemu-system-x86_64"
+_SECONDS = 30.0  # for it to say its version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,13 @@ def program() -> str:
     if not found:
         raise GuestError("starting a guest", answered=f"{PROGRAM} is missing", remedy="apt-get install qemu-system-x86")
     return found
+
+
+@functools.cache
+def emulator() -> str:
+    """Return what QEMU calls itself: "QEMU emulator version 7.2.22 (...)"."""
+    done = subprocess.run([program(), "--version"], capture_output=True, text=True, check=False, timeout=_SECONDS)
+    return done.stdout.partition("\n")[0].strip()
 
 
 def escaped(path: object) -> str:

@@ -28,9 +28,10 @@ from ktlslab.linux.operations import Buffer, Completion, Operation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Buffer", "Completion", "Operation", "Ring", "transfer"]
+__all__ = ["LIBURING", "Buffer", "Completion", "Operation", "Ring", "transfer"]
 
 ffi, lib = _native.ffi, _native.lib
+LIBURING = ffi.string(lib.kl_liburing()).decode()  # the version that the C part was built with, "" where it told none
 
 _CLOEXEC = int(socket.SOCK_CLOEXEC)
 

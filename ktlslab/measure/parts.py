@@ -86,6 +86,7 @@ def measure(part: Part, journal: Path, *, ending: Callable[[], bool] = bool, wai
         "host": socket.gethostname(),
         "host_kernel": os.uname().release,
         "host_python": platform.python_version(),
+        "emulator": guests.emulator() if where.kernel else "",
         "parent": os.getpid() if where.kernel is None else None,  # a guest ends with QEMU
         "commit": commit(),
         "stop": str(stop),

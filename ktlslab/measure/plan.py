@@ -91,7 +91,8 @@ class Cell:
     def arm(self) -> str:
         """What a person calls it, for what a whole run has or leaves out."""
         record = f" in records of {self.record_size}" if self.record_size != MAX_PLAINTEXT else ""
-        return f"{self.record_layer}+{self.io_engine} with {self.suite or 'no TLS'}{record}"
+        link = f" over {self.link}" if self.link != "loopback" else ""
+        return f"{self.record_layer}+{self.io_engine} with {self.suite or 'no TLS'}{record}{link}"
 
     @property
     def burst(self) -> int:
@@ -287,7 +288,18 @@ PLANS = {
             also=(
                 {"directions": ("echo", "upload"), "payloads": (64, KIB), "depths": (4, 16, 64)},
                 {"directions": ("echo",), "payloads": (64, 16 * KIB), "connections": (8,)},
-                {"directions": ("echo", "upload"), "payloads": (64, 16 * KIB), "links": ("veth", "veth 1ms")},
+                {
+                    "suites": _GCM_256,
+                    "directions": ("upload",),
+                    "payloads": (16 * KIB,),
+                    "record_sizes": (KIB, 4 * KIB),
+                },
+                {
+                    "suites": _GCM_256,
+                    "directions": ("echo", "upload"),
+                    "payloads": (64, 16 * KIB),
+                    "links": ("veth", "veth 1ms", "veth 1ms 0.1%"),
+                },
             ),
             repeats=6,
             most_repeats=24,

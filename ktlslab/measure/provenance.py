@@ -14,6 +14,7 @@ from typing import Any
 
 from ktlslab.linux import interrupts
 from ktlslab.linux.perf import HardwareCounters
+from ktlslab.linux.ring import LIBURING
 from ktlslab.measure.unusual import Unusual
 from ktlslab.tls.suites import Suite
 
@@ -59,6 +60,7 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "host": job.get("host", ""),
         "host_kernel": job.get("host_kernel", ""),
         "host_python": job.get("host_python", ""),
+        "emulator": job.get("emulator", ""),
         "kernel_build": uname.version,
         "kernel_config": kernel_config(uname.release),
         "kernel_command_line": " ".join(filter(_WORDS.fullmatch, _read("/proc/cmdline").split())),
@@ -79,6 +81,7 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "libc": _libc(),
+        "liburing": LIBURING,
         "client_openssl": SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode(),
         "peer_openssl": ssl.OPENSSL_VERSION,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -7,6 +7,7 @@ several connections a step sends on all of them, then receives on all.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import time
@@ -171,10 +172,11 @@ def _whole(send_file: Callable[[BinaryIO, int, int], object], count: int) -> Cal
     return lambda file: send_file(file, 0, count)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def _file(size: int) -> BinaryIO:
-    """Return a file of the payload, all in memory (memfd_create(2)): no disk is measured."""
+    """Return a file of the payload, all in memory (memfd_create(2)): no disk is measured. It stays with the process."""
     file = os.fdopen(os.memfd_create("ktlslab-payload"), "w+b")
+    atexit.register(file.close)
     file.write(payload(size))
     file.flush()
     return file

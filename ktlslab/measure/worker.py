@@ -109,7 +109,10 @@ class Laboratory:
 
     def _link(self, text: str) -> tuple[Ends, Ports]:
         if text not in self._links:
-            ends = self._stack.enter_context(lay(Link.parse(text)))
+            try:
+                ends = self._stack.enter_context(lay(Link.parse(text)))
+            except MachineError as error:
+                raise LeftOut(error.tried, answered=error.answered, remedy=error.remedy) from error
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-peer-")))
             ports = self._stack.enter_context(_peer(make_certificates(folder, ends.address), ends))
             self._links[text] = ends, ports

@@ -1,4 +1,4 @@
-"""A table as one HTML page for a reviewer: question, answer, plots, effects, method, provenance, what was unusual.
+"""A table as one HTML page for a reviewer: question, answer, plots, effects, counts, method, provenance, oddities.
 
 The page needs nothing but itself: pictures are inline, there is no script and no address to fetch. Every sentence about
 figures is computed from the table. It reads in light and dark, and prints.
@@ -16,7 +16,8 @@ from ktlslab.errors import StorageError
 from ktlslab.measure.effects import checked, effects
 from ktlslab.measure.table import read_table
 from ktlslab.show import plots, selection
-from ktlslab.show.compare import place_name, size_name, suite_names, verdict_sentence
+from ktlslab.show.compare import place_name, size_name, suite_name, suite_names, verdict_sentence
+from ktlslab.show.counts import counts
 from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.html import joined
 from ktlslab.show.method import left_out, method, provenance, unusual
@@ -69,6 +70,7 @@ _EFFECTS = (
     "cells, their range, and the number of cells with less, more, and no difference. A cell counts as less or more "
     "where its 95 % bootstrap interval leaves 1 out and the difference is larger than the noise floor."
 )
+_COUNTED = "Counted, not clocked: the median of what an operation took{of}, on the newest kernel."
 _EVERY = "Every cell of the effect of kernel TLS"
 _TITLES = {
     "sign-map-latency": "Sign map of latency",
@@ -129,6 +131,7 @@ def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -
         "The answer": f'<p class="answer">{escape(verdict_sentence(frame))}</p>',
         "The plots": "\n".join(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items()),
         "The effects": f"<p>{_EFFECTS}</p>\n{_effects(found)}",
+        "The counts": _counts(frame),
         "The method": _list(method(frame)),
         "What was unusual": _list(unusual(frame)) or "<p>Nothing that the runs took note of.</p>",
         "Arms left out": _list(left_out(frame)) or "<p>None that the runs took note of.</p>",
@@ -150,6 +153,12 @@ def _effects(found: pd.DataFrame) -> str:
     every = _table(*effect_cells(found), numbers=5)
     parts.append(f"<details><summary>{_EVERY}</summary>{every}</details>")
     return "\n".join(parts)
+
+
+def _counts(frame: pd.DataFrame) -> str:
+    head, rows, suite = counts(frame)
+    of = f" with {suite_name(suite)}" if suite else ""
+    return f"<p>{escape(_COUNTED.format(of=of))}</p>\n{_table(head, rows, numbers=3)}"
 
 
 def question(frame: pd.DataFrame) -> str:

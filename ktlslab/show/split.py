@@ -27,6 +27,7 @@ from ktlslab.measure.effects import checked
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name
+from ktlslab.show.counts import overhead
 from ktlslab.show.method import hertz, runs
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Arm, Plot, arms_of, rows_of
 
@@ -106,7 +107,7 @@ def cpu_split(
                         _bar(line[0], at + offset, who, found[way, arm, who], scale)
                     _softirq(line[0], at, one, scale, grain)
                     _count(line[1], at, arm, float(one["client_syscalls"].median()))
-                    _count(line[2], at, arm, _overhead(one))
+                    _count(line[2], at, arm, float(overhead(one).median()))
             line[0].set_yticks(range(len(arms)), [str(arm) for arm in arms])
             line[0].set_ylabel(way, fontweight="bold")
             line[0].set_xlim(left=0)
@@ -190,13 +191,6 @@ def _count(axes: Axes, at: int, arm: Arm, value: float) -> None:
         return
     axes.barh(at, value, height=0.5, facecolor="#BDBDBD" if arm.record_layer == "plain" else "#7D7D7D")
     axes.text(value, at, f" {value:.3g}" if value < 1000 else f" {value:,.0f}", va="center", fontsize=7.5)
-
-
-def _overhead(rows: pd.DataFrame) -> float:
-    """Return the bytes on the wire, both ways, above what the payload itself is, an operation."""
-    ways = 2 if rows["direction"].iloc[0] == "echo" else 1
-    wire = rows["wire_tx_bytes"] + rows["wire_rx_bytes"] - ways * rows["payload_bytes"]
-    return float(wire.median())
 
 
 def _key(rows: pd.DataFrame, found: _Splits, *, marked: bool) -> list[Patch | Line2D]:

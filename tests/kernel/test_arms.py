@@ -4,10 +4,14 @@ import ssl
 
 import pytest
 
+from ktlslab.errors import MachineError
 from ktlslab.linux import ktls, probe
+from ktlslab.measure import worker
 from ktlslab.measure.arms import LeftOut, check
+from ktlslab.measure.link import Link
 from ktlslab.measure.plan import Cell
 from ktlslab.measure.worker import Laboratory
+from ktlslab.tls.suites import Suite
 
 TLS13 = "TLS_AES_256_GCM_SHA384"
 TLS12 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
@@ -29,7 +33,7 @@ def sample(laboratory, layer, engine="syscall", *, suite=TLS13, size=64, directi
         record_layer=layer,
         io_engine=engine,
         suite=suite,
-        tls_version="TLS 1.3" if suite == TLS13 else "TLS 1.2",
+        tls_version=Suite[suite].version.label if suite else "",
         payload_bytes=size,
         direction=direction,
         **more,
@@ -120,6 +124,29 @@ def test_limited_records_show_on_the_wire(laboratory, layer, engine, suite):
     row, _ = sample(laboratory, layer, engine, **more)
     assert row["wire_tx_bytes"] == 10_000 + 10 * RECORD[suite]
     assert row["kernel_tx_records"] == 10 * row["operations"]
+
+
+@pytest.mark.parametrize("link", ["veth", "veth 1ms", "veth 1ms 0.1%"])
+@pytest.mark.parametrize(("layer", "engine"), [("plain", "uring"), ("userspace", "syscall"), ("kernel", "uring")])
+def test_arms_over_a_pair_of_namespaces(laboratory, layer, engine, link):
+    """The same records on the wire, and a round trip takes the delay twice."""
+    suite = "" if layer == "plain" else TLS13
+    for direction in ("echo", "upload"):
+        row, cell = sample(laboratory, layer, engine, suite=suite, direction=direction, link=link)
+        assert row["wire_tx_bytes"] == 64 + (RECORD[TLS13] if suite else 0)
+        if layer == "kernel":
+            assert row["kernel_tx_records"] == row["operations"]
+        delay = Link.parse(link).delay_ms * 1e6
+        assert row["latency_min"] * cell.operations >= 2 * delay
+
+
+def test_a_link_that_this_kernel_cannot_lay_is_left_out_by_its_name(laboratory, monkeypatch):
+    def refuse(_):
+        raise MachineError("laying a link", answered="no veth here", remedy="Load it.")
+
+    monkeypatch.setattr(worker, "lay", refuse)
+    with pytest.raises(LeftOut, match=r"laying a link: no veth here\. Load it\."):
+        sample(laboratory, "kernel", link="veth 7ms")
 
 
 def test_a_cipher_that_this_kernel_has_not_is_left_out(laboratory):

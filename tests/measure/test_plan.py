@@ -69,6 +69,11 @@ def test_every_block_holds_each_arm_once_in_an_order_that_the_seed_decides(small
     assert list(small.schedule()) != list(replace(small, seed=2).schedule())
 
 
+def test_an_arm_over_a_link_is_another_arm_to_leave_out():
+    cell = PLANS["quick"].cells()[0]
+    assert replace(cell, link="veth 1ms").arm == f"{cell.arm} over veth 1ms"
+
+
 def test_a_plan_survives_json(small):
     assert Plan.from_json(json.loads(json.dumps(small.to_json()))) == small
 

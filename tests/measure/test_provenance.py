@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -101,6 +102,7 @@ def test_it_holds_what_readers_rely_on_and_is_json():
     assert found["mitigations"]["spectre_v2"]
     assert found["interrupt_time"]["resolution_ns"] > 0
     assert found["packages"]["ktlslab"]
+    assert re.fullmatch(r"\d+\.\d+", found["liburing"])
 
 
 def test_the_kernels_command_line_is_told_only_where_it_changes_speed(monkeypatch):

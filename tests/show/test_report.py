@@ -14,6 +14,7 @@ from ktlslab.errors import StorageError
 from ktlslab.measure.table import write_table
 from ktlslab.show import report
 from ktlslab.show.compare import verdict_sentence
+from ktlslab.show.counts import counts
 from ktlslab.show.method import hertz, method, unusual
 from ktlslab.show.report import question, write_report
 
@@ -114,6 +115,31 @@ def test_method_provenance_and_what_was_unusual(page):
     ):
         assert said in page, said
     assert "<virtual>" not in page
+
+
+def test_what_was_counted_is_told_arm_by_arm_and_what_nobody_counts_is_no_column(measured):
+    sent = measured.payload_bytes + 22.0
+    frame = measured.assign(client_syscalls=2.0, wire_tx_bytes=sent, wire_rx_bytes=sent, operations=10)
+    frame["kernel_tx_records"] = 10 * (frame.record_layer == "kernel")
+    frame["kernel_rx_records"] = 2 * frame["kernel_tx_records"]
+    frame["client_cycles"] = 1234.4
+    head, rows, suite = counts(frame)
+    assert "cache misses" not in head
+    assert suite.startswith("TLS_")
+    told = {row[:3]: dict(zip(head[3:], row[3:], strict=True)) for row in rows}
+    kernel = told["echo", "64 B", "kernel + uring"]
+    assert kernel == {
+        "system calls": "2",
+        "records the kernel made": "1",
+        "records the kernel opened": "2",
+        "bytes on the wire above payload": "44",
+        "CPU cycles": "1,234",
+    }
+    assert told["echo", "64 B", "userspace + uring"]["records the kernel made"] == ""
+    assert told["upload", "64 B", "kernel + uring"]["bytes on the wire above payload"] == "108"
+    page = report.report(frame)
+    assert "records the kernel opened" in page
+    assert "cache misses" not in page
 
 
 def test_a_lost_provenance_is_said(measured):

@@ -39,6 +39,7 @@ builder.cdef(
     struct kl_message { ...; };
     struct __kernel_timespec { int64_t tv_sec; long long tv_nsec; ...; };
 
+    const char *kl_liburing(void);
     kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error);
     void kl_ring_close(kl_ring *ring);
     int kl_ring_fd(const kl_ring *ring);

@@ -21,6 +21,8 @@
 #include <string.h>
 #include <time.h>
 
+const char *kl_liburing(void) { return KL_LIBURING; }
+
 static int64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);

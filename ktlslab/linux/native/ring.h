@@ -49,6 +49,9 @@ struct kl_message {
   } control;
 };
 
+/* The version of liburing that this was built with; empty where it did not tell. */
+const char *kl_liburing(void);
+
 kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error);
 void kl_ring_close(kl_ring *ring);
 int kl_ring_fd(const kl_ring *ring);

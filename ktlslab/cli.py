@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
     sweep.add_argument("--clock", choices=["wall", "instructions"], help="default: wall where the CPU is real")
     sweep.add_argument("-o", "--output", required=True, type=Path, metavar="TABLE.parquet")
-    sweep.add_argument("--resume", action="store_true", help="go on with what an interrupted sweep left")
+    sweep.add_argument(
+        "--resume", action="store_true", help="go on with what an interrupted sweep left, or with a table"
+    )
     sweep.set_defaults(run=_sweep)
 
     _compare_parser(commands)

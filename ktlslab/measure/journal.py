@@ -3,12 +3,14 @@
 A run's file is written by whoever measures it, a line a sample as it is measured, so a kill costs at most the sample in
 flight. It begins with the run's provenance and ends with it again, richer. No two processes write to the same file, and
 no file is written to a second time: what resumes a sweep is a run of its own. The folder goes when the table is safely
-there.
+there, and comes back where a finished table is gone on with.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,18 @@ class Journal:
                 else:
                     journal.rows.append(entry)
         return journal
+
+    def write(self, folder: Path) -> None:
+        """Write it as its workers would have, whole or not at all. `folder` is not there yet, or empty."""
+        beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+        try:
+            beside.mkdir(parents=True)
+            for run_id, provenance in self.runs.items():
+                entries = [{"provenance": provenance}, *(row for row in self.rows if row["run_id"] == run_id)]
+                run_path(beside, run_id).write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+            beside.replace(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def journal_path(table: Path) -> Path:

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError, MachineError
+from ktlslab.measure import provenance
 from ktlslab.measure.journal import run_path
 from ktlslab.measure.lock import measuring
 from ktlslab.measure.machine import Machine, machine
@@ -86,6 +87,8 @@ def measure(part: Part, journal: Path, *, ending: Callable[[], bool] = bool, wai
         "host": socket.gethostname(),
         "host_kernel": os.uname().release,
         "host_python": platform.python_version(),
+        "host_cpu": provenance.cpu(),
+        "host_load": os.getloadavg()[0],
         "emulator": guests.emulator() if where.kernel else "",
         "parent": os.getpid() if where.kernel is None else None,  # a guest ends with QEMU
         "commit": commit(),

@@ -60,12 +60,14 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "host": job.get("host", ""),
         "host_kernel": job.get("host_kernel", ""),
         "host_python": job.get("host_python", ""),
+        "host_cpu": job.get("host_cpu", ""),
+        "host_load": job.get("host_load"),
         "emulator": job.get("emulator", ""),
         "kernel_build": uname.version,
         "kernel_config": kernel_config(uname.release),
         "kernel_command_line": " ".join(filter(_WORDS.fullmatch, _read("/proc/cmdline").split())),
         "architecture": uname.machine,
-        "cpu": _field("/proc/cpuinfo", "model name"),
+        "cpu": cpu(),
         "cpu_flags": sorted(_FLAGS & set(_field("/proc/cpuinfo", "flags").split())),
         "cpus": os.cpu_count(),
         "smt": _read("/sys/devices/system/cpu/smt/control"),
@@ -89,6 +91,11 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "plan": job["plan"],
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
+
+
+def cpu() -> str:
+    """Return what the CPU calls itself."""
+    return _field("/proc/cpuinfo", "model name")
 
 
 def is_emulated() -> bool:

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.measure import parts
@@ -43,7 +43,7 @@ from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.progress import Progress
 from ktlslab.measure.remaining import Remaining, remaining
 from ktlslab.measure.storage import storing
-from ktlslab.measure.table import to_frame, write_table
+from ktlslab.measure.table import read_table, to_frame, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +67,9 @@ def sweep(
 
     `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
     `clock`: wall or instructions; by default wall where the CPU is real, else instructions. `output`: NAME.parquet,
-    kept; without it the table is only returned. `resume` goes on with what an interrupted sweep left: the same plan, on
-    the same machines. `progress`: say on standard error what is going to be done, and how far it is.
+    kept; without it the table is only returned. `resume` goes on with what an interrupted sweep left, or with the table
+    of a finished one: the same plan, on the same machines or on more. `progress`: say on standard error what is going
+    to be done, and how far it is.
 
     `executor` is any of `concurrent.futures`: it is given parts of about a minute, functions of what can be pickled,
     and what each returns is kept as it comes. `here` is then the host that a part comes to; each needs this version of
@@ -93,11 +94,17 @@ def sweep(
             waited = stack.enter_context(measuring(say.line))
             _refuse_rows(table, resume=resume)  # again: whoever held the lock may have left some
         journal = journal_path(table)
-        with storing(table):
-            journal.mkdir(parents=True, exist_ok=True)
         so_far = Journal.read(journal)
+        reopened = resume and not so_far.rows and table.exists()
+        if reopened:
+            so_far = _journal_of(table)
         _refuse_machines(so_far, machines)
         wanted = [remaining(plan, where.name, where.clock, so_far) for where in machines]
+        with storing(table):
+            if reopened:
+                _remove(journal)
+                so_far.write(journal)
+            journal.mkdir(parents=True, exist_ok=True)
         if executor is None:
             _measure_here(wanted, journal, say, waited)
         else:
@@ -114,6 +121,12 @@ def _refuse_rows(table: Path, *, resume: bool) -> None:
     if not resume and Journal.read(journal).rows:
         remedy = f"Go on with --resume, or remove {journal}."
         raise UsageError(f"sweeping into {table}", answered="an interrupted sweep left rows there", remedy=remedy)
+
+
+def _journal_of(table: Path) -> Journal:
+    """Return the journal that a finished table was made of."""
+    frame = read_table(table)
+    return Journal(rows=cast("list[dict[str, Any]]", frame.to_dict("records")), runs=frame.attrs["provenance"])
 
 
 def _refuse_machines(journal: Journal, machines: Sequence[Machine]) -> None:

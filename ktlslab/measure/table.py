@@ -113,9 +113,11 @@ _ALIKE: dict[str, _Fact] = {
     "Python": lambda run: run.get("python"),
     "the client's OpenSSL": lambda run: run.get("client_openssl"),
     "the peer's OpenSSL": lambda run: run.get("peer_openssl"),
+    "what the CPU can do for a cipher": lambda run: run.get("cpu_flags"),
 }
 _ALIKE_IN_TIME: dict[str, _Fact] = {
     "the CPU": lambda run: run.get("cpu"),
+    "the host's CPU": lambda run: run.get("host_cpu"),
     "the CPU's governor": lambda run: run.get("governor"),
     "whether the CPU is emulated": lambda run: run.get("emulated"),
 }

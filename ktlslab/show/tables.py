@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import MachineError, StorageError, TableError
+from ktlslab.measure.journal import journal_path
 from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import SETTING, read_table
@@ -71,9 +72,9 @@ def find_table(
     if path.exists() and not fresh:
         return _read(path, f"measured earlier, into {path} (find_table(fresh=True) measures anew)")
     try:
-        return Table(
-            frame=sweep(plan, on, output=path, resume=True), origin=f"measured now, into {path}", recorded=False
-        )
+        goes_on = journal_path(path).exists() or not path.exists()
+        frame = sweep(plan, on, output=path, resume=goes_on)
+        return Table(frame=frame, origin=f"measured now, into {path}", recorded=False)
     except StorageError:
         raise
     except MachineError as error:

@@ -34,5 +34,19 @@ def test_a_damaged_journal_is_named_with_its_line(tmp_path, damage):
         Journal.read(tmp_path)
 
 
+def test_a_journal_is_read_as_it_was_written_and_never_written_over(tmp_path):
+    made = Journal(
+        rows=[{"run_id": run, "repeat": repeat} for run in ("1", "2") for repeat in (0, 1)],
+        runs={run: {"run_id": run} for run in ("1", "2")},
+    )
+    folder = tmp_path / "t.rows"
+    made.write(folder)
+    assert Journal.read(folder) == made
+    with pytest.raises(OSError, match="not empty"):
+        Journal().write(folder)
+    assert Journal.read(folder) == made
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_journal_that_is_not_there_is_empty(tmp_path):
     assert Journal.read(journal_path(tmp_path / "t.parquet")) == Journal()

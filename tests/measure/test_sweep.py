@@ -170,6 +170,22 @@ def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_o
     assert not journal_path(path).exists()
 
 
+def test_going_on_with_a_finished_table_measures_nothing_twice(small, tmp_path, capsys):
+    path = tmp_path / "t.parquet"
+    plan = replace(small, payloads=(64,))
+    before = sweep(plan, on="here", output=path, progress=False)
+    again = sweep(plan, on="here", output=path, resume=True)
+    assert "nothing is left to measure" in capsys.readouterr().err
+    assert again.equals(before)
+    assert again.attrs == before.attrs
+    assert read_table(path).equals(before)
+    with pytest.raises(UsageError, match="the plan has payloads"):
+        sweep(small, on="here", output=path, resume=True, progress=False)
+    assert read_table(path).equals(before)
+    anew = sweep(plan, on="here", output=path, progress=False)
+    assert not set(anew.run_id) & set(before.run_id)
+
+
 def test_resuming_where_nothing_was_begun_is_a_sweep(small, tmp_path):
     frame = sweep(small, on="here", output=tmp_path / "t.parquet", resume=True, progress=False)
     assert keys(frame) == expected(small)

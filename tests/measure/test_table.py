@@ -149,7 +149,9 @@ ALIKE = {
     "Python": {"python": "3.14"},
     "the client's OpenSSL": {"client_openssl": "4"},
     "the peer's OpenSSL": {"peer_openssl": "4"},
+    "what the CPU can do for a cipher": {"cpu_flags": ["aes"]},
     "the CPU": {"cpu": "y"},
+    "the host's CPU": {"host_cpu": "z"},
     "the CPU's governor": {"governor": "powersave"},
     "whether the CPU is emulated": {"emulated": True},
 }

@@ -49,7 +49,7 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("burst", int, "operations a timed step"),
     ("elapsed", int, "units, the whole sample"),
     ("latency_p50", float, "units an operation, median over the timed steps"),
-    ("latency_p99", float, "units an operation, 99th percentile"),
+    ("latency_p99", float, "units an operation, 99th percentile: the slowest step where there are fewer than 100"),
     ("latency_min", float, "units an operation"),
     ("latency_max", float, "units an operation"),
     ("latency_histogram", object, "[[units an operation, timed steps], ...]; see statistics.histogram"),

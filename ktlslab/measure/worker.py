@@ -133,6 +133,7 @@ def _peer(certificates: Certificates, ends: Ends) -> Iterator[Ports]:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
                 raise MachineError("starting the peer", answered="it ended at once", remedy="See its message above.")
+            certificates.key.unlink()  # the peer has read it: whatever ends this run, no key stays on disk
             plain, secure = map(int, line.split())
             yield Ports(plain=plain, secure=secure, ca=certificates.ca, address=ends.address)
         finally:
@@ -141,7 +142,7 @@ def _peer(certificates: Certificates, ends: Ends) -> Iterator[Ports]:
 
 def main(argv: list[str]) -> int:
     """Run as `python -m ktlslab.measure.worker JOB JOURNAL`; on failure a line `{"error": ...}` on standard error."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-ups: the peer's key does not stay on disk
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-ups
     try:
         measure(json.loads(Path(argv[0]).read_text()), Path(argv[1]))
     except KtlsLabError as error:

@@ -146,7 +146,8 @@ def wait_for_the_end(path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_one(small, tmp_path, end):
+def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_one(small, tmp_path, end, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     plan = replace(small, payloads=(64,), repeats=3)
     path = tmp_path / "t.parquet"
     process = start_and_wait_for_rows(plan, path, 5)
@@ -156,6 +157,7 @@ def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_o
         assert process.returncode == 1
         assert "interrupted" in said
     wait_for_the_end(path)
+    assert list(tmp_path.rglob("key.pem")) == []
     before = Journal.read(journal_path(path)).rows
     assert len(before) >= 5
     assert not path.exists()

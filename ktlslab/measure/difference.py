@@ -23,7 +23,18 @@ import pandas as pd
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import FEWEST, student_tail, typical
-from ktlslab.measure.effects import BLOCK, CELL, PLACE, QUANTITIES, SETTING, checked, decided, logarithms, noise_floor
+from ktlslab.measure.effects import (
+    BLOCK,
+    CELL,
+    PLACE,
+    QUANTITIES,
+    SETTING,
+    checked,
+    decided,
+    logarithms,
+    noise_floor,
+    one_fleet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,6 +153,7 @@ def compared(
     if tolerance is not None and not 0 <= tolerance < 1:
         remedy = "Give 0.01 for 1 %."
         raise UsageError("comparing two tables", answered=f"a tolerance of {tolerance}", remedy=remedy)
+    a, b = one_fleet(a), one_fleet(b)
     places = matched(a, b)
     parts, only_a, only_b = [], _missing(a, {one for one, _ in places}), _missing(b, {two for _, two in places})
     for one, two in places:

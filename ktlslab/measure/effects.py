@@ -68,7 +68,10 @@ class Contrast(NamedTuple):
 
 
 def checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame if it can be drawn or compared. UsageError: no rows, mixed units, rows without proof."""
+    """Return the frame if it can be drawn or compared, a fleet's hosts as one where they count instructions.
+
+    UsageError: no rows, mixed units, rows without proof.
+    """
     if frame.empty:
         raise UsageError("showing a table", answered="it has no rows", remedy="Widen the selection.")
     units = sorted(frame["unit"].unique())
@@ -79,7 +82,22 @@ def checked(frame: pd.DataFrame) -> pd.DataFrame:
     if len(unproven):
         answered = f"{len(unproven)} rows have no proof of what made their records"
         raise UsageError("showing a table", answered=answered, remedy="A row without proof is not a row: leave it out.")
-    return frame
+    return one_fleet(frame)
+
+
+def one_fleet(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the hosts of each clock's fleet named together, where no host is in its figures.
+
+    An executor takes each setting to another host. Instructions that a guest executed know nothing of it, as long as
+    all were given the same CPU; times do, so that they stay apart by host.
+    """
+    counted = frame["unit"] == "instructions"
+    hosts = sorted(frame.loc[counted, "host"].unique())
+    if len(hosts) < 2:
+        return frame
+    known = frame.attrs.get("provenance", {})
+    cpus = {tuple(known.get(run, {}).get("cpu_flags", ())) for run in frame.loc[counted, "run_id"].unique()}
+    return frame if len(cpus) > 1 else frame.assign(host=frame["host"].mask(counted, ", ".join(hosts)))
 
 
 def logarithms(frame: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ktlslab.measure.effects import checked
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name
 from ktlslab.show.style import arms_of, rows_of
@@ -52,7 +53,7 @@ def counts(frame: pd.DataFrame) -> tuple[tuple[str, ...], Rows, str]:
 
     Of one suite, on the newest kernel, at the usual depth, connections, record size and link.
     """
-    rows = selection.one_place(frame)
+    rows = selection.one_place(checked(frame))
     rows = selection.at(rows, selection.usual(rows))
     suite = selection.one_suite(rows, None)
     rows = rows[rows["suite"].isin([suite, ""]) & (rows["replica"] == 0)]

@@ -153,7 +153,7 @@ def ratio(
 
 def figures(frame: pd.DataFrame) -> dict[str, Plot]:
     """Return every plot that this frame allows, by name; of the newest kernel, where a plot shows one alone."""
-    checked(frame)
+    frame = checked(frame)
     newest = selection.one_place(frame)
     layers = set(newest["record_layer"])
     drawn: dict[str, Plot] = {}

@@ -124,7 +124,8 @@ def report(frame: pd.DataFrame, name: str = "a table") -> str:
 
 def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -> str:
     """Return the page of a frame and its plots, of which PNGs are made already."""
-    found, where = effects(checked(frame)), escape(place_name(frame))
+    frame = checked(frame)
+    found, where = effects(frame), escape(place_name(frame))
     origin = f"{len(frame):,} samples in {escape(name)}, each with its proof of path: {_PROOF}"
     sections = {
         "The question": f"<p>{escape(question(frame))}</p>",

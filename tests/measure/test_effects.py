@@ -180,3 +180,22 @@ def test_questions_are_named_once():
 def test_what_is_no_figure_is_refused(quantity):
     with pytest.raises(UsageError, match=f"no column of figures '{quantity}'"):
         effects(table(), (quantity,))
+
+
+def test_a_fleet_that_counts_instructions_is_one_place_and_its_figures_those_of_one_host(found):
+    fleet = table().assign(host=lambda frame: np.where(frame["payload_bytes"] == 64, "h2", "h1"))
+    fleet["run_id"] = fleet["host"]
+    there = effects(fleet, (Q,))
+    assert set(there["host"]) == {"h1, h2"}
+    pd.testing.assert_frame_equal(there.drop(columns="host"), found.drop(columns="host"))
+
+
+@pytest.mark.parametrize("apart", ["times", "other CPUs"])
+def test_hosts_stay_apart_where_they_are_in_the_figures(apart):
+    fleet = table().assign(host=lambda frame: np.where(frame["payload_bytes"] == 64, "h2", "h1"))
+    fleet["run_id"] = fleet["host"]
+    if apart == "times":
+        fleet = fleet.assign(unit="ns", clock="wall")
+    else:
+        fleet.attrs["provenance"] = {"h1": {"cpu_flags": ["aes"]}, "h2": {"cpu_flags": ["aes", "vaes"]}}
+    assert set(effects(fleet, (Q,))["host"]) == {"h1", "h2"}

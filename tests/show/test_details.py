@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ktlslab.errors import UsageError
-from ktlslab.show import selection
+from ktlslab.show import plots, selection
 from ktlslab.show.depth import against
 from ktlslab.show.distributions import cumulated, distributions, percentile
 from ktlslab.show.kernels import kernels
@@ -136,6 +136,15 @@ def test_kernels_are_in_the_order_of_their_versions(make_frame):
         "6.12.107+deb13-amd64",
         "7.3.4-test",
     ]
+
+
+def test_a_fleets_table_is_drawn_whole(measured):
+    """An executor took each direction to another host: all of them are in the plots, none in the title."""
+    hosts = measured.assign(host=measured["direction"].map({"echo": "a", "upload": "b"}))
+    one, two = (plots.sign_map(frame, machine="7.3") for frame in (measured, hosts))
+    texts = [[text.get_text() for axes in figure.axes for text in axes.texts] for figure in (one, two)]
+    assert texts[0] == texts[1]
+    assert plots.latency(hosts).caption == plots.latency(measured).caption
 
 
 def test_an_arm_is_named_as_in_effects():

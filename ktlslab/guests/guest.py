@@ -217,7 +217,7 @@ def _launch(
             undo.callback(theirs.close)
         ports = tuple(theirs.fileno() for _, theirs in pairs)
         whole = machine(initrd=folder / "initrd", console=folder / "console.log", ports=ports)
-        process = start(whole, folder / "qemu.log")
+        process = start(whole, folder)
         for _, theirs in pairs:
             theirs.close()
         out, err = (Stream(f"{job.mark}\n".encode(), sink) for sink in sinks)
@@ -263,10 +263,10 @@ def run(
         return guest.wait(timeout)
 
 
-def start(machine: qemu.Machine, log: Path) -> subprocess.Popen[bytes]:
-    """Start QEMU so that it ends with this process."""
-    argv = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), *qemu.arguments(machine)]
-    with log.open("wb") as said:
+def start(machine: qemu.Machine, folder: Path) -> subprocess.Popen[bytes]:
+    """Start QEMU so that it ends with this process, and its folder with it."""
+    argv = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(folder), *qemu.arguments(machine)]
+    with (folder / "qemu.log").open("wb") as said:
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=machine.ports, cwd="/"
         )

@@ -1,8 +1,9 @@
 """Becomes QEMU, leaving behind a watcher that ends it when the program that asked for it is gone, even by SIGKILL.
 
-Run as a program of its own: `python launcher.py CALLER_PID QEMU ARGUMENT...`. The parent-death signal would be simpler
-and is wrong here: it fires when the *thread* that started QEMU ends. A process descriptor waits for the process. QEMU
-takes this program's place, so the caller's child is QEMU itself, with nothing in between.
+Run as a program of its own: `python launcher.py CALLER_PID FOLDER QEMU ARGUMENT...`. FOLDER is the guest's own; the
+watcher removes it where the caller is gone. The parent-death signal would be simpler and is wrong here: it fires when
+the *thread* that started QEMU ends. A process descriptor waits for the process. QEMU takes this program's place, so the
+caller's child is QEMU itself, with nothing in between.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ def main(argv: list[str]) -> None:
     if os.getppid() != caller:  # it died before the line above and its number is someone else's
         sys.exit(1)
     if os.fork() == 0:
-        watch(callers, os.pidfd_open(own))
+        watch(callers, os.pidfd_open(own), argv[1])
         os._exit(0)
-    os.execvp(argv[1], argv[1:])  # noqa: S606 - becoming QEMU is the point
+    os.execvp(argv[2], argv[2:])  # noqa: S606 - becoming QEMU is the point
 
 
-def watch(caller: int, qemu: int) -> None:
-    """Wait for either to end; keep nothing of what was inherited, or QEMU's end would not be seen on its pipes."""
+def watch(caller: int, qemu: int, folder: str) -> None:
+    """Wait for either to end. Keep nothing of what was inherited, or QEMU's end would not be seen on its pipes."""
     os.setsid()  # an interrupt typed at the caller's terminal is for the caller to handle
     low, high = sorted((caller, qemu))
     os.closerange(0, low)
@@ -40,7 +41,17 @@ def watch(caller: int, qemu: int) -> None:
     ended.register(caller, select.POLLIN)
     ended.register(qemu, select.POLLIN)
     if any(descriptor == caller for descriptor, _ in ended.poll()):
+        end(qemu, folder)
+
+
+def end(qemu: int, folder: str) -> None:
+    """Do what the caller would have done."""
+    import contextlib  # noqa: PLC0415 - QEMU need not wait for these to be imported
+    import shutil  # noqa: PLC0415
+
+    with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(qemu, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

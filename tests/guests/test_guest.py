@@ -153,17 +153,19 @@ time.sleep(1000)
 
 
 @pytest.mark.usefixtures("newest")
-def test_kill_9_of_the_caller_leaves_no_qemu(tmp_path, qemus):
+def test_kill_9_of_the_caller_leaves_no_qemu_and_no_folder(tmp_path, qemus):
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     caller = subprocess.Popen([sys.executable, "-c", CALLER], stdout=subprocess.PIPE, env=env)
     with caller:
         pid = int(caller.stdout.readline())
         assert qemus(str(tmp_path)) == [pid]
+        assert len(list(tmp_path.iterdir())) == 1
         caller.kill()
     deadline = time.monotonic() + 5
-    while qemus(str(tmp_path)) and time.monotonic() < deadline:
+    while (qemus(str(tmp_path)) or list(tmp_path.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert qemus(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_meant_is_refused_before_anything_starts(newest, tmp_path):

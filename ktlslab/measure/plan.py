@@ -321,5 +321,6 @@ def named(plan: str | Path | Plan) -> Plan:
         text = path.read_text()
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
-        raise UsageError(f"reading plan {str(plan)!r}", answered=str(error), remedy=remedy) from error
+        answered = str(error) if path.exists() else "there is no such plan, nor a file of that name"
+        raise UsageError(f"reading plan {str(plan)!r}", answered=answered, remedy=remedy) from error
     return Plan.from_json({"name": path.stem, **data})

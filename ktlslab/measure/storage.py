@@ -36,6 +36,11 @@ def storing(path: Path, rows: Path | None = None) -> Iterator[None]:
         raise StorageError(f"writing {path}", answered=answered, remedy=remedy) from error
 
 
+def unreadable(path: Path, error: Exception) -> str:
+    """Say why a file could not be read: Parquet's reader names one that is missing, and no more."""
+    return str(error).rstrip(".") if path.exists() else "there is no such file"
+
+
 def _put(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside, then rename: a reader sees the old file or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ktlslab.errors import TableError
 from ktlslab.measure.clocks import UNITS
 from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
-from ktlslab.measure.storage import store
+from ktlslab.measure.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
             frame.attrs["provenance"] = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         remedy = "Give a table that `ktlslab sweep -o` wrote."
-        raise TableError(f"reading {path}", answered=str(error), remedy=remedy) from error
+        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=remedy) from error
     if "latency_histogram" in frame:
         frame["latency_histogram"] = frame["latency_histogram"].map(_plain)
     check(frame, f"reading {path}")

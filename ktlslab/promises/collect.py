@@ -27,7 +27,7 @@ from ktlslab import guests
 from ktlslab.errors import GuestError, MachineError, TableError, UsageError
 from ktlslab.guests import kernelimage
 from ktlslab.linux import probe
-from ktlslab.measure.storage import store, storing
+from ktlslab.measure.storage import store, storing, unreadable
 from ktlslab.measure.sweep import Machine, machine
 from ktlslab.promises.catalogue import promises
 from ktlslab.promises.check import BROKEN, VERDICTS, Promise
@@ -133,7 +133,7 @@ def read_scoreboard(path: str | Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise TableError(f"reading {path}", answered=str(error), remedy=remedy) from error
+        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=remedy) from error
     if missing := [name for name in COLUMNS if name not in frame.columns]:
         raise TableError(f"reading {path}", answered=f"it lacks the columns {', '.join(missing)}", remedy=remedy)
     if (beside := path.with_suffix(".json")).exists():

@@ -111,7 +111,7 @@ def test_a_plan_that_cannot_be_meant_is_refused_with_what_is_known(tmp_path, tex
 
 
 def test_an_unknown_plan_lists_the_known_ones():
-    with pytest.raises(UsageError, match="quick, standard, full"):
+    with pytest.raises(UsageError, match=r"no such plan, nor a file.*quick, standard, full"):
         named("slow")
 
 

@@ -119,7 +119,7 @@ def test_reading_what_is_no_table_says_so(tmp_path):
     path.write_text("no parquet")
     with pytest.raises(TableError, match="ktlslab sweep"):
         read_table(path)
-    with pytest.raises(TableError, match=r"missing.parquet"):
+    with pytest.raises(TableError, match=r"missing.parquet: there is no such file\. Give"):
         read_table(tmp_path / "missing.parquet")
     write_table(table(row()), path)
     (tmp_path / "t.json").write_text("{")

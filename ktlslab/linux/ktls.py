@@ -45,6 +45,7 @@ COMMON = (
     lib.TLS_CIPHER_CHACHA20_POLY1305,
 )
 FIELDS = ("iv", "key", "salt", "rec_seq")
+_LOADS = 5  # modules that a cipher takes, at most: itself, and what it is made of
 RECORD_TYPE_SPACE = socket.CMSG_SPACE(1)
 
 
@@ -111,8 +112,20 @@ def attached(sock: socket.socket) -> bool:
 
 
 def set_keys(sock: socket.socket, direction: Direction, packed: bytearray) -> None:
-    """Hand one direction's keys to the kernel. OSError: ENOENT no such cipher, EINVAL version or length, EBUSY set."""
-    sock.setsockopt(SOL_TLS, direction.value, packed)
+    """Hand one direction's keys to the kernel. OSError: ENOENT no such cipher, EINVAL version or length, EBUSY set.
+
+    Where a cipher's modules must be loaded first the kernel waits 60 s for each, then answers ETIMEDOUT and goes on
+    loading (crypto_larval_wait in crypto/api.c): it is asked again. In a guest that counts instructions those seconds
+    are over at once, for its time leaps while it waits for the host's disk.
+    """
+    for left in reversed(range(_LOADS)):
+        try:
+            sock.setsockopt(SOL_TLS, direction.value, packed)
+        except TimeoutError:
+            if not left:
+                raise
+        else:
+            return
 
 
 def get_keys(sock: socket.socket, direction: Direction, cipher_type: int) -> CryptoInfo:

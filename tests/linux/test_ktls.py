@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ktlslab import guests
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.tls.suites import CIPHERS, RARE_CIPHERS
@@ -112,3 +114,29 @@ def test_an_unconnected_socket_cannot_be_attached():
     with socket.socket() as sock, pytest.raises(OSError, check=lambda e: e.errno) as caught:
         ktls.attach(sock)
     assert caught.value.errno in {errno.ENOTCONN, errno.ENOENT}  # ENOENT: no tls module at all
+
+
+SLOW = """
+import errno, pathlib, socket, sys
+from ktlslab.linux import ktls, probe
+
+slow = pathlib.Path("/tmp/modprobe")
+slow.write_text("#!/bin/sh\\ncase $* in *crypto-*) sleep 70;; esac; exec /sbin/modprobe $*\\n")
+slow.chmod(0o755)
+pathlib.Path("/proc/sys/kernel/modprobe").write_text(str(slow))
+keys = probe._made_up(0x0304, ktls.lib.TLS_CIPHER_AES_CCM_128)
+with probe.connected() as (sock, _):
+    ktls.attach(sock)
+    try:
+        sock.setsockopt(ktls.SOL_TLS, ktls.Direction.TX.value, keys)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+    ktls.set_keys(sock, ktls.Direction.TX, keys)
+    print(ktls.get_keys(sock, ktls.Direction.TX, ktls.lib.TLS_CIPHER_AES_CCM_128).cipher_type)
+"""
+
+
+def test_a_cipher_whose_modules_load_slowly_is_not_called_missing():
+    """In a guest that counts instructions, where to sleep costs nothing."""
+    done = guests.run(guests.find("6.12"), [sys.executable, "-c", SLOW], clock="instructions", timeout=100)
+    assert done.stdout.decode().split() == ["ETIMEDOUT", "53"], done.stderr

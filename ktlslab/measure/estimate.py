@@ -26,7 +26,7 @@ class Rate:
 # moves; an emulated CPU (TCG) has to execute every byte's encryption.
 _HERE = Rate(run=2.0, sample=0.13, operation=0.0, byte=0.0)
 _TIMED = Rate(run=15.0, sample=0.3, operation=0.001, byte=300e-9)
-_COUNTED = Rate(run=15.0, sample=0.06, operation=0.0009, byte=350e-9)
+_COUNTED = Rate(run=15.0, sample=0.035, operation=0.0005, byte=200e-9)
 
 
 def rate(machine: str, clock: str) -> Rate:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
     get.add_argument("--io-engine", choices=["uring", "syscall"], default="uring")
     get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
-    get.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for every wait; default 10")
+    get.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for every wait; default 10")
     get.add_argument("-v", "--verbose", action="store_true", help="the stages, on standard error")
     get.set_defaults(run=_get)
 
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("command", nargs="+", metavar="COMMAND")
     run.add_argument("--clock", choices=["wall", "instructions"])
     run.add_argument("--rw", type=Path, metavar="DIR", help="the one folder whose writes are kept")
-    run.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole, boot included")
+    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for the whole, boot included")
     run.set_defaults(run=_guest_run)
 
     kernelspec = commands.add_parser("kernelspec", help="a Jupyter kernel that runs inside a guest")
@@ -181,6 +182,14 @@ def _get_on(options: argparse.Namespace) -> int:
     argv += ["--verbose"] if options.verbose else []
     out, err = sys.stdout.buffer, sys.stderr.buffer
     return guests.run(where.kernel, argv, clock="wall", stdout=out, stderr=err, outbound=True).returncode
+
+
+def _seconds(text: str) -> float:
+    """Read a time that one can wait for."""
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no time to wait: give seconds above 0")
+    return seconds
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ktlslab import guests
+from ktlslab.cli import main
 from ktlslab.linux import probe
 
 
@@ -88,3 +89,11 @@ def test_a_guest_passes_on_output_errors_and_exit_status():
     assert done.returncode == 7
     assert done.stdout.strip() == guests.find("newest").release
     assert done.stderr == "complaint\n"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(seconds, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["get", "https://localhost/", f"--timeout={seconds}"])
+    assert caught.value.code == 2
+    assert "--timeout" in capsys.readouterr().err

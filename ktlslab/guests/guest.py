@@ -81,7 +81,8 @@ class Guest(Closing):
     def wait(self, timeout: float | None = None) -> Completed:
         """Wait for the command to end. When the time is up the guest is still running, until its context is left."""
         if not self._pump.done.wait(timeout):
-            raise self._error(f"it still ran after {timeout:g} s")
+            remedy = "Give it a longer timeout, or see why it does not end."
+            raise GuestError(f"running {self._name}", answered=f"it still ran after {timeout:g} s", remedy=remedy)
         if self._pump.sink_error:
             raise GuestError(
                 f"passing on the output of {self._name}",

@@ -51,9 +51,9 @@ _NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Python": lambda run: run.get("python"),
     "client's OpenSSL": lambda run: run.get("client_openssl"),
     "peer's OpenSSL": lambda run: run.get("peer_openssl"),
-    "packages": lambda run: _items(run.get("packages")),
-    "crypto drivers": lambda run: _items(run.get("crypto_drivers")),
-    "mitigations": lambda run: _items(run.get("mitigations")),
+    "packages": lambda run: run.get("packages"),
+    "crypto drivers": lambda run: run.get("crypto_drivers"),
+    "mitigations": lambda run: run.get("mitigations"),
     "steps a sample": lambda run: run.get("plan", {}).get("steps"),
     "arm slowed on purpose": lambda run: run["plan"].get("handicap") or "none" if "plan" in run else None,
 }
@@ -297,23 +297,28 @@ def _missing(frame: pd.DataFrame, places: set[tuple[str, ...]]) -> list[str]:
 
 
 def _differing(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    """Say what differs in where the tables are from."""
+    """Say what differs in where the tables are from; of a list of things only those that do."""
     notes = []
     for words, fact in _NAMED.items():
         one, two = (_facts(frame, fact) for frame in (a, b))
-        if one != two:
-            notes.append(f"{words}: {', '.join(one) or 'not told'} in A, {', '.join(two) or 'not told'} in B")
+        for name in sorted({*one, *two}):
+            ours, theirs = (sorted(found.get(name, {"not told"})) for found in (one, two))
+            if ours != theirs:
+                said = f"{words}, {name}" if name else words
+                notes.append(f"{said}: {', '.join(ours)} in A, {', '.join(theirs)} in B")
     return notes
 
 
-def _facts(frame: pd.DataFrame, fact: Callable[[dict[str, Any]], Any]) -> list[str]:
+def _facts(frame: pd.DataFrame, fact: Callable[[dict[str, Any]], Any]) -> dict[str, set[str]]:
+    """Return what the runs of a frame tell, by name where there are several things to a fact, else under ""."""
     known = frame.attrs.get("provenance", {})
-    told = (fact(known.get(run, {})) for run in frame["run_id"].unique())
-    return sorted({str(value) for value in told if value not in (None, "", {})})
-
-
-def _items(found: Any) -> str | None:
-    return ", ".join(f"{name} {value}" for name, value in sorted(found.items())) if isinstance(found, dict) else found
+    found: dict[str, set[str]] = {}
+    for run in frame["run_id"].unique():
+        told = fact(known.get(run, {}))
+        for name, value in (told if isinstance(told, dict) else {"": told}).items():
+            if value not in (None, "", {}):
+                found.setdefault(name, set()).add(str(value))
+    return found
 
 
 def _without_floor(cells: pd.DataFrame) -> list[str]:

@@ -61,6 +61,11 @@ def journal_path(table: Path) -> Path:
     return table.with_name(f"{table.name}.rows")
 
 
+def interrupted(table: Path) -> bool:
+    """Whether a sweep into this table ended early and left rows."""
+    return bool(Journal.read(journal_path(table)).rows)
+
+
 def run_path(journal: Path, run_id: str) -> Path:
     """Return the file of one run."""
     return journal / f"{run_id}{_LINES}"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 LOCK = Path(tempfile.gettempdir()) / "ktlslab-measuring.lock"
 
+_WORDS = 160  # of a command line
+
 
 @contextlib.contextmanager
 def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Iterator[str]:
@@ -30,8 +32,7 @@ def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Ite
                 break
             except BlockingIOError:
                 if not told:
-                    holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-                    told = f"waiting for the measurement of process {holder or 'unknown'} to end ({path})"
+                    told = f"waiting for {_holder(descriptor)} to end ({path}); nothing is lost by giving up"
                     waiting(told)
                 time.sleep(0.2)
         with contextlib.suppress(OSError):  # only a courtesy to whoever waits
@@ -40,6 +41,17 @@ def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Ite
         yield told
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Say whose measurement holds the lock, and since when, as far as it is told."""
+    holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    said = f"the measurement of process {holder or 'unknown'}"
+    with contextlib.suppress(OSError, ValueError):
+        words = Path(f"/proc/{int(holder)}/cmdline").read_text(errors="replace").split("\0")
+        said += f" ({' '.join(words).strip()[:_WORDS]})"
+    minutes = (time.time() - os.fstat(descriptor).st_mtime) / 60
+    return f"{said}, begun {minutes:.0f} min ago,"
 
 
 def _open(path: Path) -> int:

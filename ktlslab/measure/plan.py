@@ -9,6 +9,7 @@ twice in every block: what these two equal arms differ by is the noise floor.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import random
@@ -56,6 +57,11 @@ RANGES = {
     "record_sizes": (SMALLEST_RECORD, MAX_PLAINTEXT),
 }
 DIMENSIONS = (*KNOWN, *RANGES, "links")
+_SINGLE: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (("name", "control", "handicap"), (str,), "a word"),
+    (("repeats", "most_repeats", "replicas", "steps", "seed"), (int,), "a whole number"),
+    (("precision", "minutes"), (int, float), "a number"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +151,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before a kernel is booted for it."""
+        self._check_types()
         for name, known in KNOWN.items():
             wrong = [value for value in getattr(self, name) if value not in known]
             if wrong:
@@ -163,6 +170,20 @@ class Plan:
         self.slowed()
         if not self.cells():
             self._refuse("it has no cell", "The record layers and I/O engines named do not go together.")
+
+    def _check_types(self) -> None:
+        """Refuse what a file may hold by mistake: 64 for [64], "64" for 64."""
+        for name in DIMENSIONS:
+            kind, words = (int, "whole numbers") if name in RANGES else (str, "names")
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or any(type(value) is not kind for value in values):
+                self._refuse(f"{name} is {_shown(values)}", f"It is a list of {words}, in square brackets.")
+        for names, kinds, words in _SINGLE:
+            for name in names:
+                if type(value := getattr(self, name)) not in kinds:
+                    self._refuse(f"{name} is {_shown(value)}", f"It is {words}.")
+        if not isinstance(self.also, tuple) or not all(isinstance(part, Mapping) for part in self.also):
+            self._refuse(f"also is {_shown(self.also)}", "It is a list of further products: [[also]] in TOML.")
 
     def _refuse(self, answered: str, remedy: str) -> None:
         raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=remedy)
@@ -212,8 +233,10 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            remedy = f"Known: {', '.join(sorted(known))}."
-            raise UsageError("reading a plan", answered=f"there is no {unknown[0]!r} in one", remedy=remedy)
+            meant = difflib.get_close_matches(unknown[0], known, 1)
+            remedy = f"{f'Is {meant[0]} meant? ' if meant else ''}Known: {', '.join(sorted(known))}."
+            tried = f"reading plan {data.get('name', '')!r}"
+            raise UsageError(tried, answered=f"there is no {unknown[0]!r} in a plan", remedy=remedy)
         return cls(**_tuples(data))
 
 
@@ -256,6 +279,11 @@ def _with_control(cells: list[Cell], control: str, replicas: int) -> list[Cell]:
     twice = next((cell for cell in cells if f"{cell.record_layer}+{cell.io_engine}" == control), None)
     twice = twice or next((cell for cell in cells if cell.record_layer == layer), cells[-1])
     return [*cells, replace(twice, replica=1)]
+
+
+def _shown(value: Any) -> str:
+    """Show a value as it stood in the file."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, default=repr)
 
 
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,8 @@ def sweep(
             so_far = _journal_of(table)
         _refuse_machines(so_far, machines)
         wanted = [remaining(plan, where.name, where.clock, so_far) for where in machines]
+        if table.exists() and not resume:
+            say.line(f"{table.name} is there already: it will be replaced at the end (--resume would go on with it)")
         with storing(table):
             if reopened:
                 _remove(journal)

@@ -176,8 +176,15 @@ def percent(ratio: float) -> str:
 def title(figure: Plot, text: str, frame: pd.DataFrame) -> None:
     """Say above what is shown and where and by which clock it was measured."""
     letters = int(figure.get_size_inches()[0] * _LETTERS)
-    where = textwrap.wrap(place_name(frame), letters, break_on_hyphens=False)
-    figure.suptitle("\n".join([*textwrap.wrap(text, letters), *where]), fontsize=10)
+    lines = [line for part in (text, place_name(frame)) for line in _even_lines(part, letters)]
+    figure.suptitle("\n".join(lines), fontsize=10)
+
+
+def _even_lines(text: str, letters: int) -> list[str]:
+    """Wrap at most so wide, in lines as even as they can be: no word alone on the last."""
+    fewest = len(textwrap.wrap(text, letters, break_on_hyphens=False))
+    wrapped = (textwrap.wrap(text, width, break_on_hyphens=False) for width in range(letters // 2, letters + 1))
+    return next(lines for lines in wrapped if len(lines) <= fewest)
 
 
 def legend(figure: Plot, keys: Sequence[Artist], note: str) -> None:

@@ -72,7 +72,7 @@ def distributions(
             line[0].set_ylabel("timed steps\nat most as slow")
         for axes in panels[-1]:
             axes.set_xlabel(f"latency, {common.unit_of('latency', unit)}")
-        note = "all timed steps of all blocks; dot: the 99th percentile"
+        note = "all timed steps of all blocks; marker: the 99th percentile"
         common.legend(figure, [arm.key() for arm in arms_of(rows)], note)
         head = f"Distribution of latency, {suite_name(name)}{selection.setting_name(rows)}"
         common.title(figure, head, rows)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
 from ktlslab.linux import probe
+from ktlslab.measure.journal import interrupted
 from ktlslab.measure.sweep import machine, sweep
 from ktlslab.show.tables import VARIABLE, newest_recorded
 
@@ -121,7 +122,7 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
                 _say(f"{source.stem}: in the Jupyter kernel {kernel}")
                 done = execute(source, out / source.name, kernel=kernel, specs=specs)
             else:
-                _say(f"{source.stem}: on {table.name}")
+                _say(f"{source.stem}: here, with {table.name} at hand")
                 done = execute(source, out / source.name, env={VARIABLE: str(table)})
             made.append(("notebook", done))
             made += [("plot", path) for path in pictures_of(done)]
@@ -143,7 +144,7 @@ def _table(notebooks: Path, out: Path, plan: str, on: str) -> tuple[Path, bool, 
     try:
         where = machine(on)
         _say(f"sweep: plan {plan} on {where.name}{f' ({where.kernel})' if where.kernel else ''}, {where.clock} clock")
-        sweep(plan, where.name, output=table, resume=True)
+        sweep(plan, where.name, output=table, resume=interrupted(table))
     except StorageError:
         raise
     except MachineError as error:

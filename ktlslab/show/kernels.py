@@ -53,6 +53,8 @@ def kernels(
                     axes.set_title(str(arm))
                 part = rows_of(compared, arm)
                 part = part[part["direction"] == way]
+                if part.empty:
+                    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", alpha=0.6)
                 floors = part.groupby("payload_bytes")["floor"].max()
                 common.floor_band(axes, list(floors.index), list(floors))
                 for kernel, points in part.groupby("kernel"):
@@ -60,7 +62,7 @@ def kernels(
                     look = {"color": colour, "marker": marker, "linestyle": "none"}
                     common.with_bars(axes, points["payload_bytes"] * shift[str(kernel)], points, **look)
                 common.payload_axis(axes, sizes, last=line is panels[-1])
-            common.ratio_axis(line[0], way, pd.concat([rows_of(compared, arm) for arm in arms]))
+            common.ratio_axis(line[0], f"{way},\nover the oldest", pd.concat([rows_of(compared, arm) for arm in arms]))
         keys = [_key(str(place[1]), styles) for place in where[1:]]
         keys.append(Line2D([], [], color="black", linewidth=1, label=f"1: Linux {where[0][1]}"))
         common.legend(figure, [*keys, common.floor_key("two runs")], common.blocks_said(compared, kind=""))

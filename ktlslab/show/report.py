@@ -164,7 +164,8 @@ def _counts(frame: pd.DataFrame) -> str:
 
 def question(frame: pd.DataFrame) -> str:
     """Say what the table can answer, from what it spans."""
-    suites = list(suite_names(sorted(set(frame["suite"]) - {""})).values())
+    names = suite_names(sorted(set(frame["suite"]) - {""})).values()
+    suites = [name.replace(", ", " in ") for name in names]  # a list of them has commas of its own
     sizes = selection.payloads(frame)
     spans = size_name(sizes[0]) if len(sizes) == 1 else f"{size_name(sizes[0])} to {size_name(sizes[-1])}"
     kernels = [f"Linux {place[1]}" for place in selection.places(frame)]

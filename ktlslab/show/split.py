@@ -102,12 +102,14 @@ def cpu_split(
         for line, way in zip(panels.tolist(), ways, strict=True):
             for at, arm in enumerate(arms):
                 one = rows_of(rows[rows["direction"] == way], arm)
-                if not one.empty:
+                if one.empty:
+                    _say(line[0], at, "not measured")
+                else:
                     for who, offset in (("client", _HALF), ("peer", -_HALF)):
                         _bar(line[0], at + offset, who, found[way, arm, who], scale)
                     _softirq(line[0], at, one, scale, grain)
-                    _count(line[1], at, arm, float(one["client_syscalls"].median()))
-                    _count(line[2], at, arm, float(overhead(one).median()))
+                    _count(line[1], at, float(one["client_syscalls"].median()))
+                    _count(line[2], at, float(overhead(one).median()))
             line[0].set_yticks(range(len(arms)), [str(arm) for arm in arms])
             line[0].set_ylabel(way, fontweight="bold")
             line[0].set_xlim(left=0)
@@ -184,13 +186,18 @@ def _mixed(dark: str, light: str) -> str:
     return to_hex(((red + pale_red) / 2, (green + pale_green) / 2, (blue + pale_blue) / 2))
 
 
-def _count(axes: Axes, at: int, arm: Arm, value: float) -> None:
+def _count(axes: Axes, at: int, value: float) -> None:
     """Draw a small bar with its number; where the kernel does not tell, say so."""
     if math.isnan(value):
-        axes.text(0.02, at, "not told", va="center", fontsize=7, alpha=0.7, transform=axes.get_yaxis_transform())
+        _say(axes, at, "not told")
         return
-    axes.barh(at, value, height=0.5, facecolor="#BDBDBD" if arm.record_layer == "plain" else "#7D7D7D")
+    axes.barh(at, value, height=0.5, facecolor="#7D7D7D")
     axes.text(value, at, f" {value:.3g}" if value < 1000 else f" {value:,.0f}", va="center", fontsize=7.5)
+
+
+def _say(axes: Axes, at: int, words: str) -> None:
+    """Write in a bar's place why there is none."""
+    axes.text(0.02, at, words, va="center", fontsize=7, alpha=0.7, transform=axes.get_yaxis_transform())
 
 
 def _key(rows: pd.DataFrame, found: _Splits, *, marked: bool) -> list[Patch | Line2D]:

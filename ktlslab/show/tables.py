@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import MachineError, StorageError, TableError
-from ktlslab.measure.journal import journal_path
+from ktlslab.measure.journal import interrupted
 from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import SETTING, read_table
@@ -72,8 +72,7 @@ def find_table(
     if path.exists() and not fresh:
         return _read(path, f"measured earlier, into {path} (find_table(fresh=True) measures anew)")
     try:
-        goes_on = journal_path(path).exists() or not path.exists()
-        frame = sweep(plan, on, output=path, resume=goes_on)
+        frame = sweep(plan, on, output=path, resume=interrupted(path))
         return Table(frame=frame, origin=f"measured now, into {path}", recorded=False)
     except StorageError:
         raise

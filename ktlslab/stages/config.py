@@ -216,5 +216,5 @@ def _trust(context: SSL.Context, ca: Path) -> None:
     try:
         context.load_verify_locations(str(ca))
     except SSL.Error as error:
-        answered = "no certificate could be read from it"
+        answered = "no certificate could be read from it" if ca.exists() else "there is no such file"
         raise UsageError(f"reading {ca}", answered=answered, remedy="Give a PEM file.") from error

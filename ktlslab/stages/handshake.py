@@ -12,6 +12,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Never
 
+from cryptography import x509
 from OpenSSL import SSL
 
 from ktlslab._html import card
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Role = Literal["client", "server"]
 # The verification errors that people meet, by OpenSSL's number (x509_vfy.h): what is wrong, and what to do.
+_MOST_NAMES = 5  # of a certificate, in a message
 _PROBLEMS = {
     9: ("the certificate is not valid yet", "Check this machine's clock."),
     10: ("the certificate has expired", "The server's operator must renew it; check this machine's clock."),
@@ -179,8 +181,19 @@ def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -
         else:
             verify_certificate_hostname(certificate, name)
     except (VerificationError, Unacceptable) as error:
-        remedy = "Connect by a name that the certificate holds, or give it as server_name."
+        assert certificate is not None  # noqa: S101 - for the type checker: it was looked into
+        remedy = f"It is for {_names(certificate)}: connect by such a name, or give it as server_name."
         raise CertificateError(tried, answered=f"the certificate is not for {name!r}", remedy=remedy) from error
+
+
+def _names(certificate: x509.Certificate) -> str:
+    """Say whom a certificate is for, as far as one can be connected to by it."""
+    with contextlib.suppress(x509.ExtensionNotFound, ValueError):
+        held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))]
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return f"{', '.join(names[:_MOST_NAMES])}{more}"
+    return "no host at all"
 
 
 def _send_all(connection: Connection, data: bytes, tried: str) -> None:

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 # A socket that is closed with unread bytes in it (TLS 1.3's session tickets are enough) resets the connection, and what
 # had been sent but not yet arrived is lost. So the peer's end is waited for, though not for ever.
 LINGER_SECONDS = 1.0
+# What the kernel's errno says of a record that came; which call gets to see it is by chance.
+_BROKEN = {
+    errno.EBADMSG: "A record did not decrypt: damaged on the way, or wrong keys or sequence number. ",
+    errno.EMSGSIZE: "A record came whose header claims more than a record may hold: damaged, or no TLS. ",
+}
 _TCP_CLOSE = 7  # TCP_CLOSE of include/net/tcp_states.h
 # What this end tells the peer before it gives up on its records (RFC 8446, 6.2).
 _ALERTS = {
@@ -217,12 +222,7 @@ class Life(Closing):
             remedy = "How much arrived is unknown, maybe half a record: open a new session, with a longer timeout."
             failure: KtlsLabError = PeerTimeoutError(self._tried(verb), answered=answered, remedy=remedy)
         else:
-            remedy = "Open a new session."
-            if error.errno == errno.EBADMSG:
-                remedy = (
-                    "A record did not decrypt: damaged on the way, or wrong keys or sequence number. "
-                    "Open a new session."
-                )
+            remedy = f"{_BROKEN.get(error.errno or 0, '')}Open a new session."
             failure = StreamError(self._tried(verb), answered=errno_name(error.errno or 0), remedy=remedy)
         self._fail(failure)
         return failure

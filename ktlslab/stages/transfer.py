@@ -326,7 +326,8 @@ class Stream(Life):
         """
         tried = self._tried(f"limiting records to {size} bytes")
         if self.layers[Direction.TX] != "kernel":
-            raise UsageError(tried, answered=f"the sending side is {self.layers[Direction.TX]}")
+            remedy = "Let the kernel send, or send pieces of that size: each send ends its record."
+            raise UsageError(tried, answered=f"the sending side is {self.layers[Direction.TX]}", remedy=remedy)
         try:
             ktls.set_max_payload(self.connection.socket, size)
         except OSError as error:

@@ -184,7 +184,8 @@ def test_going_on_with_a_finished_table_measures_nothing_twice(small, tmp_path, 
     with pytest.raises(UsageError, match="the plan has payloads"):
         sweep(small, on="here", output=path, resume=True, progress=False)
     assert read_table(path).equals(before)
-    anew = sweep(plan, on="here", output=path, progress=False)
+    anew = sweep(plan, on="here", output=path)
+    assert "t.parquet is there already: it will be replaced" in capsys.readouterr().err
     assert not set(anew.run_id) & set(before.run_id)
 
 
@@ -218,7 +219,9 @@ def test_two_measurements_wait_for_each_other(tmp_path):
         assert other.stdout.readline() == "held\n"
         with measuring(said.append, lock):
             assert other.wait(timeout=5) == 0
-    assert said == [f"waiting for the measurement of process {other.pid} to end ({lock})"]
+    (line,) = said
+    assert line.startswith(f"waiting for the measurement of process {other.pid} ({sys.executable} -c import sys")
+    assert line.endswith(f", begun 0 min ago, to end ({lock}); nothing is lost by giving up")
 
 
 def test_an_output_that_is_no_parquet_is_refused(small, tmp_path):

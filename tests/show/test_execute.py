@@ -40,7 +40,7 @@ def shown(project, name):
 
 def test_a_sweep_then_both_notebooks(project, frame, monkeypatch, capsys):
     def sweep(plan, on, *, output, resume):
-        assert (plan, on, resume) == ("quick", "here", True)
+        assert (plan, on, resume) == ("quick", "here", False)
         write_table(frame, output)
 
     monkeypatch.setattr(execute, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))

@@ -60,7 +60,7 @@ def test_a_named_table_is_taken_before_all_else(at, frame, monkeypatch):
 @pytest.mark.usefixtures("at")
 def test_a_sweep_is_tried_and_kept(frame, monkeypatch):
     def sweep(plan, on, *, output, resume):
-        assert (plan, on, resume) == ("quick", "auto", True)
+        assert (plan, on, resume) == ("quick", "auto", False)
         output.parent.mkdir()
         write_table(frame, output)
         return frame

@@ -52,7 +52,7 @@ BAD_CERTIFICATES = [
     ("future", r"the certificate is not valid yet\. Check this machine's clock"),
     ("self-signed", r"the certificate is self-signed\. Trust it with ca=FILE"),
     ("stranger", r"(the issuer is not trusted\. Name the authority|ends in a self-signed certificate.*ca=FILE)"),
-    ("wrong-name", r"the certificate is not for 'localhost'\. Connect by a name"),
+    ("wrong-name", r"the certificate is not for 'localhost'\. It is for elsewhere.example: connect"),
 ]
 
 

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import weakref
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -30,7 +29,7 @@ from ktlslab.guests.cache import storage
 from ktlslab.guests.streams import Pump, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ktlslab.guests.kernels import Kernel
 
@@ -41,9 +40,6 @@ ENVIRONMENT = {
     "TERM": "dumb",
 }
 BOOT_TIMEOUT = 90.0
-# A booting kernel patches its own code, and an emulated CPU may still run what another one has patched away: a panic in
-# one of some hundreds of boots. Nothing ran in such a guest, so nothing is lost by booting it again.
-BOOTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +137,7 @@ def boot(
     clock where the CPU is real. `rw` is the one folder whose writes are kept. `env` is the command's whole environment,
     over a few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens
     TCP ports of this machine's loopback into the guest; `image` is (an ext4 image, the folder to mount it over).
-    It returns when the command was started; a kernel that panics before that is booted again, `BOOTS` times in all.
+    It returns when the command was started, or raises what kept it from that.
 
     `outbound` lets the guest reach what this machine reaches (IPv4; this machine's own loopback is 10.0.2.2 there).
     """
@@ -169,42 +165,7 @@ def boot(
         outbound=outbound,
     )
     constant = initramfs.build(kernel, modules, image=bool(image), network=bool(forwards) or outbound)
-    machine = partial(
-        qemu.Machine,
-        kernel=vmlinux.bootable(kernel.vmlinuz),
-        clock=clock,
-        accelerator=accelerated,
-        cpus=cpus,
-        memory=memory,
-        rw=job.rw,
-        image=image[0] if image else None,
-        forwards=tuple(forwards),
-        outbound=outbound,
-    )
     name = f"`{' '.join(argv)[:80]}` on {kernel}"
-    for last in (False,) * (BOOTS - 1) + (True,):
-        guest = _launch(name, job, constant, machine, sinks=(stdout, stderr), boot_timeout=boot_timeout)
-        try:
-            guest.wait_up()
-        except BaseException as error:
-            guest.close()
-            if last or not isinstance(error, GuestError) or console.PANIC not in guest.console():
-                raise
-        else:
-            break
-    return guest
-
-
-def _launch(
-    name: str,
-    job: initramfs.Job,
-    constant: Path,
-    machine: Callable[..., qemu.Machine],
-    *,
-    sinks: tuple[BinaryIO | None, BinaryIO | None],
-    boot_timeout: float,
-) -> Guest:
-    """Start QEMU and the thread that reads its output."""
     with contextlib.ExitStack() as undo:
         with storage("making a guest's scratch folder"):
             folder = Path(tempfile.mkdtemp(prefix="ktlslab-guest-"))
@@ -216,16 +177,34 @@ def _launch(
         for ours, theirs in pairs:
             undo.callback(ours.close)
             undo.callback(theirs.close)
-        ports = tuple(theirs.fileno() for _, theirs in pairs)
-        whole = machine(initrd=folder / "initrd", console=folder / "console.log", ports=ports)
-        process = start(whole, folder)
+        machine = qemu.Machine(
+            kernel=vmlinux.bootable(kernel.vmlinuz),
+            initrd=folder / "initrd",
+            console=folder / "console.log",
+            ports=tuple(theirs.fileno() for _, theirs in pairs),
+            clock=clock,
+            accelerator=accelerated,
+            cpus=cpus,
+            memory=memory,
+            rw=job.rw,
+            image=image[0] if image else None,
+            forwards=tuple(forwards),
+            outbound=outbound,
+        )
+        process = start(machine, folder)
         for _, theirs in pairs:
             theirs.close()
-        out, err = (Stream(f"{job.mark}\n".encode(), sink) for sink in sinks)
+        out, err = (Stream(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))
         pump = Pump(process, [ours for ours, _ in pairs], out, err, boot_timeout)
         pump.start()
         undo.pop_all()
-    return Guest(name, process, pump, out=out, err=err, folder=folder)
+    guest = Guest(name, process, pump, out=out, err=err, folder=folder)
+    try:
+        guest.wait_up()
+    except BaseException:
+        guest.close()
+        raise
+    return guest
 
 
 def run(

@@ -197,6 +197,12 @@ def unjudged(found: pd.DataFrame) -> pd.Series:
     return found["reason"].isin(["blocks", "no A/A arm"])
 
 
+def tally(found: pd.DataFrame) -> dict[str, int]:
+    """Count the verdicts: less, more, none, and those that could not be judged."""
+    verdicts = found["verdict"].mask(unjudged(found), "unjudged")
+    return {word: int((verdicts == word).sum()) for word in ("less", "more", "none", "unjudged")}
+
+
 def decided(result: pd.DataFrame) -> pd.DataFrame:
     """Add verdict and reason, from ratio, low, high and floor."""
     inside = (result["low"] <= 1) & (result["high"] >= 1)

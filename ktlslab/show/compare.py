@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, checked, effects, unjudged
+from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, checked, effects, tally
 from ktlslab.show.html import Picture, joined, picture, prose, table
 from ktlslab.tls.suites import Suite
 
@@ -95,17 +95,16 @@ def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = 
         part = found[found["quantity"] == quantity]
         if part.empty:
             continue
-        open_ones = int(unjudged(part).sum())
-        counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in ("less", "more", "none")}
+        counts = tally(part)
         engines = [
             f"{100 * (one['ratio'].median() - 1):+.1f} % by {engine}" for engine, one in part.groupby("io_engine")
         ]
         ends = [f"{100 * (value - 1):+.1f} %" for value in part["ratio"].quantile([0.0, 1.0])]
-        unknown = f", not to be judged in {open_ones} (too few blocks, or no A/A arm)" if open_ones else ""
+        unknown = f", not to be judged in {counts['unjudged']} (too few blocks, or no A/A arm)"
         told.append(
             f"{QUANTITIES[quantity][0]} is less in {counts['less']}, more in {counts['more']} and not different from "
-            f"noise in {counts['none'] - open_ones} of {len(part)} cells{unknown} (median {' and '.join(engines)}; all "
-            f"from {ends[0]} to {ends[1]})"
+            f"noise in {counts['none']} of {len(part)} cells{unknown * bool(counts['unjudged'])} "
+            f"(median {' and '.join(engines)}; all from {ends[0]} to {ends[1]})"
         )
     if not told:
         return f"On {where}, neither latency nor client CPU was measured for both {layer} and {over}."

@@ -79,8 +79,8 @@ def against(
             common.value_axis(line[0], quantity, QUANTITIES[quantity][0], unit)
             common.floor_bar(line[0], float(floors[floors["quantity"] == quantity]["floor"].max()))
         common.legend(figure, [arm.key() for arm in arms_of(rows)], common.blocks_said(values))
-        head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}{selection.setting_name(rows, factor)}"
-        common.title(figure, head, rows)
+        head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
+        common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
     figure.alt = f"Lines of latency and client CPU an operation against {factor.replace('_', ' ')}, an arm a line."
     figure.caption = " ".join(filter(None, said))
     return figure

@@ -74,7 +74,7 @@ def distributions(
             axes.set_xlabel(f"latency, {common.unit_of('latency', unit)}")
         note = "all timed steps of all blocks; marker: the 99th percentile"
         common.legend(figure, [arm.key() for arm in arms_of(rows)], note)
-        head = f"Distribution of latency, {suite_name(name)}{selection.setting_name(rows)}"
+        head = f"Distribution of latency, {suite_name(name)}{selection.setting_name(rows, among=frame)}"
         common.title(figure, head, rows)
     figure.alt = "Rising step lines: the share of timed steps at most as slow, against latency, an arm a line."
     figure.caption = _said(said, unit)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from ktlslab.measure.effects import QUANTITIES
+from ktlslab.measure.effects import QUANTITIES, tally
 from ktlslab.show import selection
 from ktlslab.show.compare import order, size_name, suite_name
 from ktlslab.show.signmap import signed
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, ...]]
 _CELLS = ("latency_p50", "client_cpu")
+_UNJUDGED = {"blocks": "too few blocks to judge", "no A/A arm": "no A/A arm to judge by"}
 
 
 def effect_summary(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
     """Return head and rows: an effect of an arm in a direction a row, over all its cells, a quantity a column.
 
-    An entry says the median difference in percent, its range, and in how many cells it is less, more, or none.
+    An entry says the median difference in percent, its range, and in how many cells it is less, more, none or open.
     """
     rows: Rows = []
     for (effect, of, over), arms in found.groupby(["effect", "of", "over"], sort=False):
@@ -34,8 +36,8 @@ def _entry(part: pd.DataFrame) -> str:
         return ""
     ratios = part["ratio"]
     ends = f" ({signed(ratios.min())} to {signed(ratios.max())})" if len(ratios) > 1 else ""
-    counts = "/".join(str(int((part["verdict"] == verdict).sum())) for verdict in ("less", "more", "none"))
-    return f"{signed(ratios.median())}{ends} {counts}"
+    less, more, none, unjudged = tally(part).values()
+    return f"{signed(ratios.median())}{ends} {less}/{more}/{none}" + f", {unjudged} not judged" * bool(unjudged)
 
 
 def _over(of: str, over: str) -> str:
@@ -47,8 +49,8 @@ def effect_cells(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
     """Return head and rows: every cell of the effect of kernel TLS, for latency and the client's CPU."""
     chosen = found[(found["effect"] == "kTLS") & found["quantity"].isin(_CELLS)]
     rows: Rows = []
-    for _, cell in chosen.iterrows():
-        setting = selection.setting_name(chosen.loc[[cell.name]])
+    for at, cell in chosen.iterrows():
+        setting = selection.setting_name(chosen.loc[[at]], among=chosen)
         size = size_name(int(cell["payload_bytes"]))
         rows.append(
             (
@@ -58,9 +60,9 @@ def effect_cells(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
                 suite_name(str(cell["suite"])),
                 QUANTITIES[str(cell["quantity"])][0],
                 f"{cell['ratio']:.3f}",
-                f"{cell['low']:.3f} to {cell['high']:.3f}",
-                f"{cell['floor']:.3f}",
-                str(cell["verdict"]),
+                "" if math.isnan(cell["low"]) else f"{cell['low']:.3f} to {cell['high']:.3f}",
+                "" if math.isnan(cell["floor"]) else f"{cell['floor']:.3f}",
+                _UNJUDGED.get(str(cell["reason"]), str(cell["verdict"])),
             )
         )
     head = ("ratio of", "kernel", "cell", "suite", "quantity", "ratio", "95 % interval", "floor", "verdict")

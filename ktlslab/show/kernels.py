@@ -67,7 +67,7 @@ def kernels(
         keys.append(Line2D([], [], color="black", linewidth=1, label=f"1: Linux {where[0][1]}"))
         common.legend(figure, [*keys, common.floor_key("two runs")], common.blocks_said(compared, kind=""))
         head = f"{common.sentence(QUANTITIES[quantity][0])} on each kernel over that on the oldest, {suite_name(name)}"
-        common.title(figure, head + selection.setting_name(rows), rows)
+        common.title(figure, head + selection.setting_name(rows, among=frame), rows)
     figure.alt = (
         "Points: each kernel's ratio to the oldest one's, against the payload, a panel for each arm and direction."
     )

@@ -27,7 +27,7 @@ import matplotlib as mpl
 from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects, intervals, noise_floor
+from ktlslab.measure.effects import QUANTITIES, checked, effects, intervals, noise_floor, tally
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import ratios, size_name, suite_name, suite_names, summary
@@ -145,7 +145,7 @@ def ratio(
         keys += [_engine_key(engine) for engine in ENGINES if engine in used]
         common.legend(figure, [*keys, common.floor_key()], common.blocks_said(found))
         head = f"{layer.capitalize()} over {over} record layer, below 1 the {layer} is cheaper"
-        common.title(figure, head + selection.setting_name(rows) + few, rows)
+        common.title(figure, head + selection.setting_name(rows, among=frame) + few, rows)
     figure.alt = f"Lines of the ratio {layer} / {over} against the payload, a panel for each direction and quantity."
     figure.caption = " ".join(_ratio_said(found, quantity, layer) for quantity in quantities)
     return figure
@@ -216,7 +216,7 @@ def _grid(
             axes.set_title(name)
         every = values[panel_rows[0].quantity]
         common.legend(figure, [arm.key() for arm in arms_of(rows)], common.blocks_said(every))
-        common.title(figure, f"{title} by payload{selection.setting_name(rows)}{few}", rows)
+        common.title(figure, f"{title} by payload{selection.setting_name(rows, among=frame)}{few}", rows)
     figure.alt = f"Lines of {title} against the payload, an arm a line, a panel for each direction and suite."
     figure.caption = " ".join(_grid_said(values[row.quantity], row, unit) for row in panel_rows)
     return figure
@@ -266,9 +266,10 @@ def _ratio_said(found: pd.DataFrame, quantity: str, layer: str) -> str:
     part = found[found["quantity"] == quantity]
     if part.empty:
         return ""
-    counts = {word: int((part["verdict"] == word).sum()) for word in ("less", "more", "none")}
+    counts = tally(part)
+    unknown = f" ({counts['unjudged']} could not be judged)" * bool(counts["unjudged"])
     return (
         f"{common.sentence(_QUANTITIES.get(quantity, quantity))}: of {len(part)} cells the {layer} takes less in "
-        f"{counts['less']}, more in {counts['more']}, and no difference was found in {counts['none']}; the ratio is "
-        f"{part['ratio'].median():.2f} in the median, {part['ratio'].min():.2f} to {part['ratio'].max():.2f}."
+        f"{counts['less']}, more in {counts['more']}, and no difference was found in {counts['none']}{unknown}; the "
+        f"ratio is {part['ratio'].median():.2f} in the median, {part['ratio'].min():.2f} to {part['ratio'].max():.2f}."
     )

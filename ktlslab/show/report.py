@@ -67,8 +67,9 @@ _PAGE = """<!DOCTYPE html>
 _PROOF = "what changed in the kernel's counters and sequence numbers says who made the records."
 _EFFECTS = (
     "Ratios within blocks, of what was measured side by side, as differences in percent: the median over a row's "
-    "cells, their range, and the number of cells with less, more, and no difference. A cell counts as less or more "
-    "where its 95 % bootstrap interval leaves 1 out and the difference is larger than the noise floor."
+    "cells, their range, and the number of cells with less, more, and no difference, and of those that could not be "
+    "judged. A cell counts as less or more where its 95 % bootstrap interval leaves 1 out and the difference is larger "
+    "than the noise floor."
 )
 _COUNTED = "Counted, not clocked: the median of what an operation took{of}, on the newest kernel."
 _EVERY = "Every cell of the effect of kernel TLS"

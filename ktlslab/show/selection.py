@@ -81,16 +81,17 @@ def at(frame: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     return frame
 
 
-def setting_name(frame: pd.DataFrame, *varied: str) -> str:
-    """Name what is not as usual in a frame of one setting: ", depth 16"; empty where all is."""
+def setting_name(frame: pd.DataFrame, *varied: str, among: pd.DataFrame) -> str:
+    """Name what is not as usual in a frame of one setting, or not everywhere so `among` all: ", depth 16"."""
     said = {name: frame[name].iloc[0] for name in SETTING if name not in varied}
     named = {
         "link": f"over {said.get('link')}",
         "depth": f"depth {said.get('depth')}",
-        "connections": f"{said.get('connections')} connections",
+        "connections": "1 connection" if said.get("connections") == 1 else f"{said.get('connections')} connections",
         "record_size": f"records of {size_name(int(said.get('record_size', 0)))} at most",
     }
-    return "".join(f", {named[name]}" for name, value in said.items() if value != DEFAULTS[name])
+    telling = (name for name, value in said.items() if value != DEFAULTS[name] or not among[name].eq(value).all())
+    return "".join(f", {named[name]}" for name in telling)
 
 
 def chosen(frame: pd.DataFrame, direction: str | None, suite: str | None) -> pd.DataFrame:

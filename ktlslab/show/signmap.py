@@ -88,7 +88,7 @@ def sign_map(
         note = "empty: not measured" + "; ?: too few blocks, or no A/A arm, to judge" * bool(unjudged(found).any())
         common.legend(figure, _key(name, layer, over, less=less), note)
         head = f"{common.sentence(name)}: {layer} over {over} record layer, difference in percent"
-        common.title(figure, head + selection.setting_name(rows), rows)
+        common.title(figure, head + selection.setting_name(rows, among=frame), rows)
     figure.alt = (
         f"A grid of numbers: {name} of the {layer} record layer against {over} in percent; rows are ciphers and "
         "directions, columns payloads; hatched where no difference was found."

@@ -127,7 +127,7 @@ def cpu_split(
         note += "; error bar: 95 % interval of where user ends" if any(one.known for one in found.values()) else ""
         marked = any(one.get_label() == "interrupts" for axes in panels[:, 0] for one in axes.containers)
         common.legend(figure, _key(rows, found, marked=marked), note)
-        where = f"{size_name(size)}, {suite_name(name)}{selection.setting_name(rows)}"
+        where = f"{size_name(size)}, {suite_name(name)}{selection.setting_name(rows, among=frame)}"
         common.title(figure, f"Where the CPU went: {where}", rows)
     figure.alt = "Bars: CPU of client and peer an operation, split into user and system where ticks suffice, by arm."
     figure.caption = _said(found, ways, size, unit)

@@ -4,6 +4,7 @@ The workers are processes of this machine that believe to be hosts of two names 
 """
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -54,14 +55,16 @@ def expected(plan):
 
 
 def measuring_below(process):
-    """Return the measuring processes that this one started."""
-    found = []
+    """Return the measuring processes that this one started; what they start in turn looks like them until its exec."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if "ktlslab.measure.worker" in child.cmdline():
-                    found.append(child)
-    return found
+        return [child for child in psutil.Process(process.pid).children() if measures(child)]
+    return []
+
+
+def measures(process):
+    with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
+        return "ktlslab.measure.worker" in process.cmdline()
+    return False
 
 
 @contextlib.contextmanager
@@ -113,9 +116,12 @@ def test_a_fleet_measures_each_sample_once_though_a_worker_is_killed_while_it_me
         swept = aside.submit(sweep, small, "here", output=path, progress=False, executor=executor)
         while not swept.done():
             at_work = {host: measuring_below(process) for host, process in workers.items()}
-            most_at_once = max(most_at_once, sum(map(len, at_work.values())))
-            finished = {row["host"] for row in Journal.read(journal_path(path)).rows}
-            for host in finished - {killed}:
+            # Hosts are looked at one after the other: at once are those that are still there when all were.
+            most_at_once = max(most_at_once, sum(map(measures, itertools.chain(*at_work.values()))))
+            finished = set()
+            with contextlib.suppress(FileNotFoundError):  # the sweep removes its journal when it has its table
+                finished = {row["host"] for row in Journal.read(journal_path(path)).rows}
+            for host in finished:
                 if not killed and at_work[host]:
                     killed, orphans = host, at_work[host]
                     workers[host].kill()

@@ -167,8 +167,15 @@ def test_of_several_kernels_the_newest_is_drawn_and_any_other_on_request(measure
 def test_what_is_not_as_usual_is_in_the_title(frame):
     deep = frame.assign(depth=16, link="veth 1ms")
     assert ", over veth 1ms, depth 16" in plots.latency(deep, direction="echo").get_suptitle().replace("\n", " ")
-    both = pd.concat([frame, deep[deep["direction"] == "echo"]])
-    assert "depth" not in plots.latency(both, direction="upload").get_suptitle()
+
+
+def test_where_a_table_varies_something_the_title_says_which_of_it_is_shown(frame, make_frame):
+    assert "depth" not in plots.latency(frame).get_suptitle()
+    varied = make_frame(depths=(1, 16), payloads=(64, 16384), control=True)
+    drawn = (plots.latency, plots.sign_map, plots.ratio, plots.cpu_split, plots.distributions)
+    for draw in drawn:
+        assert ", depth 1" in draw(varied).get_suptitle().replace("\n", " "), draw.__name__
+    assert ", depth" not in plots.against(varied, "depth").get_suptitle()
 
 
 @pytest.mark.parametrize("draw", ALL)

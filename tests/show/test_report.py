@@ -11,10 +11,12 @@ import pytest
 
 from ktlslab.cli import main
 from ktlslab.errors import StorageError
+from ktlslab.measure.effects import effects
 from ktlslab.measure.table import write_table
-from ktlslab.show import report
+from ktlslab.show import plots, report
 from ktlslab.show.compare import verdict_sentence
 from ktlslab.show.counts import counts
+from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.method import hertz, method, unusual
 from ktlslab.show.report import question, write_report
 
@@ -140,6 +142,21 @@ def test_what_was_counted_is_told_arm_by_arm_and_what_nobody_counts_is_no_column
     page = report.report(frame)
     assert "records the kernel opened" in page
     assert "cache misses" not in page
+
+
+@pytest.mark.parametrize(
+    ("repeats", "control", "why"), [(1, True, "too few blocks to judge"), (5, False, "no A/A arm to judge by")]
+)
+def test_a_cell_that_cannot_be_judged_is_no_finding(make_frame, repeats, control, why):
+    frame = make_frame(payloads=(64,), repeats=repeats, control=control, noise=0.001)
+    found = effects(frame)
+    _, cells = effect_cells(found)
+    assert {row[-1] for row in cells} == {why}
+    assert all("nan" not in word for row in cells for word in row)
+    _, rows = effect_summary(found)
+    ktls = next(row for row in rows if row[0] == "kTLS" and row[2] == "echo")
+    assert re.fullmatch(r".* 0/0/0, \d not judged", ktls[3])
+    assert "no difference was found in 0 (18 could not be judged); the ratio" in plots.ratio(frame).caption
 
 
 def test_a_lost_provenance_is_said(measured):

@@ -21,9 +21,9 @@ class Rate:
     byte: float
 
 
-# Fitted by least squares to when the rows of `quick` came (under the instruction clock: to the CPU time that QEMU had
-# used by then), kernel 7.3, on a 2-core x86-64 virtual machine. By the wall clock a sample lasts a time, whatever it
-# moves; where instructions are counted it costs what its operations cost.
+# Fitted to how long `quick` and `standard` took (where instructions are counted: by QEMU's CPU time), kernel 7.3, on a
+# 2-core x86-64 virtual machine. By the wall clock a sample lasts a time, whatever it moves; where instructions are
+# counted it costs what its operations cost.
 _HERE = Rate(run=2.0, sample=0.13, operation=0.0, byte=0.0)
 _TIMED = Rate(run=8.0, sample=0.12, operation=0.0, byte=0.0)
 _COUNTED = Rate(run=15.0, sample=0.035, operation=0.0005, byte=200e-9)

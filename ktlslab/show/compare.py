@@ -65,9 +65,10 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
                 continue
             values = part["ratio"]
             low, high = part.iloc[int(values.to_numpy().argmin())], part.iloc[int(values.to_numpy().argmax())]
-            counts = {verdict: int((part["verdict"] == verdict).sum()) for verdict in ("less", "more", "none")}
+            counts = tally(part)
             ends = [f"{end['ratio']:.2f} ({cell_name(end)})" for end in (low, high)]
             told = f"{counts['less']} less, {counts['more']} more, {counts['none']} none"
+            told += f", {counts['unjudged']} not judged" * bool(counts["unjudged"])
             better = f"{counts['less' if less else 'more']} of {len(part)}"
             rows.append((direction, name, f"{values.median():.2f}", *ends, told, better))
             lines.append(

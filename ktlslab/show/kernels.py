@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.difference import difference
-from ktlslab.measure.effects import QUANTITIES, checked
+from ktlslab.measure.effects import QUANTITIES, checked, tally
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import suite_name
@@ -102,7 +102,8 @@ def _said(compared: pd.DataFrame, arms: list[Arm], where: list[selection.Place])
         part = rows_of(compared, arm)
         newest = part[part["kernel"] == where[-1][1]]
         if len(newest):
-            value, none = newest["value"], int((newest["verdict"] == "none").sum())
-            ends = f"{value.min():.2f} to {value.max():.2f}, no difference in {none}"
+            value, counts = newest["value"], tally(newest)
+            ends = f"{value.min():.2f} to {value.max():.2f}, no difference in {counts['none']}"
+            ends += f", {counts['unjudged']} not judged" * bool(counts["unjudged"])
             said.append(f"{arm} {value.median():.2f} in the median of {len(newest)} cells ({ends})")
     return f"Linux {where[-1][1]} over {where[0][1]}: {'; '.join(said)}."

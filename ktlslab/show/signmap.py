@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Patch, Rectangle
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects, unjudged
+from ktlslab.measure.effects import QUANTITIES, checked, effects, tally, unjudged
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_names
@@ -181,9 +181,8 @@ def _key(name: str, layer: str, over: str, *, less: bool) -> list[Patch]:
 
 
 def _said(found: pd.DataFrame, layer: str, name: str, names: dict[str, str]) -> str:
-    counts = {word: int((found["verdict"] == word).sum()) for word in ("less", "more", "none")}
-    unknown = int(unjudged(found).sum())
-    rest = f"; {unknown} could not be judged" if unknown else ""
+    counts = tally(found)
+    rest = f"; {counts['unjudged']} could not be judged" * bool(counts["unjudged"])
     ends = [
         f"{signed(cell['ratio'])} % ({cell['direction']}, {size_name(int(cell['payload_bytes']))}, "
         f"{names[cell['suite']]}, {Arm.named(cell['of']).io_engine})"
@@ -191,6 +190,6 @@ def _said(found: pd.DataFrame, layer: str, name: str, names: dict[str, str]) -> 
     ]
     return (
         f"Of {len(found)} cells the {layer} record layer has less {name} in {counts['less']}, more in "
-        f"{counts['more']}; in {counts['none'] - unknown} no difference was found{rest}. The "
+        f"{counts['more']}; in {counts['none']} no difference was found{rest}. The "
         f"differences reach from {ends[0]} to {ends[1]}."
     )

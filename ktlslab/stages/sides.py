@@ -1,45 +1,30 @@
 """The two sides of a stream, sending and receiving, for each way in which records can be made.
 
 Plain: bytes as they are. Userspace: OpenSSL makes records, we carry them, or OpenSSL does so itself. Kernel: plain
-bytes go in and out of the socket, the kernel makes records and hands out those that are not data with their type.
+bytes go into the socket, as with plain TCP; what comes out of it is `stages.kernelreceiver`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
-import mmap
 import os
 import socket
-import sys
-import termios
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from OpenSSL import SSL
 
-from ktlslab.errors import AlertError, KeyUpdateError, StreamError, TruncatedError
+from ktlslab.errors import StreamError, TruncatedError
 from ktlslab.linux import ktls
-from ktlslab.linux.buffers import RECORD_HEAD
-from ktlslab.linux.engines import RingEngine
-from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.stages.keyupdate import UPDATE_REQUESTED
-from ktlslab.tls.alerts import ALERT_BYTES, Alert
-from ktlslab.tls.records import HEADER_BYTES, ContentType, HandshakeType
+from ktlslab.tls.records import HEADER_BYTES, ContentType
 
 if TYPE_CHECKING:
     from ktlslab.stages.connect import Connection
-    from ktlslab.stages.keyupdate import KeyUpdates
-    from ktlslab.stages.library import Library
     from ktlslab.tls.unbuffered import UnbufferedConnection
 
 CLOSE_NOTIFY = bytes([1, 0])
-_RECORD_BYTES = 1 << 14
-_BUFFERS = 32  # of a record each, for a multishot receive: 512 KiB
 _MORE = int(socket.MSG_MORE)
 # A KeyUpdate as TLS 1.3 protects it: 5 bytes of message, 1 of type, 16 of tag.
 _KEY_UPDATE_BYTES = 22
@@ -223,190 +208,6 @@ class OpenSslSide(_LibrarySender):
         return count
 
 
-class KernelReceiver:
-    """Data by a plain receive (`pull`, 0 at an end of any kind); whatever else comes makes that fail with EIO.
-
-    Then `fetch`: it receives by recvmsg(2) with room for the record's type, and acts on it. `left` is data that came by
-    that way and found no room, `ended` whether the clean end came.
-
-    `updates` are the keys that may follow; `asked` is told where the peer wants new keys of us; `tickets` collects the
-    NewSessionTicket messages; `library` is told of a KeyUpdate where it makes the records that we send.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        tickets: list[bytes],
-        updates: KeyUpdates | None = None,
-        asked: Callable[[], None] | None = None,
-        library: Library | None = None,
-    ) -> None:
-        self._connection, self._tickets = connection, tickets
-        self._updates, self._asked, self._library = updates, asked, library
-        self.pull = connection.engine.receiver(connection.socket)
-        self.left = memoryview(b"")
-        self.backlog: deque[tuple[int, bytes]] = deque()  # what came for an iteration that was given up
-        self.ended = False
-        self._record = bytearray(_RECORD_BYTES)
-        self._messages = bytearray()  # handshake messages, as far as they have come
-        self._tried = f"receiving on {connection.target} (kernel)"
-
-    def fetch(self, buffer: Buffer) -> int:
-        """Take control records, at once and without a poll (some kernels find an unread KeyUpdate not readable).
-
-        Returns the bytes of the data behind them; 0 with `ended` at the clean end, else at an end that is none.
-        """
-        while True:
-            record_type, payload = self.recv_record()
-            if record_type == ContentType.APPLICATION_DATA:
-                self.left = memoryview(payload)
-                return self.take_left(buffer)
-            if self.act(record_type, payload):
-                return 0
-            try:
-                return self.pull(buffer)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-
-    def take_left(self, buffer: Buffer) -> int:
-        """Hand out what came and found no room; 0 where nothing did, or at the clean end."""
-        while not self.left and self.backlog:
-            record_type, payload = self.backlog.popleft()
-            if record_type == ContentType.APPLICATION_DATA:
-                self.left = memoryview(payload)
-            elif self.act(record_type, payload):
-                return 0
-        with memoryview(buffer) as room:
-            part = min(len(room), len(self.left))
-            room[:part] = self.left[:part]
-        self.left = self.left[part:]
-        return part
-
-    def recv_record(self) -> tuple[int, bytes]:
-        """Return the next record's type and what it holds, data joined up to its size; nothing is done about it."""
-        if self.left:
-            rest, self.left = bytes(self.left), memoryview(b"")
-            return ContentType.APPLICATION_DATA, rest
-        if self.backlog:
-            return self.backlog.popleft()
-        count, record_type = self._connection.engine.recv_record(self._connection.socket, self._record)
-        if not count and record_type < 0:
-            raise truncated(self._connection, "kernel")
-        return record_type, bytes(self._record[:count])
-
-    def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """Yield what comes, acted on, up to the clean end; by one multishot receive where there is a ring for it."""
-        engine = self._connection.engine
-        while not self.ended:
-            if self.left or self.backlog or not isinstance(engine, RingEngine):
-                record_type, payload = self.recv_record()
-                if record_type != ContentType.APPLICATION_DATA:
-                    self.act(record_type, payload)
-                yield record_type, payload
-            else:
-                yield from self._multishot(engine)
-
-    def _multishot(self, engine: RingEngine) -> Iterator[tuple[int, bytes]]:
-        """Yield pieces until the clean end, or until the kernel waits for new keys. None that came is lost."""
-        sock, ring = self._connection.socket, engine.ring
-        with (
-            ring.buffer_ring(_BUFFERS, _RECORD_BYTES + RECORD_HEAD) as buffers,
-            ring.recvmsg_multishot(sock.fileno(), buffers, engine.timeout) as incoming,
-        ):
-            try:
-                for record_type, payload in incoming:
-                    if record_type != ContentType.APPLICATION_DATA:
-                        self.act(record_type, payload)
-                    yield record_type, payload
-                    if self.ended:
-                        return
-                raise truncated(self._connection, "kernel")
-            except OSError as error:
-                if error.errno != errno.EKEYEXPIRED:  # the receive ended at a KeyUpdate, and has its new keys by now
-                    raise
-            finally:
-                incoming.stop()
-                with contextlib.suppress(OSError):
-                    self.backlog.extend(incoming.take(wait=False))
-
-    def splice_into(self, pipe: int, count: int) -> int:
-        """Move a record's bytes into a pipe by splice(2), 0 only at the clean end.
-
-        Control records make splice(2) fail (EINVAL), and it says 0 of an empty record as of an end of any kind: then
-        the typed receive tells.
-        """
-        while not self.ended:
-            if not (self.left or self.backlog):
-                try:
-                    if _roomy(pipe) and (moved := os.splice(self._connection.socket.fileno(), pipe, count)):
-                        return moved
-                except OSError as error:
-                    if error.errno not in {errno.EINVAL, errno.EIO}:
-                        raise
-                record_type, payload = self.recv_record()
-                if record_type != ContentType.APPLICATION_DATA:
-                    self.act(record_type, payload)
-                    continue
-                self.left = memoryview(payload)
-            buffer = bytearray(count)
-            part = bytes(buffer[: self.take_left(buffer)])
-            if part:
-                return self._write(pipe, part)
-        return 0
-
-    def _write(self, pipe: int, data: bytes) -> int:
-        """Write to a pipe; what it does not take stays here."""
-        written = 0
-        try:
-            written = os.write(pipe, data)
-        finally:
-            self.left = memoryview(data[written:] + bytes(self.left))
-        return written
-
-    def act(self, record_type: int, payload: bytes) -> bool:
-        """Do what a control record asks for; True where it is the clean end."""
-        if record_type == ContentType.ALERT and len(payload) == ALERT_BYTES:
-            alert = Alert.parse(payload)
-            if alert.fatal:
-                raise AlertError(self._tried, alert=alert.name, answered=f"the peer sent the alert {alert}")
-            self.ended = alert.is_close_notify
-            return self.ended
-        if record_type != ContentType.HANDSHAKE:
-            raise StreamError(self._tried, answered=f"an unexpected record of type {record_type} came")
-        self._messages += payload
-        while len(self._messages) >= 4:
-            end = 4 + int.from_bytes(self._messages[1:4], "big")
-            if len(self._messages) < end:
-                break
-            message = bytes(self._messages[:end])
-            del self._messages[:end]
-            self._message(message)
-        return False
-
-    def _message(self, message: bytes) -> None:
-        if message[0] == HandshakeType.NEW_SESSION_TICKET:
-            self._tickets.append(message)
-        elif message[0] == HandshakeType.KEY_UPDATE and len(message) == 5 and message[4] <= UPDATE_REQUESTED:
-            self._key_update(message)
-        else:
-            raise StreamError(self._tried, answered=f"an unexpected handshake message of type {message[0]} came")
-
-    def _key_update(self, message: bytes) -> None:
-        tried = f"following a KeyUpdate of {self._connection.target}"
-        if self._messages:
-            raise StreamError(tried, answered="more follows it in its record, which RFC 8446 (5.1) forbids")
-        if self._updates is None:
-            raise KeyUpdateError(tried, answered="the keys were installed by hand", remedy="Install the next ones so.")
-        self._updates.check(tried)
-        self._updates.install(Direction.RX, tried)
-        if self._library:
-            self._library.told(message)  # it answers by itself, before what it sends next
-        elif message[4] == UPDATE_REQUESTED and self._asked:
-            self._asked()
-
-
 def push_all(push: Callable[..., int], data: Buffer, sent: int = 0, flags: int = 0) -> None:
     """Push what is left of `data` after `sent` bytes: large sends complete short, so one at a time is in flight."""
     size = len(data)
@@ -422,9 +223,3 @@ def truncated(connection: Connection, layer: str) -> TruncatedError:
     remedy = "Bytes may be missing: do not trust what came as complete (RFC 8446, section 6.1)."
     tried = f"receiving on {connection.target} ({layer})"
     return TruncatedError(tried, answered="the stream ended without close_notify", remedy=remedy)
-
-
-def _roomy(pipe: int) -> bool:
-    """Whether a pipe is empty and holds more than a page: kernels before 7.x lose bytes of a record in less room."""
-    waiting = int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-    return not waiting and fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) > mmap.PAGESIZE

@@ -35,6 +35,7 @@ from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages import sides
+from ktlslab.stages.kernelreceiver import KernelReceiver
 from ktlslab.stages.keyupdate import KeyUpdates, key_update
 from ktlslab.stages.library import Library, resumption
 from ktlslab.stages.life import Life
@@ -101,7 +102,7 @@ class Stream(Life):
             sender = sides.UserspaceSender(connection, handshake.machine)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
-            return sender, sides.KernelReceiver(
+            return sender, KernelReceiver(
                 connection, tickets=self.tickets, updates=self._updates, asked=self._owe, library=library
             )
         if handshake:
@@ -247,7 +248,7 @@ class Stream(Life):
         come as one piece, for the kernel joins them. UsageError where the kernel does not receive.
         """
         receiver = self._receiver
-        if not isinstance(receiver, sides.KernelReceiver):
+        if not isinstance(receiver, KernelReceiver):
             answered = f"the receiving side is {self.layers[Direction.RX]}"
             raise UsageError(self._tried("receiving pieces"), answered=answered, remedy="Let the kernel receive.")
         if self._ended or self._failure or self._closed:
@@ -273,7 +274,7 @@ class Stream(Life):
         Returns how many, 0 only at a clean end. Raises what `recv_into` raises.
         """
         receiver = self._receiver
-        if not isinstance(receiver, sides.KernelReceiver):
+        if not isinstance(receiver, KernelReceiver):
             return os.write(pipe, self.recv(min(count, MAX_PLAINTEXT)))
         if self._ended or self._failure or self._closed:
             return self._over()
@@ -371,11 +372,11 @@ class Stream(Life):
         if error is self._failure:
             raise error
         receiver = self._receiver
-        if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, sides.KernelReceiver)):
+        if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver)):
             raise self._received(error) from error
         return self._fetch(receiver, buffer)
 
-    def _fetch(self, receiver: sides.KernelReceiver, buffer: Buffer) -> int:
+    def _fetch(self, receiver: KernelReceiver, buffer: Buffer) -> int:
         try:
             count = receiver.fetch(buffer)
         except (OSError, KtlsLabError) as failure:
@@ -386,7 +387,7 @@ class Stream(Life):
 
     def _pull_left(self, buffer: Buffer) -> int:
         receiver = self._receiver
-        assert isinstance(receiver, sides.KernelReceiver)  # noqa: S101 - no other leaves anything
+        assert isinstance(receiver, KernelReceiver)  # noqa: S101 - no other leaves anything
         count = receiver.take_left(buffer)
         if not (receiver.left or receiver.backlog):
             self._pull = receiver.pull
@@ -397,7 +398,7 @@ class Stream(Life):
         receiver = self._receiver
         if not len(buffer):
             return 0
-        while isinstance(receiver, sides.KernelReceiver) and not (self._ended or receiver.ended):
+        while isinstance(receiver, KernelReceiver) and not (self._ended or receiver.ended):
             if count := self._fetch(receiver, buffer):
                 return count
         self._ended = True

@@ -14,7 +14,7 @@ from ktlslab.errors import StorageError
 from ktlslab.measure.effects import effects
 from ktlslab.measure.table import write_table
 from ktlslab.show import plots, report
-from ktlslab.show.compare import verdict_sentence
+from ktlslab.show.compare import summary, verdict_sentence
 from ktlslab.show.counts import counts
 from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.method import hertz, method, unusual
@@ -157,6 +157,8 @@ def test_a_cell_that_cannot_be_judged_is_no_finding(make_frame, repeats, control
     ktls = next(row for row in rows if row[0] == "kTLS" and row[2] == "echo")
     assert re.fullmatch(r".* 0/0/0, \d not judged", ktls[3])
     assert "no difference was found in 0 (18 could not be judged); the ratio" in plots.ratio(frame).caption
+    assert "in 0 no difference was found; 18 could not be judged" in plots.sign_map(frame).caption
+    assert "0 less, 0 more, 0 none, 6 not judged" in repr(summary(frame))
 
 
 def test_a_lost_provenance_is_said(measured):

@@ -121,7 +121,8 @@ def _compare_parser(commands: Any) -> None:
     compare = commands.add_parser("compare", help="what changed from one table to another", epilog=status)
     compare.add_argument("a", type=Path, metavar="A.parquet")
     compare.add_argument("b", type=Path, metavar="B.parquet")
-    repeatable = "what two runs of the same may differ by, 0.01 for 1 %%; default 0.005 for instructions, 0.03 for time"
+    repeatable = "what two runs of the same may differ by, 0.01 for 1 %%; default 0.005 (CPU: 0.01) for instructions, "
+    repeatable += "0.03 for time"
     compare.add_argument("--tolerance", type=float, metavar="SHARE", help=repeatable)
     compare.add_argument("--quantity", action="append", metavar="COLUMN", help="may be repeated; default: all four")
     compare.add_argument("--json", action="store_true", help="for programs")

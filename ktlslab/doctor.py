@@ -59,7 +59,9 @@ def examine() -> Report:
     suites: dict[str, dict[str, bool]] = {}
     for version in probe.TLS_VERSIONS:
         for cipher in CIPHERS:
-            taken = {way.name: bool(found.suites[version, cipher.kernel_type, way]) for way in Direction}
+            taken = {
+                direction.name: bool(found.suites[version, cipher.kernel_type, direction]) for direction in Direction
+            }
             suites[f"{'TLS 1.2' if version == 0x0303 else 'TLS 1.3'} {cipher.name}"] = taken
     findings = (_system(), _ktls(found), _io_uring(found), *_guests(), _kernels())
     return Report(findings=findings, suites=suites)

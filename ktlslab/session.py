@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class TraceEntry:
     """One line of a session's trace; times are nanoseconds of the monotonic clock."""
 
     stage: str
@@ -68,7 +68,7 @@ class Session(Closing):
         *,
         handshake: Handshake | None,
         why: tuple[Why, ...],
-        trace: tuple[Step, ...],
+        trace: tuple[TraceEntry, ...],
         counters: Counters,
     ) -> None:
         self.stream = stream
@@ -121,8 +121,10 @@ def open_session(
     every wait. Raises what `connect` and `handshake` raise.
     """
     why, io_engine = _engine(record_layer, io_engine, ring)
-    trace: list[Step] = []
-    connection = _step(trace, "connect", lambda: connect((host, port), io_engine=io_engine, ring=ring, timeout=timeout))
+    trace: list[TraceEntry] = []
+    connection = _traced(
+        trace, "connect", lambda: connect((host, port), io_engine=io_engine, ring=ring, timeout=timeout)
+    )
     return _open(trace, why, connection, config, record_layer)
 
 
@@ -137,8 +139,8 @@ def accept_session(
 ) -> Session:
     """Do the same as a server: accept on a listening socket, shake hands, let the kernel take over."""
     why, io_engine = _engine(record_layer, io_engine, ring)
-    trace: list[Step] = []
-    connection = _step(trace, "accept", lambda: accept(listener, io_engine=io_engine, ring=ring, timeout=timeout))
+    trace: list[TraceEntry] = []
+    connection = _traced(trace, "accept", lambda: accept(listener, io_engine=io_engine, ring=ring, timeout=timeout))
     return _open(trace, why, connection, config, record_layer)
 
 
@@ -185,7 +187,7 @@ def _engine(record_layer: str, io_engine: EngineName, ring: Ring | None) -> tupl
 
 
 def _open(
-    trace: list[Step],
+    trace: list[TraceEntry],
     why: list[Why],
     connection: Connection,
     config: ClientConfig | ServerConfig | None,
@@ -198,7 +200,7 @@ def _open(
         taken: tuple[Direction, ...] = ()
         changed = Counters({})
         if record_layer != "plain":
-            finished = _step(trace, "handshake", lambda: handshake(connection, config))
+            finished = _traced(trace, "handshake", lambda: handshake(connection, config))
             taken, changed = _take_over(trace, why, connection, finished, DIRECTIONS.get(record_layer, ()))
         stream = Stream(connection, finished, taken)
         undo.pop_all()
@@ -206,7 +208,7 @@ def _open(
 
 
 def _take_over(
-    trace: list[Step],
+    trace: list[TraceEntry],
     why: list[Why],
     connection: Connection,
     finished: Handshake,
@@ -217,12 +219,12 @@ def _take_over(
     if not directions:
         return nothing
     try:
-        keys = _step(trace, "export", lambda: export(finished))
+        keys = _traced(trace, "export", lambda: export(finished))
     except SuiteUnsupportedError:
         why.append(Why.SUITE_UNKNOWN)
         return nothing
     try:
-        answer: Installed | Refused = _step(trace, "install", lambda: install(connection, keys, directions))
+        answer: Installed | Refused = _traced(trace, "install", lambda: install(connection, keys, directions))
     finally:
         keys.wipe()
     if isinstance(answer, Refused):
@@ -231,7 +233,7 @@ def _take_over(
     return answer.directions, answer.counters
 
 
-def _step(trace: list[Step], stage: str, action: Callable[[], T]) -> T:
+def _traced(trace: list[TraceEntry], stage: str, action: Callable[[], T]) -> T:
     """Run one stage and write it into the trace, whatever comes of it."""
     start = time.perf_counter_ns()
     outcome = "failed"
@@ -243,4 +245,6 @@ def _step(trace: list[Step], stage: str, action: Callable[[], T]) -> T:
         outcome = f"{type(error).__name__}: {error}"
         raise
     finally:
-        trace.append(Step(stage=stage, start_ns=start, duration_ns=time.perf_counter_ns() - start, outcome=outcome))
+        trace.append(
+            TraceEntry(stage=stage, start_ns=start, duration_ns=time.perf_counter_ns() - start, outcome=outcome)
+        )

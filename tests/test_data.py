@@ -57,7 +57,7 @@ def test_some_cells_measured_anew_come_out_the_same(tmp_path):
     recorded = recorded[recorded["machine"] == max_series(recorded)]
     whole = Plan.from_json(next(iter(recorded.attrs["provenance"].values()))["plan"])
     # All arms of these settings: how many sessions are open at the peer costs an echo of 64 B a percent.
-    plan = replace(whole, name="again", payloads=(64, 16384), directions=("echo",), also=whole.also[:1])
+    plan = replace(whole, name="again", payloads=(64, 16384), workloads=("echo",), also=whole.also[:1])
     again = sweep(plan, on="newest", clock="instructions", output=tmp_path / "again.parquet", progress=False)
     before, now = (typical(frame, plan) for frame in (recorded, again))
     off = (now / before - 1).abs()

@@ -53,12 +53,12 @@ DATA = [raw(23, bytes([n]) * 40) for n in range(4)]
 
 def passed(fault, pieces=DATA, *, last=True):
     """Pass a TLS 1.2 handshake and then `pieces`; return what is to be done to the client after the handshake."""
-    way = Way("client", fault)
-    way.other = Way("server", fault)
+    direction = Way("client", fault)
+    direction.other = Way("server", fault)
     opening = HELLO + CHANGE + FINISHED
-    assert b"".join(way.feed(opening)) == opening
-    done = [action for piece in pieces for action in way.feed(piece)]
-    return done + (list(way.feed(b"")) if last else []), way
+    assert b"".join(direction.feed(opening)) == opening
+    done = [action for piece in pieces for action in direction.feed(piece)]
+    return done + (list(direction.feed(b"")) if last else []), direction
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def passed(fault, pieces=DATA, *, last=True):
 @pytest.mark.parametrize("cut", [1, 7, 1000], ids="in pieces of {} bytes".format)
 def test_each_fault_strikes_one_record_however_the_bytes_arrive(fault, expected, cut):
     wire = b"".join(DATA)
-    done, way = passed(fault, [wire[at : at + cut] for at in range(0, len(wire), cut)])
+    done, direction = passed(fault, [wire[at : at + cut] for at in range(0, len(wire), cut)])
     assert done == expected
-    assert way.applied == (done != [*DATA, FIN] or (fault is not None and fault.kind == "swap"))
+    assert direction.applied == (done != [*DATA, FIN] or (fault is not None and fault.kind == "swap"))
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_a_flip_may_be_put_at_a_byte_of_the_stream():
 
 
 def test_the_handshakes_own_records_can_be_counted_instead():
-    way = Way("client", Fault("drop", record=1, handshake=True))
-    way.other = Way("server", None)
-    assert list(way.feed(HELLO + CHANGE + FINISHED)) == [HELLO, FINISHED]
+    direction = Way("client", Fault("drop", record=1, handshake=True))
+    direction.other = Way("server", None)
+    assert list(direction.feed(HELLO + CHANGE + FINISHED)) == [HELLO, FINISHED]
 
 
 def test_a_fault_is_a_value_and_a_word_that_is_not_known_is_an_error():

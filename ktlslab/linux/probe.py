@@ -121,7 +121,9 @@ def io_uring() -> str | None:
 
 def probe() -> Probe:
     """Try each version, usual cipher and direction. The rare ciphers cost seconds each: ask for them by `accepts`."""
-    keys = [(version, cipher, way) for version in TLS_VERSIONS for cipher in ktls.COMMON for way in Direction]
+    keys = [
+        (version, cipher, direction) for version in TLS_VERSIONS for cipher in ktls.COMMON for direction in Direction
+    ]
     return Probe(ulp=ulp(), suites={key: accepts(*key) for key in keys}, io_uring=io_uring())
 
 

@@ -24,20 +24,20 @@ from ktlslab.measure.statistics import histogram, percentile
 from ktlslab.measure.steps import Round
 from ktlslab.measure.warmup import Warm, warm_up
 
-__all__ = ["Arm", "LeftOut", "Ports", "check"]
+__all__ = ["LeftOut", "OpenArm", "Ports", "check"]
 
 LEAD = 2  # steps of a timed round that are done before its clocks are read
 WARM_UP = 4  # a round of the warm-up is a quarter of the work
 # How far the median step of a round may be off the best one before it and still be called steady, by the clock.
 TOLERANCE = {"instructions": 0.01, "wall": 0.05}
 WARM_UP_SHARE = 32  # by the wall clock a round of the warm-up lasts at least this part of what a sample is to last
-MOST_BYTES = 32 << 20  # that a sample moves where it is to last a time: the receiver keeps it for its checksum
+MAX_BYTES = 32 << 20  # that a sample moves where it is to last a time: the receiver keeps it for its checksum
 
 # System calls an operation. The suite does not change them, and to count them takes the kernel tens of milliseconds.
 _syscalls: dict[tuple[str, str, str, Setting], float] = {}
 
 
-class Arm:
+class OpenArm:
     """The open connections of a record layer, an I/O engine and a suite.
 
     MachineError where this machine cannot do what the cell asks for; LeftOut where a sweep is to go on without it.
@@ -58,35 +58,35 @@ class Arm:
             self._driver = provenance.driver_of(cell.suite) if channel.kernel else ""
             undo.pop_all()
 
-    def sample(self, cell: Cell, bursts: int, least_ns: int = 0, handicap: float = 0.0) -> dict[str, Any]:
+    def sample(self, cell: Cell, steps: int, min_ns: int = 0, handicap: float = 0.0) -> dict[str, Any]:
         """Time one sample. Latencies and CPU are per operation, in the clock's unit.
 
-        It has more than `bursts` timed steps where those would not last for `least_ns` nanoseconds. With a `handicap`
+        It has more than `steps` timed steps where those would not last for `min_ns` nanoseconds. With a `handicap`
         of 0.03 each timed step is made 3 % longer, by doing nothing at the CPU's expense: what an instrument must find.
         """
         alike = (cell.record_layer, cell.io_engine, cell.tls_version, cell.setting)
-        warm = self._warm_up(cell, bursts, least_ns)
+        warm = self._warm_up(cell, steps, min_ns)
         if alike not in _syscalls:
-            _syscalls[alike] = self._count_syscalls(cell, bursts)
-        if least_ns:
-            bursts = max(bursts, _lasting(cell, least_ns / warm.step))
+            _syscalls[alike] = self._count_syscalls(cell, steps)
+        if min_ns:
+            steps = max(steps, _lasting(cell, min_ns / warm.step))
         spin = round(handicap * warm.step)
-        timed = Round(self._channels, cell, bursts, spin=spin, lead=LEAD)
+        timed = Round(self._channels, cell, steps, spin=spin, lead=LEAD)
         with Meters(self._channels) as meters:
             start = time.perf_counter_ns()
-            steps = timed.run()
+            took = timed.run()
             elapsed = time.perf_counter_ns() - start
         report = timed.settle()
-        self._last[cell.setting] = percentile(steps, 50) - spin
-        operations = bursts * cell.operations
-        latencies = [step / cell.operations for step in steps]
+        self._last[cell.setting] = percentile(took, 50) - spin
+        operations = steps * cell.operations_per_step
+        latencies = [step / cell.operations_per_step for step in took]
         observed = {channel.observed(moved) for channel, moved in zip(self._channels, meters.records, strict=True)}
         by_kernel = any(any(moved.values()) for moved in meters.records)
         return {
             "warm_up": warm.steps,
             "steady": warm.steady,
             "operations": operations,
-            "burst": cell.operations,
+            "operations_per_step": cell.operations_per_step,
             "elapsed": elapsed,
             "latency_p50": percentile(latencies, 50),
             "latency_p99": percentile(latencies, 99),
@@ -119,7 +119,7 @@ class Arm:
     def close(self) -> None:
         self._stack.close()
 
-    def _warm_up(self, cell: Cell, bursts: int, least_ns: int) -> Warm:
+    def _warm_up(self, cell: Cell, steps: int, min_ns: int) -> Warm:
         """Do rounds of a part of the work until this arm is as fast as it gets, or as it was in its last sample."""
 
         def median_of(size: int) -> float:
@@ -129,29 +129,29 @@ class Arm:
             return step
 
         def lasting(step: float) -> int:
-            return _lasting(cell, least_ns / WARM_UP_SHARE / step) if least_ns else 1
+            return _lasting(cell, min_ns / WARM_UP_SHARE / step) if min_ns else 1
 
         best = self._last.get(cell.setting, math.inf)
-        return warm_up(median_of, max(1, bursts // WARM_UP), best, self._tolerance, lasting)
+        return warm_up(median_of, max(1, steps // WARM_UP), best, self._tolerance, lasting)
 
-    def _count_syscalls(self, cell: Cell, bursts: int) -> float:
+    def _count_syscalls(self, cell: Cell, steps: int) -> float:
         """Count an operation's system calls, in a round that is not timed: counting slows each of them."""
-        work = Round(self._channels, cell, bursts, lead=LEAD)
+        work = Round(self._channels, cell, steps, lead=LEAD)
         with count_syscalls() as counted:
             work.run()
         work.settle()
-        return counted.count / (bursts * cell.operations)
+        return counted.count / (steps * cell.operations_per_step)
 
 
 def _lasting(cell: Cell, wanted: float) -> int:
     """How many steps: `wanted` up to a power of two, so that few expected checksums are computed, and not too many."""
-    most = max(1, MOST_BYTES // (cell.payload_bytes * cell.operations))
+    most = max(1, MAX_BYTES // (cell.payload_bytes * cell.operations_per_step))
     return min(1 << max(0, math.ceil(wanted) - 1).bit_length(), most)
 
 
 def check(row: dict[str, Any]) -> None:
     """Refuse a sample without proof: KtlsLabError says which part of it is missing."""
-    tried = f"measuring {row['record_layer']}+{row['io_engine']}, {row['payload_bytes']} bytes {row['direction']}"
+    tried = f"measuring {row['record_layer']}+{row['io_engine']}, {row['payload_bytes']} bytes {row['workload']}"
     if not row["payload_ok"]:
         raise KtlsLabError(tried, answered="the payload's checksum differs at the other end", remedy="Report this.")
     if row["record_layer_observed"] != row["record_layer"]:

@@ -14,7 +14,7 @@ from ktlslab.measure.plan import Cell, Plan, Setting, shuffled
 
 # What must be narrow: what an operation takes, and what it costs.
 JUDGED = ("latency_p50", "client_cpu")
-FEWEST_BLOCKS = 4  # below them a standard deviation says little
+MIN_BLOCKS = 4  # below them a standard deviation says little
 # Student's t, two-sided 95 %, by degrees of freedom; beyond the table the normal's with a little to spare.
 _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 _T_BEYOND = 2.13
@@ -27,7 +27,7 @@ class Blocks:
 
     Iterating yields (repeat, position, cell); each row that comes of it is to be told by `take` before the next one is
     asked for. `rows` are those of an earlier, interrupted run. `settings` limits it to some of the plan's settings,
-    `left_out` names arms that the machine cannot do (`Cell.arm`).
+    `left_out` names arms that the machine cannot do (`Cell.session_name`).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Blocks:
     def leave_out(self, arm: str) -> None:
         """Expect no sample of that arm."""
         for setting, cells in self._settings.items():
-            self._settings[setting] = [cell for cell in cells if cell.arm != arm]
+            self._settings[setting] = [cell for cell in cells if cell.session_name != arm]
 
     def left(self) -> int:
         """How many samples are sure to come: those of the plan's own repeats, and of further blocks once begun."""
@@ -80,7 +80,7 @@ class Blocks:
         plan = self._plan
         if repeat < plan.repeats or repeat in self._taken[setting]:
             return True
-        return bool(plan.precision) and repeat < plan.most_repeats and self.widest(setting) > plan.precision
+        return bool(plan.precision) and repeat < plan.max_repeats and self.widest(setting) > plan.precision
 
     def widest(self, setting: Setting) -> float:
         """Return the widest half interval of an arm's cost over the setting's first arm, as a share; inf if unknown."""
@@ -88,7 +88,7 @@ class Blocks:
             return 0.0
         first, *others = self._settings[setting]
         blocks = [block for block in self._taken[setting].values() if len(block) == len(others) + 1]
-        if len(blocks) < FEWEST_BLOCKS:
+        if len(blocks) < MIN_BLOCKS:
             return math.inf
         widths = (
             half_width([math.log(block[cell][at] / block[first][at]) for block in blocks])

@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-FEWEST = 3  # blocks: two have a spread, but no interval of any use
+MIN_BLOCKS = 3  # blocks: two have a spread, but no interval of any use
 COUNTED_OUT = 6  # blocks whose resamples (462 different ones) are all looked at
 RESAMPLES = 4000  # drawn where there are more blocks
 _STEPS = 8193  # of the integral behind Student's distribution
@@ -60,7 +60,7 @@ def mean_interval(samples: Floats, confidence: float = 0.95) -> tuple[Floats, Fl
     """Return mean, low and high of each column, on the scale of the values themselves."""
     size = len(samples)
     mean = samples.mean(axis=0)
-    if size < FEWEST:
+    if size < MIN_BLOCKS:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     error = samples.std(axis=0, ddof=1) / math.sqrt(size)
     reach = student(0.5 + confidence / 2, size - 1)
@@ -77,8 +77,8 @@ def resamples(size: int) -> tuple[Floats, Floats]:
         return drawn / size, np.full(RESAMPLES, 1 / RESAMPLES)
     chosen = [Counter(which) for which in itertools.combinations_with_replacement(range(size), size)]
     counts = np.array([[which[at] for at in range(size)] for which in chosen], dtype=float)
-    ways = [math.factorial(size) / math.prod(map(math.factorial, which.values())) for which in chosen]
-    return counts / size, np.array(ways) / size**size
+    workloads = [math.factorial(size) / math.prod(map(math.factorial, which.values())) for which in chosen]
+    return counts / size, np.array(workloads) / size**size
 
 
 def _quantiles(values: Floats, share: Floats, tail: float) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 Most arms are a ktlslab `Session`. Two are OpenSSL's own: `stdlib-ssl` is Python's SSLSocket, blocking, as people use
 it; `openssl-ktls` is the same with SSL_OP_ENABLE_KTLS, where OpenSSL itself hands its keys to the kernel. How far it
-does is read off the socket: Debian 12's OpenSSL 3.0 installs both directions of TLS 1.2, but only TX of TLS 1.3.
+does is read off the socket: Debian 12's OpenSSL 3.0 installs both workloads of TLS 1.2, but only TX of TLS 1.3.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Ports:
 class Channel:
     """One open connection. `send` sends all, `receive` fills its buffer, `send_file` takes (file, offset, count).
 
-    `kernel` are the directions that the kernel has keys for, `counters` what opening it changed in /proc/net/tls_stat,
-    `names` what the record layer is called by the directions in which the kernel made records, `otherwise` where it has
+    `kernel` are the workloads that the kernel has keys for, `counters` what opening it changed in /proc/net/tls_stat,
+    `names` what the record layer is called by the workloads in which the kernel made records, `otherwise` where it has
     nothing to do with the socket.
     """
 
@@ -76,15 +76,19 @@ class Channel:
     otherwise: str
 
     def records(self) -> dict[Direction, int]:
-        """Read the kernel's sequence numbers, for the directions that it has keys for."""
-        return {way: ktls.sequence_number(self.socket, way, self.cipher_type) for way in self.kernel}
+        """Read the kernel's sequence numbers, for the workloads that it has keys for."""
+        return {direction: ktls.sequence_number(self.socket, direction, self.cipher_type) for direction in self.kernel}
 
     def observed(self, moved: Mapping[Direction, int]) -> str:
         """Say who made the records, from what the kernel shows: its sequence numbers, tls_stat and the socket's ULP."""
         counted = {Direction.TX: "TlsTxSw", Direction.RX: "TlsRxSw"}
-        ways = tuple(way for way in Direction if moved.get(way, 0) > 0 and self.counters[counted[way]] > 0)
-        if ways:
-            return self.names.get(ways, "none")
+        directions = tuple(
+            direction
+            for direction in Direction
+            if moved.get(direction, 0) > 0 and self.counters[counted[direction]] > 0
+        )
+        if directions:
+            return self.names.get(directions, "none")
         # Where the tls module is on the socket, the kernel was to do it, and did nothing. Where it is not, the peer's
         # port decides: one takes nothing but TLS, the other nothing but plain TCP.
         return "none" if ktls.attached(self.socket) else self.otherwise
@@ -116,7 +120,7 @@ _offered = functools.cache(offered)
 
 
 def _tried(cell: Cell) -> str:
-    return f"opening {cell.arm}"
+    return f"opening {cell.session_name}"
 
 
 def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
@@ -150,7 +154,7 @@ def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
         receive=stream.recv_exactly,
         close=session.close,
         counters=session.counters,
-        kernel=tuple(way for way in Direction if stream.layers[way] == "kernel"),
+        kernel=tuple(direction for direction in Direction if stream.layers[direction] == "kernel"),
         cipher_type=session.suite.cipher.kernel_type if session.suite else 0,
         names=_SESSION,
         otherwise="plain" if session.suite_name is None else "userspace",
@@ -218,13 +222,13 @@ def _openssl(cell: Cell, ports: Ports) -> Channel:
 
 
 def _installed(sock: socket.socket, suite: Suite) -> tuple[Direction, ...]:
-    """Ask the socket which directions OpenSSL has given the kernel keys for."""
+    """Ask the socket which workloads OpenSSL has given the kernel keys for."""
     found = []
     if ktls.attached(sock):
-        for way in Direction:
+        for direction in Direction:
             with contextlib.suppress(OSError):
-                ktls.get_keys(sock, way, suite.cipher.kernel_type)
-                found.append(way)
+                ktls.get_keys(sock, direction, suite.cipher.kernel_type)
+                found.append(direction)
     return tuple(found)
 
 

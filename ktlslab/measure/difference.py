@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.bootstrap import FEWEST, student_tail, typical
+from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
 from ktlslab.measure.effects import (
     BLOCK,
     CELL,
@@ -60,7 +60,7 @@ _NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "steps a sample": lambda run: run.get("plan", {}).get("steps"),
     "arm slowed on purpose": lambda run: run["plan"].get("handicap") or "none" if "plan" in run else None,
 }
-_MOST_LINES = 40
+_MAX_LINES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -85,7 +85,7 @@ class Difference:
         changed, cells = self.changed, len(self.cells.drop_duplicates([*PLACE, *CELL]))
         looked = f"{_many(len(self.cells), 'figure')} of {_many(cells, 'common cell')}"
         unknown = int(self.cells["reason"].isin(["blocks"]).sum())
-        silent = f" {_many(unknown, 'figure')} had fewer than {FEWEST} blocks in a table." if unknown else ""
+        silent = f" {_many(unknown, 'figure')} had fewer than {MIN_BLOCKS} blocks in a table." if unknown else ""
         if changed.empty:
             return f"No difference found from A to B, in {looked}.{silent}"
         less, more = (int((changed["verdict"] == verdict).sum()) for verdict in ("less", "more"))
@@ -97,7 +97,7 @@ class Difference:
         )
 
     def __str__(self) -> str:
-        lines = [_line(row) for _, row in self.changed.head(_MOST_LINES).iterrows()]
+        lines = [_line(row) for _, row in self.changed.head(_MAX_LINES).iterrows()]
         head = [f"{'B over A':>9} {'95 % interval':>20} {'noise':>8}  quantity and cell"] if lines else []
         more = len(self.changed) - len(lines)
         lines += [f"and {more} more; --json lists all"] if more else []
@@ -217,7 +217,7 @@ def cell_words(row: Any) -> str:
     usual = {"depth": 1, "connections": 1, "record_size": 16384, "link": "loopback"}
     extra = [f"{name.replace('_', ' ')} {row[name]}" for name, value in usual.items() if row[name] != value]
     arm = f"{row['record_layer']}+{row['io_engine']}"
-    return ", ".join([arm, *filter(None, [row["suite"]]), f"{row['direction']} {row['payload_bytes']} B", *extra])
+    return ", ".join([arm, *filter(None, [row["suite"]]), f"{row['workload']} {row['payload_bytes']} B", *extra])
 
 
 def percent(ratio: float) -> str:
@@ -260,7 +260,7 @@ def _samples(frame: pd.DataFrame, quantities: Sequence[str]) -> dict[tuple[Any, 
 
 def _chance(a: Any, b: Any) -> float:
     """Return how likely means differ as much by the blocks' noise alone: Welch's test, two-sided."""
-    if min(len(a), len(b)) < FEWEST:
+    if min(len(a), len(b)) < MIN_BLOCKS:
         return math.nan
     parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in (a, b)]
     apart = abs(float(np.mean(b) - np.mean(a)))

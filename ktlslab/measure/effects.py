@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 PLACE = ["machine", "kernel", "clock", "unit", "host"]
-SETTING = ["link", "direction", "payload_bytes", "depth", "connections", "record_size"]
+SETTING = ["link", "workload", "payload_bytes", "depth", "connections", "record_size"]
 CELL = [*SETTING, "record_layer", "io_engine", "suite", "tls_version"]
 BLOCK = ["run_id", "repeat"]  # a block that was cut in two by a kill is two: the machine was not the same any more
 # What is compared: the table's column, what people call it, and whether less of it is better.
@@ -175,7 +175,7 @@ def noise_floor(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITIE
     every setting from all its arms. A constant difference of two sessions does not; one A/A pair a setting says little
     of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks' share,
     weighted 1 in the setting itself and half for each step away from it (a factor of four in payload, depth or
-    connections, another direction, link or record size). Both together, times Student's quantile at as many degrees of
+    connections, another workload, link or record size). Both together, times Student's quantile at as many degrees of
     freedom as A/A pairs weigh in, is what 96 in 100 pairs of equal arms stay below, however much of it is constant. A
     single pair weighs little, and its floor is high: a plan of one setting should have more (`Plan.replicas`). NaN
     where no arm ran twice.
@@ -354,7 +354,7 @@ def _borrowed(here: pd.DataFrame, pairs: pd.DataFrame) -> Any:
     for name in ("payload_bytes", "depth", "connections"):
         away = np.log(here[name].to_numpy(dtype=float))[:, None] - np.log(pairs[name].to_numpy(dtype=float))
         steps += np.abs(away) / math.log(4)
-    for name in ("direction", "link", "record_size"):
+    for name in ("workload", "link", "record_size"):
         steps += here[name].to_numpy()[:, None] != pairs[name].to_numpy()
     weight = 0.5**steps
     total = weight.sum(axis=1)

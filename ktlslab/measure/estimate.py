@@ -38,8 +38,8 @@ def rate(machine: str, clock: str) -> Rate:
 
 def sample_seconds(plan: Plan, cell: Cell, at: Rate) -> float:
     """About how long a sample of this cell takes."""
-    operations = plan.bursts(cell) * cell.operations
-    moved = operations * cell.payload_bytes * (2 if cell.direction == "echo" else 1)
+    operations = plan.steps_of(cell) * cell.operations_per_step
+    moved = operations * cell.payload_bytes * (2 if cell.workload == "echo" else 1)
     return at.sample + operations * at.operation + moved * at.byte
 
 

@@ -81,4 +81,4 @@ class Meters:
             self.softirq = float(softirq - self._softirq)
         self.wire = Wire.read(self._channels) - self._wire
         for channel, before in zip(self._channels, self._records, strict=True):
-            self.records.append({way: number - before[way] for way, number in channel.records().items()})
+            self.records.append({one: number - before[one] for one, number in channel.records().items()})

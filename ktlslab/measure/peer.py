@@ -3,11 +3,11 @@
 It speaks TLS by the standard library's ssl (OpenSSL, userspace, blocking calls) on one port and plain TCP on another,
 and forks for each connection, so that each has a CPU clock of its own. On a connection the client sends requests:
 
-    request    direction, payload bytes, operations a burst, bursts before the timed part, bursts    -> one byte: ready
-    the bursts before, then the timed part (`measure.steps` has the client's half)
+    request    workload, payload bytes, operations a batch, steps before the timed part, steps    -> one byte: ready
+    the steps before, then the timed part (`measure.steps` has the client's half)
         echo       each payload comes back as soon as it is there, whatever else is on its way
-        upload     each burst is answered by one byte, when all of it has arrived
-        download   each burst is asked for by one byte
+        upload     each batch is answered by one byte, when all of it has arrived
+        download   each batch is asked for by one byte
     asked for by one more byte, so that nothing of it falls into what the client reads off after the timed part:
     report     CPU time of the timed part (total, user, system), CRC-32 of the payload received, 0: not always the same
 
@@ -30,11 +30,11 @@ from ktlslab.linux.process import end_with_parent
 from ktlslab.measure.clocks import Cpu
 from ktlslab.measure.payload import Room, checksum, payload, room_for
 
-REQUEST = struct.Struct("!IIIII")  # direction, payload bytes, operations a burst, bursts before, bursts
+REQUEST = struct.Struct("!IIIII")  # workload, payload bytes, operations a batch, steps before, steps
 REPORT = struct.Struct("!QQQI")  # CPU total, user, system; CRC-32
 ECHO, UPLOAD, DOWNLOAD = range(3)
 MARK = b"."
-# A burst of echoes up to this size fits into the sockets' buffers, so that the client may send all of it before it
+# A batch of echoes up to this size fits into the sockets' buffers, so that the client may send all of it before it
 # reads. A larger one is read whole before its first byte goes back: else each end could wait for the other to read.
 OVERLAPPING_BYTES = 96 * 1024
 
@@ -81,26 +81,26 @@ def serve(chain: str, key: str, address: str) -> None:
 def _converse(connection: socket.socket) -> None:
     head, asked, rooms = bytearray(REQUEST.size), room_for(1), Room()
     while _fill(connection, memoryview(head)):
-        direction, size, burst, lead, bursts = REQUEST.unpack(head)
-        total, before = size * burst * (lead + bursts), size * burst * lead
-        room = rooms.take(total if direction != DOWNLOAD else 1)
-        one = payload(size) if direction == DOWNLOAD else room
+        workload, size, batch, lead, steps = REQUEST.unpack(head)
+        total, before = size * batch * (lead + steps), size * batch * lead
+        room = rooms.take(total if workload != DOWNLOAD else 1)
+        one = payload(size) if workload == DOWNLOAD else room
         connection.sendall(MARK)
-        if direction == DOWNLOAD:
-            _download(connection, one, burst, lead, room)
+        if workload == DOWNLOAD:
+            _download(connection, one, batch, lead, room)
             start = Cpu.read()
-            _download(connection, one, burst, bursts, room)
+            _download(connection, one, batch, steps, room)
         else:
-            whole = size * burst
-            step = size if direction == ECHO and whole <= OVERLAPPING_BYTES else whole
-            mark = MARK if direction == UPLOAD else None
+            whole = size * batch
+            step = size if workload == ECHO and whole <= OVERLAPPING_BYTES else whole
+            mark = MARK if workload == UPLOAD else None
             _answer(connection, room[:before], step, mark)
             start = Cpu.read()
             _answer(connection, room[before:], step, mark)
         spent = Cpu.since(start)
         _fill(connection, asked)
         connection.sendall(
-            REPORT.pack(spent.total, spent.user, spent.system, checksum(room, size) if direction != DOWNLOAD else 0)
+            REPORT.pack(spent.total, spent.user, spent.system, checksum(room, size) if workload != DOWNLOAD else 0)
         )
 
 
@@ -112,10 +112,10 @@ def _answer(connection: socket.socket, room: memoryview, step: int, mark: bytes 
         connection.sendall(mark or part)
 
 
-def _download(connection: socket.socket, one: memoryview, burst: int, bursts: int, mark: memoryview) -> None:
-    for _ in range(bursts):
+def _download(connection: socket.socket, one: memoryview, batch: int, steps: int, mark: memoryview) -> None:
+    for _ in range(steps):
         _fill(connection, mark)
-        for _ in range(burst):
+        for _ in range(batch):
             connection.sendall(one)
 
 

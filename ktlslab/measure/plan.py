@@ -1,6 +1,6 @@
 """What is to be measured: a plan of dimensions, and the cells that it spans.
 
-An arm is a record layer and an I/O engine. A cell is an arm at one suite and in one *setting*: link, direction,
+An arm is a record layer and an I/O engine. A cell is an arm at one suite and in one *setting*: link, workload,
 payload, depth, connections, record size. A plan is the product of its dimensions, less what makes no sense (plain TCP
 has no suite), and of further products that `also` adds. It is measured in blocks: within a block of a setting every arm
 runs once, in an order drawn from the seed, so that whatever drifts meets them all alike. One arm, the `control`, runs
@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.link import Link
@@ -28,18 +28,18 @@ RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx", "stdl
 BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: it is not to be reached through a ring
 CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are another thing)
 IO_ENGINES = ("syscall", "uring")
-DIRECTIONS = ("echo", "upload", "download", "sendfile")
-DEEP = ("echo", "upload")  # directions in which several operations of a connection can be in flight
+WORKLOADS = ("echo", "upload", "download", "sendfile")
+DEEP = ("echo", "upload")  # workloads in which several operations of a connection can be in flight
 KIB = 1024
-# Bytes that one burst of one-way operations moves at most, and operations in it: it fits well into a new connection's
+# Bytes that one batch of one-way operations moves at most, and operations in it: it fits well into a new connection's
 # receive window (64 KiB), so that whoever sends need not wait, and who runs when depends on the work alone.
-BURST_BYTES = 32 * KIB
-BURST_OPERATIONS = 8
+BATCH_BYTES = 32 * KIB
+BATCH_OPERATIONS = 8
 SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
-FEWEST_STEPS = 6
-LARGEST_PAYLOAD = 16 * KIB * KIB
-MOST_IN_FLIGHT = 256  # operations on all connections at once
-SMALLEST_RECORD = 64  # TLS_TX_MAX_PAYLOAD_LEN takes no less for both versions
+MIN_STEPS = 6
+MAX_PAYLOAD_BYTES = 16 * KIB * KIB
+MAX_IN_FLIGHT = 256  # operations on all connections at once
+MIN_RECORD_BYTES = 64  # TLS_TX_MAX_PAYLOAD_LEN takes no less for both versions
 
 Setting = tuple[str, str, int, int, int, int]
 
@@ -47,21 +47,38 @@ Setting = tuple[str, str, int, int, int, int]
 KNOWN: dict[str, tuple[str, ...]] = {
     "record_layers": RECORD_LAYERS,
     "io_engines": IO_ENGINES,
-    "directions": DIRECTIONS,
+    "workloads": WORKLOADS,
     "suites": tuple(suite.name for suite in Suite),
 }
 RANGES = {
-    "payloads": (1, LARGEST_PAYLOAD),
-    "depths": (1, MOST_IN_FLIGHT),
-    "connections": (1, MOST_IN_FLIGHT),
-    "record_sizes": (SMALLEST_RECORD, MAX_PLAINTEXT),
+    "payloads": (1, MAX_PAYLOAD_BYTES),
+    "depths": (1, MAX_IN_FLIGHT),
+    "connections": (1, MAX_IN_FLIGHT),
+    "record_sizes": (MIN_RECORD_BYTES, MAX_PLAINTEXT),
 }
 DIMENSIONS = (*KNOWN, *RANGES, "links")
+FORMER_FIELDS = {"directions": "workloads", "most_repeats": "max_repeats"}  # of plans made before version 0.2
 _SINGLE: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (("name", "control", "handicap"), (str,), "a word"),
-    (("repeats", "most_repeats", "replicas", "steps", "seed"), (int,), "a whole number"),
+    (("repeats", "max_repeats", "replicas", "steps", "seed"), (int,), "a whole number"),
     (("precision", "minutes"), (int, float), "a number"),
 )
+
+
+class Arm(NamedTuple):
+    """A record layer and an I/O engine: what a comparison compares."""
+
+    record_layer: str
+    io_engine: str
+
+    def __str__(self) -> str:
+        return f"{self.record_layer} + {self.io_engine}"
+
+    @classmethod
+    def named(cls, name: str) -> Arm:
+        """Take apart what plans and effects call an arm: kernel+uring."""
+        layer, _, engine = name.partition("+")
+        return cls(layer, engine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +93,7 @@ class Cell:
     suite: str
     tls_version: str
     payload_bytes: int
-    direction: str
+    workload: str
     depth: int = 1
     connections: int = 1
     record_size: int = MAX_PLAINTEXT
@@ -86,7 +103,7 @@ class Cell:
     @property
     def setting(self) -> Setting:
         """What all arms of a block share."""
-        return self.link, self.direction, self.payload_bytes, self.depth, self.connections, self.record_size
+        return self.link, self.workload, self.payload_bytes, self.depth, self.connections, self.record_size
 
     @property
     def session(self) -> tuple[str, str, str, int, str, int]:
@@ -94,23 +111,27 @@ class Cell:
         return self.record_layer, self.io_engine, self.suite, self.record_size, self.link, self.replica
 
     @property
-    def arm(self) -> str:
-        """What a person calls it, for what a whole run has or leaves out."""
+    def arm(self) -> Arm:
+        return Arm(self.record_layer, self.io_engine)
+
+    @property
+    def session_name(self) -> str:
+        """What a person calls `session`, for what a whole run has or leaves out."""
         record = f" in records of {self.record_size}" if self.record_size != MAX_PLAINTEXT else ""
         link = f" over {self.link}" if self.link != "loopback" else ""
         return f"{self.record_layer}+{self.io_engine} with {self.suite or 'no TLS'}{record}{link}"
 
     @property
-    def burst(self) -> int:
+    def batch(self) -> int:
         """How many operations of a connection make one timed step: the depth, and several where they go one way."""
-        if self.direction == "echo" or self.depth > 1:
+        if self.workload == "echo" or self.depth > 1:
             return self.depth
-        return max(1, min(BURST_OPERATIONS, BURST_BYTES // self.payload_bytes))
+        return max(1, min(BATCH_OPERATIONS, BATCH_BYTES // self.payload_bytes))
 
     @property
-    def operations(self) -> int:
+    def operations_per_step(self) -> int:
         """How many operations make one timed step, on all connections."""
-        return self.burst * self.connections
+        return self.batch * self.connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +139,7 @@ class Plan:
     """The dimensions, and how long each cell is looked at.
 
     `steps`: how many timed steps a sample should have; large payloads get fewer (`SAMPLE_BYTES`). `repeats`: blocks
-    that every setting gets. Where `precision` is given (0.01: 1 %), a setting gets more, up to `most_repeats`, until
+    that every setting gets. Where `precision` is given (0.01: 1 %), a setting gets more, up to `max_repeats`, until
     the 95 % interval of each arm's cost over the first arm's is no wider than that to either side. `minutes`: no block
     is begun after that long; 0 for no such end. `handicap` ("kernel+uring: 0.03") slows an arm on purpose, by a share
     of its own cost: a test of the instrument. Each mapping in `also` is a further product: its dimensions replace ours.
@@ -133,7 +154,7 @@ class Plan:
         "TLS_CHACHA20_POLY1305_SHA256",
     )
     payloads: tuple[int, ...] = (64, KIB, 16 * KIB, 256 * KIB)
-    directions: tuple[str, ...] = ("echo", "upload", "download")
+    workloads: tuple[str, ...] = ("echo", "upload", "download")
     depths: tuple[int, ...] = (1,)
     connections: tuple[int, ...] = (1,)
     record_sizes: tuple[int, ...] = (MAX_PLAINTEXT,)
@@ -142,7 +163,7 @@ class Plan:
     control: str = "kernel+uring"
     replicas: int = 1
     repeats: int = 5
-    most_repeats: int = 0
+    max_repeats: int = 0
     precision: float = 0.0
     minutes: float = 0.0
     steps: int = 24
@@ -161,7 +182,7 @@ class Plan:
                 self._refuse(f"a number in {name} is out of range", f"They are {low} to {high}.")
         if empty := [name for name in DIMENSIONS if not getattr(self, name)]:
             self._refuse(f"{empty[0]} is empty", "Leave it out for its default.")
-        if min(self.repeats, self.steps, self.replicas) < 1 or min(self.most_repeats, self.precision, self.minutes) < 0:
+        if min(self.repeats, self.steps, self.replicas) < 1 or min(self.max_repeats, self.precision, self.minutes) < 0:
             self._refuse("a number is out of range", "repeats, steps and replicas are at least 1, nothing is negative.")
         if wrong := sorted({name for part in self.also for name in part} - set(DIMENSIONS)):
             self._refuse(f"`also` has {wrong[0]!r}", f"It takes {', '.join(DIMENSIONS)}.")
@@ -211,9 +232,9 @@ class Plan:
             for setting, cells in settings.items():
                 yield from ((repeat, cell) for cell in shuffled(cells, self.seed, setting, repeat))
 
-    def bursts(self, cell: Cell) -> int:
+    def steps_of(self, cell: Cell) -> int:
         """How many timed steps a sample of this cell has."""
-        return max(FEWEST_STEPS, min(self.steps, SAMPLE_BYTES // (cell.payload_bytes * cell.operations)))
+        return max(MIN_STEPS, min(self.steps, SAMPLE_BYTES // (cell.payload_bytes * cell.operations_per_step)))
 
     def slowed(self) -> tuple[str, float]:
         """Return the arm that is slowed on purpose and by what share; ("", 0.0) where none is."""
@@ -231,6 +252,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        data = renamed(data)
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
             meant = difflib.get_close_matches(unknown[0], known, 1)
@@ -248,13 +270,13 @@ def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> lis
 def _product(plan: Plan) -> Iterator[Cell]:
     """Yield the cells of this product that make sense."""
     settings = itertools.product(
-        plan.links, plan.directions, plan.payloads, plan.depths, plan.connections, plan.record_sizes
+        plan.links, plan.workloads, plan.payloads, plan.depths, plan.connections, plan.record_sizes
     )
-    for link, direction, payload, depth, connections, record_size in settings:
-        if (depth > 1 and direction not in DEEP) or depth * connections > MOST_IN_FLIGHT:
+    for link, workload, payload, depth, connections, record_size in settings:
+        if (depth > 1 and workload not in DEEP) or depth * connections > MAX_IN_FLIGHT:
             continue
         for layer, engine in itertools.product(plan.record_layers, plan.io_engines):
-            if engine != "syscall" and (layer in BLOCKING_ONLY or direction in CALLS_ONLY):
+            if engine != "syscall" and (layer in BLOCKING_ONLY or workload in CALLS_ONLY):
                 continue
             for suite in plan.suites if layer != "plain" else ("",):
                 yield Cell(
@@ -263,7 +285,7 @@ def _product(plan: Plan) -> Iterator[Cell]:
                     suite=suite,
                     tls_version=Suite[suite].version.label if suite else "",
                     payload_bytes=payload,
-                    direction=direction,
+                    workload=workload,
                     depth=depth,
                     connections=connections,
                     record_size=record_size,
@@ -286,6 +308,14 @@ def _shown(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value, default=repr)
 
 
+def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan's fields under their present names: those of an earlier version of ktlslab are mapped."""
+    named_now = {FORMER_FIELDS.get(name, name): value for name, value in data.items()}
+    if isinstance(also := named_now.get("also"), list | tuple):
+        named_now["also"] = [renamed(part) if isinstance(part, Mapping) else part for part in also]
+    return named_now
+
+
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
@@ -300,10 +330,10 @@ PLANS = {
             payloads=(64, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB),
             also=(
                 {"record_layers": ("stdlib-ssl", "openssl-ktls"), "suites": _GCM_256},
-                {"suites": _GCM_256, "directions": ("sendfile",), "payloads": (16 * KIB, 256 * KIB)},
-                {"suites": _GCM_256, "directions": ("echo", "upload"), "payloads": (64,), "depths": (4, 16, 64)},
+                {"suites": _GCM_256, "workloads": ("sendfile",), "payloads": (16 * KIB, 256 * KIB)},
+                {"suites": _GCM_256, "workloads": ("echo", "upload"), "payloads": (64,), "depths": (4, 16, 64)},
             ),
-            most_repeats=8,
+            max_repeats=8,
             precision=0.01,
             steps=12,
         ),
@@ -312,25 +342,25 @@ PLANS = {
             record_layers=RECORD_LAYERS,
             suites=tuple(suite.name for suite in Suite if suite.openssl_name.startswith(("TLS_", "ECDHE-ECDSA"))),
             payloads=tuple(64 * 4**n for n in range(7)),
-            directions=DIRECTIONS,
+            workloads=WORKLOADS,
             also=(
-                {"directions": ("echo", "upload"), "payloads": (64, KIB), "depths": (4, 16, 64)},
-                {"directions": ("echo",), "payloads": (64, 16 * KIB), "connections": (8,)},
+                {"workloads": ("echo", "upload"), "payloads": (64, KIB), "depths": (4, 16, 64)},
+                {"workloads": ("echo",), "payloads": (64, 16 * KIB), "connections": (8,)},
                 {
                     "suites": _GCM_256,
-                    "directions": ("upload",),
+                    "workloads": ("upload",),
                     "payloads": (16 * KIB,),
                     "record_sizes": (KIB, 4 * KIB),
                 },
                 {
                     "suites": _GCM_256,
-                    "directions": ("echo", "upload"),
+                    "workloads": ("echo", "upload"),
                     "payloads": (64, 16 * KIB),
                     "links": ("veth", "veth 1ms", "veth 1ms 0.1%"),
                 },
             ),
             repeats=6,
-            most_repeats=24,
+            max_repeats=24,
             precision=0.01,
         ),
     )

@@ -71,7 +71,7 @@ def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaini
     runs = [run for run in journal.runs.values() if (run.get("machine"), run.get("clock")) == (machine, clock)]
     left_out = {arm for run in runs for arm in run.get("left_out", {})}
     _refuse_another_plan(plan, runs)
-    most = max(plan.repeats, plan.most_repeats if plan.precision else 0)
+    most = max(plan.repeats, plan.max_repeats if plan.precision else 0)
     rows: list[dict[str, Any]] = []
     seconds: dict[Setting, float] = {}
     at_least = at_most = 0
@@ -84,8 +84,10 @@ def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaini
         blocks = Blocks(plan, taken, [setting], left_out)
         if next(iter(blocks), None) is None:
             continue
-        block = sum(sample_seconds(plan, cell, rate(machine, clock)) for cell in cells if cell.arm not in left_out)
-        count = sum(cell.arm not in left_out for cell in cells)
+        block = sum(
+            sample_seconds(plan, cell, rate(machine, clock)) for cell in cells if cell.session_name not in left_out
+        )
+        count = sum(cell.session_name not in left_out for cell in cells)
         rows += [{name: row[name] for name in _NEEDED} for row in taken]
         at_least += blocks.left()
         at_most += count * most - len(taken)

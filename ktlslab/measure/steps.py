@@ -1,7 +1,7 @@
-"""The client's half of the timed part: what one step does in each direction, and a round of such steps.
+"""The client's half of the timed part: what one step does in each workload, and a round of such steps.
 
 The loops are the same for all arms, one Python frame with the channel's calls in it. A step sends and is answered: an
-echo by what was sent, a burst of an upload by one byte; a download's burst is what one byte was asked for by. With
+echo by what was sent, a batch of an upload by one byte; a download's batch is what one byte was asked for by. With
 several connections a step sends on all of them, then receives on all.
 """
 
@@ -36,7 +36,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Work:
     """What each connection's send is, what it is given how many times, and the size of the answer in bytes."""
 
     sends: list[Call]
@@ -52,15 +52,15 @@ class Round:
     behind him does, and a few steps would share that cost.
     """
 
-    def __init__(self, channels: Sequence[Channel], cell: Cell, bursts: int, *, spin: int = 0, lead: int = 0) -> None:
-        self._channels, self._cell, self._bursts = channels, cell, lead + bursts
-        size, burst = cell.payload_bytes, cell.burst
-        self._comes_back = cell.direction in {"echo", "download"}
-        self._answer = size * burst if self._comes_back else 1
-        request = peer.REQUEST.pack(_REQUESTS[cell.direction], size, burst, lead, bursts)
+    def __init__(self, channels: Sequence[Channel], cell: Cell, steps: int, *, spin: int = 0, lead: int = 0) -> None:
+        self._channels, self._cell, self._steps = channels, cell, lead + steps
+        size, batch = cell.payload_bytes, cell.batch
+        self._comes_back = cell.workload in {"echo", "download"}
+        self._answer = size * batch if self._comes_back else 1
+        request = peer.REQUEST.pack(_REQUESTS[cell.workload], size, batch, lead, steps)
         for channel in channels:
             channel.send(request)
-        length = self._answer * self._bursts
+        length = self._answer * self._steps
         whole = _rooms.take(length * len(channels))  # while the peers take theirs
         self._rooms = [whole[at : at + length] for at in range(0, len(whole), length)]
         self._receives: list[Call] = [channel.receive for channel in channels]
@@ -69,7 +69,7 @@ class Round:
         mark = bytearray(1)
         for channel in channels:
             channel.receive(mark)
-        self._work = self._step()
+        self._work = self._work_of_a_step()
         self._do([room[: self._answer * lead] for room in self._rooms])
         self._timed = [room[self._answer * lead :] for room in self._rooms]
 
@@ -81,7 +81,7 @@ class Round:
         if len(rooms) > 1:
             return _everywhere(self._work, self._receives, rooms)
         if self._work.times > 1:
-            return _burst(self._work, self._receives[0], rooms[0])
+            return _batch(self._work, self._receives[0], rooms[0])
         return _exchange(self._work, self._receives[0], rooms[0])
 
     def settle(self) -> Report:
@@ -93,33 +93,33 @@ class Round:
         if self._comes_back:
             ok = all(checksum(room, size) == expected for room in self._rooms)
         else:
-            ok = all(bytes(room) == peer.MARK * self._bursts for room in self._rooms)
+            ok = all(bytes(room) == peer.MARK * self._steps for room in self._rooms)
         total = user = system = 0
         report = bytearray(peer.REPORT.size)
         for channel in self._channels:
             channel.receive(report)
             one_total, one_user, one_system, crc = peer.REPORT.unpack(report)
             total, user, system = total + one_total, user + one_user, system + one_system
-            ok = ok and (crc == expected or self._cell.direction == "download")
+            ok = ok and (crc == expected or self._cell.workload == "download")
         return Report(cpu=Cpu(total, user, system), ok=ok)
 
-    def _step(self) -> Step:
+    def _work_of_a_step(self) -> Work:
         cell, channels, size = self._cell, self._channels, self._answer
         one = payload(cell.payload_bytes)
-        if cell.direction == "download":
-            return Step(sends=[channel.send for channel in channels], what=peer.MARK, times=1, size=size)
-        if cell.direction == "sendfile":
+        if cell.workload == "download":
+            return Work(sends=[channel.send for channel in channels], what=peer.MARK, times=1, size=size)
+        if cell.workload == "sendfile":
             count = cell.payload_bytes
             sends = [_whole(channel.send_file, count) for channel in channels]
-            return Step(sends=sends, what=_file(count), times=cell.burst, size=size)
+            return Work(sends=sends, what=_file(count), times=cell.batch, size=size)
         if cell.depth > 1:
             many: list[Call] = [channel.send_many for channel in channels]
-            return Step(sends=many, what=[one] * cell.burst, times=1, size=size)
-        return Step(sends=[channel.send for channel in channels], what=one, times=cell.burst, size=size)
+            return Work(sends=many, what=[one] * cell.batch, times=1, size=size)
+        return Work(sends=[channel.send for channel in channels], what=one, times=cell.batch, size=size)
 
 
-def _exchange(step: Step, receive: Call, room: memoryview) -> list[int]:
-    (send,), what, size = step.sends, step.what, step.size
+def _exchange(work: Work, receive: Call, room: memoryview) -> list[int]:
+    (send,), what, size = work.sends, work.what, work.size
     took = []
     for at in range(0, len(room), size):
         start = time.perf_counter_ns()
@@ -129,8 +129,8 @@ def _exchange(step: Step, receive: Call, room: memoryview) -> list[int]:
     return took
 
 
-def _burst(step: Step, receive: Call, room: memoryview) -> list[int]:
-    (send,), what, times, size = step.sends, step.what, step.times, step.size
+def _batch(work: Work, receive: Call, room: memoryview) -> list[int]:
+    (send,), what, times, size = work.sends, work.what, work.times, work.size
     took = []
     for at in range(0, len(room), size):
         start = time.perf_counter_ns()
@@ -141,8 +141,8 @@ def _burst(step: Step, receive: Call, room: memoryview) -> list[int]:
     return took
 
 
-def _everywhere(step: Step, receives: list[Call], rooms: list[memoryview]) -> list[int]:
-    sends, what, times, size = step.sends, step.what, step.times, step.size
+def _everywhere(work: Work, receives: list[Call], rooms: list[memoryview]) -> list[int]:
+    sends, what, times, size = work.sends, work.what, work.times, work.size
     ends = list(zip(receives, rooms, strict=True))
     took = []
     for at in range(0, len(rooms[0]), size):

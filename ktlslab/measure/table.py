@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import TableError
 from ktlslab.measure.clocks import UNITS
-from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
+from ktlslab.measure.plan import IO_ENGINES, RECORD_LAYERS, WORKLOADS, renamed
 from ktlslab.measure.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
 
@@ -35,7 +35,7 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("suite", str, "IANA name, empty for plain TCP"),
     ("tls_version", str, "TLS 1.2, TLS 1.3, or empty"),
     ("payload_bytes", int, "bytes an operation moves (an echo: each way)"),
-    ("direction", str, "echo, upload, download or sendfile (an upload out of a file)"),
+    ("workload", str, "echo, upload, download or sendfile (an upload out of a file)"),
     ("depth", int, "operations in flight on a connection"),
     ("connections", int, "connections at once"),
     ("record_size", int, "bytes of payload a record holds at most"),
@@ -46,7 +46,7 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("warm_up", int, "timed steps that ran before and do not count"),
     ("steady", bool, "whether the last of them had become as fast as they get"),
     ("operations", int, "operations in this sample"),
-    ("burst", int, "operations a timed step"),
+    ("operations_per_step", int, "operations a timed step"),
     ("elapsed", int, "units, the whole sample"),
     ("latency_p50", float, "units an operation, median over the timed steps"),
     ("latency_p99", float, "units an operation, 99th percentile: the slowest step where there are fewer than 100"),
@@ -86,6 +86,7 @@ __all__ = [
     "to_frame",
     "write_table",
 ]
+FORMER_COLUMNS = {"direction": "workload", "burst": "operations_per_step"}  # of tables made before version 0.2
 NAMES = tuple(name for name, _, _ in COLUMNS)
 _KEY = [
     "run_id",
@@ -96,13 +97,13 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "unit": tuple(UNITS.values()),
     "record_layer": RECORD_LAYERS,
     "io_engine": IO_ENGINES,
-    "direction": DIRECTIONS,
+    "workload": WORKLOADS,
     "suite": ("", *(suite.name for suite in Suite)),
     "tls_version": ("", *(version.label for version in Version)),
     "record_layer_observed": RECORD_LAYERS,
 }
 # What all arms of a block share, beside the machine and clock that it was measured on and by.
-SETTING = ("link", "direction", "payload_bytes", "depth", "connections", "record_size")
+SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size")
 # What must be alike in all runs of a table, and what besides where it is a time: in words, and where it stands.
 _Fact = Callable[[dict[str, Any]], Any]
 _ALIKE: dict[str, _Fact] = {
@@ -123,7 +124,7 @@ _ALIKE_IN_TIME: dict[str, _Fact] = {
 }
 # Of the other numbers some may be 0: what the tick samples, what is not in every arm.
 _POSITIVE = (
-    *("payload_bytes", "depth", "connections", "record_size", "operations", "burst", "elapsed"),
+    *("payload_bytes", "depth", "connections", "record_size", "operations", "operations_per_step", "elapsed"),
     *("latency_p50", "latency_p99", "latency_min", "latency_max"),
     *("throughput_bytes_per_unit", "client_cpu", "peer_cpu"),
 )
@@ -163,6 +164,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
         frame = pd.read_parquet(path)
         if beside.exists():
             frame.attrs["provenance"] = json.loads(beside.read_text(encoding="utf-8"))
+        frame = frame.rename(columns=FORMER_COLUMNS)
+        for run in frame.attrs.get("provenance", {}).values():
+            run["plan"] = renamed(run.get("plan", {}))
     except (OSError, ValueError) as error:
         remedy = "Give a table that `ktlslab sweep -o` wrote."
         raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=remedy) from error

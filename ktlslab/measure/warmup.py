@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MOST_ROUNDS = 8
+MAX_ROUNDS = 8
 PATIENCE = 3  # rounds without a new best: it is as warm as it gets, though not steady
 
 
@@ -31,7 +31,7 @@ def warm_up(
     is what is known from earlier, inf for nothing. At most MOST_ROUNDS.
     """
     taken = waited = 0
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         step = median_of(size)
         taken += size
         if 1 - tolerance <= step / best <= 1 + tolerance:

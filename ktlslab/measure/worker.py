@@ -24,12 +24,12 @@ from ktlslab.errors import KtlsLabError, MachineError
 from ktlslab.linux import probe
 from ktlslab.linux.process import end_with_parent
 from ktlslab.measure import clocks, provenance
-from ktlslab.measure.arms import Arm, LeftOut, Ports, check
+from ktlslab.measure.arms import LeftOut, OpenArm, Ports, check
 from ktlslab.measure.blocks import Blocks
 from ktlslab.measure.link import Ends, Link, lay
 from ktlslab.measure.plan import Cell, Plan
 
-LEAST_NS = 40_000_000  # of timed steps in a sample, by the wall clock
+MIN_SAMPLE_NS = 40_000_000  # of timed steps in a sample, by the wall clock
 
 
 def measure(job: dict[str, Any], journal: Path) -> None:
@@ -62,8 +62,8 @@ def measure(job: dict[str, Any], journal: Path) -> None:
             try:
                 row = _sample(laboratory.arm(cell), cell, plan)
             except LeftOut as refusal:
-                left_out[cell.arm] = str(refusal)
-                blocks.leave_out(cell.arm)
+                left_out[cell.session_name] = str(refusal)
+                blocks.leave_out(cell.session_name)
                 continue
             row = labels | {name: getattr(cell, name) for name in cell.__slots__} | row
             row |= {"repeat": repeat, "position": position}
@@ -74,20 +74,20 @@ def measure(job: dict[str, Any], journal: Path) -> None:
         _write(out, {"provenance": about | {"left_out": left_out, "unusual": unusual.notes()}})
 
 
-def _sample(arm: Arm, cell: Cell, plan: Plan) -> dict[str, Any]:
+def _sample(arm: OpenArm, cell: Cell, plan: Plan) -> dict[str, Any]:
     slowed, share = plan.slowed()
     # An instruction repeats itself, time does not: there a sample is to last, and what surrounds it to weigh little.
-    least = LEAST_NS if clocks.current() == "wall" else 0
+    least = MIN_SAMPLE_NS if clocks.current() == "wall" else 0
     # Both of two equal arms, or the handicap would be taken for noise.
     handicap = share if slowed == f"{cell.record_layer}+{cell.io_engine}" else 0.0
-    return arm.sample(cell, plan.bursts(cell), least, handicap)
+    return arm.sample(cell, plan.steps_of(cell), least, handicap)
 
 
 class Laboratory:
     """What stays open while a plan is measured: a link and a peer of each kind, and each arm's sessions."""
 
     def __init__(self) -> None:
-        self._arms: dict[tuple[Any, ...], Arm] = {}
+        self._arms: dict[tuple[Any, ...], OpenArm] = {}
         self._links: dict[str, tuple[Ends, Ports]] = {}
         self._stack = contextlib.ExitStack()
 
@@ -97,13 +97,13 @@ class Laboratory:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def arm(self, cell: Cell) -> Arm:
+    def arm(self, cell: Cell) -> OpenArm:
         """Return the cell's arm, opened when it is first asked for. LeftOut: this machine has it not."""
         key = (*cell.session, cell.connections)
         if key not in self._arms:
             ends, ports = self._link(cell.link)
             with ends.near():
-                self._arms[key] = Arm(cell, ports)
+                self._arms[key] = OpenArm(cell, ports)
             self._stack.callback(self._arms[key].close)
         return self._arms[key]
 

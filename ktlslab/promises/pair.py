@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.promises.check import Absent, Broken, attempt, difference, show
-from ktlslab.tls.keyschedule import kernel_nonce_tls12, split_nonce
+from ktlslab.tls.keyschedule import kernel_iv_tls12, split_write_iv
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.records import ContentType, RecordSplitter
 from ktlslab.tls.suites import Suite, Version
@@ -40,21 +40,21 @@ Received = tuple[ContentType | int, bytes]
 
 
 class Keys:
-    """One direction's key and nonce, made up from its name, its generation and its suite alone."""
+    """One direction's key and write IV, made up from its name, its generation and its suite alone."""
 
     def __init__(self, suite: Suite, direction: Direction, generation: int = 0) -> None:
         cipher, self.suite = suite.cipher, suite
         made = hashlib.shake_256(f"{direction.name} {generation}".encode()).digest(64)
         self.key = made[: cipher.key_bytes]
-        self.nonce = made[32:44] if suite.version is Version.TLS13 else made[32 : 32 + cipher.fixed_iv_bytes]
+        self.write_iv = made[32:44] if suite.version is Version.TLS13 else made[32 : 32 + cipher.fixed_iv_bytes]
 
     def crypto_info(self, sequence: int = 0) -> CryptoInfo:
         """Return what the kernel takes."""
         cipher = self.suite.cipher
         if self.suite.version is Version.TLS13:
-            parts = split_nonce(self.nonce, cipher)
+            parts = split_write_iv(self.write_iv, cipher)
         else:
-            parts = kernel_nonce_tls12(self.nonce, sequence, cipher)
+            parts = kernel_iv_tls12(self.write_iv, sequence, cipher)
         return CryptoInfo(
             version=self.suite.version.wire,
             cipher_type=cipher.kernel_type,
@@ -80,7 +80,7 @@ class Peer:
         """Return the next record, not sent."""
         keys, number = self.sealing, self.sealed
         self.sealed += 1
-        return seal(self.suite, keys.key, keys.nonce, number, kind, data, padding=padding)
+        return seal(self.suite, keys.key, keys.write_iv, number, kind, data, padding=padding)
 
     def send(self, data: bytes, kind: int = DATA, *, padding: int = 0) -> None:
         """Send one record."""
@@ -98,7 +98,7 @@ class Peer:
         while len(got) < count:
             record = self._splitter.next()
             if record is not None:
-                got.append(open_record(self.suite, self.opening.key, self.opening.nonce, self.opened, record.raw))
+                got.append(open_record(self.suite, self.opening.key, self.opening.write_iv, self.opened, record.raw))
                 self.opened += 1
             elif not readable(self.sock, deadline - time.monotonic()) or not (data := self.sock.recv(1 << 16)):
                 break

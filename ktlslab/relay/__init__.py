@@ -82,8 +82,8 @@ class Relay(Closing):
 
     def give_keys(self, keys: DirectionKeys) -> None:
         """Tell the keys of one direction, exported when the handshake was over, to the latest connection: see pad."""
-        key, nonce = keys.key.reveal().hex(), keys.nonce.reveal().hex()
-        self._ask({"suite": keys.suite.name, "key": key, "nonce": nonce, "sequence": keys.sequence})
+        key, write_iv = keys.key.reveal().hex(), keys.write_iv.reveal().hex()
+        self._ask({"suite": keys.suite.name, "key": key, "write_iv": write_iv, "sequence": keys.sequence})
 
     def report(self) -> Report:
         """Return what has happened so far. What an end has received has been reported before."""

@@ -29,8 +29,8 @@ _CONNECT_SECONDS = 10.0
 class _Pipe:
     """One direction's sockets, and what waits to be done to the receiving one."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket, way: Way) -> None:
-        self.source, self.sink, self.way = source, sink, way
+    def __init__(self, source: socket.socket, sink: socket.socket, direction: Way) -> None:
+        self.source, self.sink, self.direction = source, sink, direction
         self.queue: collections.deque[Action] = collections.deque()
         self.not_before = 0.0
         self.read_out = False  # the source has ended
@@ -56,7 +56,7 @@ class _Pipe:
     def read(self) -> None:
         data = self.source.recv(_CHUNK)
         self.read_out = not data
-        self.queue.extend(action for action in self.way.feed(data) if action != b"")
+        self.queue.extend(action for action in self.direction.feed(data) if action != b"")
 
     def write(self) -> None:
         """Do what is due, as far as the sink takes it. ConnectionResetError: both ends are to be reset."""
@@ -84,13 +84,13 @@ class _Pipe:
     def _padded(self, action: ToPad) -> bytes:
         from ktlslab.tls.protect import open_record, seal  # noqa: PLC0415 - cryptography, which no other fault needs
 
-        if not self.keys or not self.way.fault:
+        if not self.keys or not self.direction.fault:
             raise AssertionError
-        suite, key, nonce, first = self.keys
-        kind, data = open_record(suite, key, nonce, first + action.number, action.record)
-        padding = min(self.way.fault.padding, MAX_PLAINTEXT - len(data))
-        self.way.applied = True
-        return seal(suite, key, nonce, first + action.number, kind, data, padding=padding)
+        suite, key, write_iv, first = self.keys
+        kind, data = open_record(suite, key, write_iv, first + action.number, action.record)
+        padding = min(self.direction.fault.padding, MAX_PLAINTEXT - len(data))
+        self.direction.applied = True
+        return seal(suite, key, write_iv, first + action.number, kind, data, padding=padding)
 
 
 class _Link:
@@ -182,15 +182,15 @@ class _Process:
             self.links = []
             return {"port": self.listener.getsockname()[1]}
         if "suite" in question:
-            key, nonce = bytes.fromhex(question["key"]), bytes.fromhex(question["nonce"])
+            key, write_iv = bytes.fromhex(question["key"]), bytes.fromhex(question["write_iv"])
             for pipe in self.links[-1].pipes:
-                pipe.keys = Suite[question["suite"]], key, nonce, question["sequence"]
+                pipe.keys = Suite[question["suite"]], key, write_iv, question["sequence"]
             return {}
         return {
             "connections": len(self.links),
             "to_client": sum(link.to_client.seen for link in self.links),
             "to_server": sum(link.to_server.seen for link in self.links),
-            "applied": any(way.applied for link in self.links for way in (link.to_client, link.to_server)),
+            "applied": any(direction.applied for link in self.links for direction in (link.to_client, link.to_server)),
         }
 
 

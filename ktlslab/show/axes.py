@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ktlslab.show.style import Plot
 
-_MOST_TICKS = 7
+_MAX_TICKS = 7
 _LETTERS = 12  # an inch, of a title
 _BARS: Any = {"capsize": 2, "elinewidth": 0.8, "linewidth": 1.4}
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # between the ticks of a ratio
@@ -55,7 +55,7 @@ def amount(value: float, quantity: str, unit: str) -> str:
 
 def payload_axis(axes: Axes, sizes: Sequence[int], *, last: bool) -> None:
     """Put the payloads that were measured on a log2 axis, by their names for people."""
-    step = -(-len(sizes) // _MOST_TICKS)
+    step = -(-len(sizes) // _MAX_TICKS)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in sizes[::step]]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -116,7 +116,7 @@ def ratio_axis(axes: Axes, label: str, shown: pd.DataFrame) -> None:
     low, high = min(float(ends.min().min()), 1 / 1.005), max(float(ends.max().max()), 1.005)
     room = (high / low) ** 0.06
     axes.set_ylim(low / room, high * room)
-    step = next((step for step in _STEPS if (high - low) / step <= _MOST_TICKS), 10.0)
+    step = next((step for step in _STEPS if (high - low) / step <= _MAX_TICKS), 10.0)
     ticks = [1 + step * number for number in range(math.ceil((low - 1) / step), math.floor((high - 1) / step) + 1)]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     digits = 3 if step < 0.01 else 2

@@ -58,9 +58,9 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
     """Say in computed sentences what the kernel's record layer cost and brought against userspace's."""
     found = compared(frame, layer=layer, over=over)
     rows, lines = [], []
-    for direction in sorted(found["direction"].unique(), key=order):
+    for workload in sorted(found["workload"].unique(), key=order):
         for quantity, (name, less) in QUANTITIES.items():
-            part = found[(found["direction"] == direction) & (found["quantity"] == quantity)]
+            part = found[(found["workload"] == workload) & (found["quantity"] == quantity)]
             if part.empty:
                 continue
             values = part["ratio"]
@@ -70,9 +70,9 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
             told = f"{counts['less']} less, {counts['more']} more, {counts['none']} none"
             told += f", {counts['unjudged']} not judged" * bool(counts["unjudged"])
             better = f"{counts['less' if less else 'more']} of {len(part)}"
-            rows.append((direction, name, f"{values.median():.2f}", *ends, told, better))
+            rows.append((workload, name, f"{values.median():.2f}", *ends, told, better))
             lines.append(
-                f"{direction}, {name}: {layer} / {over} {values.median():.2f} in the median of {len(values)} cells, "
+                f"{workload}, {name}: {layer} / {over} {values.median():.2f} in the median of {len(values)} cells, "
                 f"{low['ratio']:.2f} to {high['ratio']:.2f}; {told}"
             )
     said = (
@@ -80,7 +80,7 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
         f"CPU below 1 are in favour of the {layer}, throughput above 1 is. A cell counts as less or more where its "
         f"95 % interval leaves 1 out and the difference is larger than the noise floor."
     )
-    head = ("direction", "quantity", "median", "lowest (where)", "highest (where)", "cells", f"in favour of {layer}")
+    head = ("workload", "quantity", "median", "lowest (where)", "highest (where)", "cells", f"in favour of {layer}")
     return picture(f"{layer} against {over}", prose(said), table(head, rows, numbers=(2,)), text="\n".join(lines))
 
 
@@ -114,7 +114,7 @@ def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = 
 
 
 def cell_name(row: pd.Series) -> str:
-    """Name a cell for people, without its direction."""
+    """Name a cell for people, without its workload."""
     extra = "".join(f", {row[name]} {name}" for name in ("depth", "connections") if row[name] > 1)
     return f"{size_name(int(row['payload_bytes']))}, {suite_name(str(row['suite']))}, {row['io_engine']}{extra}"
 
@@ -138,10 +138,10 @@ def is_emulated(frame: pd.DataFrame) -> bool:
     return any(runs.get(run, {}).get("emulated", False) for run in frame["run_id"].unique())
 
 
-def order(direction: str) -> tuple[int, str]:
-    """Return what directions are sorted by: both ways, out, in, and whatever else there may be."""
+def order(workload: str) -> tuple[int, str]:
+    """Return what workloads are sorted by: both ways, out, in, and whatever else there may be."""
     known = ("echo", "upload", "download", "sendfile")
-    return (known.index(direction) if direction in known else len(known)), direction
+    return (known.index(workload) if workload in known else len(known)), workload
 
 
 def size_name(count: int) -> str:

@@ -23,15 +23,15 @@ Rows = list[tuple[str, ...]]
 
 def overhead(rows: pd.DataFrame) -> pd.Series:
     """Return the bytes on the wire, both ways, above what the payload itself is, an operation."""
-    ways = 1 + (rows["direction"] == "echo")
-    return rows["wire_tx_bytes"] + rows["wire_rx_bytes"] - ways * rows["payload_bytes"]
+    workloads = 1 + (rows["workload"] == "echo")
+    return rows["wire_tx_bytes"] + rows["wire_rx_bytes"] - workloads * rows["payload_bytes"]
 
 
-def _records(way: str) -> Callable[[pd.DataFrame], pd.Series]:
+def _records(workload: str) -> Callable[[pd.DataFrame], pd.Series]:
     """Count those that the kernel made or opened: nobody counts OpenSSL's, so where it did it nothing is told."""
 
     def each(rows: pd.DataFrame) -> pd.Series:
-        moved = rows[f"kernel_{way}_records"]
+        moved = rows[f"kernel_{workload}_records"]
         return (moved / rows["operations"]).where(moved > 0)
 
     return each
@@ -49,7 +49,7 @@ _COUNTED: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 
 
 def counts(frame: pd.DataFrame) -> tuple[tuple[str, ...], Rows, str]:
-    """Return head, rows, and of what they are: an arm in a direction a row, at the smallest payload and a full record.
+    """Return head, rows, and of what they are: an arm in a workload a row, at the smallest payload and a full record.
 
     Of one suite, on the newest kernel, at the usual depth, connections, record size and link.
     """
@@ -58,14 +58,14 @@ def counts(frame: pd.DataFrame) -> tuple[tuple[str, ...], Rows, str]:
     suite = selection.one_suite(rows, None)
     rows = rows[rows["suite"].isin([suite, ""]) & (rows["replica"] == 0)]
     told: list[tuple[tuple[str, ...], list[float]]] = []
-    for way in selection.directions(rows):
-        there = rows[rows["direction"] == way]
+    for workload in selection.workloads(rows):
+        there = rows[rows["workload"] == workload]
         sizes = selection.payloads(there)
         for size in sorted({sizes[0], selection.nearest(there, None)}):
             cells = there[there["payload_bytes"] == size]
             told += [
                 (
-                    (way, size_name(size), str(arm)),
+                    (workload, size_name(size), str(arm)),
                     [float(of(rows_of(cells, arm)).median()) for of in _COUNTED.values()],
                 )
                 for arm in arms_of(cells)
@@ -73,7 +73,7 @@ def counts(frame: pd.DataFrame) -> tuple[tuple[str, ...], Rows, str]:
     shown = [at for at in range(len(_COUNTED)) if not all(math.isnan(values[at]) for _, values in told)]
     names = list(_COUNTED)
     lines = [(*name, *(_number(values[at]) for at in shown)) for name, values in told]
-    return ("direction", "payload", "arm", *(names[at] for at in shown)), lines, suite
+    return ("workload", "payload", "arm", *(names[at] for at in shown)), lines, suite
 
 
 def _number(value: float) -> str:

@@ -15,7 +15,7 @@ from ktlslab.measure.effects import QUANTITIES, checked, intervals, noise_floor
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name
-from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of
+from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ _FACTORS = {
     "connections": "connections at once",
     "record_size": "bytes of payload a record holds at most",
 }
-_MOST_COLUMNS = 4
+_MAX_COLUMNS = 4
 
 
 def against(
@@ -34,22 +34,22 @@ def against(
     *,
     quantities: tuple[str, ...] = ("latency_p50", "client_cpu"),
     suite: str | None = None,
-    direction: str | None = None,
+    workload: str | None = None,
     machine: str | None = None,
 ) -> Plot:
-    """Plot quantities against a factor (depth, connections, record_size), a column for each direction and payload.
+    """Plot quantities against a factor (depth, connections, record_size), a column for each workload and payload.
 
     UsageError where the table has but one value of it.
     """
     if factor not in _FACTORS:
         raise UsageError("plotting", answered=f"there is no {factor!r}", remedy=f"Choose {', '.join(_FACTORS)}.")
     place = selection.one_place(checked(frame), machine)
-    rows = selection.chosen(place, direction, None)
+    rows = selection.chosen(place, workload, None)
     setting = selection.usual(rows, factor)
     rows = selection.at(rows, setting)
-    if factor == "depth":  # at depth 1 one-way operations go in bursts, between acknowledgements: not the same work
-        rows = rows[rows["burst"] == rows["depth"] * rows["connections"]]
-    cell = ["direction", "payload_bytes", "suite", "record_layer", "io_engine"]
+    if factor == "depth":  # at depth 1 one-way operations go in steps, between acknowledgements: not the same work
+        rows = rows[rows["operations_per_step"] == rows["depth"] * rows["connections"]]
+    cell = ["workload", "payload_bytes", "suite", "record_layer", "io_engine"]
     varied = rows.groupby(cell)[factor].transform("nunique") > 1
     if not varied.any():
         answered = f"the table has {frame[factor].iloc[0]} alone"
@@ -58,27 +58,29 @@ def against(
     name = selection.one_suite(rows, suite)
     rows = rows[rows["suite"].isin([name, ""])]
     columns = [
-        (way, size) for way in selection.directions(rows) for size in selection.payloads(rows[rows["direction"] == way])
-    ][:_MOST_COLUMNS]
+        (work, size)
+        for work in selection.workloads(rows)
+        for size in selection.payloads(rows[rows["workload"] == work])
+    ][:_MAX_COLUMNS]
     unit, counts = str(rows["unit"].iloc[0]), sorted(map(int, rows[factor].unique()))
     floors, said = selection.at(noise_floor(place, quantities), setting), []
     with mpl.rc_context(STYLE):
         figure, panels = page(len(quantities), len(columns), sharex=True)
         for line, quantity in zip(panels, quantities, strict=True):
             values = intervals(rows, quantity)
-            for axes, (way, size) in zip(line, columns, strict=True):
-                part = values[(values["direction"] == way) & (values["payload_bytes"] == size)]
+            for axes, (work, size) in zip(line, columns, strict=True):
+                part = values[(values["workload"] == work) & (values["payload_bytes"] == size)]
                 for arm in arms_of(part):
                     one = rows_of(part, arm).sort_values(factor)
                     scaled = one[["value", "low", "high"]] * common.scale(quantity, unit)
-                    common.with_bars(axes, one[factor], scaled, **arm.look)
+                    common.with_bars(axes, one[factor], scaled, **look(arm))
                 if line is panels[0]:
-                    axes.set_title(f"{way}, {size_name(size)}")
-                    said.append(_said(part, way, size, factor, unit))
+                    axes.set_title(f"{work}, {size_name(size)}")
+                    said.append(_said(part, work, size, factor, unit))
                 common.count_axis(axes, counts, _FACTORS[factor], last=line is panels[-1])
             common.value_axis(line[0], quantity, QUANTITIES[quantity][0], unit)
             common.floor_bar(line[0], float(floors[floors["quantity"] == quantity]["floor"].max()))
-        common.legend(figure, [arm.key() for arm in arms_of(rows)], common.blocks_said(values))
+        common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(values))
         head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
     figure.alt = f"Lines of latency and client CPU an operation against {factor.replace('_', ' ')}, an arm a line."
@@ -86,7 +88,7 @@ def against(
     return figure
 
 
-def _said(values: pd.DataFrame, way: str, size: int, factor: str, unit: str) -> str:
+def _said(values: pd.DataFrame, workload: str, size: int, factor: str, unit: str) -> str:
     """Say for each arm with TLS what latency at the factor's largest value is, over that at its smallest."""
     said = []
     for arm in arms_of(values):
@@ -95,5 +97,5 @@ def _said(values: pd.DataFrame, way: str, size: int, factor: str, unit: str) -> 
             ends = f"{common.amount(one.iloc[0], 'latency', unit)} to {common.amount(one.iloc[-1], 'latency', unit)}"
             said.append(f"{arm} {one.iloc[-1] / one.iloc[0]:.2f} times ({ends})")
     low, high = values[factor].min(), values[factor].max()
-    where = f"{common.sentence(way)} of {size_name(size)}, from {factor.replace('_', ' ')} {low} to {high}"
+    where = f"{common.sentence(workload)} of {size_name(size)}, from {factor.replace('_', ' ')} {low} to {high}"
     return f"{where}: latency {', '.join(said)}." if said else ""

@@ -14,10 +14,11 @@ from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import checked
+from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name
-from ktlslab.show.style import STYLE, Arm, Plot, arms_of, page, rows_of
+from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,44 +37,44 @@ def distributions(
     frame: pd.DataFrame,
     *,
     suite: str | None = None,
-    direction: str | None = None,
+    workload: str | None = None,
     payloads: tuple[int, ...] | None = None,
     machine: str | None = None,
 ) -> Plot:
-    """Draw each arm's cumulated latencies, a panel for each direction and payload, at one suite.
+    """Draw each arm's cumulated latencies, a panel for each workload and payload, at one suite.
 
     `payloads`: by default the smallest, the largest, and the one nearest to a full record. UsageError where the table
     has no histograms.
     """
-    rows = selection.chosen(selection.one_place(checked(frame), machine), direction, None)
+    rows = selection.chosen(selection.one_place(checked(frame), machine), workload, None)
     rows = selection.at(rows, selection.usual(rows))
     name = selection.one_suite(rows, suite)
     rows = rows[rows["suite"].isin([name, ""])]
     if not rows["latency_histogram"].map(len).any():
         raise UsageError("drawing distributions", answered="the table has no histograms", remedy="Sweep anew.")
     sizes = [selection.nearest(rows, size) for size in payloads] if payloads else _spread(rows)
-    ways, unit = selection.directions(rows), str(rows["unit"].iloc[0])
+    workloads, unit = selection.workloads(rows), str(rows["unit"].iloc[0])
     scale, said = common.scale("latency", unit), []
     with mpl.rc_context(STYLE):
-        figure, panels = page(len(ways), len(sizes), row=1.85, sharey="all")
-        for line, way in zip(panels, ways, strict=True):
+        figure, panels = page(len(workloads), len(sizes), row=1.85, sharey="all")
+        for line, work in zip(panels, workloads, strict=True):
             for axes, size in zip(line, sizes, strict=True):
-                part = rows[(rows["direction"] == way) & (rows["payload_bytes"] == size)]
+                part = rows[(rows["workload"] == work) & (rows["payload_bytes"] == size)]
                 if part.empty:
                     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", alpha=0.6)
                     axes.set_xticks([])
                     continue
                 for arm in arms_of(part):
                     values, share = cumulated(rows_of(part, arm)["latency_histogram"])
-                    said.append((way, size, arm, values, share))
+                    said.append((work, size, arm, values, share))
                     _step(axes, values * scale, share, arm)
-                axes.set_title(f"{way}, {size_name(size)}")
+                axes.set_title(f"{work}, {size_name(size)}")
                 _axis(axes, unit)
             line[0].set_ylabel("timed steps\nat most as slow")
         for axes in panels[-1]:
             axes.set_xlabel(f"latency, {common.unit_of('latency', unit)}")
         note = "all timed steps of all blocks; marker: the 99th percentile"
-        common.legend(figure, [arm.key() for arm in arms_of(rows)], note)
+        common.legend(figure, [key(arm) for arm in arms_of(rows)], note)
         head = f"Distribution of latency, {suite_name(name)}{selection.setting_name(rows, among=frame)}"
         common.title(figure, head, rows)
     figure.alt = "Rising step lines: the share of timed steps at most as slow, against latency, an arm a line."
@@ -100,11 +101,11 @@ def _spread(rows: pd.DataFrame) -> list[int]:
 
 
 def _step(axes: Axes, values: np.ndarray, share: np.ndarray, arm: Arm) -> None:
-    look = arm.look
+    drawn = look(arm)
     at = percentile(values, share, 0.99)
-    line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.4}
+    line = {"color": drawn["color"], "linestyle": drawn["linestyle"], "linewidth": 1.4}
     axes.plot([values[0], *values], [0, *share], drawstyle="steps-post", label=str(arm), **line)
-    dot = {name: look[name] for name in ("color", "marker", "markersize", "markerfacecolor")}
+    dot = {name: drawn[name] for name in ("color", "marker", "markersize", "markerfacecolor")}
     axes.plot([at], [0.99], **dot)
 
 
@@ -126,12 +127,15 @@ def _axis(axes: Axes, unit: str) -> None:
 
 def _said(lines: list[tuple[str, int, Arm, np.ndarray, np.ndarray]], unit: str) -> str:
     """Say whose tail is longest: 99th percentile over median."""
-    tails = [(percentile(v, s, 0.99) / percentile(v, s, 0.5), way, size, arm, v, s) for way, size, arm, v, s in lines]
+    tails = [
+        (percentile(v, s, 0.99) / percentile(v, s, 0.5), workload, size, arm, v, s)
+        for workload, size, arm, v, s in lines
+    ]
     longest = max(tails, key=lambda tail: tail[0])
-    factor, way, size, arm, values, share = longest
+    factor, workload, size, arm, values, share = longest
     return (
         f"The 99th percentile is {min(tail[0] for tail in tails):.2f} to {factor:.2f} times the median; the longest "
-        f"tail is that of {arm} at {way}, {size_name(size)}: median "
+        f"tail is that of {arm} at {workload}, {size_name(size)}: median "
         f"{common.amount(percentile(values, share, 0.5), 'latency', unit)}, 99th percentile "
         f"{common.amount(percentile(values, share, 0.99), 'latency', unit)}."
     )

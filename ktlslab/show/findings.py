@@ -1,4 +1,4 @@
-"""The report's tables of effects: what each comes to, direction by direction, and every cell of kernel TLS."""
+"""The report's tables of effects: what each comes to, workload by workload, and every cell of kernel TLS."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _UNJUDGED = {"blocks": "too few blocks to judge", "no A/A arm": "no A/A arm to j
 
 
 def effect_summary(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
-    """Return head and rows: an effect of an arm in a direction a row, over all its cells, a quantity a column.
+    """Return head and rows: an effect of an arm in a workload a row, over all its cells, a quantity a column.
 
     An entry says the median difference in percent, its range, and in how many cells it is less, more, none or open.
     """
     rows: Rows = []
     for (effect, of, over), arms in found.groupby(["effect", "of", "over"], sort=False):
-        for way, part in sorted(arms.groupby("direction"), key=lambda group: order(str(group[0]))):
+        for workload, part in sorted(arms.groupby("workload"), key=lambda group: order(str(group[0]))):
             entries = [_entry(part[part["quantity"] == quantity]) for quantity in QUANTITIES]
-            rows.append((str(effect), _over(str(of), str(over)), str(way), *entries))
-    return ("effect", "of", "direction", *(name for name, _ in QUANTITIES.values())), rows
+            rows.append((str(effect), _over(str(of), str(over)), str(workload), *entries))
+    return ("effect", "of", "workload", *(name for name, _ in QUANTITIES.values())), rows
 
 
 def _entry(part: pd.DataFrame) -> str:
@@ -56,7 +56,7 @@ def effect_cells(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
             (
                 _over(cell["of"], cell["over"]),
                 f"Linux {cell['kernel']}",
-                f"{cell['direction']}, {size}{setting}",
+                f"{cell['workload']}, {size}{setting}",
                 suite_name(str(cell["suite"])),
                 QUANTITIES[str(cell["quantity"])][0],
                 f"{cell['ratio']:.3f}",

@@ -2,7 +2,7 @@
 
     overview(*artefacts)             the five stages and how far a session got
     records(handshake)               the handshake's records in order
-    key_derivation(handshake)        secret -> key and nonce, in both directions
+    key_derivation(handshake)        secret -> key and write IV, in both directions
     struct(crypto_info)              the kernel's struct, field by field
     waiting(connection)              the records that lie unread in the socket
     record_bytes(raw, suite, ...)    one record on the wire, and what it hides

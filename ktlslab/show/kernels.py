@@ -2,7 +2,7 @@
 
 Kernels share no block: their intervals and floors are those of two tables compared (`ktlslab.measure.difference`).
 
-A column of panels an arm, a row a direction: what changed for userspace TLS as well as for the kernel's is the rest of
+A column of panels an arm, a row a workload: what changed for userspace TLS as well as for the kernel's is the rest of
 the kernel (TCP, system calls), what changed for kernel TLS alone is kernel TLS. Points are dodged, so that none hides
 another; the oldest kernel is the line at 1.
 """
@@ -16,21 +16,22 @@ from matplotlib.lines import Line2D
 from ktlslab.errors import UsageError
 from ktlslab.measure.difference import difference
 from ktlslab.measure.effects import QUANTITIES, checked, tally
+from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import suite_name
-from ktlslab.show.style import STYLE, Arm, Plot, arms_of, page, rows_of, series
+from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of, series
 
 _DODGE = 1.16  # by this factor kernels stand apart on the log axis
 _ARMS = ("userspace", "kernel")
 
 
 def kernels(
-    frame: pd.DataFrame, *, quantity: str = "latency_p50", suite: str | None = None, direction: str | None = None
+    frame: pd.DataFrame, *, quantity: str = "latency_p50", suite: str | None = None, workload: str | None = None
 ) -> Plot:
     """Draw a quantity's ratio to the oldest kernel's, at one suite. UsageError for a table of one kernel."""
     frame = _one_host(checked(frame))
-    rows = selection.chosen(frame, direction, None)
+    rows = selection.chosen(frame, workload, None)
     setting = selection.usual(rows)
     rows = selection.at(rows, setting)
     where = selection.places(rows)
@@ -40,19 +41,19 @@ def kernels(
     name = selection.one_suite(rows, suite)
     rows = rows[rows["suite"].isin([name, ""])]
     compared = selection.at(to_oldest(frame, quantity), setting)  # of all rows: what is known of noise is borrowed
-    compared = compared[compared["suite"].isin([name, ""]) & compared["direction"].isin(rows["direction"])]
+    compared = compared[compared["suite"].isin([name, ""]) & compared["workload"].isin(rows["workload"])]
     arms = [arm for arm in arms_of(compared) if arm.record_layer in _ARMS] or arms_of(compared)
-    ways, sizes = selection.directions(compared), selection.payloads(compared)
+    workloads, sizes = selection.workloads(compared), selection.payloads(compared)
     styles = series(str(place[1]) for place in where)
     shift = {str(place[1]): _DODGE ** (at - (len(where) - 2) / 2) for at, place in enumerate(where[1:])}
     with mpl.rc_context(STYLE):
-        figure, panels = page(len(ways), len(arms), row=1.75, sharex=True, sharey="all")
-        for line, way in zip(panels, ways, strict=True):
+        figure, panels = page(len(workloads), len(arms), row=1.75, sharex=True, sharey="all")
+        for line, work in zip(panels, workloads, strict=True):
             for axes, arm in zip(line, arms, strict=True):
                 if line is panels[0]:
                     axes.set_title(str(arm))
                 part = rows_of(compared, arm)
-                part = part[part["direction"] == way]
+                part = part[part["workload"] == work]
                 if part.empty:
                     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", alpha=0.6)
                 floors = part.groupby("payload_bytes")["floor"].max()
@@ -62,14 +63,14 @@ def kernels(
                     look = {"color": colour, "marker": marker, "linestyle": "none"}
                     common.with_bars(axes, points["payload_bytes"] * shift[str(kernel)], points, **look)
                 common.payload_axis(axes, sizes, last=line is panels[-1])
-            common.ratio_axis(line[0], f"{way},\nover the oldest", pd.concat([rows_of(compared, arm) for arm in arms]))
+            common.ratio_axis(line[0], f"{work},\nover the oldest", pd.concat([rows_of(compared, arm) for arm in arms]))
         keys = [_key(str(place[1]), styles) for place in where[1:]]
         keys.append(Line2D([], [], color="black", linewidth=1, label=f"1: Linux {where[0][1]}"))
         common.legend(figure, [*keys, common.floor_key("two runs")], common.blocks_said(compared, kind=""))
         head = f"{common.sentence(QUANTITIES[quantity][0])} on each kernel over that on the oldest, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, among=frame), rows)
     figure.alt = (
-        "Points: each kernel's ratio to the oldest one's, against the payload, a panel for each arm and direction."
+        "Points: each kernel's ratio to the oldest one's, against the payload, a panel for each arm and workload."
     )
     figure.caption = _said(compared, arms, where)
     return figure

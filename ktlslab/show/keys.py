@@ -28,7 +28,7 @@ from ktlslab.show.html import (
     table,
 )
 from ktlslab.tls import keylog
-from ktlslab.tls.keyschedule import NONCE_BYTES, key_block, traffic_key
+from ktlslab.tls.keyschedule import WRITE_IV_BYTES, key_block, traffic_key
 from ktlslab.tls.suites import CIPHERS, Suite, Version
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _FIELD_HUES = {"iv": "iv", "key": "key", "salt": "salt", "rec_seq": "sequence"}
 
 
 def key_derivation(handshake: Handshake, reveal: bool = False) -> Picture:  # noqa: FBT001, FBT002 - said by its name
-    """Show how each direction's key and nonce follow from what the handshake agreed on.
+    """Show how each direction's key and write IV follow from what the handshake agreed on.
 
     SuiteUnsupportedError where the suite is none that a kernel knows.
     """
@@ -80,7 +80,7 @@ def struct(crypto_info: CryptoInfo, reveal: bool = False) -> Picture:  # noqa: F
         table(("offset", "field", "bytes", "value", "what it is"), rows, numbers=(0, 2)),
         heading("The same as it lies in memory"),
         _memory(dump),
-        heading("Where the nonce went"),
+        heading("Where the write IV went"),
         _nonce(crypto_info, reveal=reveal),
     ]
     fields = ", ".join(f"{field} at {offset} ({size})" for field, offset, size in layout)
@@ -92,17 +92,17 @@ def _tls13(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
     parts = [
         prose(
             f"Each direction has a traffic secret. HKDF-Expand-Label with {suite.digest.upper()} (RFC 8446, 7.1 and "
-            "7.3) turns it into a key and a nonce; the label is all that tells the two apart:"
+            "7.3) turns it into a key and a write IV; the two differ in label and length:"
         ),
-        strip([_label("key", cipher.key_bytes), _label("iv", NONCE_BYTES)]),
+        strip([_label("key", cipher.key_bytes), _label("iv", WRITE_IV_BYTES)]),
     ]
-    for way, label in (
+    for direction, label in (
         ("TX, what the client sends", keylog.CLIENT_TRAFFIC_SECRET_0),
         ("RX, what the server sends", keylog.SERVER_TRAFFIC_SECRET_0),
     ):
         origin = handshake.secrets[label].secret
-        key, nonce = traffic_key(origin, suite)
-        parts.append(heading(way))
+        key, write_iv = traffic_key(origin, suite)
+        parts.append(heading(direction))
         parts.append(
             _flow(
                 [
@@ -112,7 +112,7 @@ def _tls13(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
                 ],
                 [
                     secret("key", key, "key", f"{cipher.name}'s key", reveal=reveal),
-                    secret("nonce", nonce, "iv", "XORed with each record's sequence number", reveal=reveal),
+                    secret("write_iv", write_iv, "iv", "XORed with each record's sequence number", reveal=reveal),
                 ],
             )
         )
@@ -133,7 +133,7 @@ def _tls12(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
     if master is None or client is None or server is None:
         raise HandshakeError("showing the master secret", answered="the library has none", remedy="Handshake first.")
     block = key_block(master, client, server, suite)
-    nonce = "the fixed part of the nonce" if suite.cipher.explicit_nonce_bytes else "XORed with the sequence number"
+    fixed = "the first 4 bytes of each nonce" if suite.cipher.explicit_nonce_bytes else "XORed with the sequence number"
     return [
         prose(
             f"TLS 1.2 has one master secret. Its PRF with {suite.digest.upper()} (RFC 5246, 5 and 6.3) expands it into "
@@ -149,8 +149,8 @@ def _tls12(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
             [
                 secret("client's key: TX", block.client_key, "key", reveal=reveal),
                 secret("server's key: RX", block.server_key, "key", reveal=reveal),
-                secret("client's iv: TX", block.client_iv, "salt", nonce, reveal=reveal),
-                secret("server's iv: RX", block.server_iv, "salt", nonce, reveal=reveal),
+                secret("client's iv: TX", block.client_iv, "salt", fixed, reveal=reveal),
+                secret("server's iv: RX", block.server_iv, "salt", fixed, reveal=reveal),
             ],
         ),
     ]
@@ -187,11 +187,11 @@ def _memory(fields: list[Field]) -> str:
 
 
 def _nonce(info: CryptoInfo, *, reveal: bool) -> str:
-    """Show the 12 bytes of nonce as the struct's two fields."""
+    """Show the write IV as the struct's two fields."""
     salt = secret("salt", info.salt, "salt", reveal=reveal)
     iv = secret("iv", info.iv, "iv", reveal=reveal)
     if not info.salt:
-        said = "ChaCha20-Poly1305's nonce is not cut: all 12 bytes are iv, and the salt is empty."
+        said = "ChaCha20-Poly1305's write IV is not cut: all 12 bytes are iv, and the salt is empty."
     elif info.version == Version.TLS12.wire:
         said = (
             "TLS 1.2: the key block gave the salt; the iv is the first explicit nonce, which the kernel counts up and "
@@ -199,7 +199,7 @@ def _nonce(info: CryptoInfo, *, reveal: bool) -> str:
         )
     else:
         said = (
-            "TLS 1.3: the 12 bytes of nonce are cut after the fourth; the kernel puts them together again and XORs the "
+            "TLS 1.3: the write IV's 12 bytes are cut after the fourth; the kernel joins them again and XORs the "
             "sequence number into the last eight."
         )
     return prose(said) + strip([salt, iv] if info.salt else [iv])
@@ -211,9 +211,9 @@ def _meaning(name: str, info: CryptoInfo) -> str:
     said = {
         "info.version": f"{info.version:#06x}, {version}, in this machine's byte order",
         "info.cipher_type": f"{info.cipher_type}, {cipher.name} in linux/tls.h",
-        "iv": "the nonce's last part",
+        "iv": "the write IV's last part",
         "key": f"{cipher.name}'s key",
-        "salt": "the nonce's first part" if info.salt else "none for this cipher",
+        "salt": "the write IV's first part" if info.salt else "none for this cipher",
         "rec_seq": f"the next record's number: {int.from_bytes(info.rec_seq, 'big')}, the big end first",
     }
     return f'<span style="{SMALL}">{said.get(name, "")}</span>'
@@ -221,4 +221,4 @@ def _meaning(name: str, info: CryptoInfo) -> str:
 
 def _told(suite: Suite, *, reveal: bool) -> str:
     seen = "shown in HTML" if reveal else "not shown"
-    return f"{suite.name}: {suite.cipher.key_bytes} bytes of key, {NONCE_BYTES} of nonce for each direction, {seen}"
+    return f"{suite.name}: {suite.cipher.key_bytes} bytes of key, {WRITE_IV_BYTES} of write IV per direction, {seen}"

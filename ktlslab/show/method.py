@@ -125,7 +125,7 @@ def _plans(frame: pd.DataFrame) -> list[str]:
 
 
 def _stop(plan: dict[str, Any]) -> str:
-    repeats, most, precision = (plan.get(name, 0) for name in ("repeats", "most_repeats", "precision"))
+    repeats, most, precision = (plan.get(name, 0) for name in ("repeats", "max_repeats", "precision"))
     text = f"{plural(int(repeats), 'block')} a setting"
     if precision:
         text += f", then more, up to {max(most, repeats)}, until each arm's cost over the first arm's is known to"

@@ -69,12 +69,12 @@ def overview(*artefacts: Artefact) -> Picture:
 def verdict(answer: Installed | Refused) -> Picture:
     """Say in a sentence or two what the kernel's answer means for the session."""
     if isinstance(answer, Installed):
-        ways = " and ".join(_WAYS[way] for way in answer.directions)
+        ways = " and ".join(_WAYS[direction] for direction in answer.directions)
         said = f"The kernel took the keys. From here on it makes the records of what is {ways}; OpenSSL is out of that."
         return picture("The kernel said yes", prose(escape(said)), text=said)
     said = f"{answer.reason.value[0].upper()}{answer.reason.value[1:]}: {answer.step} gave {errno_name(answer.errno)}. "
     if answer.directions:
-        ways = " and ".join(_WAYS[way] for way in answer.directions)
+        ways = " and ".join(_WAYS[direction] for direction in answer.directions)
         said += f"It had already taken the keys of what is {ways} and keeps that direction. "
     said += (
         "OpenSSL goes on making records on the same connection, so everything below still happens, in userspace. To "
@@ -97,7 +97,7 @@ def _read(artefact: Artefact) -> tuple[str, str, str]:
             numbers = f"next record: TX {artefact.tx.sequence}, RX {artefact.rx.sequence}"
             return "export", _DONE, f"{artefact.suite.cipher.name}, {numbers}"
         case Installed():
-            return "install", _DONE, " and ".join(way.name for way in artefact.directions)
+            return "install", _DONE, " and ".join(direction.name for direction in artefact.directions)
         case Refused():
             return "install", _NO, f"{artefact.reason.value}; userspace goes on"
         case Stream():

@@ -5,7 +5,7 @@ differ by, is drawn into every plot. Every axis names its unit; a table of mixed
 instructions have no common axis. Where a table spans more than a panel can, `ktlslab.show.selection` chooses, and the
 title says what.
 
-    latency(frame)      median operation, by payload: a panel for each direction and suite
+    latency(frame)      median operation, by payload: a panel for each workload and suite
     cpu(frame)          what client and peer spent on an operation
     throughput(frame)
     ratio(frame)        kernel / userspace, the line at 1 being "as dear as userspace"
@@ -28,6 +28,7 @@ from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import QUANTITIES, checked, effects, intervals, noise_floor, tally
+from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import ratios, size_name, suite_name, suite_names, summary
@@ -36,7 +37,7 @@ from ktlslab.show.distributions import distributions
 from ktlslab.show.kernels import kernels
 from ktlslab.show.signmap import sign_map
 from ktlslab.show.split import cpu_split
-from ktlslab.show.style import ENGINES, STYLE, Arm, Plot, arms_of, page, rows_of, series
+from ktlslab.show.style import ENGINES, STYLE, Plot, arms_of, key, look, page, rows_of, series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,24 +64,24 @@ _QUANTITIES = {"latency_p50": "latency", "client_cpu": "client CPU", "peer_cpu":
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of panels: one direction of one quantity."""
+    """A row of panels: one workload of one quantity."""
 
-    direction: str
+    workload: str
     quantity: str
     label: str  # of the y axis
 
 
 def latency(
-    frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None, machine: str | None = None
+    frame: pd.DataFrame, *, workload: str | None = None, suite: str | None = None, machine: str | None = None
 ) -> Plot:
     """Plot the median latency of an operation against its payload."""
-    return _grid(frame, "Latency", {"latency_p50": ""}, direction=direction, suite=suite, machine=machine)
+    return _grid(frame, "Latency", {"latency_p50": ""}, workload=workload, suite=suite, machine=machine)
 
 
 def cpu(
     frame: pd.DataFrame,
     *,
-    direction: str | None = None,
+    workload: str | None = None,
     suite: str | None = None,
     machine: str | None = None,
     of: str | None = None,
@@ -91,15 +92,15 @@ def cpu(
         raise UsageError("plotting CPU", answered=f"there is no {of!r}", remedy="Choose client or peer.")
     quantities = {column: who for who, column in both.items() if of in (None, who)}
     title = f"CPU of the {of}" if of else "CPU of client and peer"
-    return _grid(frame, title, quantities, direction=direction, suite=suite, machine=machine)
+    return _grid(frame, title, quantities, workload=workload, suite=suite, machine=machine)
 
 
 def throughput(
-    frame: pd.DataFrame, *, direction: str | None = None, suite: str | None = None, machine: str | None = None
+    frame: pd.DataFrame, *, workload: str | None = None, suite: str | None = None, machine: str | None = None
 ) -> Plot:
     """Plot payload bytes moved a unit of time or work."""
     return _grid(
-        frame, "Throughput", {"throughput_bytes_per_unit": ""}, direction=direction, suite=suite, machine=machine
+        frame, "Throughput", {"throughput_bytes_per_unit": ""}, workload=workload, suite=suite, machine=machine
     )
 
 
@@ -124,13 +125,13 @@ def ratio(
         answered = f"no cell was measured both ways; there are {have}"
         raise UsageError(f"comparing {layer} with {over}", answered=answered, remedy="Sweep both record layers.")
     names = suite_names(sorted(found["suite"].unique()))
-    ways, sizes = selection.directions(found), selection.payloads(found)
+    workloads, sizes = selection.workloads(found), selection.payloads(found)
     with mpl.rc_context(STYLE):
-        figure, panels = page(len(quantities), len(ways), sharex=True)
-        for across, way in enumerate(ways):
-            panels[0][across].set_title(way)
+        figure, panels = page(len(quantities), len(workloads), sharex=True)
+        for across, workload in enumerate(workloads):
+            panels[0][across].set_title(workload)
             for down, quantity in enumerate(quantities):
-                shown = found[(found["direction"] == way) & (found["quantity"] == quantity)]
+                shown = found[(found["workload"] == workload) & (found["quantity"] == quantity)]
                 axes = panels[down][across]
                 floors = shown.groupby("payload_bytes")["floor"].max()
                 common.floor_band(axes, list(floors.index), list(floors))
@@ -146,7 +147,7 @@ def ratio(
         common.legend(figure, [*keys, common.floor_key()], common.blocks_said(found))
         head = f"{layer.capitalize()} over {over} record layer, below 1 the {layer} is cheaper"
         common.title(figure, head + selection.setting_name(rows, among=frame) + few, rows)
-    figure.alt = f"Lines of the ratio {layer} / {over} against the payload, a panel for each direction and quantity."
+    figure.alt = f"Lines of the ratio {layer} / {over} against the payload, a panel for each workload and quantity."
     figure.caption = " ".join(_ratio_said(found, quantity, layer) for quantity in quantities)
     return figure
 
@@ -185,39 +186,41 @@ def _grid(
     title: str,
     quantities: dict[str, str],
     *,
-    direction: str | None,
+    workload: str | None,
     suite: str | None,
     machine: str | None,
 ) -> Plot:
-    """Draw a row of panels for each direction and quantity, a column for each suite."""
+    """Draw a row of panels for each workload and quantity, a column for each suite."""
     place = selection.one_place(checked(frame), machine)
-    rows = selection.chosen(place, direction, suite)
+    rows = selection.chosen(place, workload, suite)
     setting = selection.usual(rows)
     rows, few = selection.few_suites(selection.at(rows, setting))
-    panel_rows = [_Row(way, name, label) for way in selection.directions(rows) for name, label in quantities.items()]
+    panel_rows = [
+        _Row(workload, name, label) for workload in selection.workloads(rows) for name, label in quantities.items()
+    ]
     names = suite_names(sorted(set(rows["suite"]) - {""})) or {"": "no TLS"}
     values = {quantity: intervals(rows, quantity) for quantity in quantities}
     floors, unit = selection.at(noise_floor(place, quantities), setting), str(rows["unit"].iloc[0])
     with mpl.rc_context(STYLE):
         figure, panels = page(len(panel_rows), len(names), sharex=True)
         for line, row in zip(panels, panel_rows, strict=True):
-            shown = values[row.quantity][values[row.quantity]["direction"] == row.direction]
+            shown = values[row.quantity][values[row.quantity]["workload"] == row.workload]
             for axes, name in zip(line, names, strict=True):
                 if name and name not in set(shown["suite"]):
                     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", alpha=0.6)
                 else:
                     _lines(axes, shown[shown["suite"].isin([name, ""])], common.scale(row.quantity, unit))
                 common.payload_axis(axes, selection.payloads(rows), last=line is panels[-1])
-            label = f"{row.direction}, {row.label}" if row.label else row.direction
+            label = f"{row.workload}, {row.label}" if row.label else row.workload
             common.value_axis(line[0], row.quantity, label, unit)
-            here = floors[(floors["direction"] == row.direction) & (floors["quantity"] == row.quantity)]
+            here = floors[(floors["workload"] == row.workload) & (floors["quantity"] == row.quantity)]
             common.floor_bar(line[0], float(here["floor"].max()))
         for axes, name in zip(panels[0], names.values(), strict=True):
             axes.set_title(name)
         every = values[panel_rows[0].quantity]
-        common.legend(figure, [arm.key() for arm in arms_of(rows)], common.blocks_said(every))
+        common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(every))
         common.title(figure, f"{title} by payload{selection.setting_name(rows, among=frame)}{few}", rows)
-    figure.alt = f"Lines of {title} against the payload, an arm a line, a panel for each direction and suite."
+    figure.alt = f"Lines of {title} against the payload, an arm a line, a panel for each workload and suite."
     figure.caption = " ".join(_grid_said(values[row.quantity], row, unit) for row in panel_rows)
     return figure
 
@@ -226,7 +229,7 @@ def _lines(axes: Axes, values: pd.DataFrame, scale: float) -> None:
     for arm in arms_of(values):
         part = rows_of(values, arm).sort_values("payload_bytes")
         for _, one in part.groupby("suite"):
-            common.with_bars(axes, one["payload_bytes"], one[["value", "low", "high"]] * scale, **arm.look)
+            common.with_bars(axes, one["payload_bytes"], one[["value", "low", "high"]] * scale, **look(arm))
 
 
 def _ratio_lines(axes: Axes, rows: pd.DataFrame, names: dict[str, str]) -> None:
@@ -246,7 +249,7 @@ def _engine_key(engine: str) -> Line2D:
 
 def _grid_said(values: pd.DataFrame, row: _Row, unit: str) -> str:
     """Say which arm with TLS does best at the smallest and at the largest payload of a row of panels."""
-    values = values[(values["direction"] == row.direction)]
+    values = values[(values["workload"] == row.workload)]
     values = values[values["suite"] != ""] if (values["suite"] != "").any() else values
     less, said = QUANTITIES[row.quantity][1], []
     for size in sorted({values["payload_bytes"].min(), values["payload_bytes"].max()}):
@@ -259,7 +262,7 @@ def _grid_said(values: pd.DataFrame, row: _Row, unit: str) -> str:
             f"{factor:.1f} times from the worst)"
         )
     who = f", {row.label}" if row.label else ""
-    return f"{common.sentence(row.direction)}{who}: best {', '.join(said)}."
+    return f"{common.sentence(row.workload)}{who}: best {', '.join(said)}."
 
 
 def _ratio_said(found: pd.DataFrame, quantity: str, layer: str) -> str:

@@ -38,7 +38,7 @@ def records(handshake: Handshake) -> Picture:
     """Show the handshake's records in order: who sent each, its header, its first bytes, and what it holds."""
     rows = []
     lines = []
-    for number, (way, record, inside) in enumerate(_opened(handshake), start=1):
+    for number, (direction, record, inside) in enumerate(_opened(handshake), start=1):
         kind = ContentType(record.header.content_type).name.lower()
         header, start = record.raw[:HEADER_BYTES], record.payload[:_FIRST]
         hue = "hello" if inside is None else "cipher"
@@ -46,7 +46,7 @@ def records(handshake: Handshake) -> Picture:
         rows.append(
             (
                 str(number),
-                _WAYS[way].replace(" ", "&nbsp;"),
+                _WAYS[direction].replace(" ", "&nbsp;"),
                 kind,
                 f"{record.header.length:,}",
                 _mono(_tinted("header", header.hex(" ")), _tinted(hue, start.hex(" ") + more)),
@@ -54,8 +54,8 @@ def records(handshake: Handshake) -> Picture:
                 escape(inside if inside is not None else _clear(record)),
             )
         )
-        lines.append(f"{number}. {_WAYS[way]} {describe(record)}")
-    head = ("", "way", "type", "payload bytes", "header, first payload bytes", "encrypted", "holds")
+        lines.append(f"{number}. {_WAYS[direction]} {describe(record)}")
+    head = ("", "direction", "type", "payload bytes", "header, first payload bytes", "encrypted", "holds")
     key = prose(
         f'<span style="{SMALL};opacity:0.8">Grey: the five bytes of header (type, version, length). Green: a payload '
         "in clear. Blue: a protected one; what it holds was read with the handshake's own traffic secrets, which "
@@ -64,14 +64,14 @@ def records(handshake: Handshake) -> Picture:
     return picture(f"The records of {handshake!r}", table(head, rows, numbers=(0, 3)), key, text="\n".join(lines))
 
 
-def application_records(handshake: Handshake, seen: Iterable[Record], way: str) -> list[tuple[int, Record]]:
+def application_records(handshake: Handshake, seen: Iterable[Record], direction: str) -> list[tuple[int, Record]]:
     """Return (sequence number, record) of what followed the handshake among all records that were seen one way.
 
-    `way` is "sent" or "received", from the client's side.
+    `direction` is "sent" or "received", from the client's side.
     """
-    if way not in _WAYS:
-        raise UsageError("picking records", answered=f"no way {way!r}", remedy="Choose sent or received.")
-    before = sum(direction == way for direction, _ in handshake.machine.transcript)
+    if direction not in _WAYS:
+        raise UsageError("picking records", answered=f"no way {direction!r}", remedy="Choose sent or received.")
+    before = sum(one == direction for one, _ in handshake.machine.transcript)
     first = 1 if handshake.version is Version.TLS12 else 0  # TLS 1.2's Finished was number 0 under these keys
     return list(enumerate(list(seen)[before:], start=first))
 
@@ -92,12 +92,12 @@ def record_bytes(
     raw: bytes | Record,
     suite: Suite | None = None,
     key: bytes | None = None,
-    nonce: bytes | None = None,
+    write_iv: bytes | None = None,
     sequence: int = 0,
 ) -> Picture:
-    """Show one record as it lay on the wire, each part named; with key and nonce also what is inside.
+    """Show one record as it lay on the wire, each part named; with key and write IV also what is inside.
 
-    `nonce` is the direction's 12 bytes (TLS 1.2: its fixed part). The key itself is not shown.
+    `write_iv` is the direction's 12 bytes (TLS 1.2: its fixed part). The key itself is not shown.
     """
     data = raw.raw if isinstance(raw, Record) else bytes(raw)
     header = RecordHeader.parse(data[:HEADER_BYTES])
@@ -115,14 +115,14 @@ def record_bytes(
     explicit = cipher.explicit_nonce_bytes if suite.version is Version.TLS12 else 0
     sealed, tag = payload[explicit : -cipher.tag_bytes], payload[-cipher.tag_bytes :]
     if explicit:
-        fields.append(shown("explicit nonce", payload[:explicit], "nonce", "the half of the nonce that travels"))
+        fields.append(shown("explicit nonce", payload[:explicit], "nonce", "the 8 of 12 bytes that travel"))
     fields.append(shown("ciphertext", sealed, "cipher", f"as long as what it hides, {cipher.name}"))
     fields.append(shown("tag", tag, "tag", "proves that neither ciphertext nor header was changed"))
     parts = [strip(fields)]
     title = f"A record of {plural(len(data), 'byte')} on the wire"
-    if key is None or nonce is None:
+    if key is None or write_iv is None:
         return picture(title, *parts)
-    content_type, plain = open_record(suite, key, nonce, sequence, data)
+    content_type, plain = open_record(suite, key, write_iv, sequence, data)
     parts.append(_inside(suite, sealed, plain, content_type, sequence))
     return picture(title, *parts, text=f"{title}: {holds(content_type, plain)}")
 
@@ -138,11 +138,11 @@ class Opened:
 
 def opened(keys: DirectionKeys, numbered: Iterable[tuple[int, Record]]) -> list[Opened]:
     """Open records by hand with a direction's keys, which must not have been wiped. ValueError: one does not open."""
-    key, nonce = keys.key.reveal(), keys.nonce.reveal()
+    key, write_iv = keys.key.reveal(), keys.write_iv.reveal()
     return [
         Opened(number=number, content_type=kind, plain=plain)
         for number, record in numbered
-        for kind, plain in [open_record(keys.suite, key, nonce, number, record.raw)]
+        for kind, plain in [open_record(keys.suite, key, write_iv, number, record.raw)]
     ]
 
 
@@ -186,7 +186,7 @@ def _inside(suite: Suite, sealed: bytes, plain: bytes, content_type: int, sequen
             f"{ContentType(content_type).name.lower()}: TLS 1.3 hides it from the wire."
         )
     says = prose(
-        f"Opened by hand with key, nonce and sequence number {sequence}: {escape(holds(content_type, plain))}.{hidden}"
+        f"Opened by hand with key, write IV and number {sequence}: {escape(holds(content_type, plain))}.{hidden}"
     )
     return says + side_by_side(sealed, inner)
 
@@ -227,24 +227,24 @@ def _opened(handshake: Handshake) -> Iterator[tuple[str, Record, str | None]]:
     """Yield each record of the handshake with what was inside if it was protected, None if it travelled in clear."""
     protected = dict.fromkeys(_WAYS, False)
     numbers = dict.fromkeys(_WAYS, 0)
-    for way, record in handshake.machine.transcript:
+    for direction, record in handshake.machine.transcript:
         kind = record.header.content_type
         if handshake.version is Version.TLS12:
-            yield way, record, "finished, under the application keys, number 0" if protected[way] else None
-            protected[way] |= kind == ContentType.CHANGE_CIPHER_SPEC
+            yield direction, record, "finished, under the application keys, number 0" if protected[direction] else None
+            protected[direction] |= kind == ContentType.CHANGE_CIPHER_SPEC
         elif kind == ContentType.APPLICATION_DATA:
-            yield way, record, _handshake_message(handshake, way, record, numbers[way])
-            numbers[way] += 1
+            yield direction, record, _handshake_message(handshake, direction, record, numbers[direction])
+            numbers[direction] += 1
         else:
-            yield way, record, None
+            yield direction, record, None
 
 
-def _handshake_message(handshake: Handshake, way: str, record: Record, number: int) -> str:
-    line = handshake.secrets.get(_HANDSHAKE_SECRETS[way])
+def _handshake_message(handshake: Handshake, direction: str, record: Record, number: int) -> str:
+    line = handshake.secrets.get(_HANDSHAKE_SECRETS[direction])
     if line is None or handshake.suite is None:
         return "not opened: its keys are unknown"
-    key, nonce = traffic_key(line.secret, handshake.suite)
+    key, write_iv = traffic_key(line.secret, handshake.suite)
     try:
-        return holds(*open_record(handshake.suite, key, nonce, number, record.raw))
+        return holds(*open_record(handshake.suite, key, write_iv, number, record.raw))
     except ValueError:
         return "not opened: protected with other keys"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SETTING = ("link", "depth", "connections", "record_size")
 DEFAULTS: dict[str, Any] = {"link": "loopback", "depth": 1, "connections": 1, "record_size": MAX_PLAINTEXT}
-MOST_SUITES = 3  # panels side by side that a notebook's width can take
+MAX_SUITES = 3  # panels side by side that a notebook's width can take
 _USUAL = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
 Place = tuple[str, ...]  # as `PLACE` names them: machine, kernel, clock, unit, host
@@ -94,13 +94,13 @@ def setting_name(frame: pd.DataFrame, *varied: str, among: pd.DataFrame) -> str:
     return "".join(f", {named[name]}" for name in telling)
 
 
-def chosen(frame: pd.DataFrame, direction: str | None, suite: str | None) -> pd.DataFrame:
-    """Return the rows of a direction and a suite, plain TCP's with any suite. UsageError where there are none."""
-    if direction is not None:
-        if direction not in set(frame["direction"]):
-            have = ", ".join(directions(frame))
-            raise UsageError("plotting", answered=f"no rows of {direction!r}", remedy=f"There are {have}.")
-        frame = frame[frame["direction"] == direction]
+def chosen(frame: pd.DataFrame, workload: str | None, suite: str | None) -> pd.DataFrame:
+    """Return the rows of a workload and a suite, plain TCP's with any suite. UsageError where there are none."""
+    if workload is not None:
+        if workload not in set(frame["workload"]):
+            have = ", ".join(workloads(frame))
+            raise UsageError("plotting", answered=f"no rows of {workload!r}", remedy=f"There are {have}.")
+        frame = frame[frame["workload"] == workload]
     if suite is not None:
         name = _suite(suite)
         if name not in set(frame["suite"]):
@@ -113,10 +113,10 @@ def chosen(frame: pd.DataFrame, direction: str | None, suite: str | None) -> pd.
 def few_suites(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the rows of no more suites than fit side by side, TLS 1.3's first, and what to say of the others."""
     have = sorted(set(frame["suite"]) - {""})
-    if len(have) <= MOST_SUITES:
+    if len(have) <= MAX_SUITES:
         return frame, ""
-    shown = sorted(have, key=lambda name: (name not in _USUAL, name))[:MOST_SUITES]
-    return frame[frame["suite"].isin([*shown, ""])], f", {MOST_SUITES} of {len(have)} suites"
+    shown = sorted(have, key=lambda name: (name not in _USUAL, name))[:MAX_SUITES]
+    return frame[frame["suite"].isin([*shown, ""])], f", {MAX_SUITES} of {len(have)} suites"
 
 
 def one_suite(frame: pd.DataFrame, suite: str | None) -> str:
@@ -129,8 +129,8 @@ def one_suite(frame: pd.DataFrame, suite: str | None) -> str:
     return _USUAL[1] if _USUAL[1] in set(have) else str(have.mode().iloc[0])
 
 
-def directions(frame: pd.DataFrame) -> list[str]:
-    return sorted(map(str, frame["direction"].unique()), key=order)
+def workloads(frame: pd.DataFrame) -> list[str]:
+    return sorted(map(str, frame["workload"].unique()), key=order)
 
 
 def payloads(frame: pd.DataFrame) -> list[int]:

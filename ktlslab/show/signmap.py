@@ -1,6 +1,6 @@
 """The sign map: kernel TLS over userspace TLS at every cell, one number a cell.
 
-Rows are ciphers and directions, columns payloads, panels I/O engines and kernels. A number is the difference in
+Rows are ciphers and workloads, columns payloads, panels I/O engines and kernels. A number is the difference in
 percent, with its sign: -12 says that the kernel's record layer takes 12 % less. Blue is less, orange more, the deeper
 the further from nothing, the two as far apart for colour-blind eyes as colours get. A cell is hatched where there is
 nothing to say: its interval crosses 1, or the difference is inside the noise floor. In print without colours the sign
@@ -19,10 +19,11 @@ from matplotlib.patches import Patch, Rectangle
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import QUANTITIES, checked, effects, tally, unjudged
+from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_names
-from ktlslab.show.style import ENGINES, STYLE, WIDTH, Arm, Plot
+from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ NOTHING = "////"
 _ROW = 0.27  # inches
 
 
-_Line = tuple[str, str | None]  # a direction and a suite; no suite: the direction's heading
+_Line = tuple[str, str | None]  # a workload and a suite; no suite: the workload's heading
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def sign_map(
         common.title(figure, head + selection.setting_name(rows, among=frame), rows)
     figure.alt = (
         f"A grid of numbers: {name} of the {layer} record layer against {over} in percent; rows are ciphers and "
-        "directions, columns payloads; hatched where no difference was found."
+        "workloads, columns payloads; hatched where no difference was found."
     )
     figure.caption = _said(found, layer, name, names)
     return figure
@@ -102,11 +103,11 @@ def _of_panel(found: pd.DataFrame, panel: _Panel, layer: str) -> pd.DataFrame:
 
 
 def _lines(found: pd.DataFrame, suites: list[str]) -> list[_Line]:
-    """Return what the rows of a panel are: for each direction a heading, then the suites that it was measured with."""
+    """Return what the rows of a panel are: for each workload a heading, then the suites that it was measured with."""
     lines: list[_Line] = []
-    for way in selection.directions(found):
-        have = set(found.loc[found["direction"] == way, "suite"])
-        lines += [(way, None), *((way, suite) for suite in suites if suite in have)]
+    for workload in selection.workloads(found):
+        have = set(found.loc[found["workload"] == workload, "suite"])
+        lines += [(workload, None), *((workload, suite) for suite in suites if suite in have)]
     return lines
 
 
@@ -128,7 +129,7 @@ def _cells(
     """Fill a panel: a rectangle, its hatching and its number for each cell that was measured."""
     open_ones = set(part.index[unjudged(part)])
     for _, cell in part.iterrows():
-        x, y = sizes.index(int(cell["payload_bytes"])), lines.index((str(cell["direction"]), str(cell["suite"])))
+        x, y = sizes.index(int(cell["payload_bytes"])), lines.index((str(cell["workload"]), str(cell["suite"])))
         far = math.log(cell["ratio"]) * (1 if better_is_less else -1)
         nothing, unknown = cell["verdict"] == "none", cell.name in open_ones
         style: dict[str, Any] = {"facecolor": _COLOURS(norm(far)), "edgecolor": "white", "linewidth": 1.2}
@@ -156,16 +157,16 @@ def signed(ratio: float) -> str:
 def _labels(
     axes: Axes, lines: list[_Line], names: dict[str, str], sizes: list[int], *, last: bool, first: bool
 ) -> None:
-    """Name columns and rows; a direction's name stands in the line above its rows."""
+    """Name columns and rows; a workload's name stands in the line above its rows."""
     axes.set_xticks(range(len(sizes)), [size_name(size).replace(" ", "\n") for size in sizes] if last else [])
     rows = [(at, names[suite]) for at, (_, suite) in enumerate(lines) if suite is not None]
     axes.set_yticks([at for at, _ in rows], [name for _, name in rows])
     axes.tick_params(length=0, labelsize=7.5, labelleft=first)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-    for at, (way, suite) in enumerate(lines):
+    for at, (workload, suite) in enumerate(lines):
         if suite is None:
-            axes.text(-0.45, at + 0.1, way, ha="left", va="center", fontsize=8, fontweight="bold")
+            axes.text(-0.45, at + 0.1, workload, ha="left", va="center", fontsize=8, fontweight="bold")
     if last:
         axes.set_xlabel("payload of an operation")
 
@@ -184,7 +185,7 @@ def _said(found: pd.DataFrame, layer: str, name: str, names: dict[str, str]) -> 
     counts = tally(found)
     rest = f"; {counts['unjudged']} could not be judged" * bool(counts["unjudged"])
     ends = [
-        f"{signed(cell['ratio'])} % ({cell['direction']}, {size_name(int(cell['payload_bytes']))}, "
+        f"{signed(cell['ratio'])} % ({cell['workload']}, {size_name(int(cell['payload_bytes']))}, "
         f"{names[cell['suite']]}, {Arm.named(cell['of']).io_engine})"
         for _, cell in found.sort_values("ratio").iloc[[0, -1]].iterrows()
     ]

@@ -24,12 +24,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ktlslab.measure.effects import checked
+from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.counts import overhead
 from ktlslab.show.method import hertz, runs
-from ktlslab.show.style import ENGINES, STYLE, WIDTH, Arm, Plot, arms_of, rows_of
+from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot, arms_of, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ def cpu_split(
     *,
     payload: int | None = None,
     suite: str | None = None,
-    direction: str | None = None,
+    workload: str | None = None,
     machine: str | None = None,
 ) -> Plot:
     """Draw what client and peer spent on an operation of one payload and suite, an arm a pair of bars.
@@ -88,30 +89,30 @@ def cpu_split(
     `payload`: by default the one nearest to a full record. Beside the bars: the client's system calls, and the bytes
     that crossed the wire above the payload (record headers, tags, acknowledgements), both an operation.
     """
-    rows = selection.chosen(selection.one_place(checked(frame), machine), direction, None)
+    rows = selection.chosen(selection.one_place(checked(frame), machine), workload, None)
     rows = selection.at(rows, selection.usual(rows))
     name, size = selection.one_suite(rows, suite), selection.nearest(rows, payload)
     rows = rows[rows["suite"].isin([name, ""]) & (rows["payload_bytes"] == size) & (rows["replica"] == 0)]
-    ways, arms, unit = selection.directions(rows), arms_of(rows)[::-1], str(rows["unit"].iloc[0])
+    workloads, arms, unit = selection.workloads(rows), arms_of(rows)[::-1], str(rows["unit"].iloc[0])
     tick = 1e9 / hertz(rows)
     scale, found, grain = common.scale("cpu", unit), splits(rows, tick), _grain(rows, tick)
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        height = 1.9 + len(ways) * (0.55 + 0.3 * len(arms))
+        height = 1.9 + len(workloads) * (0.55 + 0.3 * len(arms))
         figure = Plot(figsize=(WIDTH, height), layout="constrained")
-        panels = figure.subplots(len(ways), 3, squeeze=False, sharey=True, width_ratios=(3.2, 1, 1), sharex="col")
-        for line, way in zip(panels.tolist(), ways, strict=True):
+        panels = figure.subplots(len(workloads), 3, squeeze=False, sharey=True, width_ratios=(3.2, 1, 1), sharex="col")
+        for line, work in zip(panels.tolist(), workloads, strict=True):
             for at, arm in enumerate(arms):
-                one = rows_of(rows[rows["direction"] == way], arm)
+                one = rows_of(rows[rows["workload"] == work], arm)
                 if one.empty:
                     _say(line[0], at, "not measured")
                 else:
                     for who, offset in (("client", _HALF), ("peer", -_HALF)):
-                        _bar(line[0], at + offset, who, found[way, arm, who], scale)
+                        _bar(line[0], at + offset, who, found[work, arm, who], scale)
                     _softirq(line[0], at, one, scale, grain)
                     _count(line[1], at, float(one["client_syscalls"].median()))
                     _count(line[2], at, float(overhead(one).median()))
             line[0].set_yticks(range(len(arms)), [str(arm) for arm in arms])
-            line[0].set_ylabel(way, fontweight="bold")
+            line[0].set_ylabel(work, fontweight="bold")
             line[0].set_xlim(left=0)
             line[0].xaxis.set_major_formatter(common.value_formatter("cpu", unit))
             for axes in line:
@@ -130,15 +131,15 @@ def cpu_split(
         where = f"{size_name(size)}, {suite_name(name)}{selection.setting_name(rows, among=frame)}"
         common.title(figure, f"Where the CPU went: {where}", rows)
     figure.alt = "Bars: CPU of client and peer an operation, split into user and system where ticks suffice, by arm."
-    figure.caption = _said(found, ways, size, unit)
+    figure.caption = _said(found, workloads, size, unit)
     return figure
 
 
 def splits(rows: pd.DataFrame, tick: float) -> _Splits:
-    """Return the split of each direction, arm and process in the frame. `tick`: between two ticks, in its unit."""
+    """Return the split of each workload, arm and process in the frame. `tick`: between two ticks, in its unit."""
     return {
-        (str(way), arm, who): Split.of(rows_of(part, arm), who, tick)
-        for way, part in rows.groupby("direction")
+        (str(workload), arm, who): Split.of(rows_of(part, arm), who, tick)
+        for workload, part in rows.groupby("workload")
         for arm in arms_of(part)
         for who in _WHO
     }
@@ -218,19 +219,23 @@ def _key(rows: pd.DataFrame, found: _Splits, *, marked: bool) -> list[Patch | Li
     return keys
 
 
-def _said(found: _Splits, ways: list[str], size: int, unit: str) -> str:
-    """Say for each direction what kernel TLS spends where against userspace TLS at the same I/O engine."""
+def _said(found: _Splits, workloads: list[str], size: int, unit: str) -> str:
+    """Say for each workload what kernel TLS spends where against userspace TLS at the same I/O engine."""
     said = []
-    for way in ways:
-        engines = [e for e in ENGINES if all((way, Arm(one, e), "client") in found for one in ("kernel", "userspace"))]
+    for workload in workloads:
+        engines = [
+            e for e in ENGINES if all((workload, Arm(one, e), "client") in found for one in ("kernel", "userspace"))
+        ]
         if engines:
-            pairs = [[found[way, Arm(one, engines[0]), who].total for one in ("kernel", "userspace")] for who in _WHO]
+            pairs = [
+                [found[workload, Arm(one, engines[0]), who].total for one in ("kernel", "userspace")] for who in _WHO
+            ]
             costs = [
                 f"{who} {common.amount(kernel, 'cpu', unit)} against {common.amount(userspace, 'cpu', unit)}"
                 for who, (kernel, userspace) in zip(_WHO, pairs, strict=True)
             ]
             both = sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
             costs.append(f"together {both:.2f} times")
-            said.append(f"{common.sentence(way)} of {size_name(size)} by {engines[0]}, kernel against userspace: ")
+            said.append(f"{common.sentence(workload)} of {size_name(size)} by {engines[0]}, kernel against userspace: ")
             said[-1] += f"{', '.join(costs)}."
     return " ".join(said)

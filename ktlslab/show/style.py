@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
+
+from ktlslab.measure.plan import Arm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,40 +53,21 @@ ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}
 FLOOR = "#999999"  # the noise floor's band, light in front of nothing
 
 
-class Arm(NamedTuple):
-    """A record layer and an I/O engine."""
+def look(arm: Arm) -> dict[str, Any]:
+    """Return how an arm's points and lines are drawn."""
+    colour, marker = LAYERS[arm.record_layer]
+    return {
+        "color": colour,
+        "marker": marker,
+        "markersize": 4.5 if arm.record_layer.startswith("kernel") else 6,  # drawn last: what lies below shows
+        "linestyle": ENGINES[arm.io_engine],
+        "markerfacecolor": "white" if arm.io_engine == "syscall" else colour,
+    }
 
-    record_layer: str
-    io_engine: str
 
-    def __str__(self) -> str:
-        return f"{self.record_layer} + {self.io_engine}"
-
-    @classmethod
-    def named(cls, name: str) -> Arm:
-        """Take apart what the plan and the effects call an arm: kernel+uring."""
-        layer, _, engine = name.partition("+")
-        return cls(layer, engine)
-
-    @property
-    def colour(self) -> str:
-        return LAYERS[self.record_layer][0]
-
-    @property
-    def look(self) -> dict[str, Any]:
-        """Return how its points and lines are drawn."""
-        colour, marker = LAYERS[self.record_layer]
-        return {
-            "color": colour,
-            "marker": marker,
-            "markersize": 4.5 if self.record_layer.startswith("kernel") else 6,  # drawn last: what lies below shows
-            "linestyle": ENGINES[self.io_engine],
-            "markerfacecolor": "white" if self.io_engine == "syscall" else colour,
-        }
-
-    def key(self) -> Line2D:
-        """Return its entry in a legend."""
-        return Line2D([], [], label=str(self), **self.look)
+def key(arm: Arm) -> Line2D:
+    """Return an arm's entry in a legend."""
+    return Line2D([], [], label=str(arm), **look(arm))
 
 
 def arms_of(frame: pd.DataFrame) -> list[Arm]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import MachineError, StorageError, TableError
 from ktlslab.measure.journal import interrupted
-from ktlslab.measure.plan import DIRECTIONS, IO_ENGINES, RECORD_LAYERS
+from ktlslab.measure.plan import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import SETTING, read_table
 from ktlslab.show.compare import place_name, size_name, suite_name
@@ -51,7 +51,7 @@ class Table:
             ("I/O engines", ", ".join(_in_order(frame["io_engine"], IO_ENGINES))),
             ("suites", "; ".join(suite_name(name) for name in sorted(frame["suite"].unique()) if name)),
             ("payloads", ", ".join(size_name(int(size)) for size in sorted(frame["payload_bytes"].unique()))),
-            ("directions", ", ".join(_in_order(frame["direction"], DIRECTIONS))),
+            ("workloads", ", ".join(_in_order(frame["workload"], WORKLOADS))),
             ("blocks", _span(frame.groupby([*SETTING], observed=True)["repeat"].nunique())),
         ]
         rows += _provenance({run: runs.get(run, {}) for run in frame["run_id"].unique()})

@@ -1,8 +1,8 @@
 """Stage 3, export: from the library's secrets to what the kernel needs.
 
-TLS 1.3 (RFC 8446, 7.3): key and nonce of each direction are expanded from its application traffic secret, which OpenSSL
-tells the keylog callback. TLS 1.2 (RFC 5246, 6.3): both directions are cut from one key block, made from the master
-secret and the two randoms. The sequence number is the count of records that the application keys have protected so far,
+TLS 1.3 (RFC 8446, 7.3): key and write IV of each direction are expanded from its application traffic secret, which
+OpenSSL tells the keylog callback. TLS 1.2 (RFC 5246, 6.3): both directions are cut from one key block, made from the
+master secret and the two randoms. The sequence number is the count of records that the application keys have protected so far,
 session tickets included: the one thing that cannot be recomputed, so the state machine counts.
 """
 
@@ -16,7 +16,7 @@ from ktlslab._html import card
 from ktlslab.errors import HandshakeError, SuiteUnsupportedError
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.tls import keylog
-from ktlslab.tls.keyschedule import kernel_nonce_tls12, key_block, sequence_bytes, split_nonce, traffic_key
+from ktlslab.tls.keyschedule import kernel_iv_tls12, key_block, sequence_bytes, split_write_iv, traffic_key
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
@@ -60,37 +60,37 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectionKeys:
-    """One direction: the next record is protected with `key`, `nonce` and `sequence`.
+    """One direction: the next record is protected with `key`, `write_iv` and `sequence`.
 
-    `nonce` is the 12-byte write iv (RFC 8446, 5.3), in TLS 1.2 its fixed part (RFC 5288, 3: 4 bytes; RFC 7905: 12).
+    `write_iv` is the 12-byte write iv (RFC 8446, 5.3), in TLS 1.2 its fixed part (RFC 5288, 3: 4 bytes; RFC 7905: 12).
     `generation` counts KeyUpdates.
     """
 
     suite: Suite
     key: Secret
-    nonce: Secret
+    write_iv: Secret
     sequence: int
     generation: int = 0
 
     def crypto_info(self) -> CryptoInfo:
-        """Return the kernel's struct: the nonce split into salt and iv, the sequence number in network order."""
+        """Return the kernel's struct: the write IV split into salt and iv, the sequence number in network order."""
         cipher = self.suite.cipher
         if self.suite.version is Version.TLS12:
-            nonce = kernel_nonce_tls12(self.nonce.reveal(), self.sequence, cipher)
+            write_iv = kernel_iv_tls12(self.write_iv.reveal(), self.sequence, cipher)
         else:
-            nonce = split_nonce(self.nonce.reveal(), cipher)
+            write_iv = split_write_iv(self.write_iv.reveal(), cipher)
         return CryptoInfo(
             version=self.suite.version.wire,
             cipher_type=cipher.kernel_type,
-            iv=nonce.iv,
+            iv=write_iv.iv,
             key=self.key.reveal(),
-            salt=nonce.salt,
+            salt=write_iv.salt,
             rec_seq=sequence_bytes(self.sequence),
         )
 
     def wipe(self) -> None:
         self.key.wipe()
-        self.nonce.wipe()
+        self.write_iv.wipe()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +105,9 @@ class TrafficKeys:
     def suite(self) -> Suite:
         return self.tx.suite
 
-    def of(self, way: Direction) -> DirectionKeys:
+    def of(self, direction: Direction) -> DirectionKeys:
         """Return one direction's keys."""
-        return self.tx if way is Direction.TX else self.rx
+        return self.tx if direction is Direction.TX else self.rx
 
     def wipe(self) -> None:
         """Overwrite all key bytes in memory."""
@@ -121,7 +121,7 @@ class TrafficKeys:
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("cipher", f"{self.suite.cipher.name}, {self.suite.version.label}")]
         for name, keys in (("TX", self.tx), ("RX", self.rx)):
-            rows += [(f"{name} key", keys.key), (f"{name} nonce", keys.nonce)]
+            rows += [(f"{name} key", keys.key), (f"{name} write IV", keys.write_iv)]
             rows += [(f"{name} sequence number", keys.sequence), (f"{name} generation", keys.generation)]
         return card(f"TrafficKeys of {self.target}", rows)
 
@@ -143,10 +143,12 @@ def export(handshake: Handshake) -> TrafficKeys:
         remedy = "Export before the first transfer, or feed records one at a time."
         raise HandshakeError(tried, answered="records went by that nobody counted", remedy=remedy)
     tx_sequence, rx_sequence = handshake.machine.sequence_numbers
-    (tx_key, tx_nonce), (rx_key, rx_nonce) = _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
+    (tx_key, tx_write_iv), (rx_key, rx_write_iv) = (
+        _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
+    )
     return TrafficKeys(
-        tx=DirectionKeys(suite=suite, key=Secret(tx_key), nonce=Secret(tx_nonce), sequence=tx_sequence),
-        rx=DirectionKeys(suite=suite, key=Secret(rx_key), nonce=Secret(rx_nonce), sequence=rx_sequence),
+        tx=DirectionKeys(suite=suite, key=Secret(tx_key), write_iv=Secret(tx_write_iv), sequence=tx_sequence),
+        rx=DirectionKeys(suite=suite, key=Secret(rx_key), write_iv=Secret(rx_write_iv), sequence=rx_sequence),
         target=handshake.server_name,
     )
 
@@ -158,19 +160,19 @@ def traffic_secrets(handshake: Handshake) -> tuple[bytes, bytes]:
     return (client, server) if handshake.role == "client" else (server, client)
 
 
-KeyAndNonce = tuple[bytes, bytes]
+KeyAndIv = tuple[bytes, bytes]
 
 
 def _is_tls13(suite: Suite) -> bool:
     return suite.version is Version.TLS13
 
 
-def _tls13(handshake: Handshake, suite: Suite) -> tuple[KeyAndNonce, KeyAndNonce]:
+def _tls13(handshake: Handshake, suite: Suite) -> tuple[KeyAndIv, KeyAndIv]:
     tx, rx = traffic_secrets(handshake)
     return traffic_key(tx, suite), traffic_key(rx, suite)
 
 
-def _tls12(handshake: Handshake, suite: Suite) -> tuple[KeyAndNonce, KeyAndNonce]:
+def _tls12(handshake: Handshake, suite: Suite) -> tuple[KeyAndIv, KeyAndIv]:
     library = handshake.machine.library
     master, client, server = library.master_key(), library.client_random(), library.server_random()
     if master is None or client is None or server is None:

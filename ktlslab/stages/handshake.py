@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Role = Literal["client", "server"]
 # The verification errors that people meet, by OpenSSL's number (x509_vfy.h): what is wrong, and what to do.
-_MOST_NAMES = 5  # of a certificate, in a message
+_MAX_NAMES = 5  # of a certificate, in a message
 _PROBLEMS = {
     9: ("the certificate is not valid yet", "Check this machine's clock."),
     10: ("the certificate has expired", "The server's operator must renew it; check this machine's clock."),
@@ -64,7 +64,7 @@ class Handshake:
         rows: list[tuple[str, object]] = [("version", self.version.label), ("cipher suite", self.suite_name)]
         rows += [("this end", self.role), ("application protocol", self.alpn or "none agreed")]
         rows += [("resumed", "yes: no certificate was sent")] if self.resumed else []
-        rows += [(f"{way} record", describe(record)) for way, record in self.machine.transcript]
+        rows += [(f"{direction} record", describe(record)) for direction, record in self.machine.transcript]
         return card(f"Handshake with {self.server_name}", rows)
 
 
@@ -191,8 +191,8 @@ def _names(certificate: x509.Certificate) -> str:
     with contextlib.suppress(x509.ExtensionNotFound, ValueError):
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = [*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))]
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        return f"{', '.join(names[:_MOST_NAMES])}{more}"
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        return f"{', '.join(names[:_MAX_NAMES])}{more}"
     return "no host at all"
 
 

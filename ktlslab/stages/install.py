@@ -60,10 +60,12 @@ class Installed:
         return True
 
     def __repr__(self) -> str:
-        return f"Installed({self.suite.name}, {' and '.join(way.name for way in self.directions)})"
+        return f"Installed({self.suite.name}, {' and '.join(direction.name for direction in self.directions)})"
 
     def _repr_html_(self) -> str:
-        rows: list[tuple[str, object]] = [(f"{way.name} sequence number", n) for way, n in self.sequence.items()]
+        rows: list[tuple[str, object]] = [
+            (f"{direction.name} sequence number", n) for direction, n in self.sequence.items()
+        ]
         rows += [(f"tls_stat {name}", f"+{value}") for name, value in self.counters.values.items()]
         return card(f"Installed: the kernel has {self.suite.name}", rows)
 
@@ -97,7 +99,7 @@ def kernel_suites() -> tuple[Suite, ...]:
     return tuple(
         suite
         for suite in Suite
-        if all(probe.accepts(suite.version.wire, suite.cipher.kernel_type, way) for way in Direction)
+        if all(probe.accepts(suite.version.wire, suite.cipher.kernel_type, direction) for direction in Direction)
     )
 
 
@@ -116,14 +118,14 @@ def install(
     try:
         if not ktls.attached(connection.socket):
             ktls.attach(connection.socket)
-        for way in directions:
-            step = _step(way)
-            packed = keys.of(way).crypto_info().pack()
+        for direction in directions:
+            step = _step(direction)
+            packed = keys.of(direction).crypto_info().pack()
             try:
-                ktls.set_keys(connection.socket, way, packed)
+                ktls.set_keys(connection.socket, direction, packed)
             finally:
                 packed[:] = bytes(len(packed))
-            taken.append(way)
+            taken.append(direction)
     except OSError as error:
         number = error.errno or errno.EIO
         return Refused(step=step, reason=_reason(number), errno=number, directions=tuple(taken))
@@ -181,7 +183,7 @@ def _submit(
     """Run the chain; each operation's result."""
     engine = connection.engine
     assert isinstance(engine, RingEngine)  # noqa: S101 - looked at before
-    packed = [keys.of(way).crypto_info().pack() for way in directions]
+    packed = [keys.of(direction).crypto_info().pack() for direction in directions]
     try:
         return transfer(engine.ring, _chain(connection, directions, packed, first), engine.timeout)
     except TimeoutError as error:
@@ -201,19 +203,19 @@ def _chain(
     """Return the operations, each to start when the one before has succeeded."""
     fd = connection.socket.fileno()
     operations = [Operation.setsockopt(fd, socket.IPPROTO_TCP, ktls.TCP_ULP, ktls.ULP_NAME.encode(), linked=True)]
-    for number, (way, info) in enumerate(zip(directions, packed, strict=True), 1):
+    for number, (direction, info) in enumerate(zip(directions, packed, strict=True), 1):
         more = number < len(directions) or len(first) > 0
-        operations.append(Operation.setsockopt(fd, ktls.SOL_TLS, way.value, info, linked=more))
+        operations.append(Operation.setsockopt(fd, ktls.SOL_TLS, direction.value, info, linked=more))
     return [*operations, Operation.send(fd, first)] if len(first) else operations
 
 
 def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refused | None:
     """Return the kernel's refusal, found out on another socket, or None."""
     suite = keys.suite
-    for way in directions:
-        answer = probe.accepts(suite.version.wire, suite.cipher.kernel_type, way)
+    for direction in directions:
+        answer = probe.accepts(suite.version.wire, suite.cipher.kernel_type, direction)
         if not answer:
-            step = _step(way) if probe.ulp() else ATTACH
+            step = _step(direction) if probe.ulp() else ATTACH
             return Refused(step=f"probing {step}", reason=_reason(answer.errno), errno=answer.errno)
     return None
 
@@ -222,15 +224,15 @@ def _installed(
     connection: Connection, keys: TrafficKeys, directions: tuple[Direction, ...], before: Counters, *, wipe: bool
 ) -> Installed:
     """Wipe what the kernel has now, and read its proof."""
-    for way in directions if wipe else ():
-        keys.of(way).wipe()
+    for direction in directions if wipe else ():
+        keys.of(direction).wipe()
     kind = keys.suite.cipher.kernel_type
-    sequence = {way: ktls.sequence_number(connection.socket, way, kind) for way in directions}
+    sequence = {direction: ktls.sequence_number(connection.socket, direction, kind) for direction in directions}
     return Installed(suite=keys.suite, directions=directions, counters=Counters.read() - before, sequence=sequence)
 
 
-def _step(way: Direction) -> str:
-    return f"setsockopt(SOL_TLS, TLS_{way.name})"
+def _step(direction: Direction) -> str:
+    return f"setsockopt(SOL_TLS, TLS_{direction.name})"
 
 
 def _reason(number: int) -> Why:

@@ -45,7 +45,9 @@ class KeyUpdates:
         self._next: dict[Direction, Secret] = {}
         if handshake.version is Version.TLS13:
             secrets = dict(zip((Direction.TX, Direction.RX), traffic_secrets(handshake), strict=True))
-            self._next = {way: Secret(next_traffic_secret(secret, self.suite)) for way, secret in secrets.items()}
+            self._next = {
+                direction: Secret(next_traffic_secret(secret, self.suite)) for direction, secret in secrets.items()
+            }
 
     def check(self, tried: str) -> None:
         """Raise KeyUpdateError where this session cannot change its keys; nothing has happened then."""
@@ -56,28 +58,28 @@ class KeyUpdates:
             answered = f"this kernel does not take new keys on a socket that has keys ({errno_name(answer.errno)})"
             raise KeyUpdateError(tried, answered=answered, remedy="Linux 6.14 and later do; else userspace TLS.")
 
-    def install(self, way: Direction, tried: str) -> None:
+    def install(self, direction: Direction, tried: str) -> None:
         """Give the kernel this direction's next keys. KeyUpdateError: it refused, and the direction is lost."""
-        secret = self._next[way].reveal()
-        key, nonce = (Secret(part) for part in traffic_key(secret, self.suite))
-        generation = self.generation[way] + 1
-        keys = DirectionKeys(suite=self.suite, key=key, nonce=nonce, sequence=0, generation=generation)
+        secret = self._next[direction].reveal()
+        key, write_iv = (Secret(part) for part in traffic_key(secret, self.suite))
+        generation = self.generation[direction] + 1
+        keys = DirectionKeys(suite=self.suite, key=key, write_iv=write_iv, sequence=0, generation=generation)
         packed = keys.crypto_info().pack()
         try:
-            ktls.set_keys(self._connection.socket, way, packed)
+            ktls.set_keys(self._connection.socket, direction, packed)
         except OSError as error:
-            answered = f"the kernel refused the new {way.name} key: {errno_name(error.errno or 0)}"
+            answered = f"the kernel refused the new {direction.name} key: {errno_name(error.errno or 0)}"
             raise KeyUpdateError(tried, answered=answered, remedy="Open a new session.") from error
         finally:
             packed[:] = bytes(len(packed))
             keys.wipe()
-        self._next[way].wipe()
-        self._next[way] = Secret(next_traffic_secret(secret, self.suite))
-        self.generation[way] = generation
+        self._next[direction].wipe()
+        self._next[direction] = Secret(next_traffic_secret(secret, self.suite))
+        self.generation[direction] = generation
 
-    def records(self, way: Direction) -> int:
+    def records(self, direction: Direction) -> int:
         """How many records the kernel has protected, or opened, under the present key. OSError: it is not in there."""
-        return ktls.sequence_number(self._connection.socket, way, self.suite.cipher.kernel_type)
+        return ktls.sequence_number(self._connection.socket, direction, self.suite.cipher.kernel_type)
 
     def wipe(self) -> None:
         """Overwrite the secrets that were kept for later."""

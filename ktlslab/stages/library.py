@@ -37,8 +37,8 @@ class Library:
         """Let the library take in one post-handshake message."""
         suite, machine = self._handshake.suite, self._handshake.machine
         assert suite is not None  # noqa: S101 - the kernel has it
-        key, nonce = traffic_key(self._secret, suite)
-        machine.library.bio_write(seal(suite, key, nonce, self._sequence, ContentType.HANDSHAKE, message))
+        key, write_iv = traffic_key(self._secret, suite)
+        machine.library.bio_write(seal(suite, key, write_iv, self._sequence, ContentType.HANDSHAKE, message))
         self._sequence += 1
         with contextlib.suppress(SSL.WantReadError):
             machine.library.recv(1)

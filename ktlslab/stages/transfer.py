@@ -77,7 +77,7 @@ class Stream(Life):
         record_limit: int | None = None,
     ) -> None:
         rest = "userspace" if handshake else "plain"
-        super().__init__(connection, {way: "kernel" if way in kernel else rest for way in Direction})
+        super().__init__(connection, {direction: "kernel" if direction in kernel else rest for direction in Direction})
         self.tickets: list[bytes] = []  # NewSessionTicket messages that came by kTLS, as they came
         self._handshake = handshake
         self._kernel = kernel
@@ -113,7 +113,7 @@ class Stream(Life):
     @property
     def generations(self) -> dict[Direction, int]:
         """How many times each direction that the kernel has changed its keys."""
-        return {way: self._updates.generation[way] for way in self._kernel} if self._updates else {}
+        return {direction: self._updates.generation[direction] for direction in self._kernel} if self._updates else {}
 
     # Sending
 
@@ -441,19 +441,25 @@ class Stream(Life):
         self._unconfirmed = False
         if self._updates is None:
             return
-        for way in self._kernel:
-            used = self._updates.records(way)
+        for direction in self._kernel:
+            used = self._updates.records(direction)
             if used + coming + CHECK_EVERY < self._limit:
                 continue
-            if way is Direction.RX and self._requested == self._updates.generation[way] and used < self._limit:
+            if (
+                direction is Direction.RX
+                and self._requested == self._updates.generation[direction]
+                and used < self._limit
+            ):
                 continue  # the peer was asked, and has not answered yet
             try:
-                self.update_keys(request_peer=way is Direction.RX)
+                self.update_keys(request_peer=direction is Direction.RX)
             except KeyUpdateError as error:
-                answered = f"this {way.name} key has protected {used} records and may protect {self._limit}; {error}"
+                answered = (
+                    f"this {direction.name} key has protected {used} records and may protect {self._limit}; {error}"
+                )
                 remedy = "Open a new session."
                 failure = KeyUpdateError(self._tried(verb), answered=answered, remedy=remedy)
                 self._fail(failure)
                 raise failure from error
-            if way is Direction.RX:
-                self._requested = self._updates.generation[way]
+            if direction is Direction.RX:
+                self._requested = self._updates.generation[direction]

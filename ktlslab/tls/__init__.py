@@ -18,14 +18,14 @@ Nothing here opens a socket or knows the rest of ktlslab. Bad arguments and bad 
 from .alerts import Alert, AlertDescription, AlertLevel
 from .keylog import KeylogLine
 from .keyschedule import (
-    KernelNonce,
+    KernelIv,
     KeyBlock,
-    kernel_nonce_tls12,
+    kernel_iv_tls12,
     key_block,
     next_traffic_secret,
     sequence_bytes,
     sequence_number,
-    split_nonce,
+    split_write_iv,
     traffic_key,
 )
 from .records import ContentType, HandshakeType, Record, RecordHeader, RecordSplitter, describe
@@ -39,7 +39,7 @@ __all__ = [
     "Cipher",
     "ContentType",
     "HandshakeType",
-    "KernelNonce",
+    "KernelIv",
     "KeyBlock",
     "KeylogLine",
     "Record",
@@ -48,11 +48,11 @@ __all__ = [
     "Suite",
     "Version",
     "describe",
-    "kernel_nonce_tls12",
+    "kernel_iv_tls12",
     "key_block",
     "next_traffic_secret",
     "sequence_bytes",
     "sequence_number",
-    "split_nonce",
+    "split_write_iv",
     "traffic_key",
 ]

@@ -1,8 +1,8 @@
 """From secrets to keys: the arithmetic between a finished handshake and the kernel's ``struct tls12_crypto_info_*``.
 
-TLS 1.3 gives each direction a traffic secret and expands it into a key and a 12-byte nonce (RFC 8446 7.3); a KeyUpdate
-replaces the secret by its successor (7.2). TLS 1.2 expands one master secret into a block that holds both directions'
-keys (RFC 5246 6.3). The kernel wants neither form: it takes the nonce cut in two, salt and iv, as the functions at the
+TLS 1.3 gives each direction a traffic secret and expands it into a key and a 12-byte write IV (RFC 8446 7.3); a
+KeyUpdate replaces the secret by its successor (7.2). TLS 1.2 expands one master secret into a block that holds both directions'
+keys (RFC 5246 6.3). The kernel wants neither form: it takes the write IV cut in two, salt and iv, as the functions at the
 end do it.
 
 All of it is HMAC, so the standard library suffices and nothing heavier is imported: this also runs in guests.
@@ -20,7 +20,7 @@ from .suites import Version
 if TYPE_CHECKING:
     from .suites import Cipher, Suite
 
-NONCE_BYTES = 12
+WRITE_IV_BYTES = 12
 SEQUENCE_BYTES = 8
 RANDOM_BYTES = 32
 MASTER_SECRET_BYTES = 48
@@ -46,13 +46,13 @@ def hkdf_expand_label(secret: bytes, label: str, context: bytes, length: int, di
 
 
 def traffic_key(secret: bytes, suite: Suite) -> tuple[bytes, bytes]:
-    """Return a direction's (key, 12-byte nonce) from its traffic secret (RFC 8446 7.3).
+    """Return a direction's (key, 12-byte write IV) from its traffic secret (RFC 8446 7.3).
 
     ValueError if the suite is not of TLS 1.3 or the secret not as long as its digest.
     """
     _check_traffic_secret(secret, suite)
     key = hkdf_expand_label(secret, "key", b"", suite.cipher.key_bytes, suite.digest)
-    return key, hkdf_expand_label(secret, "iv", b"", NONCE_BYTES, suite.digest)
+    return key, hkdf_expand_label(secret, "iv", b"", WRITE_IV_BYTES, suite.digest)
 
 
 def next_traffic_secret(secret: bytes, suite: Suite) -> bytes:
@@ -110,21 +110,21 @@ def key_block(master_secret: bytes, client_random: bytes, server_random: bytes, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelNonce:
-    """A nonce as ``struct tls12_crypto_info_*`` holds it: `Cipher.salt_bytes` and `Cipher.iv_bytes` long."""
+class KernelIv:
+    """A write IV as ``struct tls12_crypto_info_*`` holds it: `Cipher.salt_bytes` and `Cipher.iv_bytes` long."""
 
     salt: bytes = field(repr=False)
     iv: bytes = field(repr=False)
 
 
-def split_nonce(nonce12: bytes, cipher: Cipher) -> KernelNonce:
-    """Cut TLS 1.3's 12-byte nonce as the kernel wants it; ChaCha20's salt is empty. ValueError if not 12 bytes."""
-    _check_nonce(nonce12)
-    return KernelNonce(salt=nonce12[: cipher.salt_bytes], iv=nonce12[cipher.salt_bytes :])
+def split_write_iv(write_iv: bytes, cipher: Cipher) -> KernelIv:
+    """Cut TLS 1.3's 12-byte write IV as the kernel wants it; ChaCha20's salt is empty. ValueError if not 12 bytes."""
+    _check_write_iv(write_iv)
+    return KernelIv(salt=write_iv[: cipher.salt_bytes], iv=write_iv[cipher.salt_bytes :])
 
 
-def kernel_nonce_tls12(fixed_iv: bytes, sequence: int, cipher: Cipher) -> KernelNonce:
-    """Make the kernel's nonce from a `KeyBlock` iv and the number of the next record.
+def kernel_iv_tls12(fixed_iv: bytes, sequence: int, cipher: Cipher) -> KernelIv:
+    """Make the kernel's write IV from a `KeyBlock` iv and the number of the next record.
 
     GCM and CCM: the salt is the fixed iv, and the iv is the first explicit nonce, which the kernel then counts up.
     Taking the sequence number keeps it unique under the key (RFC 5288 3). ChaCha20: the salt is empty, the iv is the
@@ -134,8 +134,8 @@ def kernel_nonce_tls12(fixed_iv: bytes, sequence: int, cipher: Cipher) -> Kernel
         raise ValueError(f"{cipher.name} has a fixed iv of {cipher.fixed_iv_bytes} bytes, not {len(fixed_iv)}")
     explicit = sequence_bytes(sequence)
     if cipher.explicit_nonce_bytes:
-        return KernelNonce(salt=fixed_iv, iv=explicit)
-    return KernelNonce(salt=b"", iv=fixed_iv)
+        return KernelIv(salt=fixed_iv, iv=explicit)
+    return KernelIv(salt=b"", iv=fixed_iv)
 
 
 def sequence_bytes(number: int) -> bytes:
@@ -152,16 +152,16 @@ def sequence_number(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
-def record_nonce(nonce12: bytes, sequence: int) -> bytes:
+def record_nonce(write_iv: bytes, sequence: int) -> bytes:
     """Return a record's nonce: the direction's 12 bytes XOR the sequence number (RFC 8446 5.3). ValueError as above."""
-    _check_nonce(nonce12)
-    padded = bytes(NONCE_BYTES - SEQUENCE_BYTES) + sequence_bytes(sequence)
-    return bytes(a ^ b for a, b in zip(nonce12, padded, strict=True))
+    _check_write_iv(write_iv)
+    padded = bytes(WRITE_IV_BYTES - SEQUENCE_BYTES) + sequence_bytes(sequence)
+    return bytes(a ^ b for a, b in zip(write_iv, padded, strict=True))
 
 
-def _check_nonce(nonce12: bytes) -> None:
-    if len(nonce12) != NONCE_BYTES:
-        raise ValueError(f"a nonce has {NONCE_BYTES} bytes, not {len(nonce12)}")
+def _check_write_iv(write_iv: bytes) -> None:
+    if len(write_iv) != WRITE_IV_BYTES:
+        raise ValueError(f"a write IV has {WRITE_IV_BYTES} bytes, not {len(write_iv)}")
 
 
 def _check_traffic_secret(secret: bytes, suite: Suite) -> None:

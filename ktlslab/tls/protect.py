@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def seal(  # noqa: PLR0917 - the order in which RFC 8446 5.2 speaks of them
-    suite: Suite, key: bytes, nonce: bytes, sequence: int, content_type: int, plaintext: bytes, *, padding: int = 0
+    suite: Suite, key: bytes, write_iv: bytes, sequence: int, content_type: int, plaintext: bytes, *, padding: int = 0
 ) -> bytes:
     """Return one protected record, header included.
 
-    `nonce` is the 12 bytes of `traffic_key` for TLS 1.3, the fixed iv of `key_block` for TLS 1.2, whose explicit nonce
-    will be the sequence number, as the kernel's is. `padding` adds that many zero bytes, which TLS 1.3 alone can do.
+    `write_iv` is the 12 bytes of `traffic_key` for TLS 1.3, the fixed IV of `key_block` for TLS 1.2, whose explicit
+    nonce will be the sequence number, as the kernel's is. `padding` adds that many zero bytes, which only TLS 1.3 can do.
     ValueError if a length, a type or the sequence number cannot be.
     """
     kind = ContentType(content_type)
@@ -43,19 +43,19 @@ def seal(  # noqa: PLR0917 - the order in which RFC 8446 5.2 speaks of them
     if suite.version is Version.TLS13:
         inner = plaintext + bytes((kind,)) + bytes(padding)
         header = _header(ContentType.APPLICATION_DATA, len(inner) + suite.cipher.tag_bytes)
-        return header + aead.encrypt(record_nonce(nonce, sequence), inner, header)
+        return header + aead.encrypt(record_nonce(write_iv, sequence), inner, header)
     if padding:
         raise ValueError("TLS 1.2 has no padding with these ciphers")
     explicit = sequence_bytes(sequence)[: suite.cipher.explicit_nonce_bytes]
     authenticated = sequence_bytes(sequence) + _header(kind, len(plaintext))
-    sealed = explicit + aead.encrypt(_nonce_tls12(suite.cipher, nonce, explicit, sequence), plaintext, authenticated)
+    sealed = explicit + aead.encrypt(_nonce_tls12(suite.cipher, write_iv, explicit, sequence), plaintext, authenticated)
     return _header(kind, len(sealed)) + sealed
 
 
-def open_record(suite: Suite, key: bytes, nonce: bytes, sequence: int, record: bytes) -> tuple[ContentType, bytes]:
+def open_record(suite: Suite, key: bytes, write_iv: bytes, sequence: int, record: bytes) -> tuple[ContentType, bytes]:
     """Return (content type, plaintext) of one whole record, header included; arguments as for `seal`.
 
-    ValueError if the record is malformed, or was not sealed with this key, nonce and sequence number, or was changed.
+    ValueError if the record is malformed, or was not sealed with this key, write IV and sequence number, or was changed.
     """
     raw_header, sealed = record[:HEADER_BYTES], record[HEADER_BYTES:]
     header = RecordHeader.parse(raw_header)
@@ -65,7 +65,7 @@ def open_record(suite: Suite, key: bytes, nonce: bytes, sequence: int, record: b
     if suite.version is Version.TLS13:
         if header.content_type != ContentType.APPLICATION_DATA or header.length > MAX_CIPHERTEXT:
             raise ValueError(f"not a protected TLS 1.3 record: {header}")
-        return _unwrap(_opened(aead.decrypt, record_nonce(nonce, sequence), sealed, raw_header))
+        return _unwrap(_opened(aead.decrypt, record_nonce(write_iv, sequence), sealed, raw_header))
     explicit_bytes = suite.cipher.explicit_nonce_bytes
     plain_bytes = len(sealed) - explicit_bytes - suite.cipher.tag_bytes
     if not 0 <= plain_bytes <= MAX_PLAINTEXT:
@@ -73,7 +73,7 @@ def open_record(suite: Suite, key: bytes, nonce: bytes, sequence: int, record: b
     explicit, ciphertext = sealed[:explicit_bytes], sealed[explicit_bytes:]
     # The version as it came: a changed one must not open. The length is the plaintext's, the only part not on the wire.
     authenticated = sequence_bytes(sequence) + raw_header[:3] + plain_bytes.to_bytes(2, "big")
-    per_record = _nonce_tls12(suite.cipher, nonce, explicit, sequence)
+    per_record = _nonce_tls12(suite.cipher, write_iv, explicit, sequence)
     return ContentType(header.content_type), _opened(aead.decrypt, per_record, ciphertext, authenticated)
 
 
@@ -106,7 +106,7 @@ def _opened(
     try:
         return decrypt(nonce, sealed, authenticated)
     except InvalidTag:
-        raise ValueError("the record does not open: other key, nonce or sequence number, or changed bytes") from None
+        raise ValueError("the record does not open: other key, write IV or sequence number, or changed bytes") from None
 
 
 def _unwrap(inner: bytes) -> tuple[ContentType, bytes]:

@@ -51,7 +51,7 @@ class Version(Enum):
 class Cipher:
     """An AEAD as the kernel sees it.
 
-    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte nonce
+    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte write IV
     is split there into `salt_bytes` and `iv_bytes`. `record_limit` is how many records of full size one key may protect
     (RFC 8446 5.5, RFC 9147 4.5.3); smaller records allow more.
     """
@@ -67,7 +67,7 @@ class Cipher:
 
     @property
     def fixed_iv_bytes(self) -> int:
-        """Bytes of nonce that TLS 1.2's key block holds: the salt where a record carries the rest, else all 12."""
+        """Bytes of write IV that TLS 1.2's key block holds: the salt where a record carries the rest, else all 12."""
         return self.salt_bytes or self.iv_bytes
 
     @property

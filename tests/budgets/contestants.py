@@ -27,7 +27,7 @@ from ktlslab.stages.export import DirectionKeys, Secret
 from ktlslab.tls.suites import Suite
 
 SUITE = Suite.TLS_AES_256_GCM_SHA384
-DIRECTIONS = ("echo", "upload", "sends", "replies", "receives")  # reference.c has the same ones, in this order
+WORKLOADS = ("echo", "upload", "sends", "replies", "receives")  # reference.c has the same ones, in this order
 REQUEST = struct.Struct("=IIII")
 PAUSE_S = 0.005  # for all that is to be received to come; costs nothing where instructions are counted
 WARM_UP = 4
@@ -36,12 +36,12 @@ TIMEOUT_S = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is to be done: `bursts` times `burst` operations of `size` bytes."""
+    """What is to be done: `steps` times `batch` operations of `size` bytes."""
 
-    direction: str
+    workload: str
     size: int
-    burst: int
-    bursts: int
+    batch: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """ktlslab's Stream, or what `layers.py` names below it; `batched` sends a burst as one."""
+    """ktlslab's Stream, or what `layers.py` names below it; `batched` sends a batch as one."""
 
     engine: str
     layer: Any = None
@@ -83,31 +83,31 @@ class Ours:
 
     def run(self, work: Work, port: int) -> Figures:
         with open_stream(port, self.engine) as stream:
-            one, room = payload(work.size), room_for(work.size * work.burst * work.bursts)
+            one, room = payload(work.size), room_for(work.size * work.batch * work.steps)
             calls = self.layer(stream, one, room[: work.size]) if self.layer else None
-            for bursts in (max(1, work.bursts // WARM_UP), work.bursts):
-                stream.send(REQUEST.pack(DIRECTIONS.index(work.direction), work.size, work.burst, bursts))
+            for steps in (max(1, work.steps // WARM_UP), work.steps):
+                stream.send(REQUEST.pack(WORKLOADS.index(work.workload), work.size, work.batch, steps))
                 if calls:
-                    steps, cpu = layer_steps(calls, stream, work, bursts)
+                    took, cpu = layer_steps(calls, stream, work, steps)
                 else:
-                    steps, cpu = stream_steps(stream, one, room, work, bursts, batched=self.batched)
-            if work.direction == "echo" and bytes(room) != bytes(one) * (len(room) // work.size):
+                    took, cpu = stream_steps(stream, one, room, work, steps, batched=self.batched)
+            if work.workload == "echo" and bytes(room) != bytes(one) * (len(room) // work.size):
                 raise RuntimeError(f"{self}, {work}: other bytes came back")
-            sent, received = (records(stream, way) for way in (Direction.TX, Direction.RX))
-        return Figures(step=percentile(steps, 50), cpu=cpu / (work.burst * work.bursts), sent=sent, received=received)
+            sent, received = (records(stream, direction) for direction in (Direction.TX, Direction.RX))
+        return Figures(step=percentile(took, 50), cpu=cpu / (work.batch * work.steps), sent=sent, received=received)
 
 
 def stream_steps(
-    stream: Stream, one: memoryview, room: memoryview, work: Work, bursts: int, *, batched: bool
+    stream: Stream, one: memoryview, room: memoryview, work: Work, steps: int, *, batched: bool
 ) -> tuple[list[float], int]:
-    """Do echoes or uploads as `measure.arms` does them: what each burst took, an operation, and CPU of them all."""
-    steps, burst, clock = [], work.burst, time.perf_counter_ns
-    size, many, cost = work.size * burst, [one] * burst, clock_cost()
-    parts = [room[at : at + size] for at in range(0, size * bursts, size)]
-    if work.direction == "upload":
-        parts = [memoryview(bytearray(1))] * bursts
+    """Do echoes or uploads as `measure.arms` does them: what each batch took, an operation, and CPU of them all."""
+    took, batch, clock = [], work.batch, time.perf_counter_ns
+    size, many, cost = work.size * batch, [one] * batch, clock_cost()
+    parts = [room[at : at + size] for at in range(0, size * steps, size)]
+    if work.workload == "upload":
+        parts = [memoryview(bytearray(1))] * steps
     send = stream.send_many if batched else stream.send
-    one_call = batched or burst == 1
+    one_call = batched or batch == 1
     data = many if batched else one
     cpu = time.process_time_ns()
     for part in parts:
@@ -115,39 +115,39 @@ def stream_steps(
         if one_call:
             send(data)
         else:
-            for _ in range(burst):
+            for _ in range(batch):
                 send(data)
         stream.recv_exactly(part)
-        steps.append((clock() - start - cost) / burst)
-    return steps, time.process_time_ns() - cpu
+        took.append((clock() - start - cost) / batch)
+    return took, time.process_time_ns() - cpu
 
 
-def layer_steps(calls: Any, stream: Stream, work: Work, bursts: int) -> tuple[list[float], int]:
+def layer_steps(calls: Any, stream: Stream, work: Work, steps: int) -> tuple[list[float], int]:
     """Time a layer's single calls; the calls of all layers are made alike, `call(*arguments)`."""
-    steps, clock, mark, cost = [], time.perf_counter_ns, bytearray(1), clock_cost()
+    took, clock, mark, cost = [], time.perf_counter_ns, bytearray(1), clock_cost()
     (send, sent), (receive, received) = calls
     cpu = time.process_time_ns()
-    for _ in range(bursts):
-        if work.direction == "upload":
+    for _ in range(steps):
+        if work.workload == "upload":
             start = clock()
-            for _ in range(work.burst):
+            for _ in range(work.batch):
                 send(*sent)
             stream.recv_exactly(mark)
-            steps.append((clock() - start - cost) / work.burst)
-        elif work.direction == "receives":
+            took.append((clock() - start - cost) / work.batch)
+        elif work.workload == "receives":
             stream.send(b".")
             time.sleep(PAUSE_S)
-            for _ in range(work.burst):
+            for _ in range(work.batch):
                 start = clock()
                 receive(*received)
-                steps.append(clock() - start - cost)
+                took.append(clock() - start - cost)
         else:
             start = clock()
             send(*sent)
             between = clock()
             receive(*received)
-            steps.append((between - start if work.direction == "sends" else clock() - between) - cost)
-    return steps, time.process_time_ns() - cpu
+            took.append((between - start if work.workload == "sends" else clock() - between) - cost)
+    return took, time.process_time_ns() - cpu
 
 
 def clock_cost() -> float:
@@ -163,7 +163,7 @@ def open_stream(port: int, engine: str) -> Stream:
     """Open a stream whose keys are made up: 'c' for what the client sends, 's' for what it receives."""
     connection = connect(("127.0.0.1", port), io_engine=engine, timeout=TIMEOUT_S)  # type: ignore[arg-type]
     sides = [
-        DirectionKeys(suite=SUITE, key=Secret(filler * 32), nonce=Secret(filler * 12), sequence=0)
+        DirectionKeys(suite=SUITE, key=Secret(filler * 32), write_iv=Secret(filler * 12), sequence=0)
         for filler in (b"c", b"s")
     ]
     answer = install(connection, TrafficKeys(tx=sides[0], rx=sides[1]), BOTH)
@@ -172,5 +172,5 @@ def open_stream(port: int, engine: str) -> Stream:
     return Stream(connection, None, answer.directions)
 
 
-def records(stream: Stream, way: Direction) -> int:
-    return ktls.sequence_number(stream.connection.socket, way, SUITE.cipher.kernel_type)
+def records(stream: Stream, direction: Direction) -> int:
+    return ktls.sequence_number(stream.connection.socket, direction, SUITE.cipher.kernel_type)

@@ -26,19 +26,19 @@ from prices import prices
 ROUNDS = 9
 DEPTH = 16
 WORKS = {
-    "echo 64 B": Work(direction="echo", size=64, burst=1, bursts=100),
-    "echo 16 KiB": Work(direction="echo", size=16384, burst=1, bursts=30),
-    "upload 64 B": Work(direction="upload", size=64, burst=64, bursts=8),
+    "echo 64 B": Work(workload="echo", size=64, batch=1, steps=100),
+    "echo 16 KiB": Work(workload="echo", size=16384, batch=1, steps=30),
+    "upload 64 B": Work(workload="upload", size=64, batch=64, steps=8),
 }
 DEEP = {
-    f"upload 64 B, depth {DEPTH}": Work(direction="upload", size=64, burst=DEPTH, bursts=24),
-    f"echo 64 B, depth {DEPTH}": Work(direction="echo", size=64, burst=DEPTH, bursts=24),
+    f"upload 64 B, depth {DEPTH}": Work(workload="upload", size=64, batch=DEPTH, steps=24),
+    f"echo 64 B, depth {DEPTH}": Work(workload="echo", size=64, batch=DEPTH, steps=24),
 }
 PROFILED = {
-    "send": Work(direction="sends", size=64, burst=1, bursts=100),
-    "receive, reply to come": Work(direction="replies", size=64, burst=1, bursts=100),
-    "receive, all there": Work(direction="receives", size=64, burst=16, bursts=8),
-    "upload, CPU": Work(direction="upload", size=64, burst=64, bursts=8),
+    "send": Work(workload="sends", size=64, batch=1, steps=100),
+    "receive, reply to come": Work(workload="replies", size=64, batch=1, steps=100),
+    "receive, all there": Work(workload="receives", size=64, batch=16, steps=8),
+    "upload, CPU": Work(workload="upload", size=64, batch=64, steps=8),
 }
 
 
@@ -76,8 +76,8 @@ def peer(program: Path) -> Iterator[int]:
 
 def proven(contestant: Contestant, work: Work, port: int) -> Figures:
     """Run and return the figures, which count only where the kernel made and took as many records as were moved."""
-    figures, operations = contestant.run(work, port), work.burst * work.bursts
-    sent, received = work.direction != "receives", work.direction != "upload"
+    figures, operations = contestant.run(work, port), work.batch * work.steps
+    sent, received = work.workload != "receives", work.workload != "upload"
     if (sent and figures.sent < operations) or (received and figures.received < operations):
         raise RuntimeError(f"{contestant}, {work}: the kernel did not do the work: {figures}")
     return figures

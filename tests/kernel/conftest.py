@@ -58,7 +58,7 @@ class KernelPair:
     def make(cls, pair, directions):
         keys = export(pair.handshake)
         sides = {"tx": keys.tx, "rx": keys.rx}
-        kept = {name: (side.key.reveal(), side.nonce.reveal()) for name, side in sides.items()}
+        kept = {name: (side.key.reveal(), side.write_iv.reveal()) for name, side in sides.items()}
         sequence = {name: side.sequence for name, side in sides.items()}
         sequence["rx"] += TICKETS[keys.suite.version]
         installed = install(pair.connection, keys, directions)

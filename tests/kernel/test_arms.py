@@ -27,7 +27,7 @@ def laboratory():
         yield laboratory
 
 
-def sample(laboratory, layer, engine="syscall", *, suite=TLS13, size=64, direction="echo", **more):
+def sample(laboratory, layer, engine="syscall", *, suite=TLS13, size=64, workload="echo", **more):
     """Take a sample with its proof; returns the row and its cell."""
     cell = Cell(
         record_layer=layer,
@@ -35,7 +35,7 @@ def sample(laboratory, layer, engine="syscall", *, suite=TLS13, size=64, directi
         suite=suite,
         tls_version=Suite[suite].version.label if suite else "",
         payload_bytes=size,
-        direction=direction,
+        workload=workload,
         **more,
     )
     row = {name: getattr(cell, name) for name in cell.__slots__} | laboratory.arm(cell).sample(cell, BURSTS)
@@ -53,11 +53,11 @@ def records(layer, tx, rx):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_echoes_and_uploads(laboratory, layer, engine, depth, connections):
-    for direction in ("echo", "upload"):
-        row, cell = sample(laboratory, layer, engine, direction=direction, depth=depth, connections=connections)
-        answers = row["operations"] if direction == "echo" else BURSTS * connections
+    for workload in ("echo", "upload"):
+        row, cell = sample(laboratory, layer, engine, workload=workload, depth=depth, connections=connections)
+        answers = row["operations"] if workload == "echo" else BURSTS * connections
         assert (row["kernel_tx_records"], row["kernel_rx_records"]) == records(layer, row["operations"], answers)
-        assert row["operations"] == BURSTS * cell.operations
+        assert row["operations"] == BURSTS * cell.operations_per_step
         assert row["wire_tx_bytes"] == 64 + RECORD[TLS13]
         assert row["crypto_driver"]
         assert row["tls_stat_tx"] == connections * (layer != "kernel-rx")
@@ -67,8 +67,8 @@ def test_echoes_and_uploads(laboratory, layer, engine, depth, connections):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_downloads(laboratory, layer, engine):
-    row, cell = sample(laboratory, layer, engine, direction="download", size=40_000)
-    assert (row["kernel_tx_records"], row["kernel_rx_records"]) == records(layer, BURSTS, BURSTS * 3 * cell.burst)
+    row, cell = sample(laboratory, layer, engine, workload="download", size=40_000)
+    assert (row["kernel_tx_records"], row["kernel_rx_records"]) == records(layer, BURSTS, BURSTS * 3 * cell.batch)
     assert row["wire_rx_bytes"] == 40_000 + 3 * RECORD[TLS13]
 
 
@@ -78,7 +78,7 @@ def test_downloads(laboratory, layer, engine):
     [("kernel", "syscall"), ("kernel", "uring"), ("kernel-rx", "uring"), ("openssl-ktls", "syscall")],
 )
 def test_uploads_out_of_a_file(laboratory, layer, engine, suite):
-    row, _ = sample(laboratory, layer, engine, direction="sendfile", size=40_000, suite=suite)
+    row, _ = sample(laboratory, layer, engine, workload="sendfile", size=40_000, suite=suite)
     made = round((row["wire_tx_bytes"] - 40_000) / RECORD[suite])
     assert row["wire_tx_bytes"] == 40_000 + made * RECORD[suite]
     assert made >= 3
@@ -88,12 +88,12 @@ def test_uploads_out_of_a_file(laboratory, layer, engine, suite):
 
 @pytest.mark.parametrize("suite", [TLS13, TLS12])
 def test_openssl_hands_its_keys_to_the_kernel_and_that_shows(laboratory, suite):
-    for direction, depth in (("echo", 1), ("echo", 8), ("upload", 1), ("download", 1)):
-        row, cell = sample(laboratory, "openssl-ktls", suite=suite, direction=direction, depth=depth)
-        sent = BURSTS if direction == "download" else row["operations"]
+    for workload, depth in (("echo", 1), ("echo", 8), ("upload", 1), ("download", 1)):
+        row, cell = sample(laboratory, "openssl-ktls", suite=suite, workload=workload, depth=depth)
+        sent = BURSTS if workload == "download" else row["operations"]
         assert row["kernel_tx_records"] == sent
         if suite == TLS12:
-            assert row["kernel_rx_records"] == (BURSTS if direction == "upload" else row["operations"])
+            assert row["kernel_rx_records"] == (BURSTS if workload == "upload" else row["operations"])
             assert row["tls_stat_rx"] == 1
         assert row["tls_stat_tx"] == 1
         assert row["crypto_driver"]
@@ -116,7 +116,7 @@ def test_the_standard_library_does_without_the_kernel_unless_it_is_asked(laborat
     ("layer", "engine"), [("kernel", "uring"), ("kernel-tx", "syscall"), ("openssl-ktls", "syscall")]
 )
 def test_limited_records_show_on_the_wire(laboratory, layer, engine, suite):
-    more = {"suite": suite, "size": 10_000, "direction": "upload", "record_size": 1_000}
+    more = {"suite": suite, "size": 10_000, "workload": "upload", "record_size": 1_000}
     if not probe.max_payload():
         with pytest.raises(LeftOut, match="TLS_TX_MAX_PAYLOAD_LEN"):
             sample(laboratory, layer, engine, **more)
@@ -131,13 +131,13 @@ def test_limited_records_show_on_the_wire(laboratory, layer, engine, suite):
 def test_arms_over_a_pair_of_namespaces(laboratory, layer, engine, link):
     """The same records on the wire, and a round trip takes the delay twice."""
     suite = "" if layer == "plain" else TLS13
-    for direction in ("echo", "upload"):
-        row, cell = sample(laboratory, layer, engine, suite=suite, direction=direction, link=link)
+    for workload in ("echo", "upload"):
+        row, cell = sample(laboratory, layer, engine, suite=suite, workload=workload, link=link)
         assert row["wire_tx_bytes"] == 64 + (RECORD[TLS13] if suite else 0)
         if layer == "kernel":
             assert row["kernel_tx_records"] == row["operations"]
         delay = Link.parse(link).delay_ms * 1e6
-        assert row["latency_min"] * cell.operations >= 2 * delay
+        assert row["latency_min"] * cell.operations_per_step >= 2 * delay
 
 
 def test_a_link_that_this_kernel_cannot_lay_is_left_out_by_its_name(laboratory, monkeypatch):

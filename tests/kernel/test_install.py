@@ -30,8 +30,8 @@ def test_what_the_kernel_reads_back_is_what_was_exported(tls_pair, suite):
     assert installed
     assert installed.sequence == {Direction.TX: keys.tx.sequence, Direction.RX: keys.rx.sequence}
     assert (installed.counters["TlsTxSw"], installed.counters["TlsRxSw"]) == (1, 1)
-    for way, info in infos.items():
-        back = ktls.get_keys(pair.connection.socket, way, suite.cipher.kernel_type)
+    for direction, info in infos.items():
+        back = ktls.get_keys(pair.connection.socket, direction, suite.cipher.kernel_type)
         assert (back.version, back.key, back.salt, back.rec_seq) == (info.version, info.key, info.salt, info.rec_seq)
 
 
@@ -41,7 +41,7 @@ def test_installed_keys_are_wiped_and_nothing_shown_holds_one(tls_pair):
     secret = keys.tx.key.reveal()
     installed = install(pair.connection, keys)
     assert keys.tx.key.wiped
-    assert keys.rx.nonce.wiped
+    assert keys.rx.write_iv.wiped
     shown = repr(installed) + installed._repr_html_() + repr(keys) + keys._repr_html_()
     assert secret.hex() not in shown
     assert repr(secret) not in shown

@@ -142,10 +142,10 @@ def test_a_peers_update_is_followed_or_an_error_that_names_it(kernel_pair, io_en
     assert ends.stream.recv() == b"after"
     ends.stream.send(b"our answer first")
     answer, data = ends.pair.read_record(), ends.pair.read_record()
-    key, nonce = traffic_key(peer.theirs, TLS13)
-    assert open_record(TLS13, key, nonce, 0, answer) == (ContentType.HANDSHAKE, KEY_UPDATE + b"\x00")
-    key, nonce = traffic_key(next_traffic_secret(peer.theirs, TLS13), TLS13)
-    assert open_record(TLS13, key, nonce, 0, data) == (ContentType.APPLICATION_DATA, b"our answer first")
+    key, write_iv = traffic_key(peer.theirs, TLS13)
+    assert open_record(TLS13, key, write_iv, 0, answer) == (ContentType.HANDSHAKE, KEY_UPDATE + b"\x00")
+    key, write_iv = traffic_key(next_traffic_secret(peer.theirs, TLS13), TLS13)
+    assert open_record(TLS13, key, write_iv, 0, data) == (ContentType.APPLICATION_DATA, b"our answer first")
 
 
 def test_what_follows_a_key_update_in_its_record_is_an_error(kernel_pair):

@@ -255,8 +255,8 @@ def test_the_keys_and_the_first_bytes_go_with_one_submission(ring, tls_pair, sui
     sides = ((Direction.TX, keys.tx), (Direction.RX, keys.rx))
     attach = Operation.setsockopt(sock.fileno(), socket.IPPROTO_TCP, ktls.TCP_ULP, b"tls", linked=True)
     set_keys = [
-        Operation.setsockopt(sock.fileno(), ktls.SOL_TLS, way.value, side.crypto_info().pack(), linked=True)
-        for way, side in sides
+        Operation.setsockopt(sock.fileno(), ktls.SOL_TLS, direction.value, side.crypto_info().pack(), linked=True)
+        for direction, side in sides
     ]
     done = run(ring, attach, *set_keys, Operation.send(sock.fileno(), b"first"))
     if features()["setsockopt"]:

@@ -141,7 +141,7 @@ def test_after_a_hello_retry_request_the_handoff_holds(meet, certificates, serve
         certificates.config(groups=("X25519", "P-384")), replace(server, groups=("P-384",), versions=(Version.TLS13,))
     )
     talk(client, accepted)
-    records = [record for way, record in client.handshake.machine.transcript if way == "sent"]
+    records = [record for direction, record in client.handshake.machine.transcript if direction == "sent"]
     hellos = [r for r in records if r.header.content_type == ContentType.HANDSHAKE and r.payload[0] == 1]
     assert len(hellos) == 2
     assert hellos[0].payload[0] == HandshakeType.CLIENT_HELLO

@@ -41,7 +41,7 @@ def test_bytes_come_back_and_the_kernel_says_that_it_did_the_work(  # noqa: PLR0
 
         def numbers():
             sock, kind = session.stream.connection.socket, suite.cipher.kernel_type
-            return {way: ktls.sequence_number(sock, way, kind) for way in directions}
+            return {direction: ktls.sequence_number(sock, direction, kind) for direction in directions}
 
         before = numbers()
         for size in SIZES:
@@ -49,7 +49,7 @@ def test_bytes_come_back_and_the_kernel_says_that_it_did_the_work(  # noqa: PLR0
             session.stream.send(sent)
             session.stream.recv_exactly(back)
             assert back == sent
-        moved = {way: number - before[way] for way, number in numbers().items()}
+        moved = {direction: number - before[direction] for direction, number in numbers().items()}
         records = sum(-(-size // 16384) for size in SIZES)
         assert moved.get(Direction.TX, records) == records  # the kernel fills its records
         assert moved.get(Direction.RX, records) >= records

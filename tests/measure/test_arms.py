@@ -35,7 +35,7 @@ def laboratory():
         yield laboratory
 
 
-def cell_of(layer, engine="syscall", *, suite=SUITE, size=64, direction="echo", **more):
+def cell_of(layer, engine="syscall", *, suite=SUITE, size=64, workload="echo", **more):
     suite = "" if layer == "plain" else suite
     version = "" if layer == "plain" else "TLS 1.3" if suite.startswith(("TLS_AES", "TLS_CHACHA")) else "TLS 1.2"
     return Cell(
@@ -44,15 +44,15 @@ def cell_of(layer, engine="syscall", *, suite=SUITE, size=64, direction="echo", 
         suite=suite,
         tls_version=version,
         payload_bytes=size,
-        direction=direction,
+        workload=workload,
         **more,
     )
 
 
-def sample(laboratory, cell, bursts=4, **more):
+def sample(laboratory, cell, steps=4, **more):
     """Take a sample, proof and all."""
     row = {name: getattr(cell, name) for name in cell.__slots__}
-    row |= laboratory.arm(cell).sample(cell, bursts, **more)
+    row |= laboratory.arm(cell).sample(cell, steps, **more)
     check(row)
     return row
 
@@ -62,14 +62,14 @@ def overhead(cell):
 
 
 @pytest.mark.parametrize("connections", [1, 3])
-@pytest.mark.parametrize(("direction", "depth"), [("echo", 1), ("echo", 8), ("upload", 1), ("upload", 8)])
+@pytest.mark.parametrize(("workload", "depth"), [("echo", 1), ("echo", 8), ("upload", 1), ("upload", 8)])
 @pytest.mark.parametrize("arm", ARMS, ids="+".join)
-def test_echoes_and_uploads(laboratory, arm, direction, depth, connections):
-    cell = cell_of(*arm, direction=direction, depth=depth, connections=connections)
+def test_echoes_and_uploads(laboratory, arm, workload, depth, connections):
+    cell = cell_of(*arm, workload=workload, depth=depth, connections=connections)
     row = sample(laboratory, cell)
-    assert row["operations"] == 4 * row["burst"] == 4 * cell.operations
+    assert row["operations"] == 4 * row["operations_per_step"] == 4 * cell.operations_per_step
     assert row["wire_tx_bytes"] == 64 + overhead(cell)
-    answered = 64 + overhead(cell) if direction == "echo" else (1 + overhead(cell)) / cell.burst
+    answered = 64 + overhead(cell) if workload == "echo" else (1 + overhead(cell)) / cell.batch
     assert row["wire_rx_bytes"] == answered
     assert row["kernel_tx_records"] == row["kernel_rx_records"] == 0
     assert not row["crypto_driver"]
@@ -78,16 +78,16 @@ def test_echoes_and_uploads(laboratory, arm, direction, depth, connections):
 @pytest.mark.parametrize("connections", [1, 3])
 @pytest.mark.parametrize(("layer", "engine"), ARMS)
 def test_downloads(laboratory, layer, engine, connections):
-    cell = cell_of(layer, engine, size=20_000, direction="download", connections=connections)
+    cell = cell_of(layer, engine, size=20_000, workload="download", connections=connections)
     row = sample(laboratory, cell)
-    assert row["wire_tx_bytes"] == (1 + overhead(cell)) / cell.burst
+    assert row["wire_tx_bytes"] == (1 + overhead(cell)) / cell.batch
     assert row["wire_rx_bytes"] >= 20_000 + 2 * overhead(cell)
 
 
 @pytest.mark.parametrize("connections", [1, 3])
 @pytest.mark.parametrize(("layer", "engine"), ARMS)
 def test_uploads_out_of_a_file(laboratory, layer, engine, connections):
-    cell = cell_of(layer, engine, size=20_000, direction="sendfile", connections=connections)
+    cell = cell_of(layer, engine, size=20_000, workload="sendfile", connections=connections)
     row = sample(laboratory, cell)
     assert row["wire_tx_bytes"] >= 20_000 + 2 * overhead(cell)
 
@@ -96,12 +96,12 @@ def test_uploads_out_of_a_file(laboratory, layer, engine, connections):
 def test_a_burst_of_echoes_that_no_buffer_holds_does_not_make_both_ends_wait(laboratory, layer, engine):
     cell = cell_of(layer, engine, size=1 << 20, depth=12)
     assert cell.payload_bytes * cell.depth > 100 * OVERLAPPING_BYTES
-    assert sample(laboratory, cell, bursts=1)["operations"] == 12
+    assert sample(laboratory, cell, steps=1)["operations"] == 12
 
 
-@pytest.mark.parametrize("direction", ["echo", "upload", "download", "sendfile"])
-def test_a_payload_of_one_byte(laboratory, direction):
-    assert sample(laboratory, cell_of("plain", size=1, direction=direction))["payload_ok"]
+@pytest.mark.parametrize("workload", ["echo", "upload", "download", "sendfile"])
+def test_a_payload_of_one_byte(laboratory, workload):
+    assert sample(laboratory, cell_of("plain", size=1, workload=workload))["payload_ok"]
 
 
 def test_a_row_has_the_columns_of_the_table(laboratory):
@@ -120,7 +120,7 @@ def test_a_row_has_the_columns_of_the_table(laboratory):
 def test_with_the_wall_clock_a_sample_lasts(laboratory):
     cell = cell_of("plain")
     arm = laboratory.arm(cell)
-    row = arm.sample(cell, 4, least_ns=20_000_000)
+    row = arm.sample(cell, 4, min_ns=20_000_000)
     assert row["elapsed"] >= 5_000_000  # the warm-up may have been slower than what it was to foretell
     assert row["operations"] > 4
 
@@ -136,13 +136,13 @@ def test_a_handicap_makes_each_step_longer_and_costs_cpu(laboratory):
     assert arm.sample(cell, 32)["latency_min"] < slowed["latency_min"]
 
 
-@pytest.mark.parametrize("direction", ["echo", "upload", "download"])
-def test_a_payload_that_did_not_arrive_as_it_was_to_be_is_no_row(laboratory, direction):
-    cell = cell_of("userspace", size=96, direction=direction)
+@pytest.mark.parametrize("workload", ["echo", "upload", "download"])
+def test_a_payload_that_did_not_arrive_as_it_was_to_be_is_no_row(laboratory, workload):
+    cell = cell_of("userspace", size=96, workload=workload)
     arm = laboratory.arm(cell)
     assert arm.sample(cell, 4)["payload_ok"]  # and its checksum is known from now on
     payload(96)[5] ^= 1
-    if direction == "download":  # the peer sends what is right, and something else is expected
+    if workload == "download":  # the peer sends what is right, and something else is expected
         crc_of.cache_clear()
     try:
         assert not arm.sample(cell, 4)["payload_ok"]

@@ -48,7 +48,7 @@ def test_without_a_precision_each_setting_gets_the_plans_blocks_in_turns(small):
 
 
 def test_a_noisy_setting_gets_more_blocks_and_a_quiet_one_does_not(small):
-    plan = replace(small, repeats=4, most_repeats=30, precision=0.01)
+    plan = replace(small, repeats=4, max_repeats=30, precision=0.01)
     assert max(repeat for _, repeat in keys(run(Blocks(plan), 0.0001))) == 3
     blocks = Blocks(plan)
     rows = run(blocks, 0.01)
@@ -60,7 +60,7 @@ def test_a_noisy_setting_gets_more_blocks_and_a_quiet_one_does_not(small):
 @settings(deadline=None)
 @given(cut=st.integers(0, 200))
 def test_resuming_takes_what_is_missing_and_nothing_twice(cut):
-    plan = Plan(name="p", record_layers=("plain",), payloads=(64, 128), repeats=4, most_repeats=8, precision=0.02)
+    plan = Plan(name="p", record_layers=("plain",), payloads=(64, 128), repeats=4, max_repeats=8, precision=0.02)
     before = run(Blocks(plan), 0.03, most=cut)
     blocks = Blocks(plan, before)
     left = blocks.left()
@@ -83,18 +83,18 @@ def test_some_settings_alone(small):
 
 
 def test_an_arm_that_turns_out_not_to_be_had_is_waited_for_no_longer(small):
-    plan = replace(small, repeats=4, most_repeats=6, precision=0.01)
-    gone = plan.cells()[0].arm
+    plan = replace(small, repeats=4, max_repeats=6, precision=0.01)
+    gone = plan.cells()[0].session_name
     blocks = Blocks(plan)
     rows = []
     for repeat, _, cell in blocks:
-        if cell.arm == gone:
+        if cell.session_name == gone:
             blocks.leave_out(gone)
             continue
         rows.append(row(repeat, cell, 1000.0))
         blocks.take(rows[-1])
     assert blocks.left() == 0
-    assert gone not in {cell.arm for cell, _ in keys(rows)}
+    assert gone not in {cell.session_name for cell, _ in keys(rows)}
     assert max(repeat for _, repeat in keys(rows)) == 3
     assert run(Blocks(plan, rows, left_out=[gone]), 0) == []
 

@@ -26,7 +26,7 @@ def table(*, seed, slowed=1.0, noise=0.002, blocks=6, payloads=(64, 1024, 16384)
     unit = {"instructions": "instructions", "wall": "ns"}[clock]
     rows = []
     arms = list(itertools.product(("userspace", "kernel"), ("syscall", "uring"), (0, 1)))
-    for payload, way, block, arm in itertools.product(payloads, ("echo", "upload"), range(blocks), arms):
+    for payload, workload, block, arm in itertools.product(payloads, ("echo", "upload"), range(blocks), arms):
         layer, engine, replica = arm
         if replica and (layer, engine) != ("kernel", "uring"):
             continue
@@ -36,9 +36,9 @@ def table(*, seed, slowed=1.0, noise=0.002, blocks=6, payloads=(64, 1024, 16384)
         row = {name: kind() for name, kind, _ in COLUMNS}
         row |= {"run_id": f"r{seed}", "host": "bench", "machine": machine, "kernel": f"{machine}.4", "clock": clock}
         row |= {"unit": unit, "record_layer": layer, "record_layer_observed": layer, "io_engine": engine}
-        row |= {"suite": SUITE, "tls_version": "TLS 1.3", "payload_bytes": payload, "direction": way, "depth": 1}
+        row |= {"suite": SUITE, "tls_version": "TLS 1.3", "payload_bytes": payload, "workload": workload, "depth": 1}
         row |= {"connections": 1, "record_size": 16384, "link": "loopback", "replica": replica, "repeat": block}
-        row |= {"operations": 32, "burst": 1, "elapsed": 32 * cost, "latency_histogram": [[cost, 32]]}
+        row |= {"operations": 32, "operations_per_step": 1, "elapsed": 32 * cost, "latency_histogram": [[cost, 32]]}
         row |= {"latency_p50": cost * latency * factor, "latency_p99": 2.0 * cost, "latency_max": 3.0 * cost}
         row |= {"latency_min": cost / 2, "client_cpu": cost * client * factor, "peer_cpu": cost * peer}
         rows.append(row | {"throughput_bytes_per_unit": payload / cost * rate, "payload_ok": True})
@@ -54,7 +54,7 @@ def test_two_runs_of_the_same_thing_do_not_differ():
 
 def test_three_percent_on_purpose_are_found_where_they_are_and_nowhere_else():
     changed = compared(table(seed=1), table(seed=2, slowed=1.03)).changed
-    assert len(changed) == 3 * 2 * 2  # payloads, directions, latency and client CPU
+    assert len(changed) == 3 * 2 * 2  # payloads, workloads, latency and client CPU
     assert set(changed["record_layer"] + changed["io_engine"]) == {"kernelsyscall"}
     assert set(changed["quantity"]) == {"latency_p50", "client_cpu"}
     assert set(changed["verdict"]) == {"more"}

@@ -36,7 +36,7 @@ def table(*, cost=None, blocks=6, noise=0.002, payloads=(64, 16384), drift=0.0, 
                 row |= {"tls_version": "TLS 1.3" if suite else "", "payload_bytes": payload, "repeat": block}
                 rows.append(row | {"replica": replica, Q: value, "client_cpu": value / 2})
     fixed = {"machine": "7.3", "kernel": "7.3.4", "clock": "instructions", "unit": "instructions", "host": "h"}
-    fixed |= {"run_id": "r", "payload_ok": True, "link": "loopback", "direction": "echo", "depth": 1}
+    fixed |= {"run_id": "r", "payload_ok": True, "link": "loopback", "workload": "echo", "depth": 1}
     return pd.DataFrame(rows).assign(**fixed, connections=1, record_size=16384)
 
 

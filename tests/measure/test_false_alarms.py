@@ -17,7 +17,7 @@ from ktlslab.measure.effects import effects, false_alarms
 
 NOISE = 0.01
 SWEEPS = 30
-PLACE = ("direction", "payload_bytes")
+PLACE = ("workload", "payload_bytes")
 WORLDS = {
     "block noise": {},
     "sessions that differ by half the block noise": {"session": 0.5},

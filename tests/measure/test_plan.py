@@ -16,7 +16,7 @@ def test_quick_has_six_arms_two_suites_and_payloads_from_64_bytes_to_256_kib():
         (layer, engine) for layer in ("plain", "userspace", "kernel") for engine in ("syscall", "uring")
     }
     assert len({c.suite for c in cells} - {""}) == 2
-    assert {c.direction for c in cells} == {"echo", "upload", "download"}
+    assert {c.workload for c in cells} == {"echo", "upload", "download"}
     assert min(c.payload_bytes for c in cells) == 64
     assert max(c.payload_bytes for c in cells) == 256 * 1024
     assert len(cells) == len(set(cells)) == 3 * 4 * (2 + 2 * 2 * 2 + 1)
@@ -27,7 +27,7 @@ def test_every_setting_has_one_pair_of_equal_arms():
         for cells in plan.settings().values():
             (second,) = [cell for cell in cells if cell.replica]
             assert replace(second, replica=0) in cells
-            engine = "syscall" if second.direction == "sendfile" else "uring"  # io_uring has no sendfile
+            engine = "syscall" if second.workload == "sendfile" else "uring"  # io_uring has no sendfile
             assert f"{second.record_layer}+{second.io_engine}" == f"kernel+{engine}"
 
 
@@ -40,12 +40,12 @@ def test_products_leave_out_what_makes_no_sense_and_also_adds_what_is_wanted():
     plan = Plan(
         name="p",
         record_layers=("userspace", "stdlib-ssl"),
-        directions=("echo", "download"),
+        workloads=("echo", "download"),
         payloads=(64,),
-        also=({"depths": (4, 16), "directions": ("echo", "download")}, {"connections": (1, 8), "links": ("veth 1ms",)}),
+        also=({"depths": (4, 16), "workloads": ("echo", "download")}, {"connections": (1, 8), "links": ("veth 1ms",)}),
     )
     assert {c.io_engine for c in plan.cells() if c.record_layer == "stdlib-ssl"} == {"syscall"}
-    assert {(c.direction, c.depth) for c in plan.cells()} == {("echo", 1), ("download", 1), ("echo", 4), ("echo", 16)}
+    assert {(c.workload, c.depth) for c in plan.cells()} == {("echo", 1), ("download", 1), ("echo", 4), ("echo", 16)}
     assert {(c.link, c.connections) for c in plan.cells()} == {("loopback", 1), ("veth 1ms", 1), ("veth 1ms", 8)}
     assert len(plan.cells()) == len(set(plan.cells()))
     assert [c for cells in plan.settings().values() for c in cells] == plan.cells()
@@ -58,10 +58,10 @@ def test_plain_tcp_has_no_suite_and_is_measured_once():
 
 def test_every_block_holds_each_arm_once_in_an_order_that_the_seed_decides(small):
     def block(item):
-        return item[0], item[1].direction, item[1].payload_bytes
+        return item[0], item[1].workload, item[1].payload_bytes
 
     blocks = [[cell for _, cell in items] for _, items in groupby(small.schedule(), key=block)]
-    assert len(blocks) == small.repeats * len(small.directions) * len(small.payloads)
+    assert len(blocks) == small.repeats * len(small.workloads) * len(small.payloads)
     for cells in blocks:
         assert len(cells) == len(set(cells)) == 5
     assert len({tuple((c.record_layer, c.io_engine, c.replica) for c in cells) for cells in blocks}) > 3
@@ -71,7 +71,7 @@ def test_every_block_holds_each_arm_once_in_an_order_that_the_seed_decides(small
 
 def test_an_arm_over_a_link_is_another_arm_to_leave_out():
     cell = PLANS["quick"].cells()[0]
-    assert replace(cell, link="veth 1ms").arm == f"{cell.arm} over veth 1ms"
+    assert replace(cell, link="veth 1ms").session_name == f"{cell.session_name} over veth 1ms"
 
 
 def test_a_plan_survives_json(small):
@@ -128,6 +128,6 @@ def test_an_unknown_plan_lists_the_known_ones():
 def test_a_sample_has_a_few_steps_and_moves_a_bounded_amount(payload):
     plan = Plan(name="one", payloads=(payload,))
     for cell in plan.cells():
-        steps = plan.bursts(cell)
+        steps = plan.steps_of(cell)
         assert 6 <= steps <= plan.steps
-        assert steps * cell.burst * payload <= max(1024 * 1024, 6 * payload)
+        assert steps * cell.batch * payload <= max(1024 * 1024, 6 * payload)

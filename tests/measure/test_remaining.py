@@ -58,15 +58,15 @@ def test_rows_of_other_machines_and_clocks_are_not_taken_for_these():
 
 
 def test_arms_that_a_machine_has_not_are_not_waited_for():
-    arm = WHOLE[0][1].arm
-    samples = [sample for sample in WHOLE if sample[1].arm != arm]
+    arm = WHOLE[0][1].session_name
+    samples = [sample for sample in WHOLE if sample[1].session_name != arm]
     wanted = remaining(PLAN, "7.3", "instructions", journal(samples, left_out={arm: "no"}))
     assert (wanted.at_least, wanted.parts(4)) == (0, [])
     assert announcement([wanted], parts=0, at_once=1)[-1].strip() == "nothing is left to measure"
 
 
 def test_a_plan_that_asks_for_precision_tells_at_least_and_at_most():
-    plan = replace(PLAN, precision=0.01, most_repeats=6)
+    plan = replace(PLAN, precision=0.01, max_repeats=6)
     wanted = remaining(plan, "7.3", "instructions", Journal())
     assert (wanted.at_least, wanted.at_most) == (len(WHOLE), 3 * len(WHOLE))
     said = "\n".join(announcement([wanted], parts=1, at_once=1))

@@ -59,10 +59,10 @@ def test_before_it_starts_it_says_what_it_will_do(small, capsys):
 def test_when_the_time_is_over_whole_blocks_are_there_and_no_more(small):
     plan = replace(small, repeats=400, payloads=(64,), minutes=0.1)
     frame = sweep(plan, on="here", progress=False)
-    blocks = frame.groupby(["direction", "repeat"]).size()
+    blocks = frame.groupby(["workload", "repeat"]).size()
     assert (blocks == len(plan.cells()) / 3).all()
     assert 1 <= frame.repeat.max() < 399
-    assert frame.groupby("direction").repeat.nunique().max() <= frame.groupby("direction").repeat.nunique().min() + 1
+    assert frame.groupby("workload").repeat.nunique().max() <= frame.groupby("workload").repeat.nunique().min() + 1
 
 
 def test_when_the_time_is_over_before_the_first_block_it_says_so(small):
@@ -230,7 +230,7 @@ def test_an_output_that_is_no_parquet_is_refused(small, tmp_path):
 
 
 COUNTED = Plan(
-    name="g", suites=("TLS_AES_128_GCM_SHA256",), payloads=(64,), directions=("echo", "upload"), repeats=1, steps=8
+    name="g", suites=("TLS_AES_128_GCM_SHA256",), payloads=(64,), workloads=("echo", "upload"), repeats=1, steps=8
 )
 
 
@@ -247,7 +247,7 @@ def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instruct
     others = frame[frame.record_layer != "kernel"]
     assert (others[["tls_stat_tx", "kernel_tx_records"]] == 0).all(axis=None)
     assert frame.kernel.iloc[0] != os.uname().release
-    runs = frame.groupby("run_id").direction.nunique()
+    runs = frame.groupby("run_id").workload.nunique()
     assert len(runs) == min(2, len(os.sched_getaffinity(0)))  # settings go whole into one of the guests
     assert runs.sum() == 2
 

@@ -16,7 +16,7 @@ RUN = {"clock": "wall", "commit": "c0ffee", "packages": {"ktlslab": "1"}, "plan"
 def row(**changed):
     """Return a row that breaks no rule."""
     values = {name: {str: "", int: 1, float: 1.0, bool: True, object: [[1.0, 3]]}[kind] for name, kind, _ in COLUMNS}
-    values |= {"run_id": "r", "machine": "here", "kernel": "7.3", "clock": "wall", "unit": "ns", "direction": "echo"}
+    values |= {"run_id": "r", "machine": "here", "kernel": "7.3", "clock": "wall", "unit": "ns", "workload": "echo"}
     values |= {"record_layer": "plain", "record_layer_observed": "plain", "io_engine": "uring", "link": "loopback"}
     return values | changed
 
@@ -50,7 +50,7 @@ SUITE = "TLS_AES_128_GCM_SHA256"
 WRONG = {
     "a record layer that is none": ({"record_layer": "magic", "suite": SUITE}, "record_layer is 'magic'"),
     "an engine that is none": ({"io_engine": "epoll"}, "io_engine is 'epoll'"),
-    "a direction that is none": ({"direction": "sideways"}, "direction is 'sideways'"),
+    "a workload that is none": ({"workload": "sideways"}, "workload is 'sideways'"),
     "a clock that is none": ({"clock": "sundial"}, "clock is 'sundial'"),
     "another clock's unit": ({"unit": "instructions"}, "unit is 'instructions', which is not its clock's"),
     "plain TCP with a suite": ({"suite": SUITE}, f"suite is '{SUITE}'"),

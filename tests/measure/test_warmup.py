@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ktlslab.measure.warmup import MOST_ROUNDS, PATIENCE, Warm, warm_up
+from ktlslab.measure.warmup import MAX_ROUNDS, PATIENCE, Warm, warm_up
 
 
 def warmed(medians, *, best=math.inf, tolerance=0.01, size=2, lasting=lambda _: 1):
@@ -41,8 +41,8 @@ def test_a_work_that_never_settles_is_given_up_and_said_not_to_be_steady():
 def test_a_work_that_gets_faster_for_ever_is_given_up_too():
     outcome, sizes = warmed([1000 * 0.9**n for n in range(20)])
     assert not outcome.steady
-    assert len(sizes) == MOST_ROUNDS
-    assert outcome.step == pytest.approx(1000 * 0.9 ** (MOST_ROUNDS - 1))
+    assert len(sizes) == MAX_ROUNDS
+    assert outcome.step == pytest.approx(1000 * 0.9 ** (MAX_ROUNDS - 1))
 
 
 def test_rounds_grow_to_what_lasts_long_enough_and_never_shrink():

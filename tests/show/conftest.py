@@ -26,7 +26,7 @@ def made_up(
     layers=tuple(COST),
     repeats=3,
     suites=SUITES,
-    directions=("echo", "upload", "download"),
+    workloads=("echo", "upload", "download"),
     kernels=(KERNEL,),
     depths=(1,),
     control=False,
@@ -35,19 +35,19 @@ def made_up(
     """Make a table. `control`: kernel+uring has an equal arm in the first suite. A later kernel is a tenth cheaper."""
     chance = random.Random(7)  # noqa: S311 - figures, no secrets
     rows = []
-    cells = itertools.product(enumerate(kernels), directions, payloads, layers, ("syscall", "uring"), depths)
-    for (age, (machine, kernel)), direction, payload, layer, engine, depth in cells:
+    cells = itertools.product(enumerate(kernels), workloads, payloads, layers, ("syscall", "uring"), depths)
+    for (age, (machine, kernel)), workload, payload, layer, engine, depth in cells:
         fixed, each = COST.get(layer, COST["kernel"])
         for (at, suite), repeat in itertools.product(enumerate(suites if layer != "plain" else ("",)), range(repeats)):
             for replica in range(2 if control and (layer, engine, at) == ("kernel", "uring", 0) else 1):
                 cost = (fixed + each * payload * (1 + at / 4)) * (1.1 / depth**0.5 if engine == "uring" else 1)
-                cost *= (1 + repeat / 50) * (0.3 if direction != "echo" else 1) * 0.9**age
+                cost *= (1 + repeat / 50) * (0.3 if workload != "echo" else 1) * 0.9**age
                 cost *= 1 + chance.uniform(-noise, noise)
                 row = {name: kind() for name, kind, _ in COLUMNS} | dict.fromkeys(FREE, float("nan"))
                 row |= {"run_id": f"r{age + 1}", "host": "bench", "machine": machine, "kernel": kernel, "unit": unit}
                 row |= {"clock": "instructions" if unit == "instructions" else "wall", "record_layer": layer}
                 row |= {"io_engine": engine, "suite": suite, "tls_version": "TLS 1.3" if suite else ""}
-                row |= {"payload_bytes": payload, "direction": direction, "depth": depth, "connections": 1}
+                row |= {"payload_bytes": payload, "workload": workload, "depth": depth, "connections": 1}
                 row |= {"repeat": repeat, "record_size": 16384, "link": "loopback", "replica": replica}
                 row |= {"latency_p50": cost, "latency_p99": cost * 1.3, "latency_min": cost, "latency_max": cost * 2}
                 row |= {"latency_histogram": [[int(cost), 98], [int(cost * 1.3), 1], [int(cost * 2), 1]]}
@@ -58,10 +58,10 @@ def made_up(
                 extra = 22.0 if suite else 0.0
                 row |= {
                     "wire_tx_bytes": payload + extra,
-                    "wire_rx_bytes": (payload if direction == "echo" else 0) + extra,
+                    "wire_rx_bytes": (payload if workload == "echo" else 0) + extra,
                 }
                 row |= {"record_layer_observed": layer, "payload_ok": True, "steady": True, "warm_up": 8}
-                row |= {"operations": 32, "burst": depth, "elapsed": int(cost * 32)}
+                row |= {"operations": 32, "operations_per_step": depth, "elapsed": int(cost * 32)}
                 rows.append(row)
     return to_frame(rows, {f"r{age + 1}": {"emulated": True} for age in range(len(kernels))})
 
@@ -90,7 +90,7 @@ def measured():
     return made_up(
         payloads=(64, 16384),
         suites=SUITES[:2],
-        directions=("echo", "upload"),
+        workloads=("echo", "upload"),
         kernels=(("6.1", "6.1.0-test"), KERNEL),
         depths=(1, 16),
         repeats=5,

@@ -23,7 +23,7 @@ TWO = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
 def known(make_frame):
     """Make a table in which the kernel's latency is half of userspace's at 64 B, twice at 1 KiB, and else the same."""
     frame = make_frame(
-        payloads=(64, 1024, 16384), repeats=5, suites=TWO, directions=("echo",), control=True, noise=0.001
+        payloads=(64, 1024, 16384), repeats=5, suites=TWO, workloads=("echo",), control=True, noise=0.001
     )
     kernel = frame["record_layer"] == "kernel"
     noise = frame["latency_p50"] / frame.groupby(["record_layer", "io_engine", "suite", "payload_bytes"])[

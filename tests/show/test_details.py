@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 
 from ktlslab.errors import UsageError
+from ktlslab.measure.plan import Arm
 from ktlslab.show import plots, selection
 from ktlslab.show.depth import against
 from ktlslab.show.distributions import cumulated, distributions, percentile
 from ktlslab.show.kernels import kernels
 from ktlslab.show.split import ENOUGH, Split, cpu_split
-from ktlslab.show.style import Arm
 
 TICK = 4e6
 
 
 @pytest.fixture(scope="module")
 def wide(make_frame):
-    return make_frame(payloads=(64, 16384), directions=("echo",), repeats=4)
+    return make_frame(payloads=(64, 16384), workloads=("echo",), repeats=4)
 
 
 def lengths(axes):
@@ -93,7 +93,7 @@ def test_a_distribution_rises_through_each_arm(wide):
 
 
 def test_kernels_are_divided_by_the_oldest(measured):
-    figure = kernels(measured, direction="echo")
+    figure = kernels(measured, workload="echo")
     assert [axes.get_title() for axes in figure.axes] == [
         "userspace + syscall",
         "userspace + uring",
@@ -112,7 +112,7 @@ def test_kernels_are_divided_by_the_oldest(measured):
 
 
 def test_depth_is_drawn_for_what_has_several(measured):
-    figure = against(measured, "depth", direction="echo")
+    figure = against(measured, "depth", workload="echo")
     axes = figure.axes[0]
     assert axes.get_title() == "echo, 64 B"
     assert list(axes.get_xticks()) == [1, 16]
@@ -127,7 +127,7 @@ def test_depth_is_drawn_for_what_has_several(measured):
 
 
 def test_kernels_are_in_the_order_of_their_versions(make_frame):
-    one = make_frame(payloads=(64,), layers=("plain",), directions=("echo",), repeats=1)
+    one = make_frame(payloads=(64,), layers=("plain",), workloads=("echo",), repeats=1)
     releases = ("6.12.107+deb13-amd64", "7.3.4-test", "6.1.0-50-amd64", "6.2.0")
     frame = pd.concat([one.assign(kernel=release) for release in releases])
     assert [place[1] for place in selection.places(frame)] == [
@@ -139,8 +139,8 @@ def test_kernels_are_in_the_order_of_their_versions(make_frame):
 
 
 def test_a_fleets_table_is_drawn_whole(measured):
-    """An executor took each direction to another host: all of them are in the plots, none in the title."""
-    hosts = measured.assign(host=measured["direction"].map({"echo": "a", "upload": "b"}))
+    """An executor took each workload to another host: all of them are in the plots, none in the title."""
+    hosts = measured.assign(host=measured["workload"].map({"echo": "a", "upload": "b"}))
     one, two = (plots.sign_map(frame, machine="7.3") for frame in (measured, hosts))
     texts = [[text.get_text() for axes in figure.axes for text in axes.texts] for figure in (one, two)]
     assert texts[0] == texts[1]

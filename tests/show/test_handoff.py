@@ -95,7 +95,7 @@ def pictures(lesson, *, reveal=False):
     yield handoff.counters(Counters({}), Counters({"TlsTxSw": 1}))
     tx, rx = lesson.keys.tx, lesson.keys.rx
     number, record = handoff.application_records(lesson.shake, lesson.wire.sent, "sent")[0]
-    yield handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.nonce.reveal(), number)
+    yield handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.write_iv.reveal(), number)
     yield handoff.contents(
         handoff.opened(rx, handoff.application_records(lesson.shake, lesson.wire.received, "received"))
     )
@@ -106,7 +106,7 @@ def secrets(lesson):
     found += [line.secret for line in lesson.shake.secrets.values()]
     if lesson.shake.version is Version.TLS12:
         return [*found, lesson.shake.machine.library.master_key()]
-    return [*found, lesson.keys.tx.nonce.reveal(), lesson.keys.rx.nonce.reveal()]
+    return [*found, lesson.keys.tx.write_iv.reveal(), lesson.keys.rx.write_iv.reveal()]
 
 
 def test_no_picture_shows_a_key_unasked(lesson):
@@ -120,7 +120,7 @@ def test_keys_are_shown_to_whoever_asks(lesson):
     derivation = handoff.key_derivation(lesson.shake, reveal=True)
     for side in (lesson.keys.tx, lesson.keys.rx):
         assert packed(side.key.reveal()) in plain(derivation)
-        assert packed(side.nonce.reveal()) in plain(derivation)
+        assert packed(side.write_iv.reveal()) in plain(derivation)
         assert packed(side.key.reveal()) in plain(handoff.struct(side.crypto_info(), reveal=True))
 
 
@@ -139,7 +139,7 @@ def test_pictures_are_html_that_a_notebook_may_show_untrusted(lesson):
 def test_the_records_are_listed_in_order(lesson):
     html = handoff.records(lesson.shake)._repr_html_()
     transcript = lesson.shake.machine.transcript
-    assert html.count("client&nbsp;→&nbsp;server") == sum(way == "sent" for way, _ in transcript)
+    assert html.count("client&nbsp;→&nbsp;server") == sum(direction == "sent" for direction, _ in transcript)
     assert "client hello" in html
     assert "server hello" in html
     assert "finished" in html
@@ -161,7 +161,7 @@ def test_the_struct_is_shown_field_by_field(lesson):
 def test_a_record_is_taken_apart_to_its_last_byte(lesson):
     number, record = handoff.application_records(lesson.shake, lesson.wire.sent, "sent")[0]
     tx = lesson.keys.tx
-    picture = handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.nonce.reveal(), number)
+    picture = handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.write_iv.reveal(), number)
     text = plain(picture)
     for part in ("type", "version", "length", "ciphertext", "tag"):
         assert part in text
@@ -171,7 +171,7 @@ def test_a_record_is_taken_apart_to_its_last_byte(lesson):
     assert "GET" not in plain(handoff.record_bytes(record.raw, tx.suite))
     assert "ciphertext" not in plain(handoff.record_bytes(record.raw))
     with pytest.raises(ValueError, match="does not open"):
-        handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.nonce.reveal(), number + 1)
+        handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.write_iv.reveal(), number + 1)
 
 
 def test_what_was_opened_by_hand_is_what_the_stream_gave(lesson):

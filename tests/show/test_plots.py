@@ -35,11 +35,11 @@ def test_a_panel_for_each_direction_and_suite(frame, draw):
     labels = [axes.get_ylabel() for axes in figure.axes[::3]]
     assert [label.split("\n")[0].split(",")[0] for label in labels] == ["echo", "upload", "download"]
     assert all("instruction" in label for label in labels)
-    assert len(draw(frame, direction="echo", suite="AES-256-GCM").axes) == 1
+    assert len(draw(frame, workload="echo", suite="AES-256-GCM").axes) == 1
 
 
 def test_cpu_is_the_clients_and_the_peers(frame):
-    assert [axes.get_ylabel().split("\n")[0] for axes in plots.cpu(frame, direction="echo").axes[::3]] == [
+    assert [axes.get_ylabel().split("\n")[0] for axes in plots.cpu(frame, workload="echo").axes[::3]] == [
         "echo, client",
         "echo, peer",
     ]
@@ -58,17 +58,17 @@ def test_an_axis_of_seconds_says_so(make_frame):
 
 
 def test_payloads_are_labelled_by_name(frame):
-    axes = plots.latency(frame, direction="echo").axes[-1]
+    axes = plots.latency(frame, workload="echo").axes[-1]
     ticks = [axes.xaxis.get_major_formatter()(tick) for tick in axes.get_xticks()]
     assert ticks == ["64\nB", "1\nKiB", "16\nKiB", "256\nKiB"]
 
 
 def test_a_point_is_the_typical_value_and_its_bar_the_interval(make_frame):
     frame = make_frame(payloads=(64, 1024), repeats=6, noise=0.01, layers=("kernel",))
-    figure = plots.latency(frame, direction="echo", suite="AES-256-GCM")
+    figure = plots.latency(frame, workload="echo", suite="AES-256-GCM")
     for container, engine in zip(first_axes(figure).containers, ("syscall", "uring"), strict=True):
         want = intervals(frame, "latency_p50")
-        want = want[(want["io_engine"] == engine) & (want["direction"] == "echo")]
+        want = want[(want["io_engine"] == engine) & (want["workload"] == "echo")]
         want = want[want["suite"] == "TLS_AES_256_GCM_SHA384"].sort_values("payload_bytes")
         assert list(container.lines[0].get_ydata()) == pytest.approx(list(want["value"]))
         ends = [list(segment[:, 1]) for segment in container.lines[2][0].get_segments()]
@@ -79,16 +79,16 @@ def test_a_point_is_the_typical_value_and_its_bar_the_interval(make_frame):
 
 def test_arms_differ_without_colour(frame):
     """By marker, line and filling, as a black-and-white printer leaves them."""
-    lines = [container.lines[0] for container in first_axes(plots.latency(frame, direction="echo")).containers]
+    lines = [container.lines[0] for container in first_axes(plots.latency(frame, workload="echo")).containers]
     looks = {(line.get_marker(), line.get_linestyle(), line.get_markerfacecolor() == "white") for line in lines}
     assert len(looks) == len(lines)
 
 
 def test_the_noise_floor_is_a_bar_of_its_size_on_an_axis_of_values(make_frame):
     frame = make_frame(payloads=(64, 1024), control=True, repeats=5, noise=0.01)
-    axes = first_axes(plots.latency(frame, direction="echo"))
+    axes = first_axes(plots.latency(frame, workload="echo"))
     floors = noise_floor(frame)
-    floor = floors[(floors["direction"] == "echo") & (floors["quantity"] == "latency_p50")]["floor"].max()
+    floor = floors[(floors["workload"] == "echo") & (floors["quantity"] == "latency_p50")]["floor"].max()
     bar = next(line for line in axes.lines if line.get_label() == "noise floor")
     low, high = bar.get_ydata()
     assert high / low == pytest.approx(floor)
@@ -100,7 +100,7 @@ def test_the_ratio_is_the_effects_and_shows_tie_and_floor(make_frame):
     figure = plots.ratio(frame)
     assert [axes.get_title() for axes in figure.axes[:3]] == ["echo", "upload", "download"]
     found = effects(frame)
-    found = found[(found["effect"] == "kTLS") & (found["direction"] == "echo") & (found["quantity"] == "latency_p50")]
+    found = found[(found["effect"] == "kTLS") & (found["workload"] == "echo") & (found["quantity"] == "latency_p50")]
     axes = first_axes(figure)
     assert axes.get_yscale() == "log"
     assert len(axes.containers) == 6  # three suites, two I/O engines
@@ -166,7 +166,7 @@ def test_of_several_kernels_the_newest_is_drawn_and_any_other_on_request(measure
 
 def test_what_is_not_as_usual_is_in_the_title(frame):
     deep = frame.assign(depth=16, link="veth 1ms")
-    assert ", over veth 1ms, depth 16" in plots.latency(deep, direction="echo").get_suptitle().replace("\n", " ")
+    assert ", over veth 1ms, depth 16" in plots.latency(deep, workload="echo").get_suptitle().replace("\n", " ")
 
 
 def test_where_a_table_varies_something_the_title_says_which_of_it_is_shown(frame, make_frame):
@@ -194,7 +194,7 @@ def test_what_cannot_be_shown_is_refused_with_a_reason(frame):
         with pytest.raises(UsageError, match=said):
             plots.latency(wrong)
     for chosen, said in (
-        ({"direction": "sideways"}, "There are echo, upload, download"),
+        ({"workload": "sideways"}, "There are echo, upload, download"),
         ({"suite": "AES-128-CCM"}, "no rows of TLS_AES_128_CCM_SHA256"),
         ({"suite": "ROT13"}, "no cipher suite"),
     ):

@@ -24,7 +24,7 @@ EXPECTED = (
     *("sign-map-latency", "sign-map-cpu", "ratio", "latency", "cpu-client", "cpu-peer", "throughput", "cpu-split"),
     "distributions",
 )
-PLAN = {"name": "made up", "seed": 42, "repeats": 5, "most_repeats": 12, "precision": 0.01, "control": "kernel+uring"}
+PLAN = {"name": "made up", "seed": 42, "repeats": 5, "max_repeats": 12, "precision": 0.01, "control": "kernel+uring"}
 KNOWN = {
     "kernel": "7.3.4-test",
     "cpu": "QEMU <virtual> CPU",
@@ -173,7 +173,7 @@ def test_a_lost_provenance_is_said(measured):
 
 def test_the_command_writes_page_and_pictures(make_frame, tmp_path, capsys):
     table, output, pictures = tmp_path / "t.parquet", tmp_path / "r.html", tmp_path / "png"
-    write_table(make_frame(payloads=(64,), directions=("echo",), layers=("userspace", "kernel")), table)
+    write_table(make_frame(payloads=(64,), workloads=("echo",), layers=("userspace", "kernel")), table)
     assert main(["report", str(table), "-o", str(output), "--png", str(pictures)]) == 0
     assert output.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     said = capsys.readouterr().out.split()

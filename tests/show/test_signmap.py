@@ -22,7 +22,7 @@ def mixed(make_frame):
     for payload, factor in ((64, 1.3), (1024, 1.0)):
         chosen = kernel & (frame["payload_bytes"] == payload)
         userspace = frame[(frame["record_layer"] == "userspace") & (frame["payload_bytes"] == payload)]
-        keys = ["direction", "suite", "io_engine", "repeat"]
+        keys = ["workload", "suite", "io_engine", "repeat"]
         costs = userspace.set_index(keys)["latency_p50"]
         wanted = frame.loc[chosen, keys].apply(tuple, axis=1).map(costs) * factor
         spread = frame.loc[chosen, "repeat"].map({0: 0.999, 1: 1.001, 2: 1.0, 3: 1.002, 4: 0.998})
@@ -53,7 +53,7 @@ def test_every_cell_carries_its_effect(mixed):
         part = found[found["at"] == axes.get_title()]
         for _, effect in part.iterrows():
             x = [64, 1024, 16384].index(effect["payload_bytes"])
-            heading = ["echo", "upload", "download"].index(effect["direction"]) * 4
+            heading = ["echo", "upload", "download"].index(effect["workload"]) * 4
             suite = {"TLS_AES_128": 0, "TLS_AES_256": 1, "TLS_CHACHA2": 2}[effect["suite"][:11]]
             number, hatch, colour = drawn[x, heading + 1 + suite]
             assert labels[heading + 1 + suite].startswith(rows[suite])

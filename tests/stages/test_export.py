@@ -23,11 +23,11 @@ TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 def test_the_keys_open_what_openssl_sends_and_seal_what_it_accepts(tls_pair, suite):
     pair = tls_pair(suite=suite)
     keys = export(pair.handshake)
-    first = seal(suite, keys.tx.key.reveal(), keys.tx.nonce.reveal(), keys.tx.sequence, 23, b"sealed by hand")
+    first = seal(suite, keys.tx.key.reveal(), keys.tx.write_iv.reveal(), keys.tx.sequence, 23, b"sealed by hand")
     pair.connection.socket.sendall(first)
     assert pair.tls.recv(100) == b"sealed by hand"
     sent = pair.handshake.machine.encrypt(b"sealed by the library")
-    opened = open_record(suite, keys.tx.key.reveal(), keys.tx.nonce.reveal(), keys.tx.sequence, sent)
+    opened = open_record(suite, keys.tx.key.reveal(), keys.tx.write_iv.reveal(), keys.tx.sequence, sent)
     assert opened == (ContentType.APPLICATION_DATA, b"sealed by the library")
 
 
@@ -37,8 +37,8 @@ def test_the_kernels_struct_is_made_of_the_same_bytes(tls_pair, suite):
         info = side.crypto_info()
         assert (info.version, info.cipher_type) == (suite.version.wire, suite.cipher.kernel_type)
         assert info.key == side.key.reveal()
-        nonce = side.nonce.reveal()
-        assert (info.salt + info.iv)[: len(nonce)] == nonce
+        write_iv = side.write_iv.reveal()
+        assert (info.salt + info.iv)[: len(write_iv)] == write_iv
         assert int.from_bytes(info.rec_seq, "big") == side.sequence
         if suite.version is Version.TLS12 and suite.cipher.salt_bytes:
             assert info.iv == info.rec_seq
@@ -77,8 +77,8 @@ def test_a_suite_that_no_kernel_knows_is_an_error_that_says_what_to_use(tls_pair
 
 def test_no_key_shows_itself_unless_it_is_asked_by_name(tls_pair):
     keys = export(tls_pair(suite=TLS13).handshake)
-    shown = repr(keys) + keys._repr_html_() + repr(keys.tx) + str(keys.tx.key) + f"{keys.rx.nonce!r:>40}"
-    for secret in (keys.tx.key, keys.tx.nonce, keys.rx.key, keys.rx.nonce):
+    shown = repr(keys) + keys._repr_html_() + repr(keys.tx) + str(keys.tx.key) + f"{keys.rx.write_iv!r:>40}"
+    for secret in (keys.tx.key, keys.tx.write_iv, keys.rx.key, keys.rx.write_iv):
         assert secret.reveal().hex() not in shown
         assert repr(secret.reveal()) not in shown
     assert "key bytes not shown" in repr(keys)
@@ -89,7 +89,7 @@ def test_no_key_shows_itself_unless_it_is_asked_by_name(tls_pair):
 
 def test_wiping_overwrites_the_bytes_and_forgets_them(tls_pair):
     keys = export(tls_pair(suite=TLS13).handshake)
-    held = [side._data for side in (keys.tx.key, keys.tx.nonce, keys.rx.key, keys.rx.nonce)]
+    held = [side._data for side in (keys.tx.key, keys.tx.write_iv, keys.rx.key, keys.rx.write_iv)]
     keys.wipe()
     assert all(data == b"" for data in held)
     assert "wiped" in repr(keys)

@@ -241,7 +241,7 @@ def test_what_the_server_sends_next_is_still_in_the_socket_and_counted_right(tls
     while data != b"already here":
         header = bytes(pair.connection.socket.recv(5, socket.MSG_WAITALL))
         record = header + pair.connection.socket.recv(int.from_bytes(header[3:], "big"), socket.MSG_WAITALL)
-        kind, plain = open_record(suite, rx.key.reveal(), rx.nonce.reveal(), sequence, record)
+        kind, plain = open_record(suite, rx.key.reveal(), rx.write_iv.reveal(), sequence, record)
         sequence += 1
         kinds.append(kind)
         data += plain if kind == ContentType.APPLICATION_DATA else b""

@@ -38,7 +38,7 @@ def test_a_cipher_that_the_probe_refuses_is_refused_before_the_socket_is_touched
 
     answers = {Direction.TX: Answer(accepted=True), Direction.RX: Answer(accepted=False, errno=errno.ENOENT)}
     monkeypatch.setattr(probe, "ulp", lambda: Answer(accepted=True))
-    monkeypatch.setattr(probe, "accepts", lambda _version, _cipher, way: answers[way])
+    monkeypatch.setattr(probe, "accepts", lambda _version, _cipher, direction: answers[direction])
     pair = tls_pair(suite=SUITE)
     keys = export(pair.handshake)
     refused = install(pair.connection, keys, BOTH)

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktlslab.tls.keyschedule import (
-    KernelNonce,
+    KernelIv,
     KeyBlock,
     hkdf_expand_label,
-    kernel_nonce_tls12,
+    kernel_iv_tls12,
     key_block,
     next_traffic_secret,
     prf,
     record_nonce,
     sequence_bytes,
     sequence_number,
-    split_nonce,
+    split_write_iv,
     traffic_key,
 )
 from ktlslab.tls.suites import AES_128_CCM, AES_128_GCM, CHACHA20_POLY1305, CIPHERS, Suite, Version
@@ -95,11 +95,11 @@ def test_expand_label_refuses_what_does_not_fit(bad):
 @pytest.mark.parametrize("suite", TLS13)
 def test_traffic_keys_have_the_ciphers_lengths(suite):
     secret = bytes(range(48 if suite.digest == "sha384" else 32))
-    key, nonce = traffic_key(secret, suite)
-    assert (len(key), len(nonce)) == (suite.cipher.key_bytes, 12)
+    key, write_iv = traffic_key(secret, suite)
+    assert (len(key), len(write_iv)) == (suite.cipher.key_bytes, 12)
     after = next_traffic_secret(secret, suite)
     assert len(after) == len(secret)
-    assert traffic_key(after, suite) != (key, nonce)
+    assert traffic_key(after, suite) != (key, write_iv)
 
 
 @pytest.mark.parametrize("derive", [traffic_key, next_traffic_secret])
@@ -131,21 +131,21 @@ def test_tls13_has_no_key_block():
         key_block(bytes(48), bytes(32), bytes(32), Suite.TLS_AES_128_GCM_SHA256)
 
 
-@given(nonce=st.binary(min_size=12, max_size=12), cipher=st.sampled_from(CIPHERS))
-def test_a_split_nonce_joins_again_and_fits_the_kernels_struct(nonce, cipher):
-    split = split_nonce(nonce, cipher)
-    assert split.salt + split.iv == nonce
+@given(write_iv=st.binary(min_size=12, max_size=12), cipher=st.sampled_from(CIPHERS))
+def test_a_split_nonce_joins_again_and_fits_the_kernels_struct(write_iv, cipher):
+    split = split_write_iv(write_iv, cipher)
+    assert split.salt + split.iv == write_iv
     assert (len(split.salt), len(split.iv)) == (cipher.salt_bytes, cipher.iv_bytes)
 
 
 def test_the_kernels_nonce_of_tls12():
-    counted = kernel_nonce_tls12(b"salt", 1, AES_128_GCM)
-    assert counted == KernelNonce(salt=b"salt", iv=b"\0\0\0\0\0\0\0\1")
-    assert kernel_nonce_tls12(b"salt", 1, AES_128_CCM) == counted
-    assert kernel_nonce_tls12(b"twelve bytes", 1, CHACHA20_POLY1305) == KernelNonce(salt=b"", iv=b"twelve bytes")
+    counted = kernel_iv_tls12(b"salt", 1, AES_128_GCM)
+    assert counted == KernelIv(salt=b"salt", iv=b"\0\0\0\0\0\0\0\1")
+    assert kernel_iv_tls12(b"salt", 1, AES_128_CCM) == counted
+    assert kernel_iv_tls12(b"twelve bytes", 1, CHACHA20_POLY1305) == KernelIv(salt=b"", iv=b"twelve bytes")
     for fixed_iv, cipher in ((b"twelve bytes", AES_128_GCM), (b"salt", CHACHA20_POLY1305)):
         with pytest.raises(ValueError, match="fixed iv"):
-            kernel_nonce_tls12(fixed_iv, 1, cipher)
+            kernel_iv_tls12(fixed_iv, 1, cipher)
 
 
 @given(sequences)
@@ -163,21 +163,23 @@ def test_sequence_numbers_have_their_big_end_first_and_bounds():
             sequence_number(data)
 
 
-@given(nonce=st.binary(min_size=12, max_size=12), one=sequences, other=sequences)
-def test_record_nonces_differ_exactly_as_sequence_numbers_do(nonce, one, other):
-    difference = int.from_bytes(record_nonce(nonce, one), "big") ^ int.from_bytes(record_nonce(nonce, other), "big")
+@given(write_iv=st.binary(min_size=12, max_size=12), one=sequences, other=sequences)
+def test_record_nonces_differ_exactly_as_sequence_numbers_do(write_iv, one, other):
+    difference = int.from_bytes(record_nonce(write_iv, one), "big") ^ int.from_bytes(
+        record_nonce(write_iv, other), "big"
+    )
     assert difference == one ^ other
-    assert record_nonce(nonce, 0) == nonce
+    assert record_nonce(write_iv, 0) == write_iv
 
 
-@pytest.mark.parametrize("nonce", [bytes(11), bytes(13)])
-def test_other_nonces_are_refused(nonce):
+@pytest.mark.parametrize("write_iv", [bytes(11), bytes(13)])
+def test_other_nonces_are_refused(write_iv):
     with pytest.raises(ValueError, match="12 bytes"):
-        record_nonce(nonce, 0)
+        record_nonce(write_iv, 0)
     with pytest.raises(ValueError, match="12 bytes"):
-        split_nonce(nonce, AES_128_GCM)
+        split_write_iv(write_iv, AES_128_GCM)
 
 
 def test_no_key_byte_is_in_a_repr():
     keys = KeyBlock(client_key=b"abcd", server_key=b"abcd", client_iv=b"abcd", server_iv=b"abcd")
-    assert "abcd" not in repr(keys) + repr(KernelNonce(salt=b"abcd", iv=b"abcd"))
+    assert "abcd" not in repr(keys) + repr(KernelIv(salt=b"abcd", iv=b"abcd"))

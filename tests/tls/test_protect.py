@@ -15,7 +15,7 @@ from ktlslab.tls.suites import CIPHERS, RARE_CIPHERS, Suite, Version
 TLS13 = Suite.TLS_AES_128_GCM_SHA256
 TLS12 = Suite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
 KEY = bytes(range(16))
-NONCE = bytes(range(12))
+WRITE_IV = bytes(range(12))
 
 SEALED = [suite for suite in Suite if suite.cipher in CIPHERS]  # `cryptography` has ARIA and SM4 not as AEADs
 suites = st.sampled_from(SEALED)
@@ -30,9 +30,9 @@ def keys_of(suite: Suite) -> tuple[bytes, bytes]:
 
 @given(suite=suites, sequence=sequences, kind=kinds, plaintext=st.binary(max_size=100))
 def test_what_was_sealed_opens(suite, sequence, kind, plaintext):
-    key, nonce = keys_of(suite)
-    record = seal(suite, key, nonce, sequence, kind, plaintext)
-    assert open_record(suite, key, nonce, sequence, record) == (kind, plaintext)
+    key, write_iv = keys_of(suite)
+    record = seal(suite, key, write_iv, sequence, kind, plaintext)
+    assert open_record(suite, key, write_iv, sequence, record) == (kind, plaintext)
     header = RecordHeader.parse(record[:5])
     assert header.length == len(record) - 5
     assert header.content_type == (ContentType.APPLICATION_DATA if suite.version is Version.TLS13 else kind)
@@ -42,37 +42,37 @@ def test_what_was_sealed_opens(suite, sequence, kind, plaintext):
 
 @given(suite=suites, plaintext=st.binary(max_size=40), data=st.data())
 def test_a_flipped_bit_never_opens(suite, plaintext, data):
-    key, nonce = keys_of(suite)
-    record = bytearray(seal(suite, key, nonce, 7, ContentType.APPLICATION_DATA, plaintext))
+    key, write_iv = keys_of(suite)
+    record = bytearray(seal(suite, key, write_iv, 7, ContentType.APPLICATION_DATA, plaintext))
     bit = data.draw(st.integers(0, 8 * len(record) - 1))
     record[bit // 8] ^= 1 << bit % 8
     with pytest.raises(ValueError):  # noqa: PT011 - which check finds it depends on the bit
-        open_record(suite, key, nonce, 7, bytes(record))
+        open_record(suite, key, write_iv, 7, bytes(record))
 
 
 @given(suite=suites, sequence=sequences, other=sequences)
 def test_a_record_opens_at_its_own_place_only(suite, sequence, other):
-    key, nonce = keys_of(suite)
-    record = seal(suite, key, nonce, sequence, ContentType.ALERT, b"\x01\x00")
+    key, write_iv = keys_of(suite)
+    record = seal(suite, key, write_iv, sequence, ContentType.ALERT, b"\x01\x00")
     if other != sequence:
         with pytest.raises(ValueError, match="does not open"):
-            open_record(suite, key, nonce, other, record)
+            open_record(suite, key, write_iv, other, record)
 
 
 @pytest.mark.parametrize("suite", SEALED)
 def test_another_key_or_nonce_does_not_open(suite):
-    key, nonce = keys_of(suite)
-    record = seal(suite, key, nonce, 0, ContentType.APPLICATION_DATA, b"data")
-    for wrong in ((key[::-1], nonce), (key, nonce[::-1])):
+    key, write_iv = keys_of(suite)
+    record = seal(suite, key, write_iv, 0, ContentType.APPLICATION_DATA, b"data")
+    for wrong in ((key[::-1], write_iv), (key, write_iv[::-1])):
         with pytest.raises(ValueError, match="does not open"):
             open_record(suite, *wrong, 0, record)
 
 
 @pytest.mark.parametrize("suite", SEALED)
 def test_keys_and_nonces_of_other_lengths_are_refused(suite):
-    key, nonce = keys_of(suite)
-    record = seal(suite, key, nonce, 0, ContentType.APPLICATION_DATA, b"data")
-    for wrong in ((key + b"x", nonce), (key, nonce[:-1])):
+    key, write_iv = keys_of(suite)
+    record = seal(suite, key, write_iv, 0, ContentType.APPLICATION_DATA, b"data")
+    for wrong in ((key + b"x", write_iv), (key, write_iv[:-1])):
         with pytest.raises(ValueError, match=r"has (keys of|a fixed iv of|12 bytes)"):
             seal(suite, *wrong, 0, ContentType.APPLICATION_DATA, b"data")
         with pytest.raises(ValueError, match=r"has (keys of|a fixed iv of|12 bytes)"):
@@ -82,9 +82,9 @@ def test_keys_and_nonces_of_other_lengths_are_refused(suite):
 @given(plaintext=st.binary(max_size=30), padding=st.integers(0, 300))
 def test_padding_is_taken_off_and_the_datas_own_zeros_are_not(plaintext, padding):
     plaintext += b"\0\0"
-    record = seal(TLS13, KEY, NONCE, 0, ContentType.HANDSHAKE, plaintext, padding=padding)
+    record = seal(TLS13, KEY, WRITE_IV, 0, ContentType.HANDSHAKE, plaintext, padding=padding)
     assert len(record) == 5 + len(plaintext) + 1 + padding + 16
-    assert open_record(TLS13, KEY, NONCE, 0, record) == (ContentType.HANDSHAKE, plaintext)
+    assert open_record(TLS13, KEY, WRITE_IV, 0, record) == (ContentType.HANDSHAKE, plaintext)
 
 
 def test_tls12_cannot_pad():
@@ -92,34 +92,34 @@ def test_tls12_cannot_pad():
         seal(TLS12, KEY, b"salt", 0, ContentType.APPLICATION_DATA, b"", padding=1)
 
 
-@pytest.mark.parametrize(("suite", "nonce"), [(TLS13, NONCE), (TLS12, b"salt")])
-def test_a_full_record_fits_and_one_byte_more_does_not(suite, nonce):
-    record = seal(suite, KEY, nonce, 0, ContentType.APPLICATION_DATA, bytes(MAX_PLAINTEXT))
-    assert len(open_record(suite, KEY, nonce, 0, record)[1]) == MAX_PLAINTEXT
+@pytest.mark.parametrize(("suite", "write_iv"), [(TLS13, WRITE_IV), (TLS12, b"salt")])
+def test_a_full_record_fits_and_one_byte_more_does_not(suite, write_iv):
+    record = seal(suite, KEY, write_iv, 0, ContentType.APPLICATION_DATA, bytes(MAX_PLAINTEXT))
+    assert len(open_record(suite, KEY, write_iv, 0, record)[1]) == MAX_PLAINTEXT
     with pytest.raises(ValueError, match="at most 16384"):
-        seal(suite, KEY, nonce, 0, ContentType.APPLICATION_DATA, bytes(MAX_PLAINTEXT + 1))
+        seal(suite, KEY, write_iv, 0, ContentType.APPLICATION_DATA, bytes(MAX_PLAINTEXT + 1))
 
 
 @pytest.mark.parametrize("suite", SEALED)
 @pytest.mark.parametrize("keep", [0, 4, 5, 12, -1])
 def test_a_truncated_record_is_refused(suite, keep):
-    key, nonce = keys_of(suite)
-    record = seal(suite, key, nonce, 0, ContentType.APPLICATION_DATA, b"data")
+    key, write_iv = keys_of(suite)
+    record = seal(suite, key, write_iv, 0, ContentType.APPLICATION_DATA, b"data")
     with pytest.raises(ValueError, match=r"5 bytes|header says"):
-        open_record(suite, key, nonce, 0, record[:keep])
+        open_record(suite, key, write_iv, 0, record[:keep])
 
 
 @pytest.mark.parametrize("suite", SEALED)
 def test_a_record_shorter_than_its_tag_is_refused(suite):
-    key, nonce = keys_of(suite)
+    key, write_iv = keys_of(suite)
     with pytest.raises(ValueError, match=r"does not open|no protected"):
-        open_record(suite, key, nonce, 0, b"\x17\x03\x03\x00\x03abc")
+        open_record(suite, key, write_iv, 0, b"\x17\x03\x03\x00\x03abc")
 
 
 def seal_inner(inner: bytes) -> bytes:
     """Seal any TLSInnerPlaintext, those that `seal` would not make included."""
     header = b"\x17\x03\x03" + (len(inner) + 16).to_bytes(2, "big")
-    return header + AESGCM(KEY).encrypt(record_nonce(NONCE, 0), inner, header)
+    return header + AESGCM(KEY).encrypt(record_nonce(WRITE_IV, 0), inner, header)
 
 
 @pytest.mark.parametrize(
@@ -133,18 +133,18 @@ def seal_inner(inner: bytes) -> bytes:
 )
 def test_what_a_faulty_peer_could_seal_is_refused(inner, complaint):
     with pytest.raises(ValueError, match=complaint):
-        open_record(TLS13, KEY, NONCE, 0, seal_inner(inner))
+        open_record(TLS13, KEY, WRITE_IV, 0, seal_inner(inner))
 
 
 @pytest.mark.parametrize("kind", [20, 21, 22])
 def test_a_tls13_record_in_the_clear_is_no_protected_one(kind):
     with pytest.raises(ValueError, match="not a protected"):
-        open_record(TLS13, KEY, NONCE, 0, bytes((kind,)) + b"\x03\x03\x00\x02\x01\x00")
+        open_record(TLS13, KEY, WRITE_IV, 0, bytes((kind,)) + b"\x03\x03\x00\x02\x01\x00")
 
 
 def test_an_unknown_content_type_is_refused():
     with pytest.raises(ValueError, match="99"):
-        seal(TLS13, KEY, NONCE, 0, 99, b"")
+        seal(TLS13, KEY, WRITE_IV, 0, 99, b"")
 
 
 @pytest.mark.parametrize("suite", [suite for suite in Suite if suite.cipher in RARE_CIPHERS])

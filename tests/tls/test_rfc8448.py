@@ -111,14 +111,14 @@ def test_keys_and_ivs_come_from_the_traffic_secrets(side):
 
 @pytest.mark.parametrize(("side", "sequence", "kind", "plaintext", "record"), RECORDS)
 def test_published_records_open_and_are_made_again(side, sequence, kind, plaintext, record):
-    key, nonce = traffic_key(bytes.fromhex(side[0]), SUITE)
-    assert open_record(SUITE, key, nonce, sequence, bytes.fromhex(record)) == (kind, bytes.fromhex(plaintext))
-    assert seal(SUITE, key, nonce, sequence, kind, bytes.fromhex(plaintext)).hex() == record
+    key, write_iv = traffic_key(bytes.fromhex(side[0]), SUITE)
+    assert open_record(SUITE, key, write_iv, sequence, bytes.fromhex(record)) == (kind, bytes.fromhex(plaintext))
+    assert seal(SUITE, key, write_iv, sequence, kind, bytes.fromhex(plaintext)).hex() == record
     with pytest.raises(ValueError, match="does not open"):
-        open_record(SUITE, key, nonce, sequence + 1, bytes.fromhex(record))
+        open_record(SUITE, key, write_iv, sequence + 1, bytes.fromhex(record))
 
 
 def test_the_trace_ends_cleanly():
-    key, nonce = traffic_key(bytes.fromhex(CLIENT[0]), SUITE)
-    _, alert = open_record(SUITE, key, nonce, 1, bytes.fromhex(RECORDS[4][4]))
+    key, write_iv = traffic_key(bytes.fromhex(CLIENT[0]), SUITE)
+    _, alert = open_record(SUITE, key, write_iv, 1, bytes.fromhex(RECORDS[4][4]))
     assert Alert.parse(alert).is_close_notify

@@ -51,9 +51,9 @@ class Version(Enum):
 class Cipher:
     """An AEAD as the kernel sees it.
 
-    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte write IV
-    is split there into `salt_bytes` and `iv_bytes`. `record_limit` is how many records of full size one key may protect
-    (RFC 8446 5.5, RFC 9147 4.5.3); smaller records allow more.
+    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte write
+    IV is split there into `salt_bytes` and `iv_bytes`. `record_limit` is how many records of full size one key may
+    protect (RFC 8446 5.5, RFC 9147 4.5.3); smaller records allow more.
     """
 
     name: str

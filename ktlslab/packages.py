@@ -1,10 +1,18 @@
-"""Which package brings what is missing, in this machine's own words: packages.txt is the one table of names."""
+"""Which package brings what is missing, in this machine's own words: packages.txt is the one table of names.
+
+And which of ktlslab's extras brings a library that is missing: nothing that needs one is imported outside `extra`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from ktlslab.errors import MissingExtraError
 
 # A package manager's command, and whose it is, in the order of the table's columns.
 INSTALLERS = {"apt-get install": "Debian", "dnf install": "Fedora", "pacman -S": "Arch"}
@@ -25,3 +33,22 @@ def how_to_get(needed: str) -> str:
         if shutil.which(command.split()[0]):
             return f"{command} {name}"
     return "; ".join(f"{INSTALLERS[command]}: {command} {name}" for command, name in names.items())
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Import what an extra of ktlslab brings: MissingExtraError says how to get it where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "a library").partition(".")[0]
+        remedy = f"Install what ktlslab needs for this: pip install 'ktlslab[{name}]'"
+        raise MissingExtraError(f"importing {missing}", answered="it is not installed", remedy=remedy) from None
+
+
+def require(name: str, *modules: str) -> None:
+    """Raise MissingExtraError where a module of an extra is missing, before time is spent on what will need it."""
+    with extra(name):
+        for module in modules:
+            if importlib.util.find_spec(module) is None:
+                raise ModuleNotFoundError(name=module)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import checked
+from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.style import STYLE, Arm, Plot, arms_of, page, rows_of
+
+with extra("lab"):
+    import matplotlib as mpl
+    import numpy as np
+    from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 if TYPE_CHECKING:
     import pandas as pd

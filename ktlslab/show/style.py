@@ -11,9 +11,13 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
+
+from ktlslab.packages import extra
+
+with extra("lab"):
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 if TYPE_CHECKING:
     import pandas as pd

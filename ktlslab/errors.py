@@ -36,6 +36,10 @@ class MachineError(KtlsLabError):
     """This machine lacks something, or refuses it."""
 
 
+class MissingExtraError(MachineError, ImportError):
+    """A library that only an extra of ktlslab brings is not installed; an ImportError as well."""
+
+
 class RingUnavailableError(MachineError):
     """io_uring is missing, switched off, or blocked by a container's seccomp filter."""
 

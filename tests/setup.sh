@@ -8,12 +8,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '%s\n' "$*" >&2; }
 
-# Packages: a check, then the name for apt, dnf and pacman.
-missing_apt=() missing_dnf=() missing_pacman=()
+# What is needed, by its name in ktlslab/packages.txt, which has the packages.
+missing=()
 need() {
-  if ! eval "$1" >/dev/null 2>&1; then
-    missing_apt+=("$2") missing_dnf+=("$3") missing_pacman+=("$4")
-  fi
+  eval "$2" >/dev/null 2>&1 || missing+=("$1")
+}
+
+# The packages that bring what is missing: 2 for apt-get's column, 3 for dnf's, 4 for pacman's.
+packages() {
+  local version name
+  version=$("$(interpreter)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=3
+  for name in "${missing[@]}"; do
+    awk -v name="$name" -v column="$1" '$1 == name { print $column }' ktlslab/packages.txt
+  done | sed "s/X\.Y/$version/" | sort -u | paste -sd ' '
 }
 
 find_python() {
@@ -30,56 +37,65 @@ find_python() {
 python=.venv/bin/python
 venv_works() { "$python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
+# Whose headers ktlslab is compiled with: the environment's, or the one that makes it.
+interpreter() { if venv_works; then echo "$python"; else find_python || echo python3; fi; }
+
 collect_missing() {
-  missing_apt=() missing_dnf=() missing_pacman=()
-  need 'command -v qemu-system-x86_64' qemu-system-x86 qemu-system-x86-core qemu-system-x86
-  need 'command -v busybox && ! ldd "$(command -v busybox)"' busybox-static busybox busybox
-  need 'command -v depmod' kmod kmod kmod
-  need 'command -v mke2fs' e2fsprogs e2fsprogs e2fsprogs
-  need 'command -v zstd' zstd zstd zstd
-  need 'command -v cc || command -v gcc' gcc gcc gcc
-  need 'test -e /usr/include/stdio.h' libc6-dev glibc-devel glibc
-  need 'test -e /usr/include/linux/tls.h' linux-libc-dev kernel-headers linux-api-headers
-  need 'test -e /usr/include/liburing.h' liburing-dev liburing-devel liburing
-  need 'test -e /etc/ssl/certs/ca-certificates.crt || test -e /etc/pki/tls/certs/ca-bundle.crt' ca-certificates ca-certificates ca-certificates
+  missing=()
+  need qemu-system-x86_64 'command -v qemu-system-x86_64'
+  need busybox 'command -v busybox && ! ldd "$(command -v busybox)"'
+  need depmod 'command -v depmod'
+  need mke2fs 'command -v mke2fs'
+  need zstd 'command -v zstd'
+  need cc 'command -v cc || command -v gcc'
+  need stdio.h 'test -e /usr/include/stdio.h'
+  need linux/tls.h 'test -e /usr/include/linux/tls.h'
+  need liburing.h 'test -e /usr/include/liburing.h'
+  need ca-certificates 'test -e /etc/ssl/certs/ca-certificates.crt || test -e /etc/pki/tls/certs/ca-bundle.crt'
   if command -v apt-get >/dev/null; then
-    need 'test -e /usr/share/keyrings/debian-archive-keyring.gpg' debian-archive-keyring "" ""
+    need debian-archive-keyring 'test -e /usr/share/keyrings/debian-archive-keyring.gpg'
   fi
   if ! venv_works; then
-    need 'find_python' python3 python3 python
-    need '"$(find_python)" -c "import ensurepip"' python3-venv python3-pip python-pip
+    need python3 find_python
+    need ensurepip '"$(find_python)" -c "import ensurepip"'
   fi
+  need Python.h 'test -e "$("$(interpreter)" -c "import sysconfig; print(sysconfig.get_path(\"include\"))")/Python.h"'
   if [ "${1:-}" = tests ]; then
-    need 'command -v openssl' openssl openssl openssl
-    need 'command -v nginx' nginx nginx nginx
-    need 'command -v cpio' cpio cpio cpio
-    need 'command -v chromium || command -v chromium-browser' chromium chromium chromium
+    need ip 'command -v ip'
+    need tc 'command -v tc'
+    need nsenter 'command -v nsenter'
+    need openssl 'command -v openssl'
+    need nginx 'command -v nginx'
+    need cpio 'command -v cpio'
+    need chromium 'command -v chromium || command -v chromium-browser'
   fi
 }
 
 install_packages() {
   collect_missing "$@"
-  [ "${#missing_apt[@]}" -gt 0 ] || return 0
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  local names
   if command -v apt-get >/dev/null; then
+    names=$(packages 2)
     if [ "$(id -u)" -eq 0 ]; then
-      say "Installing ${missing_apt[*]}"
+      say "Installing $names"
       apt-get update -qq >&2 </dev/null
       # A service that a package brings is not to be started: the tests start their own.
-      RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing_apt[@]}" >&2 </dev/null
+      # shellcheck disable=SC2086 # one word a package
+      RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $names >&2 </dev/null
       return
     fi
     say "Some packages are missing. Run this, then start again:"
-    say "  sudo apt-get install --no-install-recommends ${missing_apt[*]}"
+    say "  sudo apt-get install --no-install-recommends $names"
   elif command -v dnf >/dev/null; then
     say "Some packages are missing. Run this, then start again:"
-    say "  sudo dnf install ${missing_dnf[*]}"
+    say "  sudo dnf install $(packages 3)"
   elif command -v pacman >/dev/null; then
     say "Some packages are missing. Run this, then start again:"
-    say "  sudo pacman -S --needed ${missing_pacman[*]}"
+    say "  sudo pacman -S --needed $(packages 4)"
   else
     say "Some packages are missing, and this machine has neither apt, dnf nor pacman. By Debian's names they are:"
-    say "  ${missing_apt[*]}"
+    say "  $(packages 2)"
   fi
   exit 1
 }
@@ -89,7 +105,7 @@ make_environment() {
   local base
   if ! base=$(find_python); then
     say "ktlslab needs Python 3.11 or newer; this machine has $(python3 --version 2>/dev/null || echo none)."
-    say "Install one, e.g. \`apt-get install python3.12 python3.12-venv\` where your release has it, and start again."
+    say "Install one, e.g. \`apt-get install python3.12 python3.12-venv python3.12-dev\` where your release has it, and start again."
     exit 1
   fi
   say "Making .venv with $base"

@@ -29,6 +29,7 @@ ORDER = (
     "_html",
     "_closing",
     "_lazy",
+    "packages",
     "errors",
 )
 # Beyond "only what stands to the right of it": neighbours that know nothing of each other.

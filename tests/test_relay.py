@@ -312,7 +312,13 @@ def test_much_passes_both_ways_at_once(relay, tcp_peer):
 
 
 def test_the_relay_ends_with_its_parent_with_its_time_and_when_it_is_closed():
-    code = "import os; from ktlslab.relay import Relay; r = Relay(('127.0.0.1', 1)); print(r._process.pid); os._exit(0)"
+    code = """if True:
+        import os
+        from ktlslab.relay import Relay
+        relay = Relay(('127.0.0.1', 1))
+        print(relay._process.pid, flush=True)  # the end that follows flushes nothing
+        os._exit(0)
+    """
     orphan = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
     relay = Relay(("127.0.0.1", 1))
     assert repr(relay) == f"Relay(127.0.0.1:{relay.port} to 127.0.0.1:1, None)"

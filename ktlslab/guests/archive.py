@@ -17,6 +17,7 @@ from pathlib import Path
 from ktlslab.errors import KernelUnavailableError
 from ktlslab.guests.cache import cache_dir, full_disk, storage
 from ktlslab.guests.sources import SUITES, mirrors, paragraphs
+from ktlslab.packages import how_to_get
 
 META = "linux-image-amd64"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -111,7 +112,7 @@ def _update() -> None:
         answered = "this machine has no apt-get"
         raise KernelUnavailableError(tried, answered=answered, remedy=REMEDY)
     if not KEYRING.exists():
-        remedy = "apt-get install debian-archive-keyring"
+        remedy = how_to_get("debian-archive-keyring")
         raise KernelUnavailableError(tried, answered=f"{KEYRING} is missing", remedy=f"{remedy}. {REMEDY}")
     addresses = mirrors()
     if not addresses:

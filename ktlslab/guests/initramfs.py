@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ktlslab.errors import GuestError, UsageError
 from ktlslab.guests import cpio, modules
 from ktlslab.guests.cache import cache_dir, lock, scratch, storage
+from ktlslab.packages import how_to_get
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,7 +126,7 @@ def _script(name: str) -> bytes:
 def _busybox() -> bytes:
     """Return busybox, which must be a static program: a guest starts it before it can see any library."""
     path = shutil.which("busybox")
-    remedy = "apt-get install busybox-static"
+    remedy = how_to_get("busybox")
     if not path:
         raise GuestError("building a guest's start", answered="busybox is missing", remedy=remedy)
     data = Path(path).read_bytes()

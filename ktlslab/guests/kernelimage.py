@@ -17,6 +17,7 @@ from pathlib import Path
 from ktlslab.errors import MachineError
 from ktlslab.guests.cache import cache_dir, full_disk, lock, scratch, storage
 from ktlslab.guests.programs import program
+from ktlslab.packages import how_to_get
 
 PLACE = Path("/run/ktlslab/site-packages")
 _SPARE = 32 << 20
@@ -57,9 +58,7 @@ def build(*names: str) -> Path | None:
                 if done.returncode and "space" in done.stderr:
                     raise full_disk(f"making {place}", done.stderr.strip())
                 if done.returncode:
-                    raise MachineError(
-                        f"making {place}", answered=done.stderr.strip(), remedy="apt-get install e2fsprogs"
-                    )
+                    raise MachineError(f"making {place}", answered=done.stderr.strip(), remedy=how_to_get("mke2fs"))
                 (folder / "new").rename(place)
     return place
 

@@ -19,6 +19,7 @@ from ktlslab.errors import KernelUnavailableError, MachineError
 from ktlslab.guests import archive
 from ktlslab.guests.cache import cache_dir, full_disk, lock, scratch, storage
 from ktlslab.guests.programs import required
+from ktlslab.packages import how_to_get
 
 ALIASES = ("oldest", "newest")
 
@@ -157,13 +158,13 @@ def _arrange(root: Path, offer: archive.Offer) -> None:
         unread.unlink(missing_ok=True)
     for drivers in ("drivers/gpu", "drivers/media", "drivers/net/wireless", "sound"):
         shutil.rmtree(trees[0] / "kernel" / drivers, ignore_errors=True)
-    depmod = required("depmod", "apt-get install kmod")
+    depmod = required("depmod")
     done = subprocess.run([depmod, "-b", str(root), release], capture_output=True, text=True, check=False)
     if done.returncode and "space" in done.stderr:
         raise full_disk(f"indexing the modules of {release}", done.stderr.strip())
     if done.returncode:
         answered = done.stderr.strip() or f"depmod gave {done.returncode}"
-        raise MachineError(f"indexing the modules of {release}", answered=answered, remedy="apt-get install kmod")
+        raise MachineError(f"indexing the modules of {release}", answered=answered, remedy=how_to_get("depmod"))
     root.chmod(0o755)
 
 

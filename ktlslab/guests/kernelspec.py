@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.guests.cache import storage
+from ktlslab.packages import extra, require
 
 PROVISIONER = "ktlslab-guest"
 
@@ -38,8 +39,10 @@ def install(kernel: str = "newest", *, prefix: str | Path | None = None, user: b
     It goes under `prefix`, or the user's own Jupyter folder, or (by default) the running environment, where only the
     Jupyter of that environment sees it.
     """
+    require("lab", "ipykernel", "jupyter_client")
     if user:
-        from jupyter_core.paths import jupyter_data_dir  # noqa: PLC0415 - only this branch needs Jupyter
+        with extra("lab"):
+            from jupyter_core.paths import jupyter_data_dir  # noqa: PLC0415 - only this branch needs Jupyter
 
         base = Path(jupyter_data_dir())
     else:

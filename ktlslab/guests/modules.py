@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import GuestError
+from ktlslab.packages import how_to_get
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,8 +96,7 @@ def content(path: Path) -> bytes:
         try:
             done = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            remedy = "apt-get install zstd"
-            raise GuestError(f"unpacking {path}", answered=str(error), remedy=remedy) from error
+            raise GuestError(f"unpacking {path}", answered=str(error), remedy=how_to_get("zstd")) from error
         return done.stdout
     return data
 

@@ -9,12 +9,11 @@ from ktlslab.guests.archive import KEYRING
 from ktlslab.guests.initramfs import is_dynamic
 from ktlslab.guests.programs import program
 from ktlslab.guests.qemu import PROGRAM
-
-_APT = "Fetching kernels takes Debian's apt; a kernel of your own does not: `ktlslab guest run /boot/vmlinuz-...`."
+from ktlslab.packages import how_to_get
 
 
 class Prerequisite(NamedTuple):
-    """One thing: its name, whether it is there, and how to get it."""
+    """One thing: its name, whether it is there, and the command that brings it."""
 
     name: str
     present: bool
@@ -22,16 +21,18 @@ class Prerequisite(NamedTuple):
 
 
 def prerequisites() -> list[Prerequisite]:
-    """Return everything that fetching and booting a kernel needs."""
+    """Return everything that booting a kernel needs; and, where there is apt, fetching one from Debian's archive."""
     busybox = program("busybox")
-    static = bool(busybox) and not is_dynamic(Path(busybox or "").read_bytes())
+    present = {
+        PROGRAM: bool(program(PROGRAM)),
+        "busybox": bool(busybox) and not is_dynamic(Path(busybox or "").read_bytes()),
+        "depmod": bool(program("depmod")),
+        "modprobe": bool(program("modprobe")),
+        "mke2fs": bool(program("mke2fs")),
+    }
+    if program("apt-get"):
+        present |= {"dpkg-deb": bool(program("dpkg-deb")), "debian-archive-keyring": KEYRING.exists()}
     return [
-        Prerequisite(PROGRAM, bool(program(PROGRAM)), "apt-get install qemu-system-x86"),
-        Prerequisite("busybox (static)", static, "apt-get install busybox-static"),
-        Prerequisite("depmod", bool(program("depmod")), "apt-get install kmod"),
-        Prerequisite("modprobe", bool(program("modprobe")), "apt-get install kmod"),
-        Prerequisite("mke2fs", bool(program("mke2fs")), "apt-get install e2fsprogs"),
-        Prerequisite("apt-get", bool(program("apt-get")), _APT),
-        Prerequisite("dpkg-deb", bool(program("dpkg-deb")), "apt-get install dpkg"),
-        Prerequisite("debian-archive-keyring", KEYRING.exists(), "apt-get install debian-archive-keyring"),
+        Prerequisite("busybox (static)" if name == "busybox" else name, there, how_to_get(name))
+        for name, there in present.items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from ktlslab.errors import MachineError
+from ktlslab.packages import how_to_get
 
 _ROOTS = "/usr/sbin:/sbin:/usr/local/sbin"
 
@@ -14,9 +15,9 @@ def program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=_ROOTS)
 
 
-def required(name: str, remedy: str) -> str:
-    """Return a program's path; an error with its remedy if it is missing."""
+def required(name: str) -> str:
+    """Return a program's path; MachineError with the package that brings it if it is missing."""
     found = program(name)
     if not found:
-        raise MachineError(f"looking for {name}", answered="it is not installed", remedy=remedy)
+        raise MachineError(f"looking for {name}", answered="it is not installed", remedy=how_to_get(name))
     return found

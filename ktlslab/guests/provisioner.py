@@ -21,15 +21,17 @@ from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-import zmq
-import zmq.asyncio
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from traitlets import Float, Unicode
-
 from ktlslab.errors import GuestError
 from ktlslab.guests import kernelimage
 from ktlslab.guests.guest import Guest, boot
 from ktlslab.guests.kernels import find
+from ktlslab.packages import extra
+
+with extra("lab"):
+    import zmq
+    import zmq.asyncio
+    from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+    from traitlets import Float, Unicode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

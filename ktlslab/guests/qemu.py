@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ktlslab.errors import GuestError
+from ktlslab.packages import how_to_get
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,7 @@ def program() -> str:
     """Return QEMU's path."""
     found = shutil.which(PROGRAM)
     if not found:
-        raise GuestError("starting a guest", answered=f"{PROGRAM} is missing", remedy="apt-get install qemu-system-x86")
+        raise GuestError("starting a guest", answered=f"{PROGRAM} is missing", remedy=how_to_get(PROGRAM))
     return found
 
 

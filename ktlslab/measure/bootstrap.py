@@ -27,8 +27,11 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+from ktlslab.packages import extra
+
+with extra("lab"):
+    import numpy as np
+    import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 

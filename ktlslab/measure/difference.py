@@ -18,9 +18,6 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
 from ktlslab.measure.effects import (
@@ -35,6 +32,11 @@ from ktlslab.measure.effects import (
     noise_floor,
     one_fleet,
 )
+from ktlslab.packages import extra
+
+with extra("lab"):
+    import numpy as np
+    import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

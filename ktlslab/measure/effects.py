@@ -17,11 +17,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import student, typical
+from ktlslab.packages import extra
+
+with extra("lab"):
+    import numpy as np
+    import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ktlslab.errors import MachineError, UsageError, errno_name
+from ktlslab.packages import how_to_get
 
 NEAR, FAR = "198.18.0.1", "198.18.0.2"  # of the block kept for measuring networks (RFC 2544)
 _PREFIX = 30
@@ -27,7 +28,7 @@ _NUMBER = r"\d+(?:\.\d+)?"
 _VETH = re.compile(rf"veth(?: (?P<delay>{_NUMBER})ms)?(?: (?P<loss>{_NUMBER})%)?", re.ASCII)
 _CLONE_NEWNET = 0x40000000
 _PACKETS = 100_000  # that netem holds at most: never the reason of a loss, TCP's windows are far smaller
-_PROGRAMS = {"ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux"}
+_PROGRAMS = ("ip", "tc", "nsenter")
 _ROOTS = "/usr/sbin:/sbin"
 _SECONDS = 60.0  # an emulated machine loads modules slowly
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -72,7 +73,7 @@ def lay(link: Link) -> Iterator[Ends]:
     if link.kind == "loopback":
         yield Ends(address="127.0.0.1", prefix=(), near=contextlib.nullcontext)
         return
-    programs = {name: _program(name, package) for name, package in _PROGRAMS.items()}
+    programs = {name: _program(name) for name in _PROGRAMS}
     with contextlib.ExitStack() as stack:
         near, far = (stack.enter_context(_namespace()) for _ in range(2))
         pair = f"link add name veth type veth peer name veth netns {_path(far)}"
@@ -167,9 +168,10 @@ def _path(namespace: int) -> str:
     return f"/proc/{os.getpid()}/fd/{namespace}"
 
 
-def _program(name: str, package: str) -> str:
+def _program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path=_ROOTS)
     if not found:
-        remedy = f"apt-get install {package}"
-        raise MachineError(f"laying a link: looking for {name}", answered="it is not installed", remedy=remedy)
+        raise MachineError(
+            f"laying a link: looking for {name}", answered="it is not installed", remedy=how_to_get(name)
+        )
     return found

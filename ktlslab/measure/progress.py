@@ -11,13 +11,15 @@ from typing import Any
 from ktlslab.measure.estimate import duration, rate
 from ktlslab.measure.journal import run_files
 from ktlslab.measure.remaining import Remaining
+from ktlslab.packages import extra
 
 
 class Progress:
     """Lines, and below them a bar of samples; nothing at all unless `shown`."""
 
     def __init__(self, *, shown: bool) -> None:
-        from tqdm.auto import tqdm  # noqa: PLC0415 - only where something is measured
+        with extra("lab"):
+            from tqdm.auto import tqdm  # noqa: PLC0415 - only where something is measured
 
         self._tqdm = tqdm
         self._shown = shown

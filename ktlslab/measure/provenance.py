@@ -82,6 +82,7 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "interrupt_time": _interrupt_time(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
+        "python_build": " ".join((platform.python_compiler(), *platform.python_build())),
         "libc": _libc(),
         "liburing": LIBURING,
         "client_openssl": SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode(),

@@ -44,6 +44,7 @@ from ktlslab.measure.progress import Progress
 from ktlslab.measure.remaining import Remaining, remaining
 from ktlslab.measure.storage import storing
 from ktlslab.measure.table import read_table, to_frame, write_table
+from ktlslab.packages import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +78,7 @@ def sweep(
 
     Raises UsageError, MachineError, GuestError, StorageError, TableError; rows measured before are kept.
     """
+    require("lab", "pandas", "pyarrow", "tqdm")
     plan = named(plan)
     found = [machine(name, clock) for name in ([on] if isinstance(on, str) else on)]
     machines = list({where.name: where for where in found}.values())

@@ -17,6 +17,7 @@ from ktlslab.errors import TableError
 from ktlslab.measure.clocks import UNITS
 from ktlslab.measure.plan import IO_ENGINES, RECORD_LAYERS, WORKLOADS, renamed
 from ktlslab.measure.storage import store, unreadable
+from ktlslab.packages import extra, require
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ _OLDER = "It is of another version of ktlslab: read it with that one, or sweep a
 
 def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return rows as a DataFrame with the schema's columns and types; `attrs["provenance"]` is a copy of `runs`."""
-    import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
+    with extra("lab"):
+        import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
     for row in rows:
         if missing := [name for name in NAMES if name not in row]:
@@ -156,6 +158,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a table back, schema checked. TableError says what is wrong with it, and where."""
+    require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
     path = Path(path)
@@ -229,7 +232,8 @@ def _faults(frame: pd.DataFrame) -> Iterator[tuple[pd.Series, str, str]]:
 
 def _is_of(column: pd.Series, kind: type) -> bool:
     """Whether a column has the type that the schema names, whatever its width."""
-    from pandas.api import types  # noqa: PLC0415
+    with extra("lab"):
+        from pandas.api import types  # noqa: PLC0415
 
     tests = {
         str: types.is_string_dtype,
@@ -291,7 +295,8 @@ def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     A sample that is in several is there once. A block is still what one run measured in one `repeat`: runs of the same
     plan stay apart by their `run_id`.
     """
-    import pandas as pd  # noqa: PLC0415
+    with extra("lab"):
+        import pandas as pd  # noqa: PLC0415
 
     if not frames:
         raise TableError("merging tables", answered="there is none", remedy="Give one at least.")

@@ -29,6 +29,7 @@ from ktlslab.guests import kernelimage
 from ktlslab.linux import probe
 from ktlslab.measure.storage import store, storing, unreadable
 from ktlslab.measure.sweep import Machine, machine
+from ktlslab.packages import extra, require
 from ktlslab.promises.catalogue import promises
 from ktlslab.promises.check import BROKEN, VERDICTS, Promise
 
@@ -96,6 +97,7 @@ def scoreboard(
 
     Raises UsageError, MachineError (no kTLS here, no guest), StorageError.
     """
+    require("lab", "pandas", "pyarrow")
     wanted = _chosen(names)
     table = Path(output).absolute() if output else None
     if table and table.suffix != ".parquet":
@@ -117,7 +119,8 @@ def scoreboard(
 
 def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return rows as the table; `attrs["provenance"]` is a copy of `runs`."""
-    import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
+    with extra("lab"):
+        import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame.attrs["provenance"] = runs
@@ -126,6 +129,7 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
 
 def read_scoreboard(path: str | Path) -> pd.DataFrame:
     """Read a table back, with its provenance. TableError says what is wrong with it."""
+    require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
     path = Path(path)

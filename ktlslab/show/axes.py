@@ -11,19 +11,21 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.patches import Patch
-from matplotlib.ticker import (
-    EngFormatter,
-    FixedLocator,
-    Formatter,
-    FuncFormatter,
-    LogLocator,
-    NullFormatter,
-    NullLocator,
-)
-
+from ktlslab.packages import extra
 from ktlslab.show.compare import place_name, size_name
 from ktlslab.show.style import FLOOR
+
+with extra("lab"):
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import (
+        EngFormatter,
+        FixedLocator,
+        Formatter,
+        FuncFormatter,
+        LogLocator,
+        NullFormatter,
+        NullLocator,
+    )
 
 if TYPE_CHECKING:
     import pandas as pd

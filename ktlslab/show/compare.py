@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, checked, effects, tally
+from ktlslab.packages import extra
 from ktlslab.show.html import Picture, joined, picture, prose, table
 from ktlslab.tls.suites import Suite
+
+with extra("lab"):
+    import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import QUANTITIES, checked, intervals, noise_floor
+from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
+
+with extra("lab"):
+    import matplotlib as mpl
 
 if TYPE_CHECKING:
     import pandas as pd

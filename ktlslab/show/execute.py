@@ -25,7 +25,7 @@ from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
 from ktlslab.linux import probe
 from ktlslab.measure.journal import interrupted
 from ktlslab.measure.sweep import machine, sweep
-from ktlslab.show.tables import VARIABLE, newest_recorded
+from ktlslab.packages import extra, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     notebooks: Path = options.notebooks.resolve()
     out: Path = (options.out or notebooks / "out").resolve()
-    out.mkdir(parents=True, exist_ok=True)
     try:
+        require("lab", "pandas", "matplotlib", "nbclient", "ipykernel")
+        out.mkdir(parents=True, exist_ok=True)
         return _run(notebooks, out, options.plan, options.on)
     except KtlsLabError as error:
         _say(f"failed: {error}")
@@ -55,11 +56,12 @@ def execute(
     `kernel` is a Jupyter kernel's name, looked up in `specs` too; `env` is added to its environment. KtlsLabError where
     a cell fails; the notebook is written all the same, to show where.
     """
-    import nbformat  # noqa: PLC0415 - Jupyter is an extra
-    from jupyter_client.kernelspec import KernelSpecManager  # noqa: PLC0415
-    from jupyter_client.manager import AsyncKernelManager  # noqa: PLC0415
-    from nbclient import NotebookClient  # noqa: PLC0415
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError  # noqa: PLC0415
+    with extra("lab"):
+        import nbformat  # noqa: PLC0415 - Jupyter is an extra
+        from jupyter_client.kernelspec import KernelSpecManager  # noqa: PLC0415
+        from jupyter_client.manager import AsyncKernelManager  # noqa: PLC0415
+        from nbclient import NotebookClient  # noqa: PLC0415
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError  # noqa: PLC0415
 
     notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
     known = KernelSpecManager()
@@ -112,6 +114,8 @@ def pictures_of(notebook: Path) -> list[Path]:
 
 
 def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
+    from ktlslab.show.tables import VARIABLE  # noqa: PLC0415 - it loads pandas
+
     began = time.monotonic()
     table, measured, why = _table(notebooks, out, plan, on)
     made = [("table", table)]
@@ -140,6 +144,8 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
 
 def _table(notebooks: Path, out: Path, plan: str, on: str) -> tuple[Path, bool, str]:
     """Return the table's path, whether it was measured now, and if not why not."""
+    from ktlslab.show.tables import newest_recorded  # noqa: PLC0415
+
     table = out / f"{Path(plan).stem}.parquet"
     try:
         where = machine(on)

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
-
+from ktlslab.packages import extra
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT
 from ktlslab.show.plots import Plot
+
+with extra("lab"):
+    import matplotlib as mpl
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch, Rectangle
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,18 +9,20 @@ another; the oldest kernel is the line at 1.
 
 from __future__ import annotations
 
-import matplotlib as mpl
-import pandas as pd
-from matplotlib.lines import Line2D
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.difference import difference
 from ktlslab.measure.effects import QUANTITIES, checked, tally
 from ktlslab.measure.plan import Arm
+from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of, series
+
+with extra("lab"):
+    import matplotlib as mpl
+    import pandas as pd
+    from matplotlib.lines import Line2D
 
 _DODGE = 1.16  # by this factor kernels stand apart on the log axis
 _ARMS = ("userspace", "kernel")

@@ -23,12 +23,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.lines import Line2D
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import QUANTITIES, checked, effects, intervals, noise_floor, tally
 from ktlslab.measure.plan import Arm
+from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import ratios, size_name, suite_name, suite_names, summary
@@ -38,6 +36,10 @@ from ktlslab.show.kernels import kernels
 from ktlslab.show.signmap import sign_map
 from ktlslab.show.split import cpu_split
 from ktlslab.show.style import ENGINES, STYLE, Plot, arms_of, key, look, page, rows_of, series
+
+with extra("lab"):
+    import matplotlib as mpl
+    from matplotlib.lines import Line2D
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,17 +13,19 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.patches import Patch, Rectangle
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import QUANTITIES, checked, effects, tally, unjudged
 from ktlslab.measure.plan import Arm
+from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_names
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot
+
+with extra("lab"):
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.patches import Patch, Rectangle
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,19 +18,21 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.colors import to_hex, to_rgb
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
 from ktlslab.measure.effects import checked
 from ktlslab.measure.plan import Arm
+from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.counts import overhead
 from ktlslab.show.method import hertz, runs
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot, arms_of, rows_of
+
+with extra("lab"):
+    import matplotlib as mpl
+    from matplotlib.colors import to_hex, to_rgb
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
 if TYPE_CHECKING:
     import pandas as pd

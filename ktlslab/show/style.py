@@ -11,11 +11,14 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
 
 from ktlslab.measure.plan import Arm
+from ktlslab.packages import extra
+
+with extra("lab"):
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 if TYPE_CHECKING:
     import pandas as pd

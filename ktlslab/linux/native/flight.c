@@ -4,11 +4,11 @@
 #include <errno.h>
 
 static PyObject *completed(Calls *self, const struct kl_completion *came) {
-  PyObject *completion = self->completion->tp_alloc(self->completion, 3);
+  PyObject *completion = self->new_completion(self->completion, 3);
   if (!completion) return NULL;
-  PyTuple_SET_ITEM(completion, 0, PyLong_FromUnsignedLongLong(came->token));
-  PyTuple_SET_ITEM(completion, 1, PyLong_FromLong(came->res));
-  PyTuple_SET_ITEM(completion, 2, PyLong_FromUnsignedLong(came->flags));
+  PyTuple_SetItem(completion, 0, PyLong_FromUnsignedLongLong(came->token));
+  PyTuple_SetItem(completion, 1, PyLong_FromLong(came->res));
+  PyTuple_SetItem(completion, 2, PyLong_FromUnsignedLong(came->flags));
   if (PyErr_Occurred()) Py_CLEAR(completion);
   return completion;
 }
@@ -29,7 +29,7 @@ PyObject *kl_reap_all(PyObject *object, PyObject *const *args, Py_ssize_t count)
   int entered = kl_enter(self->ring);
   if (entered) return kl_failed(entered);
   if (result > (int)kl_reaped_count(self->ring)) result = (int)kl_reaped_count(self->ring);
-  Py_ssize_t taken = 0, before = PyList_GET_SIZE(args[2]);
+  Py_ssize_t taken = 0, before = PyList_Size(args[2]);
   for (; taken < result; taken++) {
     PyObject *completion = completed(self, kl_reaped(self->ring) + taken);
     int error = completion ? PyList_Append(args[2], completion) : -1;
@@ -39,10 +39,10 @@ PyObject *kl_reap_all(PyObject *object, PyObject *const *args, Py_ssize_t count)
   kl_reaped_drop(self->ring, (unsigned)taken);
   kl_leave(self->ring);
   if (PyErr_Occurred()) return NULL;
-  for (Py_ssize_t i = before; i < before + taken && i < PyList_GET_SIZE(args[2]); i++) {
-    PyObject *completion = PyList_GET_ITEM(args[2], i);
-    unsigned long flags = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(completion, 2));
-    if (!(flags & IORING_CQE_F_MORE) && PyDict_DelItem(args[3], PyTuple_GET_ITEM(completion, 0))) PyErr_Clear();
+  for (Py_ssize_t i = before; i < before + taken && i < PyList_Size(args[2]); i++) {
+    PyObject *completion = PyList_GetItem(args[2], i);
+    unsigned long flags = PyLong_AsUnsignedLong(PyTuple_GetItem(completion, 2));
+    if (!(flags & IORING_CQE_F_MORE) && PyDict_DelItem(args[3], PyTuple_GetItem(completion, 0))) PyErr_Clear();
   }
   return result < 0 ? kl_failed(result == -ETIME ? -ETIMEDOUT : result) : PyLong_FromSsize_t(taken);
 }
@@ -72,19 +72,19 @@ PyObject *kl_start_all(PyObject *object, PyObject *const *args, Py_ssize_t count
   if (count != 2 || !PyTuple_Check(args[0]) || !PyDict_Check(args[1]))
     return PyErr_Format(PyExc_TypeError, "expected a tuple of operations and a dict");
   if (kl_check_open(self)) return NULL;
-  Py_ssize_t size = PyTuple_GET_SIZE(args[0]);
+  Py_ssize_t size = PyTuple_Size(args[0]);
   struct kl_operation few[16], *operations = size > 16 ? PyMem_New(struct kl_operation, (size_t)size) : few;
   if (!operations) return PyErr_NoMemory();
   static PyObject *packed_name;
   if (!packed_name && !(packed_name = PyUnicode_InternFromString("packed"))) return NULL;
   PyObject *tokens = PyList_New(0);
   for (Py_ssize_t i = 0; tokens && i < size; i++) {
-    PyObject *packed = PyObject_GetAttr(PyTuple_GET_ITEM(args[0], i), packed_name);
-    if (!packed || !PyBytes_Check(packed) || PyBytes_GET_SIZE(packed) != sizeof *operations) {
+    PyObject *packed = PyObject_GetAttr(PyTuple_GetItem(args[0], i), packed_name);
+    if (!packed || !PyBytes_Check(packed) || PyBytes_Size(packed) != sizeof *operations) {
       if (packed) PyErr_SetString(PyExc_TypeError, "not an operation");
       Py_CLEAR(tokens);
     } else {
-      memcpy(&operations[i], PyBytes_AS_STRING(packed), sizeof *operations);
+      memcpy(&operations[i], PyBytes_AsString(packed), sizeof *operations);
     }
     Py_XDECREF(packed);
   }
@@ -97,7 +97,7 @@ PyObject *kl_start_all(PyObject *object, PyObject *const *args, Py_ssize_t count
   self->inside--;
   for (Py_ssize_t i = 0; i < size && operations[i].token; i++) {
     PyObject *token = PyLong_FromUnsignedLongLong(operations[i].token);
-    if (!token || PyDict_SetItem(args[1], token, PyTuple_GET_ITEM(args[0], i)) || PyList_Append(tokens, token))
+    if (!token || PyDict_SetItem(args[1], token, PyTuple_GetItem(args[0], i)) || PyList_Append(tokens, token))
       Py_FatalError("no memory left to hold what the kernel works on"); /* going on would corrupt it */
     Py_DECREF(token);
   }

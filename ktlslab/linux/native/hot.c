@@ -7,7 +7,6 @@
 #include "hot.h"
 
 #include <errno.h>
-#include <structmember.h>
 
 int64_t kl_nanoseconds(PyObject *timeout) {
   if (timeout == Py_None) return KL_FOREVER;
@@ -87,9 +86,9 @@ static PyObject *recv_record(Calls *self, int fd, PyObject *buffer, int flags, i
 
 static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, int64_t timeout_ns) {
   if (kl_check_open(self)) return NULL;
-  PyObject *items = PySequence_Fast(buffers, "send_many takes a sequence of buffers");
+  PyObject *items = PySequence_Tuple(buffers);
   if (!items) return NULL;
-  Py_ssize_t count = PySequence_Fast_GET_SIZE(items), held = 0;
+  Py_ssize_t count = PyTuple_Size(items), held = 0;
   Py_buffer few_views[16], *views = count > 16 ? PyMem_New(Py_buffer, (size_t)count) : few_views;
   struct iovec few_parts[16], *parts = count > 16 ? PyMem_New(struct iovec, (size_t)count) : few_parts;
   PyObject *total = NULL;
@@ -102,7 +101,7 @@ static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, in
   batch.count = batch.next = batch.chain = 0;
   batch.offset = 0, batch.sent = 0;
   for (; held < count; held++) {
-    if (PyObject_GetBuffer(PySequence_Fast_GET_ITEM(items, held), &views[held], PyBUF_SIMPLE)) goto done;
+    if (PyObject_GetBuffer(PyTuple_GetItem(items, held), &views[held], PyBUF_SIMPLE)) goto done;
     if (views[held].len) parts[batch.count++] = (struct iovec){views[held].buf, (size_t)views[held].len};
   }
   int64_t sent;
@@ -156,21 +155,19 @@ static PyObject *run_any(PyObject *object, PyObject *const *args, Py_ssize_t cou
   return result;
 }
 
-/* Callables with everything but the data in them. */
+/* Callables with everything but the data in them: built-in functions whose `self` is a Bound. */
 
 typedef struct {
   PyObject_HEAD
-  vectorcallfunc vectorcall;
   Calls *calls;
   call function;
   int fd, takes_number; /* the second argument is not optional */
   int64_t timeout_ns;
 } Bound;
 
-static PyObject *bound_call(PyObject *object, PyObject *const *args, size_t count, PyObject *keywords) {
+static PyObject *bound_call(PyObject *object, PyObject *const *args, Py_ssize_t given) {
   Bound *self = (Bound *)object;
-  Py_ssize_t given = PyVectorcall_NARGS(count);
-  if (given < 1 + self->takes_number || given > 2 || keywords)
+  if (given < 1 + self->takes_number || given > 2)
     return PyErr_Format(PyExc_TypeError, "expected data and a number, by position, not %zd arguments", given);
   long number = given > 1 ? PyLong_AsLong(args[1]) : 0;
   if (number == -1 && PyErr_Occurred()) return NULL;
@@ -178,51 +175,51 @@ static PyObject *bound_call(PyObject *object, PyObject *const *args, size_t coun
 }
 
 static void bound_free(PyObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
   Py_DECREF(((Bound *)self)->calls);
   PyObject_Free(self);
+  Py_DECREF(type);
 }
 
-static PyMemberDef bound_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Bound, vectorcall), READONLY, NULL}, {NULL}};
+static PyType_Slot bound_slots[] = {
+    {Py_tp_doc, "The ring, the descriptor and the time-out of a bound call."}, {Py_tp_dealloc, bound_free}, {0, NULL}};
 
-static PyTypeObject BoundType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ktlslab.linux._hot.Bound",
-    .tp_doc = "One of a ring's calls, with the descriptor and the time-out in it.",
-    .tp_basicsize = sizeof(Bound),
-    .tp_dealloc = bound_free,
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_vectorcall_offset = offsetof(Bound, vectorcall),
-    .tp_call = PyVectorcall_Call,
-    .tp_members = bound_members,
-};
+static PyType_Spec bound_spec = {.name = "ktlslab.linux._hot.Bound",
+                                 .basicsize = sizeof(Bound),
+                                 .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                 .slots = bound_slots};
+static PyTypeObject *bound_type;
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 /* bind(name, fd, timeout) */
 static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-  static const struct {
-    const char *name;
+  static struct {
+    PyMethodDef method;
     call function;
     int takes_number;
-  } calls[] = {{"send", send_bytes, 0},
-               {"recv_into", recv_bytes, 0},
-               {"send_record", send_record, 1},
-               {"recv_record", recv_record, 0},
-               {"send_many", send_many, 0}};
+  } calls[] = {{{"send", FAST(bound_call), METH_FASTCALL, NULL}, send_bytes, 0},
+               {{"recv_into", FAST(bound_call), METH_FASTCALL, NULL}, recv_bytes, 0},
+               {{"send_record", FAST(bound_call), METH_FASTCALL, NULL}, send_record, 1},
+               {{"recv_record", FAST(bound_call), METH_FASTCALL, NULL}, recv_record, 0},
+               {{"send_many", FAST(bound_call), METH_FASTCALL, NULL}, send_many, 0}};
   if (count != 3) return PyErr_Format(PyExc_TypeError, "expected a name, a descriptor and a time-out");
-  const char *name = PyUnicode_AsUTF8(args[0]);
+  const char *name = PyUnicode_AsUTF8AndSize(args[0], NULL);
   long fd = PyLong_AsLong(args[1]);
   int64_t timeout_ns = kl_nanoseconds(args[2]);
   if (PyErr_Occurred() || kl_check_open((Calls *)object)) return NULL;
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-    if (strcmp(name, calls[i].name)) continue;
-    Bound *bound = PyObject_New(Bound, &BoundType);
+    if (strcmp(name, calls[i].method.ml_name)) continue;
+    Bound *bound = PyObject_New(Bound, bound_type);
     if (!bound) return NULL;
-    bound->vectorcall = bound_call;
     bound->calls = (Calls *)Py_NewRef(object);
     bound->function = calls[i].function;
     bound->fd = (int)fd;
     bound->takes_number = calls[i].takes_number;
     bound->timeout_ns = timeout_ns;
-    return (PyObject *)bound;
+    PyObject *callable = PyCFunction_NewEx(&calls[i].method, (PyObject *)bound, NULL);
+    Py_DECREF(bound);
+    return callable;
   }
   return PyErr_Format(PyExc_ValueError, "no call %R", args[0]);
 }
@@ -242,49 +239,55 @@ static PyObject *calls_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   if (!PyArg_ParseTuple(args, "KO!", &address, &PyType_Type, &completion)) return NULL;
   if (!PyType_IsSubtype(completion, &PyTuple_Type))
     return PyErr_Format(PyExc_TypeError, "a completion has to be a named tuple");
-  Calls *self = (Calls *)type->tp_alloc(type, 0);
+  Calls *self = (Calls *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
   if (!self) return NULL;
   self->ring = (kl_ring *)(uintptr_t)address;
   self->completion = (PyTypeObject *)Py_NewRef(completion);
+  self->new_completion = (allocfunc)PyType_GetSlot(completion, Py_tp_alloc);
   return (PyObject *)self;
 }
 
 static void calls_free(PyObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
   Py_DECREF(((Calls *)self)->completion);
-  Py_TYPE(self)->tp_free(self);
+  ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+  Py_DECREF(type);
 }
 
 static PyMethodDef calls_methods[] = {
-    {"send", _PyCFunction_CAST(send_bytes_method), METH_FASTCALL, NULL},
-    {"recv_into", _PyCFunction_CAST(recv_bytes_method), METH_FASTCALL, NULL},
-    {"send_record", _PyCFunction_CAST(send_record_method), METH_FASTCALL, NULL},
-    {"recv_record", _PyCFunction_CAST(recv_record_method), METH_FASTCALL, NULL},
-    {"send_many", _PyCFunction_CAST(send_many_method), METH_FASTCALL, NULL},
-    {"run", _PyCFunction_CAST(run_any), METH_FASTCALL, NULL},
-    {"start", _PyCFunction_CAST(kl_start_all), METH_FASTCALL, NULL},
-    {"reap", _PyCFunction_CAST(kl_reap_all), METH_FASTCALL, NULL},
-    {"take", _PyCFunction_CAST(kl_take), METH_FASTCALL, NULL},
-    {"bind", _PyCFunction_CAST(bind_call), METH_FASTCALL, NULL},
+    {"send", FAST(send_bytes_method), METH_FASTCALL, NULL},
+    {"recv_into", FAST(recv_bytes_method), METH_FASTCALL, NULL},
+    {"send_record", FAST(send_record_method), METH_FASTCALL, NULL},
+    {"recv_record", FAST(recv_record_method), METH_FASTCALL, NULL},
+    {"send_many", FAST(send_many_method), METH_FASTCALL, NULL},
+    {"run", FAST(run_any), METH_FASTCALL, NULL},
+    {"start", FAST(kl_start_all), METH_FASTCALL, NULL},
+    {"reap", FAST(kl_reap_all), METH_FASTCALL, NULL},
+    {"take", FAST(kl_take), METH_FASTCALL, NULL},
+    {"bind", FAST(bind_call), METH_FASTCALL, NULL},
     {"close", calls_close, METH_NOARGS, NULL},
     {NULL}};
 
-static PyTypeObject CallsType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ktlslab.linux._hot.Calls",
-    .tp_doc = "A ring's calls, made in C.",
-    .tp_basicsize = sizeof(Calls),
-    .tp_new = calls_new,
-    .tp_dealloc = calls_free,
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_methods = calls_methods,
-};
+static PyType_Slot calls_slots[] = {{Py_tp_doc, "A ring's calls, made in C."},
+                                    {Py_tp_new, calls_new},
+                                    {Py_tp_dealloc, calls_free},
+                                    {Py_tp_methods, calls_methods},
+                                    {0, NULL}};
 
-static PyMethodDef functions[] = {{"pack", _PyCFunction_CAST(kl_pack), METH_FASTCALL, NULL}, {NULL}};
+static PyType_Spec calls_spec = {.name = "ktlslab.linux._hot.Calls",
+                                 .basicsize = sizeof(Calls),
+                                 .flags = Py_TPFLAGS_DEFAULT,
+                                 .slots = calls_slots};
+
+static PyMethodDef functions[] = {{"pack", FAST(kl_pack), METH_FASTCALL, NULL}, {NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "ktlslab.linux._hot", .m_size = -1,
                                     .m_doc = "The ring's calls without cffi.", .m_methods = functions};
 
 PyMODINIT_FUNC PyInit__hot(void) {
-  PyObject *made = PyModule_Create(&module);
-  if (made && (PyModule_AddType(made, &CallsType) || PyModule_AddType(made, &BoundType))) Py_CLEAR(made);
+  PyObject *made = PyModule_Create(&module), *calls_type = PyType_FromSpec(&calls_spec);
+  bound_type = (PyTypeObject *)PyType_FromSpec(&bound_spec);
+  if (!made || !calls_type || !bound_type || PyModule_AddType(made, (PyTypeObject *)calls_type)) Py_CLEAR(made);
+  Py_XDECREF(calls_type);
   return made;
 }

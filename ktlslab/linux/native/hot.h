@@ -3,7 +3,7 @@
 #define KTLSLAB_HOT_H
 
 #define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include <Python.h> /* the limited API alone: Py_LIMITED_API is set by the build, and one file serves all Pythons */
 
 #include "batch.h"
 #include "multishot.h"
@@ -13,6 +13,7 @@ typedef struct {
   kl_ring *ring; /* NULL once closed */
   int inside;    /* calls under way: the ring must not be freed under them */
   PyTypeObject *completion;
+  allocfunc new_completion;
 } Calls;
 
 int64_t kl_nanoseconds(PyObject *timeout); /* or an exception: look for it */

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ktlslab.errors import KernelUnavailableError
 from ktlslab.guests.cache import cache_dir, full_disk, storage
@@ -28,8 +28,7 @@ _TIMEOUT = 600.0
 _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(NamedTuple):
     """One kernel that the archive has: its series and the meta package's version that stands for it."""
 
     series: str

@@ -63,10 +63,13 @@ def at_hand(name: str) -> Kernel | None:
     return have.get(resolve(name, set(have), _recorded())) if have else None
 
 
-def available() -> list[str]:
-    """Ask the archive which series it offers now, oldest first."""
+def available() -> list[archive.Offer]:
+    """Ask the archive which kernels it offers now, oldest series first, of each series the newest.
+
+    Raises KernelUnavailableError where it cannot be asked.
+    """
     _require_x86()
-    return [offer.series for offer in _offers()]
+    return _offers()
 
 
 def fetch(name: str, *, update: bool = False) -> Kernel:

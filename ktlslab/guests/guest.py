@@ -178,7 +178,7 @@ def boot(
         try:
             return guest.come_up()
         except GuestError as error:
-            give_up(found, error.answered)
+            give_up(found, error.answered.partition(";")[0])  # without the console
     return begin(accelerated="tcg", boot_timeout=boot_timeout).come_up()
 
 

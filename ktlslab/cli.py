@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ktlslab
-from ktlslab.errors import KtlsLabError, UsageError
+from ktlslab.errors import KernelUnavailableError, KtlsLabError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,12 +89,18 @@ def _parser() -> argparse.ArgumentParser:
     kept.add_argument("-o", "--output", type=Path, metavar="TABLE.parquet", help="keep the table, and where it is from")
     kept.set_defaults(run=_promises)
 
+    _guest_parser(commands)
+    _kernelspec_parser(commands)
+    return parser
+
+
+def _guest_parser(commands: Any) -> None:
     guest = commands.add_parser("guest", help="kernels that have kTLS, booted in QEMU")
     actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
     listing = actions.add_parser("list", help="the kernels at hand, and those that can be fetched")
     listing.add_argument("--json", action="store_true", help="for programs")
     listing.set_defaults(run=_guest_list)
-    fetch = actions.add_parser("fetch", help="get a kernel from Debian's archive")
+    fetch = actions.add_parser("fetch", help="get a kernel from Debian's archive, or a newer one of its series")
     fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest or newest")
     fetch.set_defaults(run=_guest_fetch)
     run = actions.add_parser(
@@ -104,16 +110,26 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("command", nargs="+", metavar="COMMAND")
     run.add_argument("--clock", choices=["wall", "instructions"])
     run.add_argument("--rw", type=Path, metavar="DIR", help="the one folder whose writes are kept")
-    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for the whole, boot included")
+    run.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's, as 512M or 2G; default 1G")
+    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for the command, the boot apart")
     run.set_defaults(run=_guest_run)
 
+
+def _kernelspec_parser(commands: Any) -> None:
     kernelspec = commands.add_parser("kernelspec", help="a Jupyter kernel that runs inside a guest")
-    specs = kernelspec.add_subparsers(required=True, metavar="install")
+    specs = kernelspec.add_subparsers(required=True, metavar="install|remove")
     install = specs.add_parser("install", help="make it known to Jupyter")
     install.add_argument("--kernel", default="newest", metavar="KERNEL", help="the guest's kernel; default newest")
+    folder = "the one folder whose writes are kept; default: the one that JupyterLab is started in"
+    install.add_argument("--rw", type=Path, metavar="DIR", help=folder)
+    install.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's, as 512M or 2G; default 1G")
+    install.add_argument("--clock", choices=["wall", "instructions"], default="wall", help="default wall")
     install.add_argument("--user", action="store_true", help="for this user instead of this environment")
     install.set_defaults(run=_kernelspec_install)
-    return parser
+    remove = specs.add_parser("remove", help="take it away from Jupyter")
+    remove.add_argument("--kernel", metavar="KERNEL", help="the guest's kernel; default: all that were installed")
+    remove.add_argument("--user", action="store_true", help="this user's instead of this environment's")
+    remove.set_defaults(run=_kernelspec_remove)
 
 
 def _compare_parser(commands: Any) -> None:
@@ -238,19 +254,23 @@ def _promises(options: argparse.Namespace) -> int:
 def _guest_list(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415
 
-    here = [{"series": k.series, "release": k.release, "vmlinuz": str(k.vmlinuz)} for k in guests.cached()]
+    have = guests.cached()
+    fields = ("series", "release", "version", "vmlinuz")
+    here = [{name: str(getattr(kernel, name)) for name in fields} for kernel in have]
     try:
         offered, trouble = guests.available(), ""
     except KtlsLabError as error:
         offered, trouble = [], str(error)
     if options.json:
-        _say(json.dumps({"cached": here, "available": offered, "error": trouble}, indent=1))
+        versions = {offer.series: offer.version for offer in offered}
+        listed = {"cached": here, "available": list(versions), "versions": versions, "error": trouble}
+        _say(json.dumps(listed, indent=1))
         return 0
-    for kernel in here:
-        _say(f"{kernel['series']:>6}  at hand: {kernel['release']}")
-    for series in offered:
-        if series not in {kernel["series"] for kernel in here}:
-            _say(f"{series:>6}  to be had: ktlslab guest fetch {series}")
+    for kernel in have:
+        _say(f"{kernel.series:>6}  at hand: {kernel.release} ({kernel.version or 'not from the archive'})")
+    for series, version in offered:
+        if (series, version) not in {(kernel.series, kernel.version) for kernel in have}:
+            _say(f"{series:>6}  available: {version}, by `ktlslab guest fetch {series}`")
     if trouble:
         sys.stderr.write(f"ktlslab: {trouble}\n")
     return 0
@@ -259,7 +279,13 @@ def _guest_list(options: argparse.Namespace) -> int:
 def _guest_fetch(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415
 
-    kernel = guests.fetch(options.kernel)
+    kernel = guests.at_hand(options.kernel)
+    try:
+        kernel = guests.fetch(options.kernel, update=True)
+    except KernelUnavailableError as error:
+        if kernel is None:
+            raise
+        _complain(f"whether there is a newer one is not known: {error}", 0)
     _say(f"{kernel.series}: {kernel.release} in {kernel.vmlinuz}")
     return 0
 
@@ -272,6 +298,7 @@ def _guest_run(options: argparse.Namespace) -> int:
         options.command,
         clock=options.clock,
         rw=options.rw,
+        memory=options.memory,
         timeout=options.timeout,
         stdout=sys.stdout.buffer,
         stderr=sys.stderr.buffer,
@@ -282,6 +309,18 @@ def _guest_run(options: argparse.Namespace) -> int:
 def _kernelspec_install(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415
 
-    keywords: dict[str, Any] = {"user": True} if options.user else {}
-    _say(f"installed in {guests.install(options.kernel, **keywords)}")
+    folder = guests.install(
+        options.kernel, rw=options.rw, memory=options.memory, clock=options.clock, user=options.user
+    )
+    _say(f"installed in {folder}")
+    kept = options.rw.resolve() if options.rw else "the folder that JupyterLab is started in"
+    _say(f"writes to {kept} are kept; what a notebook writes elsewhere is gone when its kernel ends")
+    return 0
+
+
+def _kernelspec_remove(options: argparse.Namespace) -> int:
+    from ktlslab import guests  # noqa: PLC0415
+
+    for folder in guests.remove(options.kernel, user=options.user):
+        _say(f"removed {folder}")
     return 0

@@ -18,8 +18,8 @@ from ktlslab._lazy import lazily
 if TYPE_CHECKING:
     from ktlslab.guests.acceleration import accelerator
     from ktlslab.guests.guest import Completed, Guest, boot, run
-    from ktlslab.guests.kernels import Kernel, available, cached, fetch, find
-    from ktlslab.guests.kernelspec import install
+    from ktlslab.guests.kernels import Kernel, at_hand, available, cached, fetch, find
+    from ktlslab.guests.kernelspec import install, remove
     from ktlslab.guests.needs import prerequisites
     from ktlslab.guests.qemu import emulator
 
@@ -28,6 +28,7 @@ _HOMES = {
     "Kernel": "kernels",  # a kernel on disk: series, release, image, modules
     "cached": "kernels",  # what is usable without a network
     "available": "kernels",  # what the archive offers now
+    "at_hand": "kernels",  # a series or alias -> Kernel, if it is there without a network
     "fetch": "kernels",  # a series or alias -> Kernel
     "find": "kernels",  # a series, alias or path -> Kernel
     "Guest": "guest",  # a running guest, a context manager
@@ -35,9 +36,10 @@ _HOMES = {
     "boot": "guest",  # start a command in a guest
     "run": "guest",  # ... and wait for it
     "emulator": "qemu",  # what QEMU says its version is
-    "accelerator": "acceleration",  # "kvm" where it is proven to work, else "tcg"
+    "accelerator": "acceleration",  # "kvm" where a kernel is proven to work with it, else "tcg"
     "prerequisites": "needs",  # the programs that guests need, present or not
     "install": "kernelspec",  # a Jupyter kernel that runs inside a guest
+    "remove": "kernelspec",  # ... and takes it away again
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Guest",
     "Kernel",
     "accelerator",
+    "at_hand",
     "available",
     "boot",
     "cached",
@@ -53,6 +56,7 @@ __all__ = [
     "find",
     "install",
     "prerequisites",
+    "remove",
     "run",
 ]
 

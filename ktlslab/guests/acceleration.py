@@ -1,19 +1,23 @@
-"""Whether the CPU's own virtualisation can be used: only after a guest was seen to come up with it.
+"""Whether the CPU's own virtualisation can be used: by a kernel that was seen to come up with it, and by no other.
 
-/dev/kvm proves nothing: there are machines where it opens, a virtual machine can be made, and then hangs for ever. So a
-kernel is booted with it once, for a few seconds at most, and the answer is kept until this machine restarts.
+/dev/kvm proves nothing: there are machines where it opens, a virtual machine can be made, and then hangs for ever; and
+there are some where one kernel runs and the next does not. So each kernel is booted with it once, for a few seconds at
+most, and what came of it is kept until this machine restarts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ktlslab.guests import qemu
+from ktlslab.guests import qemu, vmlinux
 from ktlslab.guests.cache import cache_dir, lock
 
 if TYPE_CHECKING:
@@ -21,47 +25,82 @@ if TYPE_CHECKING:
 
 DEVICE = Path("/dev/kvm")
 TRIAL_SECONDS = 8.0
+# The end of a kernel that has nothing to start, and so the one panic that shows that everything before it went well.
+AWAITED = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
+_HUNG = "it did not end"
+_LOG = logging.getLogger(__name__)
 
 
 def accelerator(kernel: Kernel | None = None) -> qemu.Accelerator:
-    """Return "kvm" if a trial boot succeeded on this machine since it started, else "tcg" (software emulation).
+    """Return "kvm" if a trial boot of this kernel succeeded on this machine since it started, else "tcg" (emulation).
 
-    The trial boots `kernel`, or the newest one in the cache; with neither there is nothing to try, and no kvm yet.
+    Without a `kernel` it is the newest one in the cache; with neither there is nothing to try, and no kvm yet.
     """
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return "tcg"
+    if kernel is None:
+        from ktlslab.guests.kernels import cached  # noqa: PLC0415 - most callers have a kernel at hand
+
+        have = cached()
+        if not have:
+            return "tcg"
+        kernel = have[-1]
     with lock("accelerator"):
-        place = cache_dir() / f"accelerator-{_boot_id()}-{os.getuid()}"
-        with contextlib.suppress(OSError):
-            return "kvm" if place.read_text(encoding="ascii") == "kvm" else "tcg"
-        if kernel is None:
-            from ktlslab.guests.kernels import cached  # noqa: PLC0415 - most callers have a kernel at hand
-
-            have = cached()
-            if not have:
-                return "tcg"
-            kernel = have[-1]
-        answer: qemu.Accelerator = "kvm" if trial(kernel, TRIAL_SECONDS) else "tcg"
-        for old in place.parent.glob(f"accelerator-*-{os.getuid()}"):
-            old.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            place.write_text(answer, encoding="ascii")
-        return answer
+        seen = _recorded()
+        if _key(kernel) not in seen:
+            seen[_key(kernel)] = trial(kernel, TRIAL_SECONDS)
+            _record(seen)
+        return "kvm" if seen[_key(kernel)] == AWAITED else "tcg"
 
 
-def trial(kernel: Kernel, seconds: float) -> bool:
-    """Boot a kernel with nothing to start: that it panics for want of a root, and so ends QEMU, shows that it ran."""
+def give_up(kernel: Kernel, why: str) -> None:
+    """Keep that a kernel which passed the trial did not boot all the same, and say so by a warning to the log."""
+    _LOG.warning("ktlslab: %s does not boot on KVM, so it is emulated from now on: %s", kernel, why)
+    with lock("accelerator"):
+        _record(_recorded() | {_key(kernel): why})
+
+
+def trial(kernel: Kernel, seconds: float) -> str:
+    """Boot a kernel on KVM with nothing to start, and return how it ended: in which panic, or how else."""
     with tempfile.TemporaryDirectory(prefix="ktlslab-trial-") as folder:
         console = Path(folder) / "console.log"
-        argv = [qemu.program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc"]
-        argv += ["-accel", "kvm", "-cpu", "host", "-m", "256M", "-kernel", str(kernel.vmlinuz)]
-        argv += ["-append", "console=ttyS0 quiet panic=-1", "-serial", f"file:{qemu.escaped(console)}"]
+        argv = command(kernel, console, ["-accel", "kvm", "-cpu", "host"])
         try:
-            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return False
-        return b"Kernel panic" in console.read_bytes()
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired:
+            return _HUNG
+        said = console.read_text(encoding="utf-8", errors="replace") if console.exists() else ""
+        panic = re.search(r"Kernel panic[^\r\n]*", said)
+        return panic[0].rstrip() if panic else f"QEMU ended with {done.returncode} and no panic"
 
 
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+def command(kernel: Kernel, console: Path, accelerate: list[str]) -> list[str]:
+    """Return QEMU's command for a trial."""
+    argv = [qemu.program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc"]
+    argv += [*accelerate, "-m", "256M", "-kernel", str(vmlinux.bootable(kernel.vmlinuz))]
+    return [*argv, "-append", "console=ttyS0 quiet panic=-1", "-serial", f"file:{qemu.escaped(console)}"]
+
+
+def _key(kernel: Kernel) -> str:
+    return f"{kernel.vmlinuz} {kernel.vmlinuz.stat().st_mtime_ns}"
+
+
+def _place() -> Path:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return cache_dir() / f"accelerator-{boot}-{os.getuid()}.json"
+
+
+def _recorded() -> dict[str, str]:
+    """Return what each kernel's trial came to since this machine started."""
+    with contextlib.suppress(OSError, ValueError):
+        seen = json.loads(_place().read_text(encoding="utf-8"))
+        return seen if isinstance(seen, dict) else {}
+    return {}
+
+
+def _record(seen: dict[str, str]) -> None:
+    place = _place()
+    for old in place.parent.glob(f"accelerator-*-{os.getuid()}*"):
+        old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        place.write_text(json.dumps(seen, indent=1), encoding="utf-8")

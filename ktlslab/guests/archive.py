@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ktlslab.errors import KernelUnavailableError
 from ktlslab.guests.cache import cache_dir, full_disk, storage
-from ktlslab.guests.sources import SUITES, mirrors, paragraphs
+from ktlslab.guests.sources import paragraphs, sources
 from ktlslab.packages import how_to_get
 
 META = "linux-image-amd64"
@@ -29,8 +29,7 @@ _TIMEOUT = 600.0
 _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(NamedTuple):
     """One kernel that the archive has: its series and the meta package's version that stands for it."""
 
     series: str
@@ -49,14 +48,14 @@ def by_age(series: str) -> tuple[int, ...]:
 
 
 def offers() -> list[Offer]:
-    """Ask the archive what it has now, oldest series first, the newest version of each."""
+    """Ask the archive what it has now, oldest series first, of each the newest version in any suite."""
     _update()
     answered = _apt("apt-cache", "show", META, tried="asking the archive for its kernels")
     newest: dict[str, Offer] = {}
     for fields in paragraphs(answered):
         version = fields.get("version", "")
         series = series_of(version)
-        if series not in newest or _compare(version, newest[series].version):
+        if series not in newest or is_newer(version, newest[series].version):
             newest[series] = Offer(series=series, version=version)
     return sorted(newest.values(), key=lambda offer: by_age(offer.series))
 
@@ -114,12 +113,12 @@ def _update() -> None:
     if not KEYRING.exists():
         remedy = how_to_get("debian-archive-keyring")
         raise KernelUnavailableError(tried, answered=f"{KEYRING} is missing", remedy=f"{remedy}. {REMEDY}")
-    addresses = mirrors()
-    if not addresses:
+    suites = sources()
+    if not suites:
         answered = "this machine's apt sources name no Debian archive"
         raise KernelUnavailableError(tried, answered=answered, remedy=REMEDY)
     state = _state()
-    lines = [f"deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main" for uri in addresses for suite in SUITES]
+    lines = [f"deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main" for uri, suite in suites]
     with storage("writing the private apt sources"):
         (state / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = _run(["apt-get", "-q", *_options(state), "update"])
@@ -186,6 +185,6 @@ def _failure(tried: str, stderr: str, where: Path) -> Exception:
     return KernelUnavailableError(tried, answered=answered, remedy=REMEDY)
 
 
-def _compare(left: str, right: str) -> bool:
-    """Whether version `left` is newer, by Debian's own rules."""
+def is_newer(left: str, right: str) -> bool:
+    """Whether version `left` is newer than `right`, by Debian's own rules."""
     return subprocess.run(["dpkg", "--compare-versions", left, "gt", right], check=False).returncode == 0

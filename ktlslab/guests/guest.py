@@ -9,6 +9,7 @@ that started it, however that came.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -19,19 +20,18 @@ import tempfile
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ktlslab._closing import Closing
-from ktlslab.errors import GuestError, UsageError
-from ktlslab.guests import console, initramfs, launcher, qemu, vmlinux
-from ktlslab.guests.acceleration import accelerator
+from ktlslab.errors import GuestError
+from ktlslab.guests import checks, console, initramfs, launcher, qemu, vmlinux
+from ktlslab.guests.acceleration import accelerator, give_up
 from ktlslab.guests.cache import storage
+from ktlslab.guests.kernels import Kernel, find
 from ktlslab.guests.streams import Pump, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from ktlslab.guests.kernels import Kernel
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "TERM": "dumb",
 }
 BOOT_TIMEOUT = 90.0
+KVM_BOOT_TIMEOUT = 20.0  # a real CPU needs two or three; one that hangs is not waited for as long as an emulated one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +91,16 @@ class Guest(Closing):
         out, err = self._out.captured.getvalue(), self._err.captured.getvalue()
         return Completed(returncode=self._pump.returncode, stdout=out, stderr=err)
 
-    def wait_up(self) -> None:
-        """Wait until the command was started, which a boot that fails is an error of."""
-        while not self._pump.up.wait(0.05):
-            if self._pump.done.is_set():
-                self.wait(0)
+    def come_up(self) -> Self:
+        """Wait until the command was started. A boot that fails is an error, and the guest is cleared away."""
+        try:
+            while not self._pump.up.wait(0.05):
+                if self._pump.done.is_set():
+                    self.wait(0)
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def console(self) -> str:
         """Return the tail of what the kernel and QEMU themselves said."""
@@ -114,12 +120,12 @@ class Guest(Closing):
 
 
 def boot(
-    kernel: Kernel,
+    kernel: Kernel | str | Path,
     argv: Sequence[str],
     *,
     clock: qemu.Clock | None = None,
-    rw: Path | None = None,
-    cwd: Path | None = None,
+    rw: str | Path | None = None,
+    cwd: str | Path | None = None,
     env: Mapping[str, str] | None = None,
     memory: str = "1G",
     cpus: int | None = None,
@@ -130,39 +136,87 @@ def boot(
     forwards: Sequence[int] = (),
     image: tuple[Path, Path] | None = None,
     outbound: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> Guest:
-    """Start a command in a guest of this kernel.
+    """Start a command in a guest of this kernel (or series, alias, path of an image).
 
-    `clock` is "wall", or "instructions" for one nanosecond an instruction (one CPU, emulated); None takes the wall
-    clock where the CPU is real. `rw` is the one folder whose writes are kept. `env` is the command's whole environment,
-    over a few defaults. Output goes to the given binary streams as it comes, or is kept for `wait`. `forwards` opens
-    TCP ports of this machine's loopback into the guest; `image` is (an ext4 image, the folder to mount it over).
-    It returns when the command was started, or raises what kept it from that.
-
+    `clock` is "wall", or "instructions" for one nanosecond per instruction (one CPU, emulated); None takes the wall
+    clock where the CPU is real or more than one is asked for. `rw` is the one folder whose writes are kept. `env` is
+    the command's whole environment, over a few defaults. `memory` is "512M", "2G". Output goes to the given binary
+    streams as it comes, or is kept for `wait`. `forwards` opens TCP ports of this machine's loopback into the guest;
+    `image` is (an ext4 image, the folder to mount it over); `files` are put into the guest's `initramfs.FILES`.
     `outbound` lets the guest reach what this machine reaches (IPv4; this machine's own loopback is 10.0.2.2 there).
+
+    It returns when the command was started, or raises what kept it from that. A kernel that does not come up on KVM is
+    booted emulated, and the log says so.
+    Raises UsageError, GuestError, KernelUnavailableError, StorageError.
     """
-    if not argv:
-        raise UsageError(
-            "starting a guest", answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`."
-        )
-    if clock not in (*qemu.CLOCKS, None):
-        raise UsageError("starting a guest", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
-    accelerated = "tcg" if clock == "instructions" else accelerator(kernel)
-    clock = clock or ("wall" if accelerated == "kvm" else "instructions")
-    cpus = _cpus(clock, cpus)
-    rw = _folder(rw, "rw") if rw else None
+    checks.words("argv", argv)
+    checks.one_of("clock", clock, (*qemu.CLOCKS, None))
+    checks.seconds("boot_timeout", boot_timeout)
+    found = kernel if isinstance(kernel, Kernel) else find(kernel)
+    begin = functools.partial(
+        _begin,
+        found,
+        tuple(argv),
+        clock=clock,
+        rw=checks.writable("rw", rw) if rw is not None else None,
+        cwd=checks.folder("cwd", cwd if cwd is not None else checks.here()),
+        env=checks.environment("env", env or {}),
+        memory_bytes=qemu.memory_bytes(memory),
+        cpus=checks.cpus(clock, cpus),
+        modules=modules,
+        stdout=stdout,
+        stderr=stderr,
+        forwards=tuple(forwards),
+        image=image,
+        outbound=outbound,
+        files=files or {},
+    )
+    if clock != "instructions" and accelerator(found) == "kvm":
+        guest = begin(accelerated="kvm", boot_timeout=min(boot_timeout, KVM_BOOT_TIMEOUT))
+        try:
+            return guest.come_up()
+        except GuestError as error:
+            give_up(found, error.answered.partition(";")[0])  # without the console
+    return begin(accelerated="tcg", boot_timeout=boot_timeout).come_up()
+
+
+def _begin(
+    kernel: Kernel,
+    argv: tuple[str, ...],
+    *,
+    accelerated: qemu.Accelerator,
+    clock: qemu.Clock | None,
+    rw: Path | None,
+    cwd: Path,
+    env: Mapping[str, str],
+    memory_bytes: int,
+    cpus: int | None,
+    modules: Sequence[str],
+    stdout: BinaryIO | None,
+    stderr: BinaryIO | None,
+    boot_timeout: float,
+    forwards: tuple[int, ...],
+    image: tuple[Path, Path] | None,
+    outbound: bool,
+    files: Mapping[str, bytes],
+) -> Guest:
+    """Start QEMU; whether the guest comes up is not known yet."""
+    clock = clock or ("wall" if accelerated == "kvm" or cpus not in (None, 1) else "instructions")
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
     job = initramfs.Job(
-        argv=tuple(argv),
-        env={**ENVIRONMENT, **(env or {}), "KTLSLAB_GUEST": "1", "KTLSLAB_CLOCK": clock},
-        cwd=_folder(cwd or Path.cwd(), "cwd"),
+        argv=argv,
+        env={**_environment(env), "KTLSLAB_GUEST": "1", "KTLSLAB_CLOCK": clock},
+        cwd=cwd,
         release=kernel.release,
         modules=kernel.modules.resolve(),
-        rw=rw.resolve() if rw else None,
+        rw=rw,
         mark=mark,
         image_at=image[1] if image else None,
         network=bool(forwards) or outbound,
         outbound=outbound,
+        files=files,
     )
     constant = initramfs.build(kernel, modules, image=bool(image), network=bool(forwards) or outbound)
     name = f"`{' '.join(argv)[:80]}` on {kernel}"
@@ -184,11 +238,11 @@ def boot(
             ports=tuple(theirs.fileno() for _, theirs in pairs),
             clock=clock,
             accelerator=accelerated,
-            cpus=cpus,
-            memory=memory,
+            cpus=1 if clock == "instructions" else cpus or min(2, os.cpu_count() or 1),
+            memory_bytes=memory_bytes,
             rw=job.rw,
             image=image[0] if image else None,
-            forwards=tuple(forwards),
+            forwards=forwards,
             outbound=outbound,
         )
         process = start(machine, folder)
@@ -198,22 +252,16 @@ def boot(
         pump = Pump(process, [ours for ours, _ in pairs], out, err, boot_timeout)
         pump.start()
         undo.pop_all()
-    guest = Guest(name, process, pump, out=out, err=err, folder=folder)
-    try:
-        guest.wait_up()
-    except BaseException:
-        guest.close()
-        raise
-    return guest
+    return Guest(name, process, pump, out=out, err=err, folder=folder)
 
 
 def run(
-    kernel: Kernel,
+    kernel: Kernel | str | Path,
     argv: Sequence[str],
     *,
     clock: qemu.Clock | None = None,
-    rw: Path | None = None,
-    cwd: Path | None = None,
+    rw: str | Path | None = None,
+    cwd: str | Path | None = None,
     env: Mapping[str, str] | None = None,
     memory: str = "1G",
     cpus: int | None = None,
@@ -224,7 +272,9 @@ def run(
     boot_timeout: float = BOOT_TIMEOUT,
     outbound: bool = False,
 ) -> Completed:
-    """Run a command in a guest and wait for it; see `boot`. `timeout` bounds the command."""
+    """Run a command in a guest and wait for it; see `boot`. `timeout` bounds the command, in seconds."""
+    if timeout is not None:
+        checks.seconds("timeout", timeout)
     with boot(
         kernel,
         argv,
@@ -260,19 +310,8 @@ def _end(process: subprocess.Popen[bytes], pump: Pump, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _cpus(clock: qemu.Clock, cpus: int | None) -> int:
-    if clock == "instructions":
-        if cpus not in (None, 1):
-            remedy = "Leave out cpus, or take the wall clock."
-            raise UsageError(
-                f"starting a guest with {cpus} CPUs", answered="counting instructions takes one", remedy=remedy
-            )
-        return 1
-    return cpus or min(2, os.cpu_count() or 1)
-
-
-def _folder(path: Path, name: str) -> Path:
-    path = Path(path).absolute()
-    if not path.is_dir():
-        raise UsageError(f"starting a guest with {name}={path}", answered="this is no folder", remedy="Make it first.")
-    return path
+def _environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Lay the caller's variables over the defaults; programs of this Python's environment are found in every case."""
+    values = {**ENVIRONMENT, **env}
+    programs, path = str(Path(sys.prefix) / "bin"), values["PATH"]
+    return values if programs in path.split(":") else {**values, "PATH": f"{programs}:{path}"}

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,8 @@ NEEDED = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
 # What udev would load for this CPU on real hardware, so that a guest's crypto is the one that a machine would use.
 DRIVERS = ["aesni_intel", "ghash_clmulni_intel", "sha256_ssse3", "sha512_ssse3"]
 
+FILES = Path("/run/ktlslab/job/files")  # where a guest finds the files that it was given
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -46,6 +48,7 @@ class Job:
     image_at: Path | None = None
     network: bool = False
     outbound: bool = False
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: bool = False) -> Path:
@@ -75,7 +78,8 @@ def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: 
 
 def pack_job(job: Job) -> bytes:
     """Return the archive with a job."""
-    return cpio.pack({"job/settings": settings(job), "job/command": command(job)}, mode=0o600)
+    files = {f"job/files/{name}": content for name, content in job.files.items()}
+    return cpio.pack({"job/settings": settings(job), "job/command": command(job), **files}, mode=0o600)
 
 
 def settings(job: Job) -> bytes:

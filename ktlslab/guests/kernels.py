@@ -2,7 +2,8 @@
 
 A kernel is asked for by its series (`6.12`), by an alias (`oldest`, `newest`), or by the path of an image that someone
 built or installed. Fetched kernels stay in the cache and are used from there without asking the network, so a result
-can be repeated after the archive has moved on. x86-64 only: the guests' machine model is a PC.
+can be repeated after the archive has moved on; a newer one of the same series is fetched when that is asked for, and
+lies beside the earlier one. x86-64 only: the guests' machine model is a PC.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ktlslab.errors import KernelUnavailableError, MachineError
+from ktlslab.errors import KernelUnavailableError, MachineError, UsageError
 from ktlslab.guests import archive
 from ktlslab.guests.cache import cache_dir, full_disk, lock, scratch, storage
 from ktlslab.guests.programs import required
@@ -33,53 +34,78 @@ class Kernel:
     vmlinuz: Path
     modules: Path
 
+    @property
+    def version(self) -> str:
+        """The Debian package's version, `6.1.176-1`, as the image itself says it; "" if it is none of Debian's."""
+        match = re.search(r" Debian (\S+) \(", banner_of(self.vmlinuz))
+        return match[1] if match else ""
+
     def __str__(self) -> str:
         return f"Linux {self.release}"
 
 
 def cached() -> list[Kernel]:
-    """Return the kernels that are usable without a network, oldest first."""
+    """Return the kernels that are usable without a network, oldest first: a series stands for its last one."""
+    place = cache_dir("kernels")
     found = []
-    for root in cache_dir("kernels").iterdir():
-        if root.name.startswith("."):
-            continue
-        for modules in sorted(root.glob("lib/modules/*")):
-            release = modules.name
-            vmlinuz = root / "boot" / f"vmlinuz-{release}"
-            if vmlinuz.is_file():
-                found.append(Kernel(series=root.name, release=release, vmlinuz=vmlinuz, modules=modules))
-    return sorted(found, key=lambda kernel: archive.by_age(kernel.series))
+    for pattern in ("[!.]*/boot/vmlinuz-*", "[!.]*/*/boot/vmlinuz-*"):  # SERIES, as an earlier ktlslab laid it out
+        for vmlinuz in place.glob(pattern):
+            release = vmlinuz.name.removeprefix("vmlinuz-")
+            modules = vmlinuz.parents[1] / "lib/modules" / release
+            if modules.is_dir():
+                series = vmlinuz.relative_to(place).parts[0]
+                found.append(Kernel(series=series, release=release, vmlinuz=vmlinuz, modules=modules))
+    return sorted(found, key=lambda kernel: (archive.by_age(kernel.series), _rank(kernel.version), kernel.release))
 
 
-def available() -> list[str]:
-    """Ask the archive which series it offers now, oldest first."""
-    _require_x86()
-    return [offer.series for offer in _offers()]
-
-
-def fetch(name: str) -> Kernel:
-    """Return the kernel of a series or alias, from the cache if it is there, else from Debian's archive."""
+def at_hand(name: str) -> Kernel | None:
+    """Return the kernel of a series or alias as far as the cache has it."""
     have = {kernel.series: kernel for kernel in cached()}
-    series = resolve(name, set(have), _recorded()) if have else name
-    if series in have:
-        return have[series]
-    if series not in ALIASES and not re.fullmatch(r"\d+\.\d+", series):
-        raise _unknown(name, sorted(have, key=archive.by_age), _recorded())
+    return have.get(resolve(name, set(have), _recorded())) if have else None
+
+
+def available() -> list[archive.Offer]:
+    """Ask the archive which kernels it offers now, oldest series first, of each series the newest.
+
+    Raises KernelUnavailableError where it cannot be asked.
+    """
+    _require_x86()
+    return _offers()
+
+
+def fetch(name: str, *, update: bool = False) -> Kernel:
+    """Return the kernel of a series or alias, from the cache if it is there, else from Debian's archive.
+
+    With `update` the archive is asked anyway, and gives what it has of the series that is newer than what is cached.
+    Raises KernelUnavailableError, which lists what is available, StorageError.
+    """
+    have = at_hand(name)
+    if have and not update:
+        return have
+    known = sorted({kernel.series for kernel in cached()}, key=archive.by_age)
+    if name not in ALIASES and not re.fullmatch(r"\d+\.\d+", name):
+        raise _unknown(name, known, _recorded())
     _require_x86()
     with lock("fetch"):
-        offers = {offer.series: offer for offer in _offers_or_explain(name, sorted(have, key=archive.by_age))}
-        series = resolve(name, set(have), sorted(offers, key=archive.by_age))
-        have = {kernel.series: kernel for kernel in cached()}  # whoever held the lock may have fetched it
-        if series not in have:
-            if series not in offers:
-                raise _unknown(name, sorted(have, key=archive.by_age), list(offers))
-            _add(offers[series])
-            have = {kernel.series: kernel for kernel in cached()}
-        return have[series]
+        offers = {offer.series: offer for offer in _offers_or_explain(name, known)}
+        offer = offers.get(resolve(name, set(known), list(offers)))
+        have = at_hand(name)  # whoever held the lock may have fetched it
+        if offer and (not have or archive.is_newer(offer.version, have.version or "0")):
+            _add(offer)
+            have = at_hand(name)
+        if not have:
+            raise _unknown(name, known, list(offers))
+        return have
 
 
 def find(name: str | Path) -> Kernel:
-    """Return the kernel of a series, an alias, or the path of an image."""
+    """Return the kernel of a series, an alias, or the path of an image.
+
+    Raises KernelUnavailableError for one that is not available, UsageError for what names none.
+    """
+    if not isinstance(name, str | Path) or "\0" in str(name):
+        remedy = "Give a series such as '6.12', 'oldest', 'newest', or the path of a kernel image."
+        raise UsageError("looking for a kernel", answered=f"{name!r} names none", remedy=remedy)
     text = str(name)
     if isinstance(name, str) and (text in ALIASES or re.fullmatch(r"\d+\.\d+", text)):
         return fetch(text)
@@ -119,24 +145,34 @@ def resolve(name: str, have: set[str], offered: list[str]) -> str:
 
 
 def release_of(image: Path) -> str:
-    """Read the release in a bzImage's header (Documentation/arch/x86/boot.rst: kernel_version); "" if it is none."""
+    """Return the release of a bzImage, `6.1.0-50-amd64`; "" if it is none."""
+    return banner_of(image).partition(" ")[0]
+
+
+def banner_of(image: Path) -> str:
+    """Read what a bzImage's header says of it (Documentation/arch/x86/boot.rst: kernel_version); "" if it is none."""
     with image.open("rb") as file:
         head = file.read(0x10000)
     if head[0x202:0x206] != b"HdrS":
         return ""
     start = int.from_bytes(head[0x20E:0x210], "little") + 0x200
-    return head[start : head.find(b"\0", start)].split(b" ")[0].decode("ascii", "replace")
+    return head[start : head.find(b"\0", start)].decode("ascii", "replace")
+
+
+def _rank(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
+    """Sort key for the versions of a series: 6.12.95-1~bpo12+1, which was made out of 6.12.95-1, comes before it."""
+    upstream, _, rebuilt = version.partition("~")
+    return archive.by_age(upstream), not rebuilt, archive.by_age(rebuilt)
 
 
 def _add(offer: archive.Offer) -> None:
-    place = cache_dir("kernels") / offer.series
-    with scratch(place) as root:
+    place = cache_dir("kernels") / offer.series / offer.version
+    with scratch(place.parent) as root:
         archive.unpack(offer, root)
         with storage(f"storing Linux {offer.series}"):
             _arrange(root, offer)
-            place_is_free = not place.exists()
-            if not place_is_free:
-                shutil.rmtree(place)
+            place.parent.mkdir(exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)  # one that cannot be used, or it would have been found
             root.rename(place)
 
 

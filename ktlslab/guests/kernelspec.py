@@ -1,17 +1,22 @@
 """A Jupyter kernel "Python 3 (kTLS guest, newest)": ipykernel of this environment, inside a guest.
 
-Only a kernelspec is written: a small JSON file whose metadata names the provisioner that boots the guest.
+Only a kernelspec is written: a small JSON file. Its metadata name the provisioner that boots the guest; its command
+boots the guest as well, for editors that ignore provisioners.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from ktlslab.errors import UsageError
+from ktlslab.guests import checks, kernelguest, qemu
 from ktlslab.guests.cache import storage
+from ktlslab.guests.kernels import ALIASES, find
 from ktlslab.packages import extra, require
 
 PROVISIONER = "ktlslab-guest"
@@ -22,33 +27,85 @@ def name_of(kernel: str) -> str:
     return "ktlslab-" + re.sub(r"[^A-Za-z0-9._-]+", "-", kernel).strip("-")
 
 
-def specification(kernel: str) -> dict[str, Any]:
+def specification(kernel: str, *, clock: str, memory: str, rw: str) -> dict[str, Any]:
     """Return the kernelspec's content."""
+    config = {"kernel": kernel, "clock": clock, "memory": memory, "rw": rw}
     return {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": kernelguest.command(**config),
         "display_name": f"Python 3 (kTLS guest, {kernel})",
         "language": "python",
         "interrupt_mode": "message",  # a signal would end the guest
-        "metadata": {"kernel_provisioner": {"provisioner_name": PROVISIONER, "config": {"kernel": kernel}}},
+        "metadata": {"kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config}},
     }
 
 
-def install(kernel: str = "newest", *, prefix: str | Path | None = None, user: bool = False) -> Path:
-    """Write the kernelspec for a guest kernel and return its folder.
+def install(
+    kernel: str | Path = "newest",
+    *,
+    rw: str | Path | None = None,
+    memory: str = "1G",
+    clock: str = "wall",
+    prefix: str | Path | None = None,
+    user: bool = False,
+) -> Path:
+    """Write the kernelspec for a guest kernel, which is fetched if it is not at hand, and return its folder.
 
-    It goes under `prefix`, or the user's own Jupyter folder, or (by default) the running environment, where only the
-    Jupyter of that environment sees it.
+    `rw` is the one folder whose writes are kept; None stands for the folder that JupyterLab is started in. `memory` is
+    the guest's: "512M", "2G". The kernelspec goes under `prefix`, or the user's own Jupyter folder, or (by default) the
+    running environment, where only the Jupyter of that environment sees it.
+    Raises UsageError, KernelUnavailableError, StorageError.
     """
     require("lab", "ipykernel", "jupyter_client")
+    checks.one_of("clock", clock, qemu.CLOCKS)
+    qemu.memory_bytes(memory)
+    kept = str(checks.writable("rw", rw)) if rw is not None else ""
+    found = find(kernel)
+    name = str(kernel) if kernel in (*ALIASES, found.series) else str(found.vmlinuz)
+    folder = _kernelspecs(prefix, user=user) / name_of(name)
+    text = json.dumps(specification(name, clock=clock, memory=memory, rw=kept), indent=1) + "\n"
+    with storage(f"writing the kernelspec {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "kernel.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def installed(*, prefix: str | Path | None = None, user: bool = False) -> dict[str, Path]:
+    """Return the guests' kernelspecs in a place, as `install` names it: guest kernel -> folder."""
+    found = {}
+    for path in sorted(_kernelspecs(prefix, user=user).glob("*/kernel.json")):
+        try:
+            provisioner = json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernel_provisioner"]
+            if provisioner["provisioner_name"] == PROVISIONER:
+                found[str(provisioner["config"]["kernel"])] = path.parent
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # another kernel's
+    return found
+
+
+def remove(kernel: str | Path | None = None, *, prefix: str | Path | None = None, user: bool = False) -> list[Path]:
+    """Remove the kernelspec of a guest kernel, or those of all, from a place as `install` names it.
+
+    Returns the folders that are gone. Raises UsageError where there is none, and says which there are.
+    """
+    have = installed(prefix=prefix, user=user)
+    wanted = list(have) if kernel is None else [str(kernel)]
+    missing = [name for name in wanted if name not in have]
+    if missing or not wanted:
+        place = _kernelspecs(prefix, user=user)
+        tried = f"removing {'the kernelspec of ' + missing[0] if missing else 'kernelspecs'} from {place}"
+        remedy = "Say --user for the user's own, and see `jupyter kernelspec list`."
+        raise UsageError(tried, answered=f"installed there: {', '.join(have) or 'none'}", remedy=remedy)
+    for name in wanted:
+        with storage(f"removing the kernelspec {have[name]}"):
+            shutil.rmtree(have[name])
+    return [have[name] for name in wanted]
+
+
+def _kernelspecs(prefix: str | Path | None, *, user: bool) -> Path:
+    """Return the folder that holds a place's kernelspecs."""
     if user:
         with extra("lab"):
             from jupyter_core.paths import jupyter_data_dir  # noqa: PLC0415 - only this branch needs Jupyter
 
-        base = Path(jupyter_data_dir())
-    else:
-        base = Path(prefix or sys.prefix) / "share/jupyter"
-    folder = base / "kernels" / name_of(kernel)
-    with storage(f"writing the kernelspec {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "kernel.json").write_text(json.dumps(specification(kernel), indent=1) + "\n", encoding="utf-8")
-    return folder
+        return Path(jupyter_data_dir()) / "kernels"
+    return Path(prefix or sys.prefix) / "share/jupyter/kernels"

@@ -10,21 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import shutil
 import signal
-import tempfile
 import time
-import weakref
 from collections import deque
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ktlslab.errors import GuestError
-from ktlslab.guests import kernelimage
-from ktlslab.guests.guest import Guest, boot
-from ktlslab.guests.kernels import find
+from ktlslab.guests import checks, kernelguest
 from ktlslab.packages import extra
 
 with extra("lab"):
@@ -36,7 +30,7 @@ with extra("lab"):
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
+    from ktlslab.guests.guest import Guest
 
 
 class Tail(RawIOBase):
@@ -58,12 +52,13 @@ class GuestProvisioner(LocalProvisioner):
 
     kernel = Unicode("newest", config=True, help="The guest's kernel: a series, oldest, newest, or an image's path.")
     clock = Unicode("wall", config=True, help="wall or instructions")
-    memory = Unicode("1G", config=True, help="The guest's memory, as QEMU writes it.")
-    rw = Unicode("", config=True, help="The one folder whose writes are kept; none if empty.")
-    boot_timeout = Float(120.0, config=True, help="Seconds until the kernel must have answered.")
+    memory = Unicode("1G", config=True, help="The guest's memory: 512M, 2G.")
+    rw = Unicode(
+        "", config=True, help="The one folder whose writes are kept; if empty, the one Jupyter was started in."
+    )
+    boot_timeout = Float(kernelguest.BOOT_TIMEOUT, config=True, help="Seconds until the kernel must have answered.")
 
     guest: Guest | None = None
-    _clear: weakref.finalize[Any, Any] | None = None
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
         """Return how long a kernel may take to leave: an emulated one is slow at it."""
@@ -81,15 +76,13 @@ class GuestProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Boot the guest, start the kernel in it, and wait until it answers."""
         self._release()  # a restart's earlier guest
-        info, argv = self._connection(str(cast("Any", self.parent).connection_file), cmd)
         said = Tail()
-        env, cwd = kwargs.get("env") or {}, kwargs.get("cwd")
-        self.guest = await asyncio.to_thread(self._boot, argv, info, env, cwd, said)
+        self.guest = await asyncio.to_thread(self._begin, cmd, kwargs, said)
         self.process = self.guest.process
         self.pid, self.pgid = self.guest.pid, None
         self.cwd = kwargs.get("cwd", Path.cwd())
         try:
-            await self._answering(info, said)
+            await self._answering(said)
         except BaseException:
             self._release()
             raise
@@ -105,40 +98,35 @@ class GuestProvisioner(LocalProvisioner):
         self._release()
         await super().cleanup(restart=restart)
 
-    def _connection(self, file: str, cmd: list[str]) -> tuple[dict[str, Any], list[str]]:
-        """Write the guest's own copy of the connection file and put it in the file's place in the command."""
-        folder = Path(tempfile.mkdtemp(prefix="ktlslab-kernel-"))
-        self._clear = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        source = Path(file).resolve()
-        info = json.loads(source.read_text(encoding="utf-8"))
-        inside = folder / "connection.json"
-        inside.touch(0o600)
-        inside.write_text(json.dumps({**info, "ip": "0.0.0.0"}), encoding="utf-8")  # noqa: S104 - the guest's network
-        return info, [str(inside) if Path(word).resolve() == source else word for word in cmd]
-
-    def _boot(self, argv: list[str], info: Mapping[str, Any], env: Mapping[str, str], cwd: Any, said: Tail) -> Guest:
-        named = {name: value for name, value in env.items() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)}
-        image = kernelimage.build()
-        if image:
-            path = [str(kernelimage.PLACE), *filter(None, [named.get("PYTHONPATH")])]
-            named["PYTHONPATH"] = ":".join(path)
-        return boot(
-            find(str(self.kernel)),
-            argv,
-            clock=cast("Any", str(self.clock)),
-            rw=Path(str(self.rw)).expanduser() if self.rw else None,
-            cwd=Path(cwd) if cwd else None,
-            env=named,
+    def _begin(self, cmd: list[str], kwargs: Mapping[str, Any], said: Tail) -> Guest:
+        file = self._connection_file()
+        after = cmd.index(str(file)) + 1 if str(file) in cmd else len(cmd)
+        cwd = kwargs.get("cwd")
+        return kernelguest.begin(
+            file,
+            kernel=str(self.kernel),
+            clock=str(self.clock),
             memory=str(self.memory),
-            forwards=[int(info[port]) for port in PORTS],
-            image=(image, kernelimage.PLACE) if image else None,
+            rw=self._kept(cwd),
+            env=kwargs.get("env") or {},
+            cwd=Path(cwd) if cwd else None,
+            extra=cmd[after:],  # what a client wants of ipykernel; the rest of the command is for those without us
             stdout=cast("BinaryIO", said),
             stderr=cast("BinaryIO", said),
             boot_timeout=float(self.boot_timeout),
         )
 
-    async def _answering(self, info: Mapping[str, Any], said: Tail) -> None:
+    def _connection_file(self) -> Path:
+        return Path(str(cast("Any", self.parent).connection_file)).resolve()  # as jupyter_client puts it into commands
+
+    def _kept(self, cwd: Any) -> Path:
+        """Return the folder whose writes are kept: where the Jupyter server was started, else where the notebook is."""
+        started = getattr(getattr(self.parent, "parent", None), "root_dir", "")  # of a MappingKernelManager
+        return Path(str(self.rw or started or cwd or checks.here())).expanduser()
+
+    async def _answering(self, said: Tail) -> None:
         """Wait for the heartbeat's echo: that a connection is accepted shows nothing, QEMU accepts it."""
+        info = json.loads(self._connection_file().read_text(encoding="utf-8"))
         guest = self.guest
         deadline = time.monotonic() + float(self.boot_timeout)
         while guest and time.monotonic() < deadline:
@@ -165,6 +153,3 @@ class GuestProvisioner(LocalProvisioner):
         if self.guest:
             self.guest.close()
             self.guest = None
-        if self._clear:
-            self._clear()
-            self._clear = None

@@ -7,12 +7,14 @@ goes over virtio-serial ports, and the serial console exists to hear a dying ker
 from __future__ import annotations
 
 import functools
+import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ktlslab.errors import GuestError
+from ktlslab.errors import GuestError, UsageError
 from ktlslab.packages import how_to_get
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ Clock = Literal["wall", "instructions"]
 Accelerator = Literal["kvm", "tcg"]
 CLOCKS: tuple[Clock, ...] = ("wall", "instructions")
 PROGRAM = "qemu-system-x86_64"
+MIN_MEMORY_BYTES = 256 << 20  # a kernel of today unpacks itself, but finds no room for its first program in less
 _SECONDS = 30.0  # for it to say its version
 
 
@@ -36,7 +39,7 @@ class Machine:
     clock: Clock
     accelerator: Accelerator
     cpus: int
-    memory: str
+    memory_bytes: int
     rw: Path | None = None
     image: Path | None = None
     forwards: tuple[int, ...] = field(default=())
@@ -50,7 +53,7 @@ def arguments(machine: Machine) -> list[str]:
         shares.append(("rw", str(machine.rw), False))
     argv = [program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc,usb=off"]
     argv += accelerate(machine)
-    argv += ["-smp", str(machine.cpus), "-m", machine.memory]
+    argv += ["-smp", str(machine.cpus), "-m", f"{machine.memory_bytes >> 20}M"]
     argv += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd), "-append", " ".join(parameters(machine))]
     argv += ["-serial", f"file:{escaped(machine.console)}"]
     for tag, path, readonly in shares:
@@ -99,6 +102,26 @@ def parameters(machine: Machine) -> list[str]:
         # Where a buffer lies changes what it costs: the same addresses in every run.
         line += ["clocksource=tsc", "noapictimer", "norandmaps"]
     return line
+
+
+def memory_bytes(memory: str) -> int:
+    """Return how much memory "512M", "2G" or "1024" (mebibytes) is, in bytes.
+
+    Raises UsageError for what is no size, is too little to boot with, or more than this machine has.
+    """
+    remedy = "Give a size such as 512M or 2G; 1G does for most."
+    match = re.fullmatch(r"(\d+)([MG]?)i?B?", memory, re.IGNORECASE) if isinstance(memory, str) else None
+    if not match:
+        raise UsageError("starting a guest", answered=f"{memory!r} is no size of memory", remedy=remedy)
+    size = int(match[1]) << (30 if match[2].upper() == "G" else 20)
+    if size < MIN_MEMORY_BYTES:
+        answered = f"{memory} of memory is less than the {MIN_MEMORY_BYTES >> 20}M that a kernel needs"
+        raise UsageError("starting a guest", answered=answered, remedy=remedy)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > machine:
+        answered = f"{memory} of memory is more than the {machine >> 20}M of this machine"
+        raise UsageError("starting a guest", answered=answered, remedy=remedy)
+    return size
 
 
 def program() -> str:

@@ -1,7 +1,8 @@
 """Where this machine gets Debian packages from, read from its own apt sources and never changed.
 
-Both notations that apt knows are read: one line each (`*.list`) and deb822 paragraphs (`*.sources`). Only the archive's
-address is taken; the suites are ours, and apt checks each against Debian's own keyring.
+Both notations that apt knows are read: one line each (`*.list`) and deb822 paragraphs (`*.sources`). Only the addresses
+are taken; the suites are ours, and apt checks each against Debian's own keyring. The security archive has an address of
+its own: where the sources name none, it is looked for beside the main one, where nearly every mirror has it.
 """
 
 from __future__ import annotations
@@ -9,23 +10,44 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
-# Each holds a `linux-image-amd64`; a suite that has moved away is skipped, the others still count.
-SUITES = ("bookworm", "bookworm-backports", "trixie", "trixie-backports")
+# Each may hold a `linux-image-amd64`; a suite that has moved away is skipped, the others still count.
+NAMES = ("bookworm", "trixie")
+SUITES = tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-updates", "-backports"))
+SECURITY_SUITES = tuple(f"{name}-security" for name in NAMES)
 
-_DEBIAN = re.compile(
-    r"(oldoldstable|oldstable|stable|testing|unstable|sid|bullseye|bookworm|trixie|forky)(-updates|-backports)?"
-)
+_NAMED = r"(oldoldstable|oldstable|stable|testing|unstable|sid|bullseye|bookworm|trixie|forky)"
+_MAIN = re.compile(_NAMED + r"(-updates|-backports)?")
+_SECURITY = re.compile(_NAMED + r"-security")
 
 
-def mirrors(apt: Path = Path("/etc/apt")) -> list[str]:
-    """Return the addresses of Debian archives that this machine uses, each once, in their order."""
+class Source(NamedTuple):
+    """One suite of one archive."""
+
+    uri: str
+    suite: str
+
+
+def sources(apt: Path = Path("/etc/apt")) -> list[Source]:
+    """Return the suites to look for kernels in, on the archives that this machine uses, each once.
+
+    $KTLSLAB_MIRROR names a Debian archive that takes their place.
+    """
     chosen = os.environ.get("KTLSLAB_MIRROR")
-    if chosen:
-        return [chosen]
-    found: list[str] = []
-    parts = sorted((apt / "sources.list.d").glob("*"))
-    for path in [apt / "sources.list", *parts]:
+    named = [Source(chosen, "stable")] if chosen else configured(apt)
+    main = [source.uri for source in named if _MAIN.fullmatch(source.suite)]
+    security = [source.uri for source in named if _SECURITY.fullmatch(source.suite)]
+    security += [re.sub(r"/debian/?$", "/debian-security", uri) for uri in main if re.search(r"/debian/?$", uri)]
+    found = [Source(uri.rstrip("/"), suite) for uri in main for suite in SUITES]
+    found += [Source(uri.rstrip("/"), suite) for uri in security for suite in SECURITY_SUITES]
+    return list(dict.fromkeys(found))
+
+
+def configured(apt: Path) -> list[Source]:
+    """Return what the files in apt's folder name, in their order, vendors' suites included."""
+    found: list[Source] = []
+    for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
         if not path.is_file():
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -33,28 +55,28 @@ def mirrors(apt: Path = Path("/etc/apt")) -> list[str]:
             found += one_line(text)
         elif path.suffix == ".sources":
             found += deb822(text)
-    return list(dict.fromkeys(found))
-
-
-def one_line(text: str) -> list[str]:
-    """Return the Debian archives of `deb [options] URI suite component...` lines."""
-    found = []
-    for line in text.splitlines():
-        match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)\s+([^#]*)", line)
-        if match and _is_debian(match[2].split(), match[3].split()):
-            found.append(match[1])
     return found
 
 
-def deb822(text: str) -> list[str]:
-    """Return the Debian archives of deb822 paragraphs."""
-    found: list[str] = []
+def one_line(text: str) -> list[Source]:
+    """Return what lines `deb [options] URI suite component...` with the component main name."""
+    found = []
+    for line in text.splitlines():
+        match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)\s+([^#]*)", line)
+        if match and "main" in match[3].split():
+            found.append(Source(match[1], match[2]))
+    return found
+
+
+def deb822(text: str) -> list[Source]:
+    """Return what deb822 paragraphs with the component main name."""
+    found: list[Source] = []
     for fields in paragraphs(text):
         enabled = fields.get("enabled", "yes").lower() not in {"no", "false", "off", "0"}
-        if enabled and "deb" in fields.get("types", "").split():
-            suites, components = fields.get("suites", "").split(), fields.get("components", "").split()
-            if _is_debian(suites, components):
-                found += fields.get("uris", "").split()
+        binary, main = "deb" in fields.get("types", "").split(), "main" in fields.get("components", "").split()
+        if enabled and binary and main:
+            suites = fields.get("suites", "").split()
+            found += [Source(uri, suite) for uri in fields.get("uris", "").split() for suite in suites]
     return found
 
 
@@ -77,8 +99,3 @@ def paragraphs(text: str) -> list[dict[str, str]]:
             name = name.strip().lower()
             fields[name] = value.strip()
     return result
-
-
-def _is_debian(suites: list[str], components: list[str]) -> bool:
-    """Tell Debian's main archive from its security archive, from other distributions and from vendors."""
-    return "main" in components and any(_DEBIAN.fullmatch(suite) for suite in suites)

@@ -36,5 +36,5 @@ def machine(name: str, clock: str | None = None) -> Machine:
         return Machine(name="here", kernel=None, clock=clocks.current())
     kernel = guests.find(name)
     if clock is None:
-        clock = "wall" if guests.accelerator() == "kvm" else "instructions"
+        clock = "wall" if guests.accelerator(kernel) == "kvm" else "instructions"
     return Machine(name=kernel.series, kernel=kernel, clock=clock)

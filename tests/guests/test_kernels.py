@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from ktlslab.errors import KernelUnavailableError, StorageError
+from ktlslab.errors import KernelUnavailableError, StorageError, UsageError
 from ktlslab.guests import archive, cached, fetch, find, kernels
 
 
@@ -49,6 +51,61 @@ def test_an_unknown_series_lists_what_can_be_had(monkeypatch):
         fetch("5.4")
     with pytest.raises(KernelUnavailableError, match="'latest'"):
         find("latest")
+
+
+def image(root, release, version):
+    """Lay out a kernel whose image says what a Debian kernel's header does."""
+    (root / "lib/modules" / release).mkdir(parents=True)
+    (root / "lib/modules" / release / "modules.dep").touch()
+    (root / "boot").mkdir()
+    says = f"{release} (maintainers@example) #1 SMP Debian {version} (2026-07-02)".encode() + b"\0"
+    head = bytearray(0x300)
+    head[0x202:0x206], head[0x20E:0x210] = b"HdrS", (0x300 - 0x200).to_bytes(2, "little")
+    (root / "boot" / f"vmlinuz-{release}").write_bytes(bytes(head) + says)
+
+
+@pytest.fixture
+def moved_on(empty_cache, monkeypatch):
+    """Return a cache of an earlier run (6.1.176), and an archive that has 6.1.192; what was unpacked."""
+
+    def unpack(offer, root):
+        unpacked.append(offer.version)
+        image(root, "6.1.0-57-amd64", offer.version)
+
+    unpacked = []
+    image(empty_cache / "kernels/6.1", "6.1.0-50-amd64", "6.1.176-1")
+    monkeypatch.setattr(archive, "offers", lambda: [archive.Offer(series="6.1", version="6.1.192-2")])
+    monkeypatch.setattr(archive, "unpack", unpack)
+    return unpacked
+
+
+def test_a_newer_kernel_of_a_series_is_fetched_when_asked_for_and_only_once(moved_on):
+    assert fetch("6.1").version == "6.1.176-1"
+    assert moved_on == []
+    assert fetch("6.1", update=True).version == "6.1.192-2"
+    assert fetch("oldest", update=True).version == "6.1.192-2"
+    assert moved_on == ["6.1.192-2"]
+    assert fetch("6.1").release == find("newest").release == "6.1.0-57-amd64"
+    assert [kernel.version for kernel in cached()] == ["6.1.176-1", "6.1.192-2"]  # the earlier one can still be booted
+    assert find(cached()[0].vmlinuz).release == "6.1.0-50-amd64"
+
+
+@pytest.mark.usefixtures("moved_on")
+def test_a_kernel_that_the_archive_no_longer_has_is_used_from_the_cache(empty_cache):
+    image(empty_cache / "kernels/5.10", "5.10.0-9-amd64", "5.10.9-1")
+    assert fetch("5.10", update=True).version == "5.10.9-1"
+
+
+def test_versions_of_a_series_are_in_debians_order():
+    versions = ["6.12.95-1~bpo12+1", "6.12.95-1~bpo12+2", "6.12.95-1", "6.12.117-1"]
+    assert sorted(sorted(versions), key=kernels._rank) == versions
+    assert all(archive.is_newer(later, earlier) for earlier, later in itertools.pairwise(versions))
+
+
+@pytest.mark.parametrize("name", [None, 6.12, b"6.12", ["newest"], "a\0b"])
+def test_what_names_no_kernel_is_refused(name):
+    with pytest.raises(UsageError, match="newest"):
+        find(name)
 
 
 def test_newest_is_the_archives_once_it_was_seen():

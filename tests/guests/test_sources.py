@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ktlslab.guests.archive import by_age, pinned, series_of
-from ktlslab.guests.sources import deb822, mirrors, one_line, paragraphs
+from ktlslab.guests.sources import Source, deb822, one_line, paragraphs, sources
 
 DEB822 = """\
 # a comment
@@ -44,27 +44,62 @@ deb-src http://source.example/debian bookworm main
 """
 
 
-def test_only_debians_own_archive_is_taken_from_deb822():
-    assert deb822(DEB822) == ["http://one.example/debian", "http://two.example/debian"]
+def test_deb822_paragraphs_give_their_suites_of_main_that_are_enabled():
+    assert deb822(DEB822) == [
+        Source("http://one.example/debian", "bookworm"),
+        Source("http://one.example/debian", "bookworm-updates"),
+        Source("http://two.example/debian", "bookworm"),
+        Source("http://two.example/debian", "bookworm-updates"),
+        Source("http://one.example/debian-security", "bookworm-security"),
+    ]
 
 
-def test_only_debians_own_archive_is_taken_from_one_line_sources():
-    assert one_line(ONE_LINE) == ["http://one.example/debian", "http://two.example/debian"]
+def test_one_line_sources_give_their_suites_of_main_that_are_enabled():
+    assert one_line(ONE_LINE) == [
+        Source("http://one.example/debian", "bookworm"),
+        Source("http://two.example/debian", "trixie-backports"),
+        Source("http://one.example/debian-security", "bookworm-security"),
+        Source("https://vendor.example/apt", "nodistro"),
+    ]
 
 
-def test_both_notations_are_read_and_each_mirror_is_named_once(tmp_path, monkeypatch):
+def looked_at(apt):
+    return {uri: [suite for at, suite in sources(apt) if at == uri] for uri, _ in sources(apt)}
+
+
+MAIN = ["bookworm", "bookworm-updates", "bookworm-backports", "trixie", "trixie-updates", "trixie-backports"]
+SECURITY = ["bookworm-security", "trixie-security"]
+
+
+def test_every_suite_of_debians_own_archives_is_looked_at_once_and_no_vendors(tmp_path, monkeypatch):
     monkeypatch.delenv("KTLSLAB_MIRROR", raising=False)
     parts = tmp_path / "sources.list.d"
     parts.mkdir()
     (tmp_path / "sources.list").write_text(ONE_LINE)
     (parts / "debian.sources").write_text(DEB822)
     (parts / "old.list.disabled").write_text("deb http://disabled.example/debian bookworm main\n")
-    assert mirrors(tmp_path) == ["http://one.example/debian", "http://two.example/debian"]
+    assert looked_at(tmp_path) == {
+        "http://one.example/debian": MAIN,
+        "http://two.example/debian": MAIN,
+        "http://one.example/debian-security": SECURITY,
+        "http://two.example/debian-security": SECURITY,  # beside the main one, as far as it is there
+    }
+
+
+def test_a_security_archive_has_the_address_that_the_sources_name(tmp_path, monkeypatch):
+    monkeypatch.delenv("KTLSLAB_MIRROR", raising=False)
+    lines = ["deb http://a.example/pub/linux/ bookworm main", "deb http://b.example/safe bookworm-security main"]
+    (tmp_path / "sources.list").write_text("\n".join(lines))
+    assert looked_at(tmp_path) == {"http://a.example/pub/linux": MAIN, "http://b.example/safe": SECURITY}
 
 
 def test_a_mirror_that_was_named_is_the_only_one(tmp_path, monkeypatch):
     monkeypatch.setenv("KTLSLAB_MIRROR", "http://mine.example/debian")
-    assert mirrors(tmp_path) == ["http://mine.example/debian"]
+    (tmp_path / "sources.list").write_text(ONE_LINE)
+    assert looked_at(tmp_path) == {
+        "http://mine.example/debian": MAIN,
+        "http://mine.example/debian-security": SECURITY,
+    }
 
 
 def test_a_kernel_is_what_is_pinned_to_its_own_version():

@@ -36,7 +36,7 @@ STRANGERS = {
     "certificates": {"_html", "_closing", "_lazy", "errors"},
     "guests": {"https", "session", "stages", "linux", "tls"},
     "linux": {"tls", "_html"},
-    "tls": {"_html", "_closing", "_lazy", "errors"},
+    "tls": {"_html", "_closing", "_lazy"},
     "_html": {"_closing", "errors"},
     "_closing": {"errors"},
 }

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import TableError
 from ktlslab.measure.clocks import UNITS
-from ktlslab.measure.plan import IO_ENGINES, RECORD_LAYERS, WORKLOADS, renamed
+from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
+from ktlslab.measure.plan import renamed
 from ktlslab.measure.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
 

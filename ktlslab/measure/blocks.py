@@ -90,12 +90,12 @@ class Blocks:
         blocks = [block for block in self._taken[setting].values() if len(block) == len(others) + 1]
         if len(blocks) < MIN_BLOCKS:
             return math.inf
-        widths = (
-            half_width([math.log(block[cell][at] / block[first][at]) for block in blocks])
-            for cell in others
-            for at in range(len(JUDGED))
-        )
-        return math.expm1(max(widths, default=0.0))
+        pairs = [
+            [(block[cell][at], block[first][at]) for block in blocks] for cell in others for at in range(len(JUDGED))
+        ]
+        ratios = [[math.log(one / other) for one, other in pair if one > 0 and other > 0] for pair in pairs]
+        # What a coarse clock could not give is NaN, and judges nothing.
+        return math.expm1(max((half_width(some) for some in ratios if len(some) >= MIN_BLOCKS), default=0.0))
 
 
 def half_width(values: Sequence[float]) -> float:

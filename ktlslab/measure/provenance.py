@@ -15,6 +15,7 @@ from typing import Any
 from ktlslab.linux import interrupts
 from ktlslab.linux.perf import HardwareCounters
 from ktlslab.linux.ring import LIBURING
+from ktlslab.measure import clocks
 from ktlslab.measure.unusual import Unusual
 from ktlslab.tls.suites import Suite
 
@@ -76,6 +77,7 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "mitigations": _by_name("/sys/devices/system/cpu/vulnerabilities/*"),
         "governor": _each("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "cpu_clock_resolution_ns": clocks.resolution_ns(),
         "congestion_control": _read("/proc/sys/net/ipv4/tcp_congestion_control"),
         "crypto_drivers": crypto_drivers(),
         "hardware_counters": _hardware_counters(),

@@ -6,11 +6,14 @@ run invalid: it says where to look first when two runs disagree.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ktlslab.measure import clocks
 
 _BUSY_CPUS = 0.1  # that others may keep busy, on average
 _STOLEN = 0.01  # share of the time that the hypervisor may keep for itself
@@ -52,13 +55,14 @@ class Unusual:
     def __init__(self, job: dict[str, Any], root: Path = Path("/")) -> None:
         self._job = job
         self._root = root
-        self._rows = self._unsteady = 0
+        self._rows = self._unsteady = self._without_cpu = 0
         self._before = _Snapshot.take(root)
 
     def take(self, row: dict[str, Any]) -> None:
-        """Count a sample, and whether its warm-up had come to an end."""
+        """Count a sample, whether its warm-up had come to an end, and whether the CPU clock was fine enough for it."""
         self._rows += 1
         self._unsteady += not row["steady"]
+        self._without_cpu += math.isnan(row["client_cpu"]) or math.isnan(row["peer_cpu"])
 
     def notes(self) -> list[str]:
         """Return a sentence for each thing that was not as it should be; none of them is good news."""
@@ -79,6 +83,12 @@ class Unusual:
             notes.append(f"The CPUs were throttled {throttled} times because they were hot.")
         if self._unsteady > _UNSTEADY * self._rows:
             notes.append(f"{self._unsteady} of {self._rows} samples began before their warm-up had become steady.")
+        if self._without_cpu:
+            tick = f"it moves by {clocks.resolution_ns() / 1e6:g} ms at a time"
+            notes.append(
+                f"The CPU clock is too coarse for {self._without_cpu} of {self._rows} samples ({tick}): their CPU "
+                "is not available (NaN)."
+            )
         return notes + self._of_the_clock()
 
     def _of_the_clock(self) -> list[str]:

@@ -157,6 +157,8 @@ def test_a_suites_driver_is_looked_up_until_there_is_one(root, monkeypatch):
 
 # What was unusual
 
+STEADY = {"steady": True, "client_cpu": 1.0, "peer_cpu": 1.0}
+
 
 def machine(*, busy=0, steal=0, megahertz=2000, throttled=0, source="tsc", control="cubic", cpu="A CPU"):
     tick = os.sysconf("SC_CLK_TCK")
@@ -189,7 +191,7 @@ def notes(root, monkeypatch):
 
 
 def test_a_quiet_machine_gives_no_note(notes):
-    assert notes(rows=[{"steady": True}] * 10, busy=0.5, steal=0.1, megahertz=2010) == []
+    assert notes(rows=[STEADY] * 10, busy=0.5, steal=0.1, megahertz=2010) == []
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_a_quiet_machine_gives_no_note(notes):
             "Another measurement came first: waiting for process 7.",
         ),
         (
-            {"rows": [{"steady": False}, *[{"steady": True}] * 9]},
+            {"rows": [STEADY | {"steady": False}, *[STEADY] * 9]},
             "1 of 10 samples began before their warm-up had become steady.",
         ),
     ],

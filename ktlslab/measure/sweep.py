@@ -4,7 +4,8 @@ It is cut into parts (`measure.parts`), each of which is one run of a worker. By
 one under the wall clock, where they would measure each other; side by side, one a CPU, in guests that count
 instructions, whose figures know nothing of what else runs. Or an executor takes them to as many hosts as it has.
 
-Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there.
+Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there. A block that was cut
+is measured again as a whole, and that is what the table has of it.
 
 A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker a host:
 
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.measure import parts
+from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.journal import Journal, journal_path, run_files, run_path
 from ktlslab.measure.lock import measuring
 from ktlslab.measure.machine import Machine, machine
@@ -253,7 +255,8 @@ def _finish(plan: Plan, journal: Path, say: Progress) -> pd.DataFrame:
     """Return the table that a journal makes."""
     collected = Journal.read(journal)
     say.look(journal)
-    runs = {row["run_id"]: collected.runs[row["run_id"]] for row in collected.rows}
+    rows = [dict(row) for row in unbroken(collected.rows)]
+    runs = {row["run_id"]: collected.runs[row["run_id"]] for row in rows}
     say.left_out(collected.runs)
     if not runs:
         left_out = {arm for run in collected.runs.values() for arm in run.get("left_out", ())}
@@ -262,7 +265,7 @@ def _finish(plan: Plan, journal: Path, say: Progress) -> pd.DataFrame:
         raise MachineError(
             f"measuring plan {plan.name!r}", answered=f"there is not one sample: {answered}", remedy=remedy
         )
-    return to_frame(collected.rows, runs)
+    return to_frame(rows, runs)
 
 
 def _remove(journal: Path) -> None:

@@ -64,6 +64,7 @@ def measure(job: dict[str, Any], journal: Path) -> None:
             except LeftOut as refusal:
                 left_out[cell.session_name] = str(refusal)
                 blocks.leave_out(cell.session_name)
+                _write(out, {"provenance": about | {"left_out": left_out}})  # now: whoever resumes is to know
                 continue
             row = labels | {name: getattr(cell, name) for name in cell.__slots__} | row
             row |= {"repeat": repeat, "position": position}

@@ -16,13 +16,13 @@ from ktlslab.errors import KtlsLabError
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.perf import count_syscalls
 from ktlslab.linux.ring import Ring
-from ktlslab.measure import clocks, provenance
 from ktlslab.measure.channels import Channel, LeftOut, Ports, open_channel
 from ktlslab.measure.meters import Meters
 from ktlslab.measure.plan import Cell, Setting
 from ktlslab.measure.statistics import histogram, percentile
 from ktlslab.measure.steps import Round
 from ktlslab.measure.warmup import Warm, warm_up
+from ktlslab.runs import clocks, provenance
 
 __all__ = ["LeftOut", "OpenArm", "Ports", "check"]
 

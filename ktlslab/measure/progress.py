@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.measure.estimate import duration, rate
-from ktlslab.measure.journal import run_files
 from ktlslab.measure.remaining import Remaining
+from ktlslab.runs.journal import run_files
 
 
 class Progress:

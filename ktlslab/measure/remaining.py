@@ -12,9 +12,9 @@ from typing import Any
 from ktlslab.errors import UsageError
 from ktlslab.measure.blocks import JUDGED, Blocks, cell_of, unbroken
 from ktlslab.measure.estimate import rate, sample_seconds
-from ktlslab.measure.journal import Journal
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Cell, Plan, Setting
+from ktlslab.runs.journal import Journal
 
 # A part that an executor is given: long enough that a guest's start weighs little, short enough that a lost one does.
 PART_S = 60.0

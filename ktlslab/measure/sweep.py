@@ -4,8 +4,8 @@ It is cut into parts (`measure.parts`), each of which is one run of a worker. By
 one under the wall clock, where they would measure each other; side by side, one a CPU, in guests that count
 instructions, whose figures know nothing of what else runs. Or an executor takes them to as many hosts as it has.
 
-Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there. A block that was cut
-is measured again as a whole, and that is what the table has of it.
+Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there. A block that was
+cut is measured again as a whole, and that is what the table has of it.
 
 A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker a host:
 
@@ -37,20 +37,20 @@ from typing import TYPE_CHECKING, Any, cast
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.measure import parts
 from ktlslab.measure.blocks import unbroken
-from ktlslab.measure.journal import Journal, journal_path, run_files, run_path
-from ktlslab.measure.lock import measuring
-from ktlslab.measure.machine import Machine, machine
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.progress import Progress
 from ktlslab.measure.remaining import Remaining, remaining
-from ktlslab.measure.storage import storing
 from ktlslab.measure.table import read_table, to_frame, write_table
+from ktlslab.runs.arguments import check_that, output_of
+from ktlslab.runs.journal import Journal, journal_path, run_files, run_path
+from ktlslab.runs.lock import measuring
+from ktlslab.runs.machines import Machine, machines_of
+from ktlslab.runs.storage import storing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Machine", "machine", "sweep"]
 _LOOK_S = 0.2
 _GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
 
@@ -80,14 +80,13 @@ def sweep(
     Raises UsageError, MachineError, GuestError, StorageError, TableError; rows measured before are kept.
     """
     plan = named(plan)
-    found = [machine(name, clock) for name in ([on] if isinstance(on, str) else on)]
-    machines = list({where.name: where for where in found}.values())
+    machines = machines_of(on, clock)
+    remedy = "Give one of `concurrent.futures`, or of Dask distributed: client.get_executor()."
+    check_that(executor is None or isinstance(executor, Executor), executor, "sweeping by an executor", remedy)
     with contextlib.ExitStack() as stack:
         if output is None:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-sweep-"))) / "table.parquet"
-        table = Path(output).absolute()
-        if table.suffix != ".parquet":
-            raise UsageError(f"sweeping into {output}", answered="not NAME.parquet", remedy="Name it so.")
+        table = output_of(output, "sweeping into")
         say = Progress(shown=progress)
         stack.callback(say.close)
         _refuse_rows(table, resume=resume)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import TableError
-from ktlslab.measure.clocks import UNITS
 from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.plan import renamed
-from ktlslab.measure.storage import store, unreadable
+from ktlslab.runs.clocks import UNITS
+from ktlslab.runs.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:

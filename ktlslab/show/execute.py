@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
 from ktlslab.linux import probe
-from ktlslab.measure.journal import interrupted
-from ktlslab.measure.sweep import machine, sweep
+from ktlslab.measure.sweep import sweep
+from ktlslab.runs.journal import interrupted
+from ktlslab.runs.machines import machine
 from ktlslab.show.tables import VARIABLE, newest_recorded
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from ktlslab.measure import clocks
 from ktlslab.measure.blocks import Blocks
 from ktlslab.measure.difference import compared, difference
 from ktlslab.measure.effects import QUANTITIES, effects, intervals, noise_floor
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import read_table
+from ktlslab.runs import clocks
 from tests.measure.test_blocks import row as sample
 from tests.measure.test_effects import table
 

@@ -15,11 +15,11 @@ import ktlslab
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.linux import probe
 from ktlslab.measure.blocks import cell_of
-from ktlslab.measure.journal import Journal, journal_path, run_files
-from ktlslab.measure.lock import measuring
 from ktlslab.measure.plan import Cell, Plan
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import read_table
+from ktlslab.runs.journal import Journal, journal_path, run_files
+from ktlslab.runs.lock import measuring
 
 KEY = [*Cell.__slots__, "repeat"]
 
@@ -222,7 +222,7 @@ def test_two_measurements_wait_for_each_other(tmp_path):
     lock = tmp_path / "lock"
     said: list[str] = []
     script = (
-        "import sys, pathlib, time; from ktlslab.measure.lock import measuring\n"
+        "import sys, pathlib, time; from ktlslab.runs.lock import measuring\n"
         "with measuring(print, pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(1)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE, text=True) as other:

@@ -12,8 +12,10 @@ import time
 
 import pytest
 
-from ktlslab.measure import provenance, unusual
-from ktlslab.measure.provenance import Unusual, collect, crypto_drivers, driver_of, kernel_config
+from ktlslab.runs import provenance, unusual
+from ktlslab.runs.job import Job
+from ktlslab.runs.provenance import collect, crypto_drivers, driver_of, kernel_config
+from ktlslab.runs.unusual import Unusual
 
 RELEASE = "7.3.4-test"
 CONFIG = """# Linux/x86 7.3.4 Kernel Configuration
@@ -95,7 +97,7 @@ def root(tmp_path):
 
 
 def test_it_holds_what_readers_rely_on_and_is_json():
-    job = {"plan": {"name": "p"}, "commit": "abc", "host": "h", "host_kernel": "6.18"}
+    job = Job(run_id="r", machine="here", plan={"name": "p"}, commit="abc", host="h", host_kernel="6.18")
     found = json.loads(json.dumps(collect(job, {"run_id": "r"})))
     assert set(found) >= KEPT | {"kernel_config", "cpu_flags", "hardware_counters", "interrupt_time", "host_kernel"}
     assert (found["host"], found["commit"], found["run_id"]) == ("h", "abc", "r")
@@ -109,7 +111,7 @@ def test_the_kernels_command_line_is_told_only_where_it_changes_speed(monkeypatc
     line = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 mitigations=off nosmt secret=1 isolcpus=2-3 quiet"
     read = provenance._read
     monkeypatch.setattr(provenance, "_read", lambda path: line if path == "/proc/cmdline" else read(path))
-    assert collect({"plan": {}}, {})["kernel_command_line"] == "mitigations=off nosmt isolcpus=2-3"
+    assert collect(Job(run_id="r", machine="here", plan={}), {})["kernel_command_line"] == "mitigations=off nosmt isolcpus=2-3"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,9 @@ def notes(root, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def tell(job=(), rows=(), **after):
-        seen = Unusual(dict(job), root(machine(**{name: after[name] for name in ("source", "cpu") if name in after})))
+        seen = Unusual(
+            **dict(job), root=root(machine(**{name: after[name] for name in ("source", "cpu") if name in after}))
+        )
         for row in rows:
             seen.take(row)
         now[0] += 10
@@ -221,7 +225,7 @@ def test_each_thing_that_is_not_as_it_should_be_is_said(notes, what, said):
 def test_under_the_instruction_clock_only_a_delay_is_worth_a_word(notes, monkeypatch):
     monkeypatch.setenv("KTLSLAB_CLOCK", "instructions")
     assert notes(cpu="QEMU") == []
-    (said,) = notes({"plan": {"links": ["loopback", "veth 1ms"]}}, cpu="QEMU")
+    (said,) = notes({"links": ["loopback", "veth 1ms"]}, cpu="QEMU")
     assert said == "On a link with a delay latencies hold time that passed idle, told as instructions."
 
 

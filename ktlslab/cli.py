@@ -187,7 +187,7 @@ def _get(options: argparse.Namespace) -> int:
 def _get_on(options: argparse.Namespace) -> int:
     """Run the same command in a guest that reaches what this machine reaches; or here, where auto says so."""
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
-    from ktlslab.measure.sweep import machine  # noqa: PLC0415
+    from ktlslab.runs.machines import machine  # noqa: PLC0415
 
     where = machine(options.on)
     if where.kernel is None:

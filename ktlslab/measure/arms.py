@@ -16,13 +16,13 @@ from ktlslab.errors import KtlsLabError
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.perf import count_syscalls
 from ktlslab.linux.ring import Ring
-from ktlslab.measure import clocks, provenance
 from ktlslab.measure.channels import Channel, LeftOut, Ports, open_channel
 from ktlslab.measure.meters import Meters
 from ktlslab.measure.plan import Cell, Setting
 from ktlslab.measure.statistics import histogram, percentile
 from ktlslab.measure.steps import Round
 from ktlslab.measure.warmup import Warm, warm_up
+from ktlslab.runs import clocks, provenance
 
 __all__ = ["LeftOut", "OpenArm", "Ports", "check"]
 
@@ -94,10 +94,10 @@ class OpenArm:
             "latency_max": max(latencies),
             "latency_histogram": histogram(latencies),
             "throughput_bytes_per_unit": cell.payload_bytes * operations / elapsed,
-            "client_cpu": meters.cpu.total / operations,
+            "client_cpu": clocks.cpu_figure(meters.cpu.total, operations),
             "client_user": meters.cpu.user / operations,
             "client_system": meters.cpu.system / operations,
-            "peer_cpu": report.cpu.total / operations,
+            "peer_cpu": clocks.cpu_figure(report.cpu.total, operations),
             "peer_user": report.cpu.user / operations,
             "peer_system": report.cpu.system / operations,
             "machine_softirq": meters.softirq / operations,

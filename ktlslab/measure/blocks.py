@@ -26,8 +26,9 @@ class Blocks:
     """The samples of a plan that are still to be taken.
 
     Iterating yields (repeat, position, cell); each row that comes of it is to be told by `take` before the next one is
-    asked for. `rows` are those of an earlier, interrupted run. `settings` limits it to some of the plan's settings,
-    `left_out` names arms that the machine cannot do (`Cell.session_name`).
+    asked for. `rows` are those of earlier, interrupted runs; a block of which they have only a part is taken anew as
+    a whole, since the machine is not the same any more. `settings` limits it to some of the plan's settings, `left_out`
+    names arms that the machine cannot do (`Cell.session_name`).
     """
 
     def __init__(
@@ -43,8 +44,11 @@ class Blocks:
         for arm in left_out:
             self.leave_out(arm)
         self._taken: dict[Setting, dict[int, dict[Cell, tuple[float, ...]]]] = {name: {} for name in self._settings}
-        for row in rows:
+        for row in unbroken(rows):
             self.take(row)
+        for setting, cells in self._settings.items():
+            taken = self._taken[setting]
+            self._taken[setting] = {repeat: block for repeat, block in taken.items() if block.keys() >= set(cells)}
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Note a sample. KeyError where its setting is not among those asked for."""
@@ -56,6 +60,10 @@ class Blocks:
         """Expect no sample of that arm."""
         for setting, cells in self._settings.items():
             self._settings[setting] = [cell for cell in cells if cell.session_name != arm]
+
+    def done(self, row: Mapping[str, Any]) -> bool:
+        """Whether a sample's block is one that is not taken anew."""
+        return int(row["repeat"]) in self._taken[cell_of(row).setting]
 
     def left(self) -> int:
         """How many samples are sure to come: those of the plan's own repeats, and of further blocks once begun."""
@@ -90,12 +98,26 @@ class Blocks:
         blocks = [block for block in self._taken[setting].values() if len(block) == len(others) + 1]
         if len(blocks) < MIN_BLOCKS:
             return math.inf
-        widths = (
-            half_width([math.log(block[cell][at] / block[first][at]) for block in blocks])
-            for cell in others
-            for at in range(len(JUDGED))
-        )
-        return math.expm1(max(widths, default=0.0))
+        pairs = [
+            [(block[cell][at], block[first][at]) for block in blocks] for cell in others for at in range(len(JUDGED))
+        ]
+        ratios = [[math.log(one / other) for one, other in pair if one > 0 and other > 0] for pair in pairs]
+        # What a coarse clock could not give is NaN, and judges nothing.
+        return math.expm1(max((half_width(some) for some in ratios if len(some) >= MIN_BLOCKS), default=0.0))
+
+
+def unbroken(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return of each block the rows of the run that came to it last: no block is put together out of two runs.
+
+    The rows are those of one machine or of several, the earliest run's first.
+    """
+    rows = list(rows)
+    last = {_block_of(row): row["run_id"] for row in rows}
+    return [row for row in rows if last[_block_of(row)] == row["run_id"]]
+
+
+def _block_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["machine"], row["clock"], cell_of(row).setting, row["repeat"]
 
 
 def half_width(values: Sequence[float]) -> float:

@@ -21,9 +21,9 @@ from ktlslab.linux import ktls
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Ring
-from ktlslab.measure import clocks
 from ktlslab.measure.peer import offered, set_up
 from ktlslab.measure.plan import BLOCKING_ONLY, Cell
+from ktlslab.runs import clocks
 from ktlslab.session import open_session
 from ktlslab.stages import BOTH, ClientConfig, Why, connect
 from ktlslab.tls.records import MAX_PLAINTEXT

@@ -49,6 +49,7 @@ COLUMNS = [
 _KERNELS = {"kernel": "kTLS", "kernel-tx": "kTLS TX", "kernel-rx": "kTLS RX", "openssl-ktls": "OpenSSL's kTLS"}
 _LAYERS = ("userspace", *_KERNELS, "stdlib-ssl")
 _ENGINES = ("syscall", "uring")
+_ROUNDS, _SETTLED = 1000, 1e-9  # of a fit by turns; in units of a logarithm
 _STAYS_BELOW = 0.98  # the floor's quantile, to each side: false alarms stay under 5 in 100 with some room
 
 
@@ -318,29 +319,50 @@ def _typical(each: pd.DataFrame, keys: list[str], confidence: float) -> pd.DataF
 
 
 def _block_noise(logs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """Return the variance of a log ratio's mean over the blocks of its setting, pooled over all its arms.
+    """Return each setting's `variance` of a log ratio in one block, pooled over its arms, and its `blocks` per arm.
 
-    Taken from what is left of each figure without its arm's and its block's mean: nothing is left of a common drift.
+    Taken from what is left of each figure without its arm and its block: nothing is left of a common drift.
     """
     keys = [*PLACE, *SETTING, "quantity"]
     long = logs.melt(
         [*PLACE, *SETTING, "arm", "suite", "replica", *BLOCK], list(quantities), var_name="quantity", value_name="log"
     ).dropna(subset="log")
-    rest = long["log"] - long.groupby([*keys, *BLOCK])["log"].transform("mean")
-    long["rest"] = rest - rest.groupby([long[name] for name in [*keys, "arm", "suite", "replica"]]).transform("mean")
-    found = long.groupby(keys).agg(squares=("rest", lambda rest: float((rest**2).sum())), rows=("rest", "size"))
-    long["block"] = long["run_id"].astype(str) + "#" + long["repeat"].astype(str)
-    long["cell"] = long["arm"] + "#" + long["suite"] + "#" + long["replica"].astype(str)
-    found = found.join(long.groupby(keys).agg(blocks=("block", "nunique"), cells=("cell", "nunique"))).reset_index()
+    long["block"] = long.groupby([*keys, *BLOCK]).ngroup()
+    long["cell"] = long.groupby([*keys, "arm", "suite", "replica"]).ngroup()
+    long["square"] = _rest(*(long[name].to_numpy() for name in ("log", "block", "cell"))) ** 2
+    found = long.groupby(keys, as_index=False).agg(
+        squares=("square", "sum"), rows=("square", "size"), blocks=("block", "nunique"), cells=("cell", "nunique")
+    )
     freedom = (found["rows"] - found["blocks"] - found["cells"] + 1).clip(lower=0)
-    variance = (found["squares"] / freedom.where(freedom > 0)).fillna(0.0)
-    return found[keys].assign(noise=2 * variance / found["blocks"])
+    variance = 2 * (found["squares"] / freedom.where(freedom > 0)).fillna(0.0)
+    return found[keys].assign(variance=variance, blocks=found["rows"] / found["cells"])
+
+
+def _rest(values: Any, block: Any, cell: Any) -> Any:
+    """Return what is left of values without the effects of their blocks and cells, which are numbered from 0.
+
+    Where every block has every cell, one round of taking off means is the least-squares fit; where some were cut, or a
+    figure is missing, rounds are repeated until they change nothing.
+    """
+    rest = values.astype(float)
+    for _ in range(_ROUNDS):
+        moved = 0.0
+        for group in (block, cell):
+            means = np.bincount(group, rest) / np.bincount(group) if len(group) else rest
+            rest = rest - means[group]
+            moved = float(np.abs(means).max(initial=0.0))
+        if moved < _SETTLED:
+            break
+    return rest
 
 
 def _floors(equal: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
     """Return the floor of each place, setting and quantity in `noise`, by the A/A log ratios in `equal`."""
     keys = [*PLACE, *SETTING, "quantity"]
-    pairs = equal.groupby([*keys, "suite", "of", "at"], as_index=False)["log"].mean().merge(noise, on=keys)
+    pairs = equal.groupby([*keys, "suite", "of", "at"], as_index=False).agg(log=("log", "mean"), count=("log", "size"))
+    pairs = pairs.merge(noise, on=keys)
+    pairs["noise"] = pairs["variance"] / pairs["count"]
+    noise = noise.assign(noise=noise["variance"] / noise["blocks"])
     found = []
     for place, here in noise.groupby([*PLACE, "quantity"], sort=False):
         at = (pairs[[*PLACE, "quantity"]] == list(place)).all(axis=1)

@@ -18,7 +18,7 @@ from ktlslab.linux.interrupts import interrupt_time_ns
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.perf import HardwareCounters
 from ktlslab.measure.channels import Channel
-from ktlslab.measure.clocks import Cpu
+from ktlslab.runs.clocks import Cpu
 
 _BYTES_RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received
 _BYTES_SENT = struct.Struct("=200xQQ")  # tcpi_bytes_sent, tcpi_bytes_retrans (kernel 4.19)

@@ -27,8 +27,8 @@ import struct
 import sys
 
 from ktlslab.linux.process import end_with_parent
-from ktlslab.measure.clocks import Cpu
 from ktlslab.measure.payload import Room, checksum, payload, room_for
+from ktlslab.runs.clocks import Cpu
 
 REQUEST = struct.Struct("!IIIII")  # workload, payload bytes, operations a batch, steps before, steps
 REPORT = struct.Struct("!QQQI")  # CPU total, user, system; CRC-32

@@ -9,60 +9,54 @@ twice in every block: what these two equal arms differ by is the noise floor.
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import itertools
 import json
+import math
 import random
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.link import Link
+from ktlslab.measure.dimensions import (
+    DIMENSIONS,
+    IO_ENGINES,
+    KIB,
+    MAX_IN_FLIGHT,
+    RECORD_LAYERS,
+    WORKLOADS,
+    dimension,
+    dimensions,
+    nearest,
+    one_of,
+    shown,
+    whole,
+)
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 
-RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx", "stdlib-ssl", "openssl-ktls")
 BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: it is not to be reached through a ring
 CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are another thing)
-IO_ENGINES = ("syscall", "uring")
-WORKLOADS = ("echo", "upload", "download", "sendfile")
 DEEP = ("echo", "upload")  # workloads in which several operations of a connection can be in flight
-KIB = 1024
 # Bytes that one batch of one-way operations moves at most, and operations in it: it fits well into a new connection's
 # receive window (64 KiB), so that whoever sends need not wait, and who runs when depends on the work alone.
 BATCH_BYTES = 32 * KIB
 BATCH_OPERATIONS = 8
 SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
 MIN_STEPS = 6
-MAX_PAYLOAD_BYTES = 16 * KIB * KIB
-MAX_IN_FLIGHT = 256  # operations on all connections at once
-MIN_RECORD_BYTES = 64  # TLS_TX_MAX_PAYLOAD_LEN takes no less for both versions
 
 Setting = tuple[str, str, int, int, int, int]
 
-
-KNOWN: dict[str, tuple[str, ...]] = {
-    "record_layers": RECORD_LAYERS,
-    "io_engines": IO_ENGINES,
-    "workloads": WORKLOADS,
-    "suites": tuple(suite.name for suite in Suite),
-}
-RANGES = {
-    "payloads": (1, MAX_PAYLOAD_BYTES),
-    "depths": (1, MAX_IN_FLIGHT),
-    "connections": (1, MAX_IN_FLIGHT),
-    "record_sizes": (MIN_RECORD_BYTES, MAX_PLAINTEXT),
-}
-DIMENSIONS = (*KNOWN, *RANGES, "links")
 FORMER_FIELDS = {"directions": "workloads", "most_repeats": "max_repeats"}  # of plans made before version 0.2
-_SINGLE: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
-    (("name", "control", "handicap"), (str,), "a word"),
-    (("repeats", "max_repeats", "replicas", "steps", "seed"), (int,), "a whole number"),
-    (("precision", "minutes"), (int, float), "a number"),
-)
+_SINGLE: dict[tuple[str, ...], type] = {
+    ("name", "control", "handicap"): str,
+    ("repeats", "max_repeats", "replicas", "steps", "seed"): int,
+    ("precision", "minutes"): float,
+}
+_ARMS = tuple(f"{layer}+{engine}" for layer in RECORD_LAYERS for engine in IO_ENGINES)
 
 
 class Arm(NamedTuple):
@@ -73,6 +67,11 @@ class Arm(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.record_layer} + {self.io_engine}"
+
+    @property
+    def name(self) -> str:
+        """What plans and effects call it: kernel+uring."""
+        return f"{self.record_layer}+{self.io_engine}"
 
     @classmethod
     def named(cls, name: str) -> Arm:
@@ -145,7 +144,7 @@ class Plan:
     of its own cost: a test of the instrument. Each mapping in `also` is a further product: its dimensions replace ours.
     """
 
-    name: str
+    name: str = "unnamed"
     record_layers: tuple[str, ...] = ("plain", "userspace", "kernel")
     io_engines: tuple[str, ...] = IO_ENGINES
     suites: tuple[str, ...] = (
@@ -171,50 +170,51 @@ class Plan:
     handicap: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant, before a kernel is booted for it."""
-        self._check_types()
-        for name, known in KNOWN.items():
-            wrong = [value for value in getattr(self, name) if value not in known]
-            if wrong:
-                self._refuse(f"{name} has {wrong[0]!r}", f"Known: {', '.join(known)}.")
-        for name, (low, high) in RANGES.items():
-            if any(not low <= value <= high for value in getattr(self, name)):
-                self._refuse(f"a number in {name} is out of range", f"They are {low} to {high}.")
-        if empty := [name for name in DIMENSIONS if not getattr(self, name)]:
-            self._refuse(f"{empty[0]} is empty", "Leave it out for its default.")
+        """Bring what was given into its one form, and refuse what cannot be meant before a kernel is booted for it."""
+        for names, kind in _SINGLE.items():
+            for name in names:
+                self._set(name, self._single(name, getattr(self, name), kind))
+        tried = f"reading plan {self.name!r}"
+        for name in DIMENSIONS:
+            self._set(name, dimension(name, getattr(self, name), tried))
+        also = (self.also,) if isinstance(self.also, Mapping) else self.also
+        if not isinstance(also, list | tuple) or not all(isinstance(part, Mapping) for part in also):
+            self._refuse(f"also is {shown(also)}", "It is a list of further products: [[also]] in TOML.")
+        self._set("also", tuple(dimensions(part, tried) for part in also))
         if min(self.repeats, self.steps, self.replicas) < 1 or min(self.max_repeats, self.precision, self.minutes) < 0:
             self._refuse("a number is out of range", "repeats, steps and replicas are at least 1, nothing is negative.")
-        if wrong := sorted({name for part in self.also for name in part} - set(DIMENSIONS)):
-            self._refuse(f"`also` has {wrong[0]!r}", f"It takes {', '.join(DIMENSIONS)}.")
-        for link in self.links:
-            Link.parse(link)
-        self.slowed()
+        for arm in (self.control, self.slowed()[0]):
+            if arm:
+                one_of(arm, _ARMS, "there is no arm", tried)
         if not self.cells():
             self._refuse("it has no cell", "The record layers and I/O engines named do not go together.")
 
-    def _check_types(self) -> None:
-        """Refuse what a file may hold by mistake: 64 for [64], "64" for 64."""
-        for name in DIMENSIONS:
-            kind, words = (int, "whole numbers") if name in RANGES else (str, "names")
-            values = getattr(self, name)
-            if not isinstance(values, tuple) or any(type(value) is not kind for value in values):
-                self._refuse(f"{name} is {_shown(values)}", f"It is a list of {words}, in square brackets.")
-        for names, kinds, words in _SINGLE:
-            for name in names:
-                if type(value := getattr(self, name)) not in kinds:
-                    self._refuse(f"{name} is {_shown(value)}", f"It is {words}.")
-        if not isinstance(self.also, tuple) or not all(isinstance(part, Mapping) for part in self.also):
-            self._refuse(f"also is {_shown(self.also)}", "It is a list of further products: [[also]] in TOML.")
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
-    def _refuse(self, answered: str, remedy: str) -> None:
+    def _single(self, name: str, value: Any, kind: type) -> Any:
+        """Return a field that is no list; what a file may hold by mistake is refused: "64" for 64."""
+        if kind is str and isinstance(value, Arm):
+            return value.name
+        number = whole(value)
+        if kind is str and isinstance(value, str):
+            return value
+        if kind is int and number is not None:
+            return number
+        if kind is float and (number is not None or isinstance(value, float)) and math.isfinite(value):
+            return float(value)
+        words = {str: "a word", int: "a whole number", float: "a number"}[kind]
+        return self._refuse(f"{name} is {shown(value)}", f"It is {words}.")
+
+    def _refuse(self, answered: str, remedy: str) -> NoReturn:
         raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=remedy)
 
     def cells(self) -> list[Cell]:
         """Return every cell once, in the order of the dimensions, those of a setting together."""
         found: dict[Setting, dict[Cell, None]] = {}
         for part in ({}, *self.also):
-            whole = replace(self, also=(), **_tuples(part)) if part else self
-            for cell in _product(whole):
+            product = replace(self, also=(), **part) if part else self
+            for cell in _product(product):
                 found.setdefault(cell.setting, {})[cell] = None
         return [cell for cells in found.values() for cell in _with_control(list(cells), self.control, self.replicas)]
 
@@ -241,11 +241,10 @@ class Plan:
         if not self.handicap:
             return "", 0.0
         arm, _, share = self.handicap.partition(":")
-        try:
-            return arm.strip(), float(share)
-        except ValueError as error:
-            answered, remedy = f"a handicap of {self.handicap!r}", 'Write it as "kernel+uring: 0.03".'
-            raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=remedy) from error
+        with contextlib.suppress(ValueError):
+            if 0 <= (slower := float(share)) < math.inf:
+                return arm.strip(), slower
+        return self._refuse(f"a handicap of {self.handicap!r}", 'Write it as "kernel+uring: 0.03".')
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -253,13 +252,12 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         data = renamed(data)
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(data) - known):
-            meant = difflib.get_close_matches(unknown[0], known, 1)
-            remedy = f"{f'Is {meant[0]} meant? ' if meant else ''}Known: {', '.join(sorted(known))}."
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in data if name not in known]:
+            remedy = f"{nearest(unknown[0], known)}Known: {', '.join(sorted(known))}."
             tried = f"reading plan {data.get('name', '')!r}"
             raise UsageError(tried, answered=f"there is no {unknown[0]!r} in a plan", remedy=remedy)
-        return cls(**_tuples(data))
+        return cls(**data)
 
 
 def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> list[Cell]:
@@ -298,14 +296,9 @@ def _with_control(cells: list[Cell], control: str, replicas: int) -> list[Cell]:
     if replicas > 1:
         return [replace(cell, replica=number) for cell in cells for number in range(replicas)]
     layer = control.partition("+")[0]
-    twice = next((cell for cell in cells if f"{cell.record_layer}+{cell.io_engine}" == control), None)
+    twice = next((cell for cell in cells if cell.arm.name == control), None)
     twice = twice or next((cell for cell in cells if cell.record_layer == layer), cells[-1])
     return [*cells, replace(twice, replica=1)]
-
-
-def _shown(value: Any) -> str:
-    """Show a value as it stood in the file."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, default=repr)
 
 
 def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,10 +307,6 @@ def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(also := named_now.get("also"), list | tuple):
         named_now["also"] = [renamed(part) if isinstance(part, Mapping) else part for part in also]
     return named_now
-
-
-def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
 _GCM_256 = ("TLS_AES_256_GCM_SHA384",)
@@ -371,14 +360,19 @@ def named(plan: str | Path | Plan) -> Plan:
     """Return a plan by name (quick, standard, full) or from a TOML or JSON file of a plan's fields."""
     if isinstance(plan, Plan):
         return plan
+    tried = f"reading plan {str(plan)!r}"
+    remedy = f"Plans are {', '.join(PLANS)}, or a TOML file with fields such as payloads = [64, 16384]."
+    if not isinstance(plan, str | Path):
+        raise UsageError(tried, answered=f"it is {type(plan).__name__}, not a name, a file or a Plan", remedy=remedy)
     if str(plan) in PLANS:
         return PLANS[str(plan)]
     path = Path(plan)
-    remedy = f"Plans are {', '.join(PLANS)}, or a TOML file with fields such as payloads = [64, 16384]."
     try:
         text = path.read_text()
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         answered = str(error) if path.exists() else "there is no such plan, nor a file of that name"
-        raise UsageError(f"reading plan {str(plan)!r}", answered=answered, remedy=remedy) from error
+        raise UsageError(tried, answered=answered, remedy=nearest(plan, PLANS) + remedy) from error
+    if not isinstance(data, dict):
+        raise UsageError(tried, answered="it holds no fields of a plan", remedy=remedy)
     return Plan.from_json({"name": path.stem, **data})

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.measure.estimate import duration, rate
-from ktlslab.measure.journal import run_files
 from ktlslab.measure.remaining import Remaining
 from ktlslab.packages import extra
+from ktlslab.runs.journal import run_files
 
 
 class Progress:
@@ -34,7 +34,7 @@ class Progress:
         """Say what is going to be done, and begin the bar with the rows that the journal has."""
         for text in announcement(wanted, parts=parts, at_once=at_once):
             self.line(text)
-        total = sum(one.done + one.at_least for one in wanted)
+        total = sum(one.done + one.torn + one.at_least for one in wanted)
         looked_at = sys.stderr.isatty() or "ipykernel" in sys.modules
         often = 0.2 if looked_at else 10.0  # seconds; a log need not hold every step
         self._bar = self._tqdm(total=total, unit="sample", disable=not self._shown, smoothing=0.05, mininterval=often)
@@ -73,6 +73,7 @@ def announcement(wanted: Sequence[Remaining], *, parts: int, at_once: int) -> li
     for one in wanted:
         span = f"{one.at_least}" if one.at_least == one.at_most else f"{one.at_least} to {one.at_most}"
         there = f", {one.done} are there already" if one.done else ""
+        there += f", {one.torn} of blocks that were cut are measured again" if one.torn else ""
         lines.append(f"  on {one.machine}, {one.clock} clock: {span} samples{there}")
         share = at_once if at_once and one.clock == "instructions" else 1
         least += sum(one.seconds.values()) / share

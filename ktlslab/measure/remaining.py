@@ -10,22 +10,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.blocks import JUDGED, Blocks, cell_of
+from ktlslab.measure.blocks import JUDGED, Blocks, cell_of, unbroken
 from ktlslab.measure.estimate import rate, sample_seconds
-from ktlslab.measure.journal import Journal
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Cell, Plan, Setting
+from ktlslab.runs.journal import Journal
 
 # A part that an executor is given: long enough that a guest's start weighs little, short enough that a lost one does.
 PART_S = 60.0
-_NEEDED = (*Cell.__slots__, "repeat", *JUDGED)  # of a row, by who goes on with its setting
+_NEEDED = (
+    *Cell.__slots__,
+    "run_id",
+    "machine",
+    "clock",
+    "repeat",
+    *JUDGED,
+)  # of a row, by who goes on with its setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
     """What is left of a plan on a machine. `seconds`: about how long each unfinished setting takes at least.
 
-    `done`, `at_least`, `at_most`: samples; how many there will be depends on the plan's `precision`.
+    `done`, `at_least`, `at_most`: samples; how many there will be depends on the plan's `precision`. `torn`: samples of
+    blocks that were cut, which are measured again as a whole.
     """
 
     plan: Plan
@@ -35,6 +43,7 @@ class Remaining:
     seconds: Mapping[Setting, float]
     most_seconds: float
     done: int
+    torn: int
     at_least: int
     at_most: int
 
@@ -74,14 +83,15 @@ def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaini
     most = max(plan.repeats, plan.max_repeats if plan.precision else 0)
     rows: list[dict[str, Any]] = []
     seconds: dict[Setting, float] = {}
-    at_least = at_most = 0
+    at_least = at_most = done = 0
     longest = 0.0
     of_setting: dict[Setting, list[dict[str, Any]]] = {}
     for row in mine:
         of_setting.setdefault(cell_of(row).setting, []).append(row)
     for setting, cells in plan.settings().items():
-        taken = of_setting.get(setting, [])
-        blocks = Blocks(plan, taken, [setting], left_out)
+        blocks = Blocks(plan, of_setting.get(setting, []), [setting], left_out)
+        taken = [row for row in unbroken(of_setting.get(setting, [])) if blocks.done(row)]
+        done += len(taken)
         if next(iter(blocks), None) is None:
             continue
         block = sum(
@@ -100,7 +110,8 @@ def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaini
         rows=rows,
         seconds=seconds,
         most_seconds=longest,
-        done=len(mine),
+        done=done,
+        torn=len(mine) - done,
         at_least=at_least,
         at_most=at_most,
     )

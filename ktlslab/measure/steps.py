@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from ktlslab.measure import peer
 from ktlslab.measure.channels import Channel
-from ktlslab.measure.clocks import Cpu
 from ktlslab.measure.payload import Room, checksum, crc_of, payload
 from ktlslab.measure.plan import Cell
+from ktlslab.runs.clocks import Cpu
 
 _REQUESTS = {"echo": peer.ECHO, "upload": peer.UPLOAD, "sendfile": peer.UPLOAD, "download": peer.DOWNLOAD}
 _rooms = Room()

@@ -4,7 +4,8 @@ It is cut into parts (`measure.parts`), each of which is one run of a worker. By
 one under the wall clock, where they would measure each other; side by side, one a CPU, in guests that count
 instructions, whose figures know nothing of what else runs. Or an executor takes them to as many hosts as it has.
 
-Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there.
+Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there. A block that was
+cut is measured again as a whole, and that is what the table has of it.
 
 A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker a host:
 
@@ -35,21 +36,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.measure import parts
-from ktlslab.measure.journal import Journal, journal_path, run_files, run_path
-from ktlslab.measure.lock import measuring
-from ktlslab.measure.machine import Machine, machine
+from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.progress import Progress
 from ktlslab.measure.remaining import Remaining, remaining
-from ktlslab.measure.storage import storing
 from ktlslab.measure.table import read_table, to_frame, write_table
 from ktlslab.packages import require
+from ktlslab.runs.arguments import check_that, output_of
+from ktlslab.runs.journal import Journal, journal_path, run_files, run_path
+from ktlslab.runs.lock import measuring
+from ktlslab.runs.machines import Machine, machines_of
+from ktlslab.runs.storage import storing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Machine", "machine", "sweep"]
 _LOOK_S = 0.2
 _GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
 
@@ -80,14 +82,13 @@ def sweep(
     """
     require("lab", "pandas", "pyarrow", "tqdm")
     plan = named(plan)
-    found = [machine(name, clock) for name in ([on] if isinstance(on, str) else on)]
-    machines = list({where.name: where for where in found}.values())
+    machines = machines_of(on, clock)
+    remedy = "Give one of `concurrent.futures`, or of Dask distributed: client.get_executor()."
+    check_that(executor is None or isinstance(executor, Executor), executor, "sweeping by an executor", remedy)
     with contextlib.ExitStack() as stack:
         if output is None:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-sweep-"))) / "table.parquet"
-        table = Path(output).absolute()
-        if table.suffix != ".parquet":
-            raise UsageError(f"sweeping into {output}", answered="not NAME.parquet", remedy="Name it so.")
+        table = output_of(output, "sweeping into")
         say = Progress(shown=progress)
         stack.callback(say.close)
         _refuse_rows(table, resume=resume)
@@ -255,7 +256,8 @@ def _finish(plan: Plan, journal: Path, say: Progress) -> pd.DataFrame:
     """Return the table that a journal makes."""
     collected = Journal.read(journal)
     say.look(journal)
-    runs = {row["run_id"]: collected.runs[row["run_id"]] for row in collected.rows}
+    rows = [dict(row) for row in unbroken(collected.rows)]
+    runs = {row["run_id"]: collected.runs[row["run_id"]] for row in rows}
     say.left_out(collected.runs)
     if not runs:
         left_out = {arm for run in collected.runs.values() for arm in run.get("left_out", ())}
@@ -264,7 +266,7 @@ def _finish(plan: Plan, journal: Path, say: Progress) -> pd.DataFrame:
         raise MachineError(
             f"measuring plan {plan.name!r}", answered=f"there is not one sample: {answered}", remedy=remedy
         )
-    return to_frame(collected.rows, runs)
+    return to_frame(rows, runs)
 
 
 def _remove(journal: Path) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import TableError
-from ktlslab.measure.clocks import UNITS
-from ktlslab.measure.plan import IO_ENGINES, RECORD_LAYERS, WORKLOADS, renamed
-from ktlslab.measure.storage import store, unreadable
+from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
+from ktlslab.measure.plan import renamed
 from ktlslab.packages import extra, require
+from ktlslab.runs.clocks import UNITS
+from ktlslab.runs.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("latency_max", float, "units an operation"),
     ("latency_histogram", object, "[[units an operation, timed steps], ...]; see statistics.histogram"),
     ("throughput_bytes_per_unit", float, "payload bytes a unit, acknowledgement included"),
-    ("client_cpu", float, "units of CPU an operation, exact process clock"),
+    ("client_cpu", float, "units of CPU per operation, exact process clock; NaN: it is too coarse"),
     ("client_user", float, "units an operation in user mode, sampled by the tick"),
     ("client_system", float, "units an operation in the kernel, sampled by the tick"),
-    ("peer_cpu", float, "units of CPU an operation, the peer's process clock"),
+    ("peer_cpu", float, "units of CPU per operation, the peer's process clock; NaN: it is too coarse"),
     ("peer_user", float, "units an operation in user mode, sampled by the tick"),
     ("peer_system", float, "units an operation in the kernel, sampled by the tick"),
     ("machine_softirq", float, "units an operation in interrupts and softirqs, the whole machine; NaN: not told"),

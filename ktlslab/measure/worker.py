@@ -17,30 +17,32 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from ktlslab.certificates import Certificates, make_certificates
 from ktlslab.errors import KtlsLabError, MachineError
 from ktlslab.linux import probe
 from ktlslab.linux.process import end_with_parent
-from ktlslab.measure import clocks, provenance
 from ktlslab.measure.arms import LeftOut, OpenArm, Ports, check
 from ktlslab.measure.blocks import Blocks
 from ktlslab.measure.link import Ends, Link, lay
-from ktlslab.measure.plan import Cell, Plan
+from ktlslab.measure.plan import Cell, Plan, Setting
+from ktlslab.runs import clocks, provenance
+from ktlslab.runs.job import Job
+from ktlslab.runs.unusual import Unusual
 
 MIN_SAMPLE_NS = 40_000_000  # of timed steps in a sample, by the wall clock
 
 
-def measure(job: dict[str, Any], journal: Path) -> None:
+def measure(job: Job, journal: Path) -> None:
     """Measure what the job asks for and its rows have not."""
-    if parent := job.get("parent"):
-        end_with_parent(parent)
-    plan = Plan.from_json(job["plan"])
-    settings = None if job.get("settings") is None else [tuple(setting) for setting in job["settings"]]
-    blocks = Blocks(plan, job["rows"], settings)
+    if job.parent:
+        end_with_parent(job.parent)
+    plan = Plan.from_json(job.plan)
+    settings = None if job.settings is None else [cast("Setting", tuple(setting)) for setting in job.settings]
+    blocks = Blocks(plan, job.rows, settings)
     probe.probe()  # now: it loads the kernel's ciphers, whose drivers the provenance names, and moves its counters
-    labels = {"run_id": job["run_id"], "host": job["host"], "machine": job["machine"], "kernel": os.uname().release}
+    labels = {"run_id": job.run_id, "host": job.host, "machine": job.machine, "kernel": os.uname().release}
     labels |= {"clock": clocks.current(), "unit": clocks.UNITS[clocks.current()]}
     # Batch: a process that is woken waits until the other one blocks. So it is the work that decides who runs when, on
     # one CPU above all, where a wake-up at another moment changes the count of everything that follows. The peer
@@ -49,10 +51,10 @@ def measure(job: dict[str, Any], journal: Path) -> None:
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(journal.open("a", encoding="utf-8"))
         about = provenance.collect(job, labels)
-        unusual = provenance.Unusual(job)
+        unusual = Unusual(waited=job.waited, links=plan.links)
         _write(out, {"provenance": about})
         laboratory = stack.enter_context(Laboratory())
-        stop = Path(job["stop"])
+        stop = Path(job.stop)
         begun: tuple[Any, ...] = ()
         left_out: dict[str, str] = {}
         for repeat, position, cell in blocks:
@@ -64,6 +66,7 @@ def measure(job: dict[str, Any], journal: Path) -> None:
             except LeftOut as refusal:
                 left_out[cell.session_name] = str(refusal)
                 blocks.leave_out(cell.session_name)
+                _write(out, {"provenance": about | {"left_out": left_out}})  # now: whoever resumes is to know
                 continue
             row = labels | {name: getattr(cell, name) for name in cell.__slots__} | row
             row |= {"repeat": repeat, "position": position}
@@ -144,7 +147,7 @@ def main(argv: list[str]) -> int:
     """Run as `python -m ktlslab.measure.worker JOB JOURNAL`; on failure a line `{"error": ...}` on standard error."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-ups
     try:
-        measure(json.loads(Path(argv[0]).read_text()), Path(argv[1]))
+        measure(Job.read(argv[0]), Path(argv[1]))
     except KtlsLabError as error:
         failure = {"error": str(error)}
     except (TimeoutError, ConnectionError) as error:

@@ -8,35 +8,35 @@ promises goes to a fresh guest.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
-import platform
 import re
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ktlslab import guests
 from ktlslab.errors import GuestError, MachineError, TableError, UsageError
 from ktlslab.guests import kernelimage
 from ktlslab.linux import probe
-from ktlslab.measure.storage import store, storing, unreadable
-from ktlslab.measure.sweep import Machine, machine
 from ktlslab.packages import extra, require
 from ktlslab.promises.catalogue import promises
 from ktlslab.promises.check import BROKEN, VERDICTS, Promise
+from ktlslab.runs.arguments import check_that, frame_of, output_of, path_of, words_of
+from ktlslab.runs.job import Job
+from ktlslab.runs.launching import worker
+from ktlslab.runs.machines import Machine, machines_of
+from ktlslab.runs.storage import store, storing, unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
+PROMISE_COLUMNS = (
     "machine",  # here, or the series of the guest's kernel
     "kernel",  # its release
     "group",  # what the promise is about
@@ -87,10 +87,10 @@ def scoreboard(
     on: str | Sequence[str] = "auto",
     *,
     output: str | Path | None = None,
-    names: Sequence[str] | None = None,
+    names: str | Sequence[str] | None = None,
     say: Say | None = None,
 ) -> pd.DataFrame:
-    """Check promises on machines and return the table (`COLUMNS`), a row for each machine and promise.
+    """Check promises on machines and return the table (`PROMISE_COLUMNS`), a row for each machine and promise.
 
     `on`: machines (auto, here, a guest's series, oldest, newest). `names`: only these promises. `output`: NAME.parquet,
     with the provenance beside it. `say` is told how far it is. A broken promise is a row, not an error.
@@ -99,10 +99,9 @@ def scoreboard(
     """
     require("lab", "pandas", "pyarrow")
     wanted = _chosen(names)
-    table = Path(output).absolute() if output else None
-    if table and table.suffix != ".parquet":
-        raise UsageError(f"recording promises in {output}", answered="not NAME.parquet", remedy="Name it so.")
-    machines = list({found.name: found for found in map(machine, [on] if isinstance(on, str) else on)}.values())
+    table = output_of(output, "recording promises in") if output is not None else None
+    check_that(say is None or callable(say), say, "telling of promises", "Give a function of a line, such as print.")
+    machines = machines_of(on, "wall")
     image = kernelimage.build(*IMPORTED) if any(where.kernel for where in machines) else None
     with ThreadPoolExecutor(_at_once()) as pool:
         runs = list(pool.map(lambda where: _check_on(where, wanted, image, say or (lambda _: None)), machines))
@@ -122,7 +121,7 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
     with extra("lab"):
         import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(PROMISE_COLUMNS))
     frame.attrs["provenance"] = runs
     return frame
 
@@ -132,13 +131,13 @@ def read_scoreboard(path: str | Path) -> pd.DataFrame:
     require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
-    path = Path(path)
+    path = path_of(path, "reading a table of promises")
     remedy = "Give a table that `ktlslab promises -o` wrote."
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=remedy) from error
-    if missing := [name for name in COLUMNS if name not in frame.columns]:
+    if missing := [name for name in PROMISE_COLUMNS if name not in frame.columns]:
         raise TableError(f"reading {path}", answered=f"it lacks the columns {', '.join(missing)}", remedy=remedy)
     if (beside := path.with_suffix(".json")).exists():
         frame.attrs["provenance"] = json.loads(beside.read_text())
@@ -147,6 +146,7 @@ def read_scoreboard(path: str | Path) -> pd.DataFrame:
 
 def summary(frame: pd.DataFrame) -> str:
     """Say in lines of text how each kernel does: groups by verdicts, and each broken promise with what was seen."""
+    frame_of(frame, "summing up promises", PROMISE_COLUMNS)
     lines = []
     for (name, kernel), rows in frame.groupby(["machine", "kernel"], sort=False):
         lines.append(f"{name} (Linux {kernel}): {_counted(rows)}")
@@ -162,12 +162,17 @@ def _counted(rows: pd.DataFrame) -> str:
     return ", ".join(f"{counts[verdict]:>3} {verdict}" for verdict in VERDICTS if verdict in counts)
 
 
-def _chosen(names: Sequence[str] | None) -> tuple[Promise, ...]:
+def _chosen(names: str | Sequence[str] | None) -> tuple[Promise, ...]:
     known = {promise.name: promise for promise in promises()}
-    if unknown := [name for name in names or () if name not in known]:
-        remedy = "`ktlslab.promises.promises()` has all."
+    if names is None:
+        return tuple(known.values())
+    all_of_them = "`ktlslab.promises.promises()` has all."
+    asked = words_of(names, "choosing promises", all_of_them)
+    if unknown := [name for name in asked if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        remedy = f"{f'Is {near[0]} meant? ' if near else ''}{all_of_them}"
         raise UsageError("choosing promises", answered=f"there is none called {', '.join(unknown)}", remedy=remedy)
-    return tuple(known.values()) if names is None else tuple(known[name] for name in names)
+    return tuple(known[name] for name in asked)
 
 
 def _check_on(
@@ -183,9 +188,7 @@ def _check_on(
     starts = 0
     with tempfile.TemporaryDirectory(prefix="ktlslab-promises-") as scratch:
         while left := [promise.name for promise in wanted if promise.name not in verdicts]:
-            job: dict[str, Any] = {"run_id": run_id, "machine": where.name, "plan": left}
-            job["commit"] = _commit()
-            job |= {"host": {"kernel": os.uname().release, "python": platform.python_version()}}
+            job = Job.on(where, run_id=run_id, plan=left)
             say(f"{where.name}: {len(left)} promises to check")
             journal, why = _once(where, job, Path(scratch), image)
             verdicts |= journal.verdicts
@@ -217,51 +220,25 @@ def _row(promise: Promise, found: dict[str, Any], name: str, release: str, run_i
     }
 
 
-def _once(where: Machine, job: dict[str, Any], scratch: Path, image: Path | None) -> tuple[_Journal, str]:
+def _once(where: Machine, job: Job, scratch: Path, image: Path | None) -> tuple[_Journal, str]:
     """Run the checks once; return what the journal has, and if they did not end well, why."""
     folder, began = Path(tempfile.mkdtemp(dir=scratch)), time.time()
-    (folder / "job").write_text(json.dumps(job))
-    argv = [sys.executable, "-m", "ktlslab.promises.run", str(folder / "job"), str(folder / "journal")]
+    journal = folder / "journal"
+    job.write(folder / "job")
+    mounted = (image, kernelimage.PLACE) if image else None
     why = ""
     try:
-        for _ in _here(argv) if where.kernel is None else _in_guest(where.kernel, argv, folder, image):
-            time.sleep(_LOOK_S)
-            if time.time() - max(began, _written(folder / "journal")) > _STALLED_S:
-                why = f"the kernel was silent for {_STALLED_S:g} s"
-                break
+        with worker(where, "ktlslab.promises.run", folder / "job", journal, image=mounted) as running:
+            while (status := running.poll()) is None:
+                time.sleep(_LOOK_S)
+                if time.time() - max(began, _written(journal)) > _STALLED_S:
+                    why = f"the kernel was silent for {_STALLED_S:g} s"
+                    break
+            if status:
+                why = f"exit status {status}: {running.error().strip()[-500:]}"
     except GuestError as error:
         why = last_words(str(error))
-    except subprocess.CalledProcessError as error:
-        why = f"exit status {error.returncode}: {error.stderr.strip()[-500:]}"
-    return _Journal.read(folder / "journal"), why
-
-
-def _in_guest(kernel: guests.Kernel, argv: list[str], folder: Path, image: Path | None) -> Iterator[None]:
-    """Yield while the checks run in a guest."""
-    env = {"PYTHONDONTWRITEBYTECODE": "1"} | ({"PYTHONPATH": str(kernelimage.PLACE)} if image else {})
-    mounted = (image, kernelimage.PLACE) if image else None
-    cwd = Path(__file__).parents[2]
-    with guests.boot(kernel, argv, clock="wall", rw=folder, cwd=cwd, env=env, image=mounted) as guest:
-        while guest.poll() is None:
-            yield
-        done = guest.wait(5)
-    if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, argv, stderr=done.stderr.decode(errors="replace"))
-
-
-def _here(argv: list[str]) -> Iterator[None]:
-    """Yield while the checks run on this machine."""
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        try:
-            while process.poll() is None:
-                yield
-        finally:
-            process.kill()
-            process.wait()
-        said.seek(0)
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, argv, stderr=said.read())
+    return _Journal.read(journal), why
 
 
 def last_words(text: str) -> str:
@@ -271,14 +248,6 @@ def last_words(text: str) -> str:
     if not panic:
         return text[-500:]
     return f"the kernel went down: panic, {panic[1].strip()}{f', in {place[1]}' if place else ''}"
-
-
-def _commit() -> str:
-    """Return the commit of the checks, empty where they are not in a checkout."""
-    argv = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    with contextlib.suppress(OSError):
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
-    return ""
 
 
 def _written(path: Path) -> float:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.linux import probe
-from ktlslab.measure import provenance
 from ktlslab.promises.catalogue import named
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT, Absent, Broken, Promise, errno_of
 from ktlslab.promises.pair import Pair, readable_fd
+from ktlslab.runs import provenance
+from ktlslab.runs.job import Job
 from ktlslab.tls.suites import Suite
 
 BOUND_S = 20.0
@@ -152,13 +153,13 @@ def _short(text: str) -> str:
 
 def main(argv: list[str]) -> int:
     """Run as `python -m ktlslab.promises.run JOB JOURNAL`; the job's plan names what to check."""
-    job, journal = json.loads(Path(argv[0]).read_text()), Path(argv[1])
+    job, journal = Job.read(argv[0]), Path(argv[1])
     probe.probe()  # loads the kernel's ciphers, so that no check's bound pays for it
-    labels = {"run_id": job["run_id"], "machine": job["machine"], "kernel": os.uname().release}
+    labels = {"run_id": job.run_id, "machine": job.machine, "kernel": os.uname().release}
     with journal.open("a", encoding="utf-8") as out:
         out.write(json.dumps({"provenance": provenance.collect(job, labels)}) + "\n")
     gc.freeze()  # what is there already need not be looked at, and so copied, in every process that a check forks
-    check_all(filter(None, map(named, job["plan"])), journal)
+    check_all(filter(None, map(named, job.plan)), journal)
     return 0
 
 

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
 from ktlslab.linux import probe
-from ktlslab.measure.journal import interrupted
-from ktlslab.measure.sweep import machine, sweep
+from ktlslab.measure.sweep import sweep
 from ktlslab.packages import extra, require
+from ktlslab.runs.journal import interrupted
+from ktlslab.runs.machines import machine
+from ktlslab.show.tables import VARIABLE, newest_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +116,6 @@ def pictures_of(notebook: Path) -> list[Path]:
 
 
 def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
-    from ktlslab.show.tables import VARIABLE  # noqa: PLC0415 - it loads pandas
 
     began = time.monotonic()
     table, measured, why = _table(notebooks, out, plan, on)
@@ -144,8 +145,6 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
 
 def _table(notebooks: Path, out: Path, plan: str, on: str) -> tuple[Path, bool, str]:
     """Return the table's path, whether it was measured now, and if not why not."""
-    from ktlslab.show.tables import newest_recorded  # noqa: PLC0415
-
     table = out / f"{Path(plan).stem}.parquet"
     try:
         where = machine(on)

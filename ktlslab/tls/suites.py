@@ -14,8 +14,11 @@ and ``linux/tls.h``.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from enum import Enum
+
+from ktlslab.errors import UsageError
 
 # How many full records (2**14 bytes) one key may protect before an attacker's advantage passes 2**-60: RFC 8446 5.5 for
 # AES-GCM, RFC 9147 4.5.3 and appendix B for AES-CCM. ChaCha20-Poly1305 meets the end of the sequence numbers first.
@@ -276,6 +279,21 @@ class Suite(Enum):
                 return suite
         known = ", ".join([cipher.name for cipher in CIPHERS + RARE_CIPHERS] + [suite.name for suite in cls])
         raise ValueError(f"no cipher suite {name!r} that the kernel could take; there are {known}")
+
+    @classmethod
+    def of(cls, value: Suite | str) -> Suite:
+        """Return the suite that `value` is or names, as `named` takes it. UsageError names the nearest."""
+        if isinstance(value, Suite):
+            return value
+        try:
+            return cls.named(value)
+        except (ValueError, AttributeError) as error:
+            ciphers = [cipher.name for cipher in CIPHERS + RARE_CIPHERS]
+            known = [*ciphers, *cls.__members__, *(suite.openssl_name for suite in cls)]
+            near = difflib.get_close_matches(str(value).strip().upper(), known, 1)
+            remedy = f"{f'Is {near[0]} meant? ' if near else ''}Known: {', '.join(ciphers)}, and IANA's full names."
+            answered = f"there is no suite {value!r} that the kernel could take"
+            raise UsageError("choosing a cipher suite", answered=answered, remedy=remedy) from error
 
     @classmethod
     def from_openssl(cls, name: str) -> Suite | None:

@@ -27,7 +27,7 @@ from budgets import Run, Verdict, price_table, profile_table, ratios, record_tab
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError
 from ktlslab.guests.qemu import CLOCKS
-from ktlslab.measure.lock import measuring
+from ktlslab.runs.lock import measuring
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from budgets import Verdict
 
-from ktlslab.measure.lock import measuring
 from ktlslab.measure.plan import PLANS
 from ktlslab.measure.table import read_table
+from ktlslab.runs.lock import measuring
 
 IMPORTS = 11
 BOOTS = 3

@@ -9,24 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktlslab.measure.blocks import Blocks, cell_of, half_width
+from ktlslab.measure.blocks import Blocks, cell_of, half_width, unbroken
 from ktlslab.measure.plan import Plan
 
 
-def row(repeat, cell, cost):
-    return {name: getattr(cell, name) for name in cell.__slots__} | {
-        "repeat": repeat,
-        "latency_p50": cost,
-        "client_cpu": cost,
-    }
+def row(repeat, cell, cost, run="r"):
+    figures = {"repeat": repeat, "latency_p50": cost, "client_cpu": cost}
+    labels = {"run_id": run, "machine": "7.3", "clock": "instructions"}
+    return {name: getattr(cell, name) for name in cell.__slots__} | labels | figures
 
 
-def run(blocks, noise, most=10_000):
+def run(blocks, noise, most=10_000, name="r"):
     """Take samples whose cost scatters by that share; return the rows."""
     draw = random.Random(1)  # noqa: S311 - noise, not a secret
     rows = []
     for repeat, _, cell in itertools.islice(blocks, most):
-        rows.append(row(repeat, cell, 1000 * math.exp(draw.gauss(0, noise))))
+        rows.append(row(repeat, cell, 1000 * math.exp(draw.gauss(0, noise)), name))
         blocks.take(rows[-1])
     return rows
 
@@ -58,20 +56,29 @@ def test_a_noisy_setting_gets_more_blocks_and_a_quiet_one_does_not(small):
 
 
 @settings(deadline=None)
-@given(cut=st.integers(0, 200))
-def test_resuming_takes_what_is_missing_and_nothing_twice(cut):
+@given(cuts=st.lists(st.integers(0, 60), max_size=3))
+def test_resuming_takes_what_is_missing_and_torn_blocks_anew_as_a_whole(cuts):
     plan = Plan(name="p", record_layers=("plain",), payloads=(64, 128), repeats=4, max_repeats=8, precision=0.02)
-    before = run(Blocks(plan), 0.03, most=cut)
-    blocks = Blocks(plan, before)
-    left = blocks.left()
-    after = run(blocks, 0.03)
-    assert len(after) >= left
-    taken = keys(before) + keys(after)
+    rows = []
+    for number, cut in enumerate([*cuts, 10_000]):
+        blocks = Blocks(plan, rows)
+        left = blocks.left()
+        rows += run(blocks, 0.03, most=cut, name=f"run {number}")
+    assert len([row for row in rows if row["run_id"] == f"run {len(cuts)}"]) >= left
+    rows = unbroken(rows)
+    taken = keys(rows)
     assert len(taken) == len(set(taken))
     whole = {}
-    for cell, repeat in taken:
-        whole.setdefault((cell.setting, repeat), set()).add(cell)
-    assert all(cells == set(plan.settings()[setting]) for (setting, _), cells in whole.items())
+    for row in rows:
+        whole.setdefault((cell_of(row).setting, row["repeat"]), {})[cell_of(row)] = row["run_id"]
+    assert all(cells.keys() == set(plan.settings()[setting]) for (setting, _), cells in whole.items())
+    assert all(len(set(cells.values())) == 1 for cells in whole.values())
+
+
+def test_two_torn_halves_do_not_make_a_block(small):
+    setting, cells = next(iter(small.settings().items()))
+    rows = [row(0, cell, 1.0, "1" if at < 2 else "2") for at, cell in enumerate(cells)]
+    assert Blocks(small, rows, [setting]).left() == small.repeats * len(cells)
 
 
 def test_some_settings_alone(small):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktlslab.errors import UsageError
+from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.effects import contrasts, effects, intervals, noise_floor
 
 SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
@@ -133,6 +134,37 @@ def test_a_floor_is_borrowed_less_from_afar():
     frame.loc[(frame["replica"] == 1) & (frame["payload_bytes"] == 262144), Q] *= 1.1
     floors = noise_floor(frame, (Q,)).set_index("payload_bytes")["floor"]
     assert 1.001 < floors[64] < floors[1024] < floors[262144]
+
+
+def torn(frame, block=3):
+    """Return the frame with a block cut in two: kTLS's samples of it are of another run."""
+    later = (frame["repeat"] == block) & (frame["record_layer"] == "kernel")
+    return frame.assign(run_id=frame["run_id"].mask(later, "s"))
+
+
+def test_a_block_that_was_cut_in_two_hardly_moves_the_floor_and_hides_no_effect():
+    frame = table(noise=0.0005, cost={"plain": 1.0, "userspace": 1.0, "kernel": 0.893})
+    floors = [noise_floor(each, (Q,))["floor"].to_numpy() for each in (frame, torn(frame))]
+    assert np.log(floors[1]) == pytest.approx(np.log(floors[0]), rel=0.3)
+    row = one(effects(torn(frame), (Q,)), "kTLS", "kernel+syscall", "userspace+syscall")
+    assert (row["verdict"], row["blocks"]) == ("less", 5)
+
+
+def test_a_torn_block_that_was_measured_again_leaves_the_floor_as_it_is():
+    frame = table()
+    cut = frame[(frame["repeat"] == 3) & (frame["record_layer"] != "userspace")]
+    again = frame.assign(run_id=frame["run_id"].mask(frame["repeat"] >= 3, "s"))
+    rows = unbroken([*cut.assign(**{Q: 1.0}).to_dict("records"), *again.to_dict("records")])
+    assert len(rows) == len(frame)
+    assert noise_floor(pd.DataFrame(rows), (Q,)).equals(noise_floor(frame, (Q,)))
+
+
+def test_missing_figures_do_not_count_and_weigh_nothing():
+    frame = table(blocks=8, payloads=(64,))
+    draw = np.random.default_rng(5)
+    holes = frame.assign(**{Q: frame[Q].where(draw.random(len(frame)) > 0.15)})
+    floors = [float(noise_floor(each, (Q,))["floor"].iloc[0]) for each in (frame, holes)]
+    assert math.log(floors[1]) == pytest.approx(math.log(floors[0]), rel=0.4)
 
 
 def test_intervals_are_of_cells_and_cover_their_drift():

@@ -21,11 +21,12 @@ import psutil
 import pytest
 
 from ktlslab.errors import MachineError
-from ktlslab.measure import lock, remaining
-from ktlslab.measure.journal import Journal, journal_path
+from ktlslab.measure import remaining
 from ktlslab.measure.plan import Cell
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import read_table
+from ktlslab.runs import lock
+from ktlslab.runs.journal import Journal, journal_path
 
 PATIENCE = 60.0
 HOSTS = ("alpha", "beta")

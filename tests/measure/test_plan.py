@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 from itertools import groupby
 
+import numpy as np
 import pytest
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.plan import PLANS, Plan, named
+from ktlslab.measure.plan import PLANS, Arm, Plan, named
+from ktlslab.tls.suites import Suite
 
 
 def test_quick_has_six_arms_two_suites_and_payloads_from_64_bytes_to_256_kib():
@@ -74,8 +76,9 @@ def test_an_arm_over_a_link_is_another_arm_to_leave_out():
     assert replace(cell, link="veth 1ms").session_name == f"{cell.session_name} over veth 1ms"
 
 
-def test_a_plan_survives_json(small):
-    assert Plan.from_json(json.loads(json.dumps(small.to_json()))) == small
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_a_plan_survives_json(plan):
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
 def test_a_plan_file_names_only_what_differs(tmp_path):
@@ -91,14 +94,21 @@ def test_a_plan_file_names_only_what_differs(tmp_path):
         ('record_layers = ["quic"]', "quic"),
         ("payloads = [0]", "out of range"),
         ("payloads = []", "payloads is empty"),
-        ("payloads = 64", "payloads is 64.*list of whole numbers"),
         ('payloads = ["64"]', r'payloads is \["64"\]'),
         ("payloads = [64.0]", r"payloads is \[64.0\]"),
         ("suites = [1]", "suites is .*list of names"),
         ('repeats = "3"', 'repeats is "3".*whole number'),
         ("repeats = true", "repeats is true"),
         ("also = [3]", "also is"),
-        ("also = [{payloads = 64}]", "payloads is 64"),
+        ('also = [{payloads = "64"}]', 'payloads is "64"'),
+        ('io_engines = "io_uring"', "Is uring meant"),
+        ('record_layers = ["kernel_tx"]', "Is kernel-tx meant"),
+        ('workloads = ["uplaod"]', "Is upload meant"),
+        ('suites = ["AES-129-GCM"]', "Is AES-128-GCM meant"),
+        ('control = "kernel+urng"', r"Is kernel\+uring meant"),
+        ('handicap = "kernal+uring: 0.03"', r"Is kernel\+uring meant"),
+        ('handicap = "kernel+uring: nan"', "handicap"),
+        ("precision = nan", "precision"),
         ("payload = [64]", "reading plan 'bad': there is no 'payload' in a plan. Is payloads meant"),
         ("sizes = [1]", "sizes"),
         ("depths = [0]", "out of range"),
@@ -117,6 +127,46 @@ def test_a_plan_that_cannot_be_meant_is_refused_with_what_is_known(tmp_path, tex
     with pytest.raises(UsageError, match=says) as caught:
         named(file)
     assert caught.value.remedy
+
+
+SHORT = {"payloads": (64,), "suites": ("TLS_AES_128_GCM_SHA256",), "io_engines": ("uring",), "repeats": 2}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"payloads": [64], "suites": ["AES-128-GCM"], "io_engines": ["uring"]},
+        {"payloads": 64, "suites": "AES-128-GCM", "io_engines": "uring"},
+        {"payloads": range(64, 65), "suites": Suite.TLS_AES_128_GCM_SHA256, "io_engines": {"uring"}},
+        {"payloads": np.array([64]), "suites": (Suite.TLS_AES_128_GCM_SHA256,), "io_engines": iter(["uring"])},
+        {"payloads": (np.int64(64),), "suites": [" tls_aes_128_gcm_sha256"], "io_engines": ("uring",)},
+        {"control": Arm("kernel", "uring"), **SHORT},
+        {"also": {"payloads": 64, "suites": Suite.TLS_AES_128_GCM_SHA256}, **SHORT},
+    ],
+)
+def test_what_a_person_writes_becomes_the_one_form_of_a_plan(given):
+    plan, wanted = Plan(**{"repeats": 2, **given}), Plan(**SHORT)
+    assert plan.cells() == wanted.cells()
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert hash(plan.cells()[0]) == hash(wanted.cells()[0])
+
+
+@pytest.mark.parametrize("plan", [5, None, ["quick"], {"payloads": [64]}])
+def test_what_is_no_plan_is_refused(plan):
+    with pytest.raises(UsageError, match="reading plan") as caught:
+        named(plan)
+    assert caught.value.remedy
+
+
+def test_a_json_file_that_holds_a_list_is_no_plan(tmp_path):
+    (tmp_path / "p.json").write_text("[1, 2]")
+    with pytest.raises(UsageError, match="no fields of a plan"):
+        named(tmp_path / "p.json")
+
+
+def test_a_near_miss_of_a_plans_name_says_which_is_meant():
+    with pytest.raises(UsageError, match="Is standard meant"):
+        named("standart")
 
 
 def test_an_unknown_plan_lists_the_known_ones():

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from ktlslab.errors import UsageError
 from ktlslab.measure.blocks import Blocks
 from ktlslab.measure.estimate import duration
-from ktlslab.measure.journal import Journal
 from ktlslab.measure.plan import Plan
 from ktlslab.measure.progress import announcement
 from ktlslab.measure.remaining import remaining
+from ktlslab.runs.journal import Journal
 
 PLAN = Plan(name="p", suites=("TLS_AES_128_GCM_SHA256",), payloads=(64, 4096, 262144), repeats=2, steps=4)
 WHOLE = list(PLAN.schedule())
@@ -28,6 +28,10 @@ def journal(samples, plan=PLAN, **changed):
     return Journal(rows=[row(*sample) for sample in samples], runs={"r": run})
 
 
+def block_of(sample):
+    return sample[0], sample[1].setting
+
+
 def left(part):
     plan = Plan.from_json(part.plan)
     return [(repeat, cell) for repeat, _, cell in Blocks(plan, part.rows, part.settings)]
@@ -39,10 +43,21 @@ def test_the_parts_hold_together_what_is_left_and_each_sample_once(taken, pieces
     parts = wanted.parts(pieces)
     samples = [sample for part in parts for sample in left(part)]
     assert len(samples) == len(set(samples)) == wanted.at_least == wanted.at_most
-    assert set(samples) == {sample for at, sample in enumerate(WHOLE) if at not in taken}
+    missing = {block_of(sample) for at, sample in enumerate(WHOLE) if at not in taken}
+    assert set(samples) == {sample for sample in WHOLE if block_of(sample) in missing}
+    assert (wanted.done, wanted.torn) == (len(WHOLE) - len(samples), len(samples) - len(WHOLE) + len(taken))
     assert len({part.run_id for part in parts}) == len(parts) <= pieces
     settings = [setting for part in parts for setting in part.settings]
     assert len(settings) == len(set(settings))
+
+
+def test_blocks_that_were_cut_are_announced():
+    wanted = remaining(PLAN, "7.3", "instructions", journal(WHOLE[:8]))
+    (line,) = [line for line in announcement([wanted], parts=1, at_once=1) if "on 7.3" in line]
+    whole = len(next(iter(PLAN.settings().values())))
+    assert line.endswith(
+        f", {8 // whole * whole} are there already, {8 % whole} of blocks that were cut are measured again"
+    )
 
 
 def test_parts_take_about_as_long():

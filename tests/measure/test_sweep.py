@@ -14,11 +14,12 @@ import pytest
 import ktlslab
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.linux import probe
-from ktlslab.measure.journal import Journal, journal_path, run_files
-from ktlslab.measure.lock import measuring
+from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Cell, Plan
 from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import read_table
+from ktlslab.runs.journal import Journal, journal_path, run_files
+from ktlslab.runs.lock import measuring
 
 KEY = [*Cell.__slots__, "repeat"]
 
@@ -145,8 +146,16 @@ def wait_for_the_end(path: Path) -> None:
     assert workers_of(path) == []
 
 
+def whole_in(rows, row, plan):
+    """Whether the block of a row is there as a whole."""
+    block = [
+        other for other in rows if all(other[name] == row[name] for name in ("workload", "payload_bytes", "repeat"))
+    ]
+    return len(block) == len(plan.settings()[cell_of(row).setting])
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_one(small, tmp_path, end, monkeypatch):
+def test_an_ended_sweep_keeps_every_whole_block_and_resumes_without_repeating_a_row(small, tmp_path, end, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     plan = replace(small, payloads=(64,), repeats=3)
     path = tmp_path / "t.parquet"
@@ -167,7 +176,8 @@ def test_an_ended_sweep_keeps_every_finished_row_and_resumes_without_repeating_o
     frame = sweep(plan, on="here", output=path, resume=True, progress=False)
     assert keys(frame) == expected(plan)
     kept = frame[frame.run_id == before[0]["run_id"]]
-    assert kept.latency_p50.tolist() == [row["latency_p50"] for row in before]
+    assert kept.latency_p50.tolist() == [row["latency_p50"] for row in before if whole_in(before, row, plan)]
+    assert (frame.groupby(["workload", "payload_bytes", "repeat"]).run_id.nunique() == 1).all()
     assert len(frame.attrs["provenance"]) == 2
     assert not journal_path(path).exists()
 
@@ -212,7 +222,7 @@ def test_two_measurements_wait_for_each_other(tmp_path):
     lock = tmp_path / "lock"
     said: list[str] = []
     script = (
-        "import sys, pathlib, time; from ktlslab.measure.lock import measuring\n"
+        "import sys, pathlib, time; from ktlslab.runs.lock import measuring\n"
         "with measuring(print, pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(1)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE, text=True) as other:
@@ -253,17 +263,19 @@ def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instruct
 
 
 @pytest.mark.timeout(300)  # four boots of emulated guests, two by two
-def test_a_killed_sweep_in_guests_resumes_without_repeating_a_row(tmp_path):
+def test_a_killed_sweep_in_guests_resumes_whole_blocks_without_repeating_a_row(tmp_path):
     path = tmp_path / "t.parquet"
     process = start_and_wait_for_rows(COUNTED, path, 3, on="newest")
     process.kill()
     process.communicate(timeout=30)
     wait_for_the_end(path)
-    before = {(row["run_id"], row["latency_p50"]) for row in Journal.read(journal_path(path)).rows}
+    before = Journal.read(journal_path(path)).rows
     frame = sweep(COUNTED, "newest", clock="instructions", output=path, resume=True, progress=False)
     assert keys(frame) == expected(COUNTED)
     assert len(before) >= 3
-    assert before <= set(zip(frame.run_id, frame.latency_p50, strict=True))
+    whole = {(row["run_id"], row["latency_p50"]) for row in before if whole_in(before, row, COUNTED)}
+    assert whole <= set(zip(frame.run_id, frame.latency_p50, strict=True))
+    assert (frame.groupby("workload").run_id.nunique() == 1).all()
 
 
 def test_a_machine_that_is_none_lists_what_there_is(small):

@@ -8,10 +8,10 @@ import pytest
 
 from ktlslab.errors import MachineError, TableError, UsageError
 from ktlslab.linux import probe
-from ktlslab.measure.sweep import Machine
 from ktlslab.promises import collect as host
 from ktlslab.promises import read_scoreboard, scoreboard
 from ktlslab.promises.check import BROKEN, KEPT
+from ktlslab.runs.machines import Machine
 
 NAMES = ["a_send_is_a_record", "msg_eor_ends_the_record", "a_peek_takes_nothing"]
 PANIC = """[   13.8] RIP: 0010:__skb_to_sgvec+0x255/0x270
@@ -25,9 +25,9 @@ def kernel_dies_once(monkeypatch):
     jobs = []
 
     def once(_where, job, _scratch, _image):
-        jobs.append(job["plan"])
+        jobs.append(job.plan)
         journal = host._Journal(provenance={"kernel": "x"})
-        for name in job["plan"]:
+        for name in job.plan:
             if name == NAMES[1]:
                 journal.began = name
                 return journal, host.last_words(PANIC)
@@ -35,7 +35,7 @@ def kernel_dies_once(monkeypatch):
         return journal, ""
 
     monkeypatch.setattr(host, "_once", once)
-    monkeypatch.setattr(host, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
+    monkeypatch.setattr(host, "machines_of", lambda name, clock: [Machine(name=name, kernel=None, clock=clock)])
     monkeypatch.setattr(probe, "ulp", lambda: probe.Answer(accepted=True))
     return jobs
 
@@ -66,7 +66,7 @@ def test_the_summary_counts_by_group_and_lists_what_is_broken():
 
 def test_a_guest_that_never_says_a_word_is_started_twice_and_then_an_error(kernel_dies_once, monkeypatch):
     def silent(_where, job, _scratch, _image):
-        kernel_dies_once.append(job["plan"])
+        kernel_dies_once.append(job.plan)
         return host._Journal(), "the kernel was silent"
 
     monkeypatch.setattr(host, "_once", silent)

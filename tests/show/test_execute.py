@@ -6,8 +6,8 @@ import nbformat
 import pytest
 
 from ktlslab.errors import GuestError, KtlsLabError, StorageError
-from ktlslab.measure.sweep import Machine
 from ktlslab.measure.table import write_table
+from ktlslab.runs.machines import Machine
 from ktlslab.show import execute
 
 HANDOFF, COMPARE = "01-shows-a-kernel", "02-shows-a-table"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import StorageError
-from ktlslab.measure.journal import journal_path
+from ktlslab.runs.journal import journal_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,10 @@ import time
 
 import pytest
 
-from ktlslab.measure import provenance, unusual
-from ktlslab.measure.provenance import Unusual, collect, crypto_drivers, driver_of, kernel_config
+from ktlslab.runs import provenance, unusual
+from ktlslab.runs.job import Job
+from ktlslab.runs.provenance import collect, crypto_drivers, driver_of, kernel_config
+from ktlslab.runs.unusual import Unusual
 
 RELEASE = "7.3.4-test"
 CONFIG = """# Linux/x86 7.3.4 Kernel Configuration
@@ -95,7 +97,7 @@ def root(tmp_path):
 
 
 def test_it_holds_what_readers_rely_on_and_is_json():
-    job = {"plan": {"name": "p"}, "commit": "abc", "host": "h", "host_kernel": "6.18"}
+    job = Job(run_id="r", machine="here", plan={"name": "p"}, commit="abc", host="h", host_kernel="6.18")
     found = json.loads(json.dumps(collect(job, {"run_id": "r"})))
     assert set(found) >= KEPT | {"kernel_config", "cpu_flags", "hardware_counters", "interrupt_time", "host_kernel"}
     assert (found["host"], found["commit"], found["run_id"]) == ("h", "abc", "r")
@@ -109,7 +111,10 @@ def test_the_kernels_command_line_is_told_only_where_it_changes_speed(monkeypatc
     line = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 mitigations=off nosmt secret=1 isolcpus=2-3 quiet"
     read = provenance._read
     monkeypatch.setattr(provenance, "_read", lambda path: line if path == "/proc/cmdline" else read(path))
-    assert collect({"plan": {}}, {})["kernel_command_line"] == "mitigations=off nosmt isolcpus=2-3"
+    assert (
+        collect(Job(run_id="r", machine="here", plan={}), {})["kernel_command_line"]
+        == "mitigations=off nosmt isolcpus=2-3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,8 @@ def test_a_suites_driver_is_looked_up_until_there_is_one(root, monkeypatch):
 
 # What was unusual
 
+STEADY = {"steady": True, "client_cpu": 1.0, "peer_cpu": 1.0}
+
 
 def machine(*, busy=0, steal=0, megahertz=2000, throttled=0, source="tsc", control="cubic", cpu="A CPU"):
     tick = os.sysconf("SC_CLK_TCK")
@@ -178,7 +185,9 @@ def notes(root, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def tell(job=(), rows=(), **after):
-        seen = Unusual(dict(job), root(machine(**{name: after[name] for name in ("source", "cpu") if name in after})))
+        seen = Unusual(
+            **dict(job), root=root(machine(**{name: after[name] for name in ("source", "cpu") if name in after}))
+        )
         for row in rows:
             seen.take(row)
         now[0] += 10
@@ -189,7 +198,7 @@ def notes(root, monkeypatch):
 
 
 def test_a_quiet_machine_gives_no_note(notes):
-    assert notes(rows=[{"steady": True}] * 10, busy=0.5, steal=0.1, megahertz=2010) == []
+    assert notes(rows=[STEADY] * 10, busy=0.5, steal=0.1, megahertz=2010) == []
 
 
 @pytest.mark.parametrize(
@@ -207,7 +216,7 @@ def test_a_quiet_machine_gives_no_note(notes):
             "Another measurement came first: waiting for process 7.",
         ),
         (
-            {"rows": [{"steady": False}, *[{"steady": True}] * 9]},
+            {"rows": [STEADY | {"steady": False}, *[STEADY] * 9]},
             "1 of 10 samples began before their warm-up had become steady.",
         ),
     ],
@@ -219,7 +228,7 @@ def test_each_thing_that_is_not_as_it_should_be_is_said(notes, what, said):
 def test_under_the_instruction_clock_only_a_delay_is_worth_a_word(notes, monkeypatch):
     monkeypatch.setenv("KTLSLAB_CLOCK", "instructions")
     assert notes(cpu="QEMU") == []
-    (said,) = notes({"plan": {"links": ["loopback", "veth 1ms"]}}, cpu="QEMU")
+    (said,) = notes({"links": ["loopback", "veth 1ms"]}, cpu="QEMU")
     assert said == "On a link with a delay latencies hold time that passed idle, told as instructions."
 
 

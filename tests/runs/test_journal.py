@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ktlslab.errors import TableError
-from ktlslab.measure.journal import Journal, journal_path, run_path
+from ktlslab.runs.journal import Journal, journal_path, run_path
 
 
 def line(entry):

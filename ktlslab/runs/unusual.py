@@ -6,11 +6,15 @@ run invalid: it says where to look first when two runs disagree.
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ktlslab.runs import clocks
 
 _BUSY_CPUS = 0.1  # that others may keep busy, on average
 _STOLEN = 0.01  # share of the time that the hypervisor may keep for itself
@@ -49,16 +53,17 @@ class _Snapshot:
 class Unusual:
     """Made before the first sample and asked after the last one; `take` each row, so that it is judged, too."""
 
-    def __init__(self, job: dict[str, Any], root: Path = Path("/")) -> None:
-        self._job = job
+    def __init__(self, *, waited: str = "", links: Iterable[str] = (), root: Path = Path("/")) -> None:
+        self._waited, self._links = waited, tuple(links)
         self._root = root
-        self._rows = self._unsteady = 0
+        self._rows = self._unsteady = self._without_cpu = 0
         self._before = _Snapshot.take(root)
 
     def take(self, row: dict[str, Any]) -> None:
-        """Count a sample, and whether its warm-up had come to an end."""
+        """Count a sample, whether its warm-up had come to an end, and whether the CPU clock was fine enough for it."""
         self._rows += 1
         self._unsteady += not row["steady"]
+        self._without_cpu += math.isnan(row["client_cpu"]) or math.isnan(row["peer_cpu"])
 
     def notes(self) -> list[str]:
         """Return a sentence for each thing that was not as it should be; none of them is good news."""
@@ -67,8 +72,8 @@ class Unusual:
         others = ((after.busy - before.busy) - (after.ours - before.ours)) / lasted
         stolen = (after.stolen - before.stolen) / lasted / (os.cpu_count() or 1)
         notes = []
-        if waited := self._job.get("waited"):
-            notes.append(f"Another measurement came first: {waited.partition(' (')[0]}.")
+        if self._waited:
+            notes.append(f"Another measurement came first: {self._waited.partition(' (')[0]}.")
         if others > _BUSY_CPUS:
             notes.append(f"Other processes kept {others:.1f} of {os.cpu_count()} CPUs busy on average.")
         if stolen > _STOLEN:
@@ -79,6 +84,12 @@ class Unusual:
             notes.append(f"The CPUs were throttled {throttled} times because they were hot.")
         if self._unsteady > _UNSTEADY * self._rows:
             notes.append(f"{self._unsteady} of {self._rows} samples began before their warm-up had become steady.")
+        if self._without_cpu:
+            tick = f"it moves by {clocks.resolution_ns() / 1e6:g} ms at a time"
+            notes.append(
+                f"The CPU clock is too coarse for {self._without_cpu} of {self._rows} samples ({tick}): their CPU "
+                "is not available (NaN)."
+            )
         return notes + self._of_the_clock()
 
     def _of_the_clock(self) -> list[str]:
@@ -94,7 +105,7 @@ class Unusual:
         counted = os.environ.get("KTLSLAB_CLOCK") == "instructions"
         if emulated and not counted:
             notes.append("The CPU was emulated in software: its nanoseconds say nothing of a real one.")
-        if counted and any("ms" in link for link in self._job.get("plan", {}).get("links", ())):
+        if counted and any("ms" in link for link in self._links):
             notes.append("On a link with a delay latencies hold time that passed idle, told as instructions.")
         return notes
 

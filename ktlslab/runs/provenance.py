@@ -10,15 +10,16 @@ import platform
 import re
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ktlslab.linux import interrupts
 from ktlslab.linux.perf import HardwareCounters
 from ktlslab.linux.ring import LIBURING
-from ktlslab.measure.unusual import Unusual
+from ktlslab.runs import clocks
 from ktlslab.tls.suites import Suite
 
-__all__ = ["Unusual", "collect", "crypto_drivers", "driver_of", "kernel_config"]
+if TYPE_CHECKING:
+    from ktlslab.runs.job import Job
 
 _PACKAGES = ("ktlslab", "pyopenssl", "cryptography", "cffi")
 # Of the CPU's flags those that decide which implementation of a cipher runs: x86's, then Arm's.
@@ -47,22 +48,19 @@ _KERNEL_NAMES = {  # a cipher's name here, less its key length -> what net/tls a
     "SM4-CCM": "ccm(sm4)",
     "ARIA-GCM": "gcm(aria)",
 }
+# What a job tells of the host that a guest runs on.
+_OF_THE_HOST = ("host", "host_kernel", "host_python", "host_cpu", "host_load", "emulator")
 _drivers: dict[str, str] = {}
 
 
-def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
+def collect(job: Job, labels: dict[str, str]) -> dict[str, Any]:
     """Describe this machine and this run, as JSON can hold it."""
     from OpenSSL import SSL  # noqa: PLC0415 - only where something is measured
 
     uname = os.uname()
     return {
         **labels,
-        "host": job.get("host", ""),
-        "host_kernel": job.get("host_kernel", ""),
-        "host_python": job.get("host_python", ""),
-        "host_cpu": job.get("host_cpu", ""),
-        "host_load": job.get("host_load"),
-        "emulator": job.get("emulator", ""),
+        **{name: getattr(job, name) for name in _OF_THE_HOST},
         "kernel_build": uname.version,
         "kernel_config": kernel_config(uname.release),
         "kernel_command_line": " ".join(filter(_WORDS.fullmatch, _read("/proc/cmdline").split())),
@@ -76,6 +74,7 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "mitigations": _by_name("/sys/devices/system/cpu/vulnerabilities/*"),
         "governor": _each("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "cpu_clock_resolution_ns": clocks.resolution_ns(),
         "congestion_control": _read("/proc/sys/net/ipv4/tcp_congestion_control"),
         "crypto_drivers": crypto_drivers(),
         "hardware_counters": _hardware_counters(),
@@ -88,8 +87,8 @@ def collect(job: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
         "client_openssl": SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode(),
         "peer_openssl": ssl.OPENSSL_VERSION,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "commit": job.get("commit", ""),
-        "plan": job["plan"],
+        "commit": job.commit,
+        "plan": job.plan,
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
 

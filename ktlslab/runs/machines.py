@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ktlslab import guests
 from ktlslab.errors import UsageError
 from ktlslab.linux import probe
-from ktlslab.measure import clocks
+from ktlslab.runs import clocks
+from ktlslab.runs.arguments import words_of
+
+_MACHINES = "Machines are auto, here, newest, oldest, and a kernel's series such as 6.12: see `ktlslab guest list`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ def machine(name: str, clock: str | None = None) -> Machine:
     `clock`: wall or instructions; None takes wall where the CPU is real, else instructions.
     Raises UsageError, KernelUnavailableError.
     """
+    words_of(name, "choosing a machine", _MACHINES)
     if clock not in (None, *clocks.UNITS):
         raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
     if name == "auto":
@@ -38,3 +43,9 @@ def machine(name: str, clock: str | None = None) -> Machine:
     if clock is None:
         clock = "wall" if guests.accelerator(kernel) == "kvm" else "instructions"
     return Machine(name=kernel.series, kernel=kernel, clock=clock)
+
+
+def machines_of(names: str | Sequence[str], clock: str | None = None) -> list[Machine]:
+    """Resolve machines, given as a list of names or as one; each comes once. Raises what `machine` does."""
+    found = [machine(name, clock) for name in words_of(names, "choosing machines", _MACHINES)]
+    return list({where.name: where for where in found}.values())

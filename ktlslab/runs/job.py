@@ -1,0 +1,82 @@
+"""What a worker process is told: typed here, JSON on its way, made and read in this one place."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ktlslab.runs import provenance
+
+if TYPE_CHECKING:
+    from ktlslab.runs.machines import Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to do, and what the worker cannot find out where it runs.
+
+    `plan` is a sweep's plan as JSON holds it, or the names of promises. Of a sweep alone: `settings`, those of the plan
+    that are wanted (None: all); `rows`, what an earlier run has of them; `stop`, a file at whose sight no further block
+    is begun; `waited`, for whom the host's lock was waited for.
+    """
+
+    run_id: str
+    machine: str
+    plan: Any
+    settings: Sequence[Sequence[Any]] | None = None
+    rows: Sequence[Mapping[str, Any]] = ()
+    stop: str = ""
+    waited: str = ""
+    parent: int | None = None  # the process with which the worker is to end; a guest ends with QEMU
+    host: str = ""
+    host_kernel: str = ""
+    host_python: str = ""
+    host_cpu: str = ""
+    host_load: float | None = None
+    emulator: str = ""
+    commit: str = ""
+
+    @classmethod
+    def on(cls, where: Machine, **told: Any) -> Self:
+        """Return a job for a machine, with what there is to know of this host."""
+        from ktlslab import guests  # noqa: PLC0415 - the worker, for whom an import is dear, has no use for it
+
+        return cls(
+            machine=where.name,
+            parent=os.getpid() if where.kernel is None else None,
+            host=socket.gethostname(),
+            host_kernel=os.uname().release,
+            host_python=platform.python_version(),
+            host_cpu=provenance.cpu(),
+            host_load=os.getloadavg()[0],
+            emulator=guests.emulator() if where.kernel else "",
+            commit=commit(),
+            **told,
+        )
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read what `write` wrote."""
+        return cls(**json.loads(Path(path).read_text()))
+
+
+@functools.cache
+def commit() -> str:
+    """Return the commit of the code, empty where it is not in a checkout."""
+    argv = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+    return ""

@@ -18,10 +18,11 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Patch, Rectangle
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects, tally, unjudged
+from ktlslab.measure.effects import QUANTITIES, tally, unjudged
 from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.compare import size_name, suite_names
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot
 
@@ -58,8 +59,13 @@ def sign_map(
 
     UsageError where no cell was measured both ways.
     """
-    rows = checked(frame) if machine is None else selection.one_place(checked(frame), machine)
-    found = effects(rows, (quantity,))  # of all rows: what is known of noise is borrowed across settings
+    if quantity not in QUANTITIES:
+        remedy = f"Choose {', '.join(QUANTITIES)}."
+        raise UsageError("drawing the sign map", answered=f"there is no {quantity!r}", remedy=remedy)
+    frame = ready(frame)
+    rows = frame if machine is None else selection.one_place(frame, machine)
+    found = analysed(rows)  # of all rows: what is known of noise is borrowed across settings
+    found = found[found["quantity"] == quantity]
     setting = selection.usual(rows)
     rows, found = selection.at(rows, setting), selection.at(found, setting)
     pairs = {(f"{layer}+{engine}", f"{over}+{engine}") for engine in ENGINES}

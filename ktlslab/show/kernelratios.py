@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.difference import difference
-from ktlslab.measure.effects import QUANTITIES, checked, tally
+from ktlslab.measure.effects import QUANTITIES, tally
 from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import ready
 from ktlslab.show.compare import suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of, series
 
@@ -30,7 +31,7 @@ def kernels(
     frame: pd.DataFrame, *, quantity: str = "latency_p50", suite: str | None = None, workload: str | None = None
 ) -> Plot:
     """Draw a quantity's ratio to the oldest kernel's, at one suite. UsageError for a table of one kernel."""
-    frame = _one_host(checked(frame))
+    frame = _one_host(ready(frame))
     rows = selection.chosen(frame, workload, None)
     setting = selection.usual(rows)
     rows = selection.at(rows, setting)

@@ -1,4 +1,4 @@
-"""Run the notebooks and keep what they show: `python -m ktlslab.show.execute`.
+"""Run the notebooks and keep what they show: `python -m ktlslab.show.notebooks`.
 
 What `notebooks/run` does once everything is installed: a quick sweep on real kTLS, then every notebook, as .ipynb and
 .html, plots as .png. Those whose metadata say `kernel_tls` run in a kernel that has it (a guest's, where this machine's
@@ -186,7 +186,7 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ktlslab.show.execute", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m ktlslab.show.notebooks", description=__doc__.split("\n")[0])
     parser.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="the folder they lie in")
     parser.add_argument("--out", type=Path, help="where everything goes; default NOTEBOOKS/out")
     parser.add_argument("--plan", default="quick", help="quick, standard, full or a file; default quick")

@@ -41,5 +41,5 @@ def analysed(frame: pd.DataFrame) -> pd.DataFrame:
         return entry[1]
     found = effects(frame, tuple(QUANTITIES))
     key = id(frame)
-    _known[key] = weakref.ref(frame, lambda _: _known.pop(key, None)), found  # type: ignore[arg-type,return-value]
+    _known[key] = weakref.ref(frame, lambda _: _known.pop(key, None)), found
     return found

@@ -32,6 +32,21 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 300
 HERE = "python3"
+# Paper does not scroll: what is wider than a page wraps, and is set smaller.
+_PRINTED = """
+@page { margin: 12mm; }
+@media print {
+  body { padding: 0 !important; }
+  .jp-InputPrompt, .jp-OutputPrompt { display: none !important; }
+  .jp-OutputArea-output, .jp-OutputArea-output div { overflow: visible !important; }
+  .jp-RenderedHTMLCommon { font-size: 11px !important; }
+  .jp-OutputArea-output td, .jp-OutputArea-output th { padding: 1px 0.6em 1px 0 !important; }
+  .jp-OutputArea-output td, .jp-OutputArea-output pre, .jp-OutputArea-output span, .jp-OutputArea-output div {
+    white-space: pre-wrap !important; overflow-wrap: anywhere !important;
+  }
+  .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
+}
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +111,7 @@ def as_html(notebook: Path) -> Path | None:
         return None
     body, _ = HTMLExporter().from_filename(str(notebook))  # type: ignore[no-untyped-call]
     target = notebook.with_suffix(".html")
-    target.write_text(body, encoding="utf-8")
+    target.write_text(body.replace("</head>", f"<style>{_PRINTED}</style></head>", 1), encoding="utf-8")
     return target
 
 

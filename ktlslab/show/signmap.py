@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _COLOURS = LinearSegmentedColormap.from_list("sign", ["#0062A3", "#6FB1DD", "#F7F7F7", "#F0A35E", "#C04F00"])
 _LEAST, _MOST = math.log(1.1), math.log(3)  # the scale ends at the furthest ratio, but never nearer nor further
 _DARK = 0.62  # of the way to the scale's end: from there on a number is white
+_DARKEST = "#111111"  # on a cell, which is light in every theme
 NOTHING = "////"
 _ROW = 0.27  # inches
 
@@ -144,7 +145,7 @@ def _cells(
         if unknown:
             style["hatch"] = ""
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **style))
-        colour = "white" if abs(far) > _DARK * float(norm.vmax or 1) and not nothing else "black"
+        colour = "white" if abs(far) > _DARK * float(norm.vmax or 1) and not nothing else _DARKEST
         box = {"facecolor": "#F7F7F7", "edgecolor": "none", "pad": 0.8} if nothing else None
         axes.text(
             x, y, signed(cell["ratio"]) + "?" * unknown, ha="center", va="center", fontsize=7.5, color=colour, bbox=box

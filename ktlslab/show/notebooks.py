@@ -40,10 +40,11 @@ _PRINTED = """
   .jp-InputPrompt, .jp-OutputPrompt { display: none !important; }
   .jp-OutputArea-output, .jp-OutputArea-output div { overflow: visible !important; }
   .jp-RenderedHTMLCommon { font-size: 11px !important; }
-  .jp-OutputArea-output td, .jp-OutputArea-output th { padding: 1px 0.6em 1px 0 !important; }
-  .jp-OutputArea-output td, .jp-OutputArea-output pre, .jp-OutputArea-output span, .jp-OutputArea-output div {
-    white-space: pre-wrap !important; overflow-wrap: anywhere !important;
-  }
+  .jp-OutputArea-output table { font-size: 8.5px !important; }
+  .jp-OutputArea-output td, .jp-OutputArea-output th { padding: 1px 0.5em 1px 0 !important; }
+  .jp-OutputArea-output td { white-space: normal !important; }
+  .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] { white-space: pre-wrap !important; }
+  details td, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
   .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
 }
 """

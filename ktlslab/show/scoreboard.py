@@ -25,7 +25,7 @@ _TINT = {KEPT: "rgba(86,180,233,0.22)", BROKEN: "rgba(213,94,0,0.42)", ABSENT: "
 _CODE = f"{MONO};border:1px solid {LINE};padding:0.4em;margin:0.15em 0 0.6em 0;white-space:pre-wrap"
 _LINE = "display:inline-flex;width:96%;align-items:flex-start"
 _NAME = "flex:1 1 auto;min-width:0;padding-right:0.5em"
-_CELL = "flex:0 0 10.5em;margin-left:0.3em;padding:0.05em 0.5em;box-sizing:border-box;white-space:nowrap"
+_CELL = "flex:0 0 12em;margin-left:0.3em;padding:0.05em 0.5em;box-sizing:border-box;white-space:nowrap"
 
 
 def origin(frame: pd.DataFrame) -> Picture:

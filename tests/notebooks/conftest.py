@@ -42,6 +42,7 @@ class Browser:
         connection = HTTPConnection("127.0.0.1", int(port), timeout=30)
         connection.request("GET", "/json")
         tab = next(tab for tab in json.loads(connection.getresponse().read()) if tab["type"] == "page")
+        connection.close()
         self.socket = create_connection(tab["webSocketDebuggerUrl"], timeout=60, suppress_origin=True)
         self.numbers = itertools.count(1)
 

@@ -24,6 +24,10 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 TOKEN = "sesame"
 WIDTHS = (1280, 1920)
 A4 = 703  # pixels between margins of 12 mm
+SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 READY = """(() => { const app = window.jupyterapp, cells = document.querySelectorAll('.jp-CodeCell').length;
   return Boolean(app && cells >= %d && !document.querySelector('.jp-Spinner')); })()"""
@@ -54,8 +58,8 @@ FAULTS = r"""(() => {
   }
   return [...new Set(faults)];
 })()"""
-HEIGHT = """(() => { const panel = document.querySelector('.jp-WindowedPanel-outer, .jp-NotebookPanel-notebook');
-  return Math.ceil(panel ? panel.scrollHeight : document.documentElement.scrollHeight); })()"""
+HEIGHT = """Math.max(document.documentElement.scrollHeight,
+  ...[...document.querySelectorAll('.jp-NotebookPanel *')].map(node => node.scrollHeight))"""
 SLABS = """[...document.querySelectorAll('.jp-RenderedImage img')].filter(img => {
   const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
   pen.drawImage(img, 0, 0);
@@ -85,9 +89,10 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lab(home, wait_for):
     """Start JupyterLab on the executed notebooks; give its address."""
-    settings = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
+    for plugin, settings in SETTINGS.items():
+        path = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     argv = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]

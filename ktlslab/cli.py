@@ -236,7 +236,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from ktlslab.show.report import write_report  # noqa: PLC0415 - it loads pandas and matplotlib
+    from ktlslab.show.reporting import write_report  # noqa: PLC0415 - it loads pandas and matplotlib
 
     for path in write_report(options.table, options.output, options.png):
         _say(str(path))

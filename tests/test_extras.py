@@ -53,7 +53,7 @@ def test_a_command_that_needs_lab_says_how_to_get_it_and_leaves_nothing(tmp_path
 
 
 def test_notebooks_are_not_begun_without_lab(tmp_path):
-    code = "import runpy; sys.argv[0] = 'execute'; runpy.run_module('ktlslab.show.execute', run_name='__main__')"
+    code = "import runpy; sys.argv[0] = 'execute'; runpy.run_module('ktlslab.show.notebooks', run_name='__main__')"
     done = without_lab(code, "--notebooks", ROOT / "notebooks", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert REMEDY in done.stdout
@@ -95,7 +95,7 @@ for module in pkgutil.walk_packages(ktlslab.__path__, "ktlslab."):
         "from ktlslab.promises.collect import read_scoreboard; read_scoreboard('t.parquet')",
         "from ktlslab.promises.collect import scoreboard; scoreboard('here')",
         "from ktlslab.measure.table import merge; merge([])",
-        "from ktlslab.show.execute import execute; from pathlib import Path; execute(Path('a'), Path('b'))",
+        "from ktlslab.show.notebooks import execute; from pathlib import Path; execute(Path('a'), Path('b'))",
         "from ktlslab import guests; guests.install()",
     ],
 )

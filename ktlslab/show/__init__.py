@@ -4,9 +4,9 @@
     server       a TLS server to hand off from, with a record of every byte that passed
     plots        from a table of samples: latency, CPU, throughput, the sign map of kernel over userspace, where the
                  CPU went, kernels side by side, distributions, the effect of depth
-    report       all of them on one HTML page, with question, answer, method and provenance: `ktlslab report`
+    reporting    all of them on one HTML page, with question, answer, method and provenance: `ktlslab report`
     tables       where a notebook's table comes from: swept now, or recorded
-    execute      `python -m ktlslab.show.execute`: run the notebooks and keep what they show
+    notebooks    `python -m ktlslab.show.notebooks`: run the notebooks and keep what they show
 
 Each is imported by its own name, and only `plots`, `report` and `tables` import pandas or matplotlib: `handoff` and
 `server` also run in a guest, where those two would take half a minute.

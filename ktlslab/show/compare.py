@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, checked, effects, tally
+from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, contrasts, effects, tally
 from ktlslab.packages import extra
+from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.html import Picture, joined, picture, prose, table
 from ktlslab.tls.suites import Suite
 
@@ -31,8 +32,15 @@ def compared(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspa
     UsageError where no cell was measured both ways.
     """
     asked = [Contrast("", (f"{layer}+{engine}",), (f"{over}+{engine}",), engine) for engine in ("syscall", "uring")]
-    found = effects(checked(frame), asked=asked)
-    found = found[found["effect"] != "A/A"].rename(columns={"at": "io_engine"}).reset_index(drop=True)
+    usual = {(one.of, one.over) for one in contrasts()}
+    known = all((one.of, one.over) in usual for one in asked)
+    found = analysed(frame) if known else effects(ready(frame), asked=asked)
+    pairs = {(one.of[0], one.over[0]) for one in asked}
+    found = (
+        found[[pair in pairs for pair in zip(found["of"], found["over"], strict=True)]]
+        .rename(columns={"at": "io_engine"})
+        .reset_index(drop=True)
+    )
     if found.empty:
         have = ", ".join(sorted(frame["record_layer"].unique()))
         answered = f"no cell was measured both ways; there are {have}"
@@ -88,7 +96,7 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
 
 def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> str:
     """Answer in one sentence whether `layer` costs less than `over`, whatever the figures say."""
-    where = place_name(checked(frame))
+    where = place_name(ready(frame))
     try:
         found = compared(frame, layer=layer, over=over)
     except UsageError as error:

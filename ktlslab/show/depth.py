@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, intervals, noise_floor
+from ktlslab.measure.effects import QUANTITIES, intervals, noise_floor
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import ready
 from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
@@ -45,7 +46,7 @@ def against(
     """
     if factor not in _FACTORS:
         raise UsageError("plotting", answered=f"there is no {factor!r}", remedy=f"Choose {', '.join(_FACTORS)}.")
-    place = selection.one_place(checked(frame), machine)
+    place = selection.one_place(ready(frame), machine)
     rows = selection.chosen(place, workload, None)
     setting = selection.usual(rows, factor)
     rows = selection.at(rows, setting)

@@ -8,27 +8,29 @@ from typing import TYPE_CHECKING
 from ktlslab.measure.effects import QUANTITIES, tally
 from ktlslab.show import selection
 from ktlslab.show.compare import order, size_name, suite_name
+from ktlslab.show.html import Lines
 from ktlslab.show.signmap import signed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Rows = list[tuple[str, ...]]
 _CELLS = ("latency_p50", "client_cpu")
 _UNJUDGED = {"blocks": "too few blocks to judge", "no A/A arm": "no A/A arm to judge by"}
 
 
-def effect_summary(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
-    """Return head and rows: an effect of an arm in a workload a row, over all its cells, a quantity a column.
+def effect_summary(found: pd.DataFrame) -> Lines:
+    """Show a row per effect, arm and workload, over all its cells, with a column for each quantity.
 
-    An entry says the median difference in percent, its range, and in how many cells it is less, more, none or open.
+    An entry says the median difference in percent and its range, then in how many cells it is less, more and none, and
+    how many could not be judged.
     """
-    rows: Rows = []
+    rows = []
     for (effect, of, over), arms in found.groupby(["effect", "of", "over"], sort=False):
         for workload, part in sorted(arms.groupby("workload"), key=lambda group: order(str(group[0]))):
             entries = [_entry(part[part["quantity"] == quantity]) for quantity in QUANTITIES]
             rows.append((str(effect), _over(str(of), str(over)), str(workload), *entries))
-    return ("effect", "of", "workload", *(name for name, _ in QUANTITIES.values())), rows
+    head = ("effect", "ratio of", "workload", *(name for name, _ in QUANTITIES.values()))
+    return Lines(head=head, rows=rows, numbers=range(3, len(head)))
 
 
 def _entry(part: pd.DataFrame) -> str:
@@ -37,7 +39,8 @@ def _entry(part: pd.DataFrame) -> str:
     ratios = part["ratio"]
     ends = f" ({signed(ratios.min())} to {signed(ratios.max())})" if len(ratios) > 1 else ""
     less, more, none, unjudged = tally(part).values()
-    return f"{signed(ratios.median())}{ends} {less}/{more}/{none}" + f", {unjudged} not judged" * bool(unjudged)
+    counted = f"{less}/{more}/{none}" + f", {unjudged} not judged" * bool(unjudged)
+    return f"{signed(ratios.median())}{ends}\n{counted}"
 
 
 def _over(of: str, over: str) -> str:
@@ -45,10 +48,10 @@ def _over(of: str, over: str) -> str:
     return f"{of} over its equal" if of == over else f"{of} over {over}"
 
 
-def effect_cells(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
-    """Return head and rows: every cell of the effect of kernel TLS, for latency and the client's CPU."""
+def effect_cells(found: pd.DataFrame) -> Lines:
+    """Show every cell of the effect of kernel TLS, for latency and the client's CPU."""
     chosen = found[(found["effect"] == "kTLS") & found["quantity"].isin(_CELLS)]
-    rows: Rows = []
+    rows = []
     for at, cell in chosen.iterrows():
         setting = selection.setting_name(chosen.loc[[at]], among=chosen)
         size = size_name(int(cell["payload_bytes"]))
@@ -66,4 +69,4 @@ def effect_cells(found: pd.DataFrame) -> tuple[tuple[str, ...], Rows]:
             )
         )
     head = ("ratio of", "kernel", "cell", "suite", "quantity", "ratio", "95 % interval", "floor", "verdict")
-    return head, rows
+    return Lines(head=head, rows=rows, numbers=range(5, 8))

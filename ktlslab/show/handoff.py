@@ -16,13 +16,12 @@ pictures are made in a guest as well.
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from ktlslab.show.html import Picture, code, picture, prose, table
+from ktlslab.show.fivestages import overview, verdict
+from ktlslab.show.html import Html, Picture, code, markup, picture, prose, table
 from ktlslab.show.keys import key_derivation, struct
-from ktlslab.show.overview import overview, verdict
-from ktlslab.show.records import (
+from ktlslab.show.recordviews import (
     Opened,
     application_data,
     application_records,
@@ -81,7 +80,7 @@ def counters(before: Counters, after: Counters) -> Picture:
     title = "/proc/net/tls_stat, before and after"
     if not after.values:
         said = "This kernel has no /proc/net/tls_stat: its tls module is not there, so it can count nothing."
-        return picture(title, prose(escape(said)), text=said)
+        return picture(title, prose(said), text=said)
     rows = []
     for name, value in after.values.items():
         change = value - before[name]
@@ -92,7 +91,7 @@ def counters(before: Counters, after: Counters) -> Picture:
             f"{change:+,}" if change else "",
             _MEANINGS.get(name, ""),
         )
-        rows.append(tuple(f"<b>{cell}</b>" for cell in line) if change else line)
+        rows.append(tuple(Html(f"<b>{markup(cell)}</b>") for cell in line) if change else line)
     changed = (after - before).values
     text = ", ".join(f"{name} {value:+,}" for name, value in changed.items()) or "nothing changed"
     return picture(title, table(("counter", "before", "after", "change", "counts"), rows, numbers=(1, 2, 3)), text=text)

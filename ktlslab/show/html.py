@@ -11,6 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ktlslab._html import LINE, Html, card, markup, table
+
+__all__ = ["LINE", "Field", "Html", "Lines", "Picture", "card", "code", "markup", "picture", "prose", "strip", "table"]
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the names beside the bytes do not rely on them.
 HUES = {
     "header": "rgba(128,128,128,0.22)",
@@ -25,9 +29,8 @@ HUES = {
     "plain": "rgba(0,158,115,0.24)",
     "none": "rgba(128,128,128,0.08)",
 }
-LINE = "rgba(128,128,128,0.45)"
-MONO = "font-family:monospace;font-size:12px;line-height:1.45;white-space:pre"
-SMALL = "font-size:11px;line-height:1.35"
+MONO = "font-family:monospace;font-size:0.88em;line-height:1.45;white-space:pre"
+SMALL = "font-size:0.82em;line-height:1.35"
 ROW = 16  # bytes a line
 
 
@@ -43,6 +46,23 @@ class Picture:
 
     def __repr__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """A table to look at: a sentence above it, its head and its rows. The columns of `numbers` hold numbers."""
+
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    numbers: Sequence[int] = ()
+    caption: str = ""
+
+    def _repr_html_(self) -> str:
+        return (prose(self.caption) if self.caption else "") + table(self.head, self.rows, numbers=self.numbers)
+
+    def __repr__(self) -> str:
+        lines = [self.head, *self.rows]
+        return "\n".join([self.caption] * bool(self.caption) + [" | ".join(line).replace("\n", " ") for line in lines])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +119,10 @@ def box(field: Field, most: int = 64) -> str:
             )
     unseen = ", not shown" if field.data is None else ""
     size = f'<span style="font-weight:normal;opacity:0.7"> {plural(field.size, "byte")}{unseen}</span>'
-    note = f'<div style="{SMALL};opacity:0.8;max-width:340px">{escape(field.note)}</div>' if field.note else ""
+    note = f'<div style="{SMALL};opacity:0.8;max-width:28em">{escape(field.note)}</div>' if field.note else ""
     return (
-        f'<div style="background-color:{HUES[field.hue]};border:1px solid {LINE};border-radius:4px;padding:4px 8px">'
+        f'<div style="background-color:{HUES[field.hue]};border:1px solid {LINE};border-radius:4px;'
+        'padding:0.3em 0.6em">'
         f'<div style="{SMALL};font-weight:bold;white-space:nowrap">{escape(field.name)}{size}</div>{body}{note}</div>'
     )
 
@@ -109,38 +130,20 @@ def box(field: Field, most: int = 64) -> str:
 def strip(fields: Iterable[Field]) -> str:
     """Return fields side by side, in the order in which their bytes lie."""
     boxes = "".join(box(field) for field in fields)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:3px;align-items:flex-start;margin:4px 0">{boxes}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap;gap:0.25em;align-items:flex-start;margin:0.3em 0">{boxes}</div>'
 
 
 def heading(text: str) -> str:
-    return f'<div style="font-weight:bold;margin:10px 0 2px 0">{escape(text)}</div>'
+    return f'<div style="font-weight:bold;margin:0.7em 0 0.15em 0">{escape(text)}</div>'
 
 
-def prose(text: str) -> str:
-    """Return a paragraph; `text` is HTML already."""
-    return f'<div style="margin:2px 0 4px 0;max-width:860px;line-height:1.45">{text}</div>'
+def prose(text: str) -> Html:
+    """Return a paragraph."""
+    return Html(f'<div style="margin:0.15em 0 0.3em 0;max-width:62em;line-height:1.45">{markup(text)}</div>')
 
 
-def code(text: str) -> str:
-    return f'<span style="font-family:monospace;font-size:12px">{escape(text)}</span>'
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """Return a table; cells are HTML already. The columns of `numbers` are aligned to the right."""
-    cell = f"padding:2px 14px 2px 0;vertical-align:top;border-bottom:1px solid {LINE}"
-
-    def line(tag: str, values: Sequence[str]) -> str:
-        sides = ["right" if at in numbers else "left" for at in range(len(values))]
-        return "".join(
-            f'<{tag} style="{cell};text-align:{side}">{value}</{tag}>'
-            for value, side in zip(values, sides, strict=True)
-        )
-
-    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    return (
-        f'<table style="border-collapse:collapse;font-size:12px;margin:4px 0">'
-        f"<thead><tr>{line('th', head)}</tr></thead><tbody>{body}</tbody></table>"
-    )
+def code(text: str) -> Html:
+    return Html(f'<span style="font-family:monospace">{escape(text)}</span>')
 
 
 def picture(title: str, *parts: str, text: str = "") -> Picture:

@@ -14,8 +14,8 @@ from ktlslab.show.html import (
     HUES,
     MONO,
     ROW,
-    SMALL,
     Field,
+    Html,
     Picture,
     code,
     dots,
@@ -71,7 +71,7 @@ def struct(crypto_info: CryptoInfo, reveal: bool = False) -> Picture:  # noqa: F
                 str(offset),
                 code(name),
                 str(size),
-                f'<span style="{MONO};background-color:{HUES[hue]}">{mono}</span>',
+                Html(f'<span style="{MONO};background-color:{HUES[hue]}">{mono}</span>'),
                 _meaning(name, crypto_info),
             )
         )
@@ -158,8 +158,8 @@ def _tls12(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
 
 def _flow(taken: list[Field], given: list[Field]) -> str:
     """Return what goes in, an arrow, and what comes out."""
-    arrow = '<div style="font-size:20px;padding:8px 6px;opacity:0.7">→</div>'
-    column = "display:flex;flex-direction:column;gap:2px"
+    arrow = '<div style="font-size:1.4em;padding:0.4em 0.3em;opacity:0.7">→</div>'
+    column = "display:flex;flex-direction:column;gap:0.15em"
     return (
         '<div style="display:flex;flex-wrap:wrap;align-items:center">'
         f'<div style="{column}">{"".join(strip([field]) for field in taken)}</div>{arrow}'
@@ -216,7 +216,7 @@ def _meaning(name: str, info: CryptoInfo) -> str:
         "salt": "the write IV's first part" if info.salt else "none for this cipher",
         "rec_seq": f"the next record's number: {int.from_bytes(info.rec_seq, 'big')}, the big end first",
     }
-    return f'<span style="{SMALL}">{said.get(name, "")}</span>'
+    return said.get(name, "")
 
 
 def _told(suite: Suite, *, reveal: bool) -> str:

@@ -24,15 +24,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects, intervals, noise_floor, tally
+from ktlslab.measure.effects import QUANTITIES, intervals, noise_floor, tally
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.compare import ratios, size_name, suite_name, suite_names, summary
 from ktlslab.show.depth import against
-from ktlslab.show.distributions import distributions
-from ktlslab.show.kernels import kernels
+from ktlslab.show.histograms import distributions
+from ktlslab.show.kernelratios import kernels
 from ktlslab.show.signmap import sign_map
 from ktlslab.show.split import cpu_split
 from ktlslab.show.style import ENGINES, STYLE, Plot, arms_of, key, look, page, rows_of, series
@@ -115,11 +116,12 @@ def ratio(
     machine: str | None = None,
 ) -> Plot:
     """Plot what `layer` costs divided by what `over` costs, where all else is equal; the line at 1 is a tie."""
-    place = selection.one_place(checked(frame), machine)
+    frame = ready(frame)
+    place = selection.one_place(frame, machine)
     setting = selection.usual(place)
     rows, few = selection.few_suites(selection.at(place, setting))
-    found = selection.at(effects(place, quantities), setting)  # of all: what is known of noise is borrowed
-    found = found[found["suite"].isin(rows["suite"])]
+    found = selection.at(selection.at_place(analysed(frame), selection.places(place)[0]), setting)
+    found = found[found["suite"].isin(rows["suite"]) & found["quantity"].isin(quantities)]
     pairs = {(f"{layer}+{engine}", f"{over}+{engine}") for engine in ENGINES}
     found = found[[pair in pairs for pair in zip(found["of"], found["over"], strict=True)]]
     if found.empty:
@@ -156,7 +158,7 @@ def ratio(
 
 def figures(frame: pd.DataFrame) -> dict[str, Plot]:
     """Return every plot that this frame allows, by name; of the newest kernel, where a plot shows one alone."""
-    frame = checked(frame)
+    frame = ready(frame)
     newest = selection.one_place(frame)
     layers = set(newest["record_layer"])
     drawn: dict[str, Plot] = {}
@@ -193,7 +195,7 @@ def _grid(
     machine: str | None,
 ) -> Plot:
     """Draw a row of panels for each workload and quantity, a column for each suite."""
-    place = selection.one_place(checked(frame), machine)
+    place = selection.one_place(ready(frame), machine)
     rows = selection.chosen(place, workload, suite)
     setting = selection.usual(rows)
     rows, few = selection.few_suites(selection.at(rows, setting))

@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING
 
 from ktlslab.promises.catalogue import named
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT, VERDICTS
-from ktlslab.show.heatmap import Grid, verdicts
-from ktlslab.show.html import LINE, MONO, SMALL, Picture, picture, plural, prose, table
+from ktlslab.show.html import LINE, MONO, SMALL, Html, Picture, markup, picture, plural, prose, table
+from ktlslab.show.promisegrid import Grid, heatmap, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["broken_by_all", "differing", "heatmap", "in_words", "origin", "promises"]
+
 _MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–"}  # noqa: RUF001 - a dash is no minus
 _TINT = {KEPT: "rgba(86,180,233,0.22)", BROKEN: "rgba(213,94,0,0.42)", ABSENT: "rgba(128,128,128,0.10)"}
-_CELL = "display:inline-block;width:150px;margin-right:4px;padding:1px 6px;box-sizing:border-box;white-space:nowrap"
-_NAME = "display:inline-block;width:430px;vertical-align:top"
+# A line is as wide as its fold, and its cells end where those of the other lines end, however deep it is folded.
+_CODE = f"{MONO};border:1px solid {LINE};padding:0.4em;margin:0.15em 0 0.6em 0;white-space:pre-wrap"
+_LINE = "display:inline-flex;width:96%;align-items:flex-start"
+_NAME = "flex:1 1 auto;min-width:0;padding-right:0.5em"
+_CELL = "flex:0 0 12em;margin-left:0.3em;padding:0.05em 0.5em;box-sizing:border-box;white-space:nowrap"
 
 
 def origin(frame: pd.DataFrame) -> Picture:
@@ -34,9 +39,9 @@ def origin(frame: pd.DataFrame) -> Picture:
         drivers = ", ".join(f"{name}: {driver}" for name, driver in named_drivers if not name.startswith("__"))
         emulated = ", emulated" if run.get("emulated") else ""
         said = f"{run.get('started', 'when is not known')}, {run.get('cpu', 'CPU not known')}{emulated}; {drivers}"
-        rows.append((f"Linux {escape(kernel)}", escape(said)))
+        rows.append((f"Linux {kernel}", said))
     text = f"{plural(frame['promise'].nunique(), 'promise')} on {plural(frame['kernel'].nunique(), 'kernel')}"
-    return picture("Where this is from", table(("", ""), rows), text=text)
+    return picture("Where this is from", table((), rows), text=text)
 
 
 def in_words(frame: pd.DataFrame) -> Picture:
@@ -52,7 +57,7 @@ def in_words(frame: pd.DataFrame) -> Picture:
         parts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
         sentences.append(f"Linux {release}: {parts}.")
     text = "\n".join(sentences)
-    return Picture("".join(prose(escape(sentence)) for sentence in sentences), text)
+    return Picture("".join(prose(sentence) for sentence in sentences), text)
 
 
 def differing(frame: pd.DataFrame) -> pd.DataFrame:
@@ -76,15 +81,17 @@ def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool 
         return picture(title, prose("There are none."), text=f"{title}: none")
     grid, found = Grid.of(frame), verdicts(frame)
     rows = dict(iter(frame.groupby("promise", sort=False)))
-    head = f'<span style="{_NAME}"></span>' + "".join(
-        f'<span style="{_CELL};font-weight:bold">{escape(release)}</span>' for _, release in grid.kernels
+    names_of = "".join(
+        f'<span style="{_CELL};font-weight:bold;white-space:normal;overflow-wrap:anywhere">{escape(release)}</span>'
+        for _, release in grid.kernels
     )
-    parts = [f'<div style="{SMALL};margin-left:14px">{head}</div>']
+    head = f'<span style="{_LINE}"><span style="{_NAME}"></span>{names_of}</span>'
+    parts = [f'<div style="padding-left:1em;margin-left:1em;max-width:76em;font-size:0.95em">{head}</div>']
     for group, names in grid.groups.items():
         counts = "".join(_count([found.get((name, release)) for name in names]) for _, release in grid.kernels)
         lines = "".join(_promise(rows[name], grid) for name in names)
-        summary = f'<span style="{_NAME};font-weight:bold">{escape(group)}</span>{counts}'
-        parts.append(_fold(summary, lines, opened=opened))
+        title_of = f'<span style="{_NAME};font-weight:bold">{escape(group)}</span>'
+        parts.append(_fold(f"{title_of}{counts}", lines, opened=opened, size="0.95em"))
     return picture(
         title, *parts, text=f"{title}: {plural(len(rows), 'promise')} in {plural(len(grid.groups), 'group')}"
     )
@@ -101,15 +108,15 @@ def _promise(rows: pd.DataFrame, grid: Grid) -> str:
         verdict = str(by_kernel["verdict"][release])
         tint = f"background-color:{_TINT.get(verdict, 'transparent')}"
         cells += f'<span style="{_CELL};{tint}">{_MARKS.get(verdict, "?")} {escape(verdict)}</span>'
-        seen.append((f"Linux {escape(release)}", escape(verdict), escape(str(by_kernel["seen"][release]))))
+        seen.append((f"Linux {release}", verdict, str(by_kernel["seen"][release])))
     promise = named(str(first["promise"]))
     where = f"{first['file']}, line {first['line']}"
     code = promise.code if promise else "This check is not in the ktlslab at hand."
     body = (
-        prose(f"{escape(str(first['says']))} <i>Promised by: {escape(str(first['source']))}.</i>")
+        prose(Html(f"{markup(first['says'])} <i>Promised by: {markup(first['source'])}.</i>"))
         + table(("", "verdict", "seen"), seen)
         + f'<div style="{SMALL};opacity:0.8">{escape(where)}</div>'
-        + f'<pre style="{MONO};border:1px solid {LINE};padding:6px;margin:2px 0 8px 0">{escape(code)}</pre>'
+        + f'<pre style="{_CODE}">{escape(code)}</pre>'
     )
     title = escape(str(first["promise"]).replace("_", " "))
     return _fold(f'<span style="{_NAME}">{title}</span>{cells}', body)
@@ -120,10 +127,11 @@ def _count(found: list[str | None]) -> str:
     return f'<span style="{_CELL};font-weight:bold">{said}</span>'
 
 
-def _fold(summary: str, body: str, *, opened: bool = False) -> str:
+def _fold(line: str, body: str, *, opened: bool = False, size: str = "1em") -> str:
     return (
-        f'<details{" open" if opened else ""} style="margin-left:14px;font-size:12px">'
-        f'<summary style="cursor:pointer;padding:1px 0">{summary}</summary>{body}</details>'
+        f'<details{" open" if opened else ""} style="margin-left:1em;max-width:76em;font-size:{size}">'
+        f'<summary style="cursor:pointer;padding:0.05em 0"><span style="{_LINE}">{line}</span></summary>'
+        f"{body}</details>"
     )
 
 

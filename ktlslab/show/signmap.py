@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects, tally, unjudged
+from ktlslab.measure.effects import QUANTITIES, tally, unjudged
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.compare import size_name, suite_names
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _COLOURS = LinearSegmentedColormap.from_list("sign", ["#0062A3", "#6FB1DD", "#F7F7F7", "#F0A35E", "#C04F00"])
 _LEAST, _MOST = math.log(1.1), math.log(3)  # the scale ends at the furthest ratio, but never nearer nor further
 _DARK = 0.62  # of the way to the scale's end: from there on a number is white
+_DARKEST = "#111111"  # on a cell, which is light in every theme
 NOTHING = "////"
 _ROW = 0.27  # inches
 
@@ -60,8 +62,13 @@ def sign_map(
 
     UsageError where no cell was measured both ways.
     """
-    rows = checked(frame) if machine is None else selection.one_place(checked(frame), machine)
-    found = effects(rows, (quantity,))  # of all rows: what is known of noise is borrowed across settings
+    if quantity not in QUANTITIES:
+        remedy = f"Choose {', '.join(QUANTITIES)}."
+        raise UsageError("drawing the sign map", answered=f"there is no {quantity!r}", remedy=remedy)
+    frame = ready(frame)
+    rows = frame if machine is None else selection.one_place(frame, machine)
+    found = analysed(rows)  # of all rows: what is known of noise is borrowed across settings
+    found = found[found["quantity"] == quantity]
     setting = selection.usual(rows)
     rows, found = selection.at(rows, setting), selection.at(found, setting)
     pairs = {(f"{layer}+{engine}", f"{over}+{engine}") for engine in ENGINES}
@@ -140,7 +147,7 @@ def _cells(
         if unknown:
             style["hatch"] = ""
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **style))
-        colour = "white" if abs(far) > _DARK * float(norm.vmax or 1) and not nothing else "black"
+        colour = "white" if abs(far) > _DARK * float(norm.vmax or 1) and not nothing else _DARKEST
         box = {"facecolor": "#F7F7F7", "edgecolor": "none", "pad": 0.8} if nothing else None
         axes.text(
             x, y, signed(cell["ratio"]) + "?" * unknown, ha="center", va="center", fontsize=7.5, color=colour, bbox=box

@@ -18,14 +18,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ktlslab.measure.effects import checked
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import ready
+from ktlslab.show.background import hertz, runs
 from ktlslab.show.compare import size_name, suite_name
-from ktlslab.show.counts import overhead
-from ktlslab.show.method import hertz, runs
+from ktlslab.show.counted import overhead
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot, arms_of, rows_of
 
 with extra("lab"):
@@ -91,7 +91,7 @@ def cpu_split(
     `payload`: by default the one nearest to a full record. Beside the bars: the client's system calls, and the bytes
     that crossed the wire above the payload (record headers, tags, acknowledgements), both an operation.
     """
-    rows = selection.chosen(selection.one_place(checked(frame), machine), workload, None)
+    rows = selection.chosen(selection.one_place(ready(frame), machine), workload, None)
     rows = selection.at(rows, selection.usual(rows))
     name, size = selection.one_suite(rows, suite), selection.nearest(rows, payload)
     rows = rows[rows["suite"].isin([name, ""]) & (rows["payload_bytes"] == size) & (rows["replica"] == 0)]

@@ -8,7 +8,8 @@ a black-and-white printer and readers who see other colours. A page is as wide a
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
@@ -17,6 +18,7 @@ from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 
 with extra("lab"):
+    from matplotlib.colors import to_rgba_array
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -54,6 +56,7 @@ LAYERS = {
 SERIES = (("#0072B2", "^"), ("#D55E00", "s"), ("#009E73", "o"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}
 FLOOR = "#999999"  # the noise floor's band, light in front of nothing
+INK = "#808080"  # reads on white and on black
 
 
 def look(arm: Arm) -> dict[str, Any]:
@@ -114,11 +117,33 @@ class Plot(Figure):
         return data.getvalue()
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return it for a notebook's page, whose theme is the reader's: no background, and grey where it was black."""
         width, height = self.pixels
-        return self.png(), {"width": width, "height": height}
+        drawn = io.BytesIO()
+        with _inked(self):
+            self.savefig(drawn, format="png", dpi=DPI, transparent=True)
+        return drawn.getvalue(), {"width": width, "height": height}
 
     def __repr__(self) -> str:
         return f"Plot({self.get_suptitle()})"
+
+
+@contextmanager
+def _inked(figure: Plot) -> Iterator[None]:
+    """Draw in INK for a while what is black: text, axes, lines."""
+    black = []
+    for artist in figure.findobj():
+        for name in ("color", "edgecolor", "markeredgecolor"):
+            now = getattr(artist, f"get_{name}", lambda: "white")()
+            if len(now) and (to_rgba_array(now)[:, :3] == 0).all():
+                black.append((getattr(artist, f"set_{name}"), now))
+    for change, _ in black:
+        change(INK)
+    try:
+        yield
+    finally:
+        for change, now in black:
+            change(now)
 
 
 def page(

@@ -18,7 +18,7 @@ from ktlslab.measure.sweep import sweep
 from ktlslab.measure.table import SETTING, read_table
 from ktlslab.runs.journal import interrupted
 from ktlslab.show.compare import place_name, size_name, suite_name
-from ktlslab.show.html import plural, prose, table
+from ktlslab.show.html import Html, plural, prose, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,8 +55,8 @@ class Table:
             ("blocks", _span(frame.groupby([*SETTING], observed=True)["repeat"].nunique())),
         ]
         rows += _provenance({run: runs.get(run, {}) for run in frame["run_id"].unique()})
-        note = "<b>These are recorded figures: no kernel with kTLS ran on this occasion.</b>"
-        return (prose(note) if self.recorded else "") + table(("", ""), rows)
+        note = Html("<b>These are recorded figures: no kernel with kTLS ran on this occasion.</b>")
+        return (prose(note) if self.recorded else "") + table((), rows)
 
 
 def find_table(

@@ -10,7 +10,7 @@ import pytest
 
 from ktlslab import guests
 from ktlslab.linux import probe
-from ktlslab.show import execute, tables
+from ktlslab.show import notebooks, tables
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -48,7 +48,7 @@ def quiet(tmp_path, monkeypatch):
 
 def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
     assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}-" for number in range(1, len(NOTEBOOKS) + 1)]
-    assert [path for path in NOTEBOOKS if execute.wants_ktls(path)] == [HANDOFF, AFTER]
+    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -76,7 +76,7 @@ def test_prose_holds_no_measured_figure(path):
 
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_runs_to_its_end_with_and_without_ktls(tmp_path):
-    target = execute.execute(HANDOFF, tmp_path / "01.ipynb")
+    target = notebooks.execute(HANDOFF, tmp_path / "01.ipynb")
     shown = outputs(target)
     assert "the same bytes: True" in shown["same"]
     assert "the same page: True" in shown["session"]
@@ -90,7 +90,7 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(tmp_path):
         assert "userspace" in shown["where"]
     assert "not shown" in shown["derivation-hidden"]
     assert "not shown" not in shown["derivation-revealed"]
-    page = execute.as_html(target)
+    page = notebooks.as_html(target)
     assert page is not None
     assert "The handoff" in page.read_text()
 
@@ -99,7 +99,7 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(tmp_path):
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     spec = guests.install("newest", prefix=tmp_path)
-    target = execute.execute(HANDOFF, tmp_path / "01.ipynb", kernel=spec.name, specs=spec.parent)
+    target = notebooks.execute(HANDOFF, tmp_path / "01.ipynb", kernel=spec.name, specs=spec.parent)
     shown = outputs(target)
     assert "The kernel said yes" in shown["install"]
     assert "<b>+1</b>" in shown["counters"]
@@ -110,7 +110,7 @@ def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
 
 @pytest.mark.usefixtures("quiet")
 def test_what_comes_after_the_handoff_runs_to_its_end_without_ktls_too(tmp_path):
-    shown = outputs(execute.execute(AFTER, tmp_path / "03.ipynb"))
+    shown = outputs(notebooks.execute(AFTER, tmp_path / "03.ipynb"))
     assert "tx sequence 2" in shown["tx-starts"]
     assert "all 192 bytes and a clean end" in shown["harm"]
     assert "NotTlsError" in shown["harm"]
@@ -124,7 +124,7 @@ def test_what_comes_after_the_handoff_runs_to_its_end_without_ktls_too(tmp_path)
 @pytest.mark.usefixtures("quiet")
 def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     spec = guests.install("newest", prefix=tmp_path)
-    shown = outputs(execute.execute(AFTER, tmp_path / "03.ipynb", kernel=spec.name, specs=spec.parent))
+    shown = outputs(notebooks.execute(AFTER, tmp_path / "03.ipynb", kernel=spec.name, specs=spec.parent))
     assert "kernel+uring" in shown["pair"]
     assert "[(22, " in shown["pieces"]
     assert "(23, 23)" in shown["pieces"]
@@ -138,11 +138,11 @@ def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
 def test_sweep_and_compare_runs_on_a_table(tmp_path):
     recorded = tables.newest_recorded(FOLDER.parent / "data")
     assert recorded is not None, "data/ holds no recorded table"
-    target = execute.execute(COMPARE, tmp_path / "02.ipynb", env={tables.VARIABLE: str(recorded)})
+    target = notebooks.execute(COMPARE, tmp_path / "02.ipynb", env={tables.VARIABLE: str(recorded)})
     shown = outputs(target)
     assert "These are recorded figures" in shown["table"]
     assert "in favour of kernel" in shown["summary"]
-    drawn = [path.name for path in execute.pictures_of(target)]
+    drawn = [path.name for path in notebooks.pictures_of(target)]
     names = ("latency", "cpu-client", "cpu-peer", "cpu-split", "throughput", "sign-map", "ratio", "distributions")
     assert drawn == [f"02-{name}.png" for name in names]
     assert (tmp_path / "02-ratio.png").read_bytes().startswith(b"\x89PNG")
@@ -151,9 +151,9 @@ def test_sweep_and_compare_runs_on_a_table(tmp_path):
 
 @pytest.mark.usefixtures("quiet")
 def test_three_kernels_are_shown_from_the_recorded_tables(tmp_path):
-    target = execute.execute(KERNELS, tmp_path / "05.ipynb")
+    target = notebooks.execute(KERNELS, tmp_path / "05.ipynb")
     shown = outputs(target)
     assert "These are recorded figures" in shown["table"]
     assert "found from A to B" in shown["compare"]
-    drawn = [path.name for path in execute.pictures_of(target)]
+    drawn = [path.name for path in notebooks.pictures_of(target)]
     assert drawn == [f"05-{name}.png" for name in ("kernels", "sign-map", "depth", "wall-sign-map")]

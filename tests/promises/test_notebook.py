@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ktlslab.promises import promises, read_scoreboard
-from ktlslab.show import execute
+from ktlslab.show import notebooks
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "04-what-each-kernel-keeps.ipynb"
@@ -27,13 +27,13 @@ def test_the_recorded_table_has_every_promise_on_three_kernels():
 def executed(tmp_path, monkeypatch):
     for variable in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
-    return execute.execute(NOTEBOOK, tmp_path / NOTEBOOK.name)
+    return notebooks.execute(NOTEBOOK, tmp_path / NOTEBOOK.name)
 
 
 def test_it_shows_the_map_and_the_source_of_every_check(executed):
     cells = {cell["id"]: cell for cell in json.loads(executed.read_text())["cells"]}
     shown = {name: json.dumps(cell.get("outputs", [])) for name, cell in cells.items()}
-    assert [path.name for path in execute.pictures_of(executed)] == ["04-what-each-kernel-keeps-overview.png"]
+    assert [path.name for path in notebooks.pictures_of(executed)] == ["04-what-each-kernel-keeps-overview.png"]
     assert "kept by every kernel" in shown["words"]
     for promise in promises():
         assert f"def {promise.name}(" in shown["all"]

@@ -12,8 +12,8 @@ from ktlslab.errors import UsageError
 from ktlslab.measure.plan import Arm
 from ktlslab.show import plots, selection
 from ktlslab.show.depth import against
-from ktlslab.show.distributions import cumulated, distributions, percentile
-from ktlslab.show.kernels import kernels
+from ktlslab.show.histograms import cumulated, distributions, percentile
+from ktlslab.show.kernelratios import kernels
 from ktlslab.show.split import ENOUGH, Split, cpu_split
 
 TICK = 4e6

@@ -139,7 +139,7 @@ def test_pictures_are_html_that_a_notebook_may_show_untrusted(lesson):
 def test_the_records_are_listed_in_order(lesson):
     html = handoff.records(lesson.shake)._repr_html_()
     transcript = lesson.shake.machine.transcript
-    assert html.count("client&nbsp;→&nbsp;server") == sum(direction == "sent" for direction, _ in transcript)
+    assert html.count("client → server") == sum(direction == "sent" for direction, _ in transcript)
     assert "client hello" in html
     assert "server hello" in html
     assert "finished" in html

@@ -13,12 +13,12 @@ from ktlslab.cli import main
 from ktlslab.errors import StorageError
 from ktlslab.measure.effects import effects
 from ktlslab.measure.table import write_table
-from ktlslab.show import plots, report
+from ktlslab.show import plots, reporting
+from ktlslab.show.background import hertz, method, unusual
 from ktlslab.show.compare import summary, verdict_sentence
-from ktlslab.show.counts import counts
+from ktlslab.show.counted import counts
 from ktlslab.show.findings import effect_cells, effect_summary
-from ktlslab.show.method import hertz, method, unusual
-from ktlslab.show.report import question, write_report
+from ktlslab.show.reporting import question, write_report
 
 EXPECTED = (
     *("sign-map-latency", "sign-map-cpu", "ratio", "latency", "cpu-client", "cpu-peer", "throughput", "cpu-split"),
@@ -47,7 +47,9 @@ def table(measured, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(table, drawn):
-    return report.page(plots_frame(table), {name: (figure, figure.png()) for name, figure in drawn.items()}, table.name)
+    return reporting.page(
+        plots_frame(table), {name: (figure, figure.png()) for name, figure in drawn.items()}, table.name
+    )
 
 
 class Outline(HTMLParser):
@@ -125,21 +127,22 @@ def test_what_was_counted_is_told_arm_by_arm_and_what_nobody_counts_is_no_column
     frame["kernel_tx_records"] = 10 * (frame.record_layer == "kernel")
     frame["kernel_rx_records"] = 2 * frame["kernel_tx_records"]
     frame["client_cycles"] = 1234.4
-    head, rows, suite = counts(frame)
+    shown = counts(frame)
+    head, rows = shown.head, shown.rows
     assert "cache misses" not in head
-    assert suite.startswith("TLS_")
+    assert "AES-256-GCM" in shown.caption or "AES-128-GCM" in shown.caption
     told = {row[:3]: dict(zip(head[3:], row[3:], strict=True)) for row in rows}
     kernel = told["echo", "64 B", "kernel + uring"]
     assert kernel == {
         "system calls": "2",
         "records the kernel made": "1",
         "records the kernel opened": "2",
-        "bytes on the wire above payload": "44",
+        "bytes on the wire beyond the payload": "44",
         "CPU cycles": "1,234",
     }
     assert told["echo", "64 B", "userspace + uring"]["records the kernel made"] == ""
-    assert told["upload", "64 B", "kernel + uring"]["bytes on the wire above payload"] == "108"
-    page = report.report(frame)
+    assert told["upload", "64 B", "kernel + uring"]["bytes on the wire beyond the payload"] == "108"
+    page = reporting.report(frame)
     assert "records the kernel opened" in page
     assert "cache misses" not in page
 
@@ -150,10 +153,10 @@ def test_what_was_counted_is_told_arm_by_arm_and_what_nobody_counts_is_no_column
 def test_a_cell_that_cannot_be_judged_is_no_finding(make_frame, repeats, control, why):
     frame = make_frame(payloads=(64,), repeats=repeats, control=control, noise=0.001)
     found = effects(frame)
-    _, cells = effect_cells(found)
+    cells = effect_cells(found).rows
     assert {row[-1] for row in cells} == {why}
     assert all("nan" not in word for row in cells for word in row)
-    _, rows = effect_summary(found)
+    rows = effect_summary(found).rows
     ktls = next(row for row in rows if row[0] == "kTLS" and row[2] == "echo")
     assert re.fullmatch(r".* 0/0/0, \d not judged", ktls[3])
     assert "no difference was found in 0 (18 could not be judged); the ratio" in plots.ratio(frame).caption

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import checked
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import ready
 from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
@@ -48,7 +48,7 @@ def distributions(
     `payloads`: by default the smallest, the largest, and the one nearest to a full record. UsageError where the table
     has no histograms.
     """
-    rows = selection.chosen(selection.one_place(checked(frame), machine), workload, None)
+    rows = selection.chosen(selection.one_place(ready(frame), machine), workload, None)
     rows = selection.at(rows, selection.usual(rows))
     name = selection.one_suite(rows, suite)
     rows = rows[rows["suite"].isin([name, ""])]

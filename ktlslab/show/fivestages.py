@@ -54,15 +54,15 @@ def overview(*artefacts: Artefact) -> Picture:
         verb = "gave" if state.gave else "gives"
         border = "2px solid" if state.mark == _NEXT else "1px solid"
         boxes.append(
-            f'<div style="flex:1 1 130px;min-width:120px;max-width:230px;background-color:{_COLOURS[state.mark]};'
-            f'border:{border} {LINE};border-radius:6px;padding:6px 8px">'
+            f'<div style="flex:1 1 10em;min-width:9em;max-width:18em;background-color:{_COLOURS[state.mark]};'
+            f'border:{border} {LINE};border-radius:6px;padding:0.4em 0.6em">'
             f'<div style="font-weight:bold">{number} {stage} {state.mark}</div>'
             f'<div style="{SMALL};opacity:0.85;overflow-wrap:break-word">{escape(state.detail)}</div>'
-            f'<div style="{SMALL};margin:3px 0 0 0">{verb} <b>{state.gave or gives}</b></div></div>'
+            f'<div style="{SMALL};margin:0.25em 0 0 0">{verb} <b>{state.gave or gives}</b></div></div>'
         )
         lines.append(f"{number} {stage}: {state.mark or '-'} {state.detail}")
-    arrow = '<div style="align-self:center;opacity:0.6;padding:0 2px">→</div>'
-    row = f'<div style="display:flex;flex-wrap:wrap;gap:2px;align-items:stretch">{arrow.join(boxes)}</div>'
+    arrow = '<div style="align-self:center;opacity:0.6;padding:0 0.15em">→</div>'
+    row = f'<div style="display:flex;flex-wrap:wrap;gap:0.15em;align-items:stretch">{arrow.join(boxes)}</div>'
     return Picture(f"<div>{row}</div>", "\n".join(lines))
 
 
@@ -71,7 +71,7 @@ def verdict(answer: Installed | Refused) -> Picture:
     if isinstance(answer, Installed):
         ways = " and ".join(_WAYS[direction] for direction in answer.directions)
         said = f"The kernel took the keys. From here on it makes the records of what is {ways}; OpenSSL is out of that."
-        return picture("The kernel said yes", prose(escape(said)), text=said)
+        return picture("The kernel said yes", prose(said), text=said)
     said = f"{answer.reason.value[0].upper()}{answer.reason.value[1:]}: {answer.step} gave {errno_name(answer.errno)}. "
     if answer.directions:
         ways = " and ".join(_WAYS[direction] for direction in answer.directions)
@@ -80,7 +80,7 @@ def verdict(answer: Installed | Refused) -> Picture:
         "OpenSSL goes on making records on the same connection, so everything below still happens, in userspace. To "
         "see the kernel do it, choose the Jupyter kernel that `ktlslab kernelspec install` adds, and run this again."
     )
-    return picture("The kernel said no", prose(escape(said)), text=said)
+    return picture("The kernel said no", prose(said), text=said)
 
 
 _WAYS = {Direction.TX: "sent", Direction.RX: "received"}

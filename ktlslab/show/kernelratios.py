@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.difference import difference
-from ktlslab.measure.effects import QUANTITIES, checked, tally
+from ktlslab.measure.effects import QUANTITIES, tally
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
+from ktlslab.show.analysis import ready
 from ktlslab.show.compare import suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of, series
 
@@ -32,7 +33,7 @@ def kernels(
     frame: pd.DataFrame, *, quantity: str = "latency_p50", suite: str | None = None, workload: str | None = None
 ) -> Plot:
     """Draw a quantity's ratio to the oldest kernel's, at one suite. UsageError for a table of one kernel."""
-    frame = _one_host(checked(frame))
+    frame = _one_host(ready(frame))
     rows = selection.chosen(frame, workload, None)
     setting = selection.usual(rows)
     rows = selection.at(rows, setting)

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING
 
 import ktlslab
 from ktlslab.errors import StorageError
-from ktlslab.measure.effects import checked, effects
 from ktlslab.measure.table import read_table
 from ktlslab.show import plots, selection
-from ktlslab.show.compare import place_name, size_name, suite_name, suite_names, verdict_sentence
-from ktlslab.show.counts import counts
+from ktlslab.show.analysis import analysed, ready
+from ktlslab.show.background import left_out, method, provenance, unusual
+from ktlslab.show.compare import place_name, size_name, suite_names, verdict_sentence
+from ktlslab.show.counted import counts
 from ktlslab.show.findings import effect_cells, effect_summary
-from ktlslab.show.html import joined
-from ktlslab.show.method import left_out, method, provenance, unusual
+from ktlslab.show.html import joined, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
+    from ktlslab.show.html import Lines
     from ktlslab.show.style import Plot
 
 _CSS = """
@@ -36,13 +37,12 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(-
 .answer { font-size: 1.15rem; border-left: 4px solid #0072B2; padding: .3rem 0 .3rem 1rem; background: var(--soft); }
 figure { margin: 1rem 0 2rem; } figcaption { font-size: .92rem; margin-top: .4rem; }
 img { max-width: 100%; height: auto; background: white; border: 1px solid var(--line); border-radius: 4px; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; margin: .6rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-td { overflow-wrap: break-word; } summary { cursor: pointer; } li { margin: .2rem 0; }
+td { overflow-wrap: break-word; font-variant-numeric: tabular-nums; }
+summary { cursor: pointer; } li { margin: .2rem 0; }
+@page { margin: 12mm; }
 @media print {
-  body { max-width: none; margin: 0; font-size: 10pt; }
+  body { max-width: none; margin: 0; font-size: 9pt; } main { padding: 0; }
+  div { overflow: visible !important; } th, td { white-space: normal !important; padding-right: .6em !important; }
   figure, tr { break-inside: avoid; } img { max-height: 23cm; width: auto; } h2, h3 { break-after: avoid; }
 }
 """
@@ -71,7 +71,6 @@ _EFFECTS = (
     "judged. A cell counts as less or more where its 95 % bootstrap interval leaves 1 out and the difference is larger "
     "than the noise floor."
 )
-_COUNTED = "Counted, not clocked: the median of what an operation took{of}, on the newest kernel."
 _EVERY = "Every cell of the effect of kernel TLS"
 _TITLES = {
     "sign-map-latency": "Sign map of latency",
@@ -91,16 +90,16 @@ _TITLES = {
 }
 
 
-def write_report(table: Path, output: Path, pictures: Path | None = None) -> list[Path]:
+def write_report(source: Path, output: Path, pictures: Path | None = None) -> list[Path]:
     """Write the report of a table, and with `pictures` every plot as PNG into that folder. Returns what was written.
 
     TableError where the table cannot be read, UsageError where it cannot be drawn, StorageError where the disk says no.
     """
-    frame = read_table(table)
-    if not output.parent.is_dir():  # known before a minute is spent on drawing
-        raise _refused(table, f"there is no folder {output.parent}")
+    if not output.parent.is_dir():  # known before half a minute is spent on drawing
+        raise _refused(source, f"there is no folder {output.parent}")
+    frame = ready(read_table(source))
     drawn = {name: (figure, figure.png()) for name, figure in plots.figures(frame).items()}
-    html = page(frame, drawn, table.name)
+    html = page(frame, drawn, source.name)
     try:
         output.write_text(html, encoding="utf-8")
         written = [output]
@@ -110,35 +109,36 @@ def write_report(table: Path, output: Path, pictures: Path | None = None) -> lis
                 written.append(pictures / f"{name}.png")
                 written[-1].write_bytes(png)
     except OSError as error:
-        raise _refused(table, error.strerror or str(error)) from error
+        raise _refused(source, error.strerror or str(error)) from error
     return written
 
 
-def _refused(table: Path, answered: str) -> StorageError:
-    return StorageError(f"writing the report of {table}", answered=answered, remedy="Choose another place.")
+def _refused(source: Path, answered: str) -> StorageError:
+    return StorageError(f"writing the report of {source}", answered=answered, remedy="Choose another place.")
 
 
 def report(frame: pd.DataFrame, name: str = "a table") -> str:
     """Return the report of a frame as HTML."""
+    frame = ready(frame)
     return page(frame, {key: (figure, figure.png()) for key, figure in plots.figures(frame).items()}, name)
 
 
 def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -> str:
     """Return the page of a frame and its plots, of which PNGs are made already."""
-    frame = checked(frame)
-    found, where = effects(frame), escape(place_name(frame))
+    frame = ready(frame)
+    found, where = analysed(frame), escape(place_name(frame))
     origin = f"{len(frame):,} samples in {escape(name)}, each with its proof of path: {_PROOF}"
     sections = {
         "The question": f"<p>{escape(question(frame))}</p>",
         "The answer": f'<p class="answer">{escape(verdict_sentence(frame))}</p>',
         "The plots": "\n".join(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items()),
         "The effects": f"<p>{_EFFECTS}</p>\n{_effects(found)}",
-        "The counts": _counts(frame),
+        "The counts": _shown(counts(frame)),
         "The method": _list(method(frame)),
         "What was unusual": _list(unusual(frame)) or "<p>Nothing that the runs took note of.</p>",
         "Arms left out": _list(left_out(frame)) or "<p>None that the runs took note of.</p>",
         "Where the figures are from": f"<p>{origin}</p>"
-        + "".join(f"<h3>Run {escape(run)}</h3>{_table(('', ''), rows)}" for run, rows in provenance(frame)),
+        + "".join(f"<h3>Run {escape(run)}</h3>{table((), rows)}" for run, rows in provenance(frame)),
     }
     body = "\n".join(f"<section>\n<h2>{title}</h2>\n{html}\n</section>" for title, html in sections.items())
     return _PAGE.format(where=where, css=_CSS, body=body, version=escape(ktlslab.__version__))
@@ -147,20 +147,18 @@ def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -
 def _effects(found: pd.DataFrame) -> str:
     """Return the newest kernel's effects, and folded away the other kernels' and every cell of kernel TLS."""
     *older, newest = selection.places(found)
-    parts = [_table(*effect_summary(selection.at_place(found, newest)), numbers=3)]
+    parts = [_shown(effect_summary(selection.at_place(found, newest)))]
     for place in older[::-1]:
-        rows = _table(*effect_summary(selection.at_place(found, place)), numbers=3)
+        rows = _shown(effect_summary(selection.at_place(found, place)))
         name = escape(selection.place_name(place, [*older, newest]))
         parts.append(f"<details><summary>The same on {name}</summary>{rows}</details>")
-    every = _table(*effect_cells(found), numbers=5)
+    every = _shown(effect_cells(found))
     parts.append(f"<details><summary>{_EVERY}</summary>{every}</details>")
     return "\n".join(parts)
 
 
-def _counts(frame: pd.DataFrame) -> str:
-    head, rows, suite = counts(frame)
-    of = f" with {suite_name(suite)}" if suite else ""
-    return f"<p>{escape(_COUNTED.format(of=of))}</p>\n{_table(head, rows, numbers=3)}"
+def _shown(lines: Lines) -> str:
+    return lines._repr_html_()
 
 
 def question(frame: pd.DataFrame) -> str:
@@ -184,18 +182,6 @@ def _figure(title: str, figure: Plot, png: bytes) -> str:
         f'<h3>{escape(title)}</h3>\n<figure>\n<img src="data:image/png;base64,{inline}" width="{width}" '
         f'height="{height}" alt="{escape(figure.alt)}">\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>'
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 99) -> str:
-    """Return a table; columns from `numbers` on are aligned to the right."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        marks = ("" if at < numbers else ' class="number"' for at in range(len(cells)))
-        return "".join(f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
-
-    body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    top = f"<thead><tr>{line('th', head)}</tr></thead>" if any(head) else ""
-    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from ktlslab.errors import GuestError, KtlsLabError, StorageError
 from ktlslab.measure.table import write_table
 from ktlslab.runs.machines import Machine
-from ktlslab.show import execute
+from ktlslab.show import notebooks
 
 HANDOFF, COMPARE = "01-shows-a-kernel", "02-shows-a-table"
 SHOW_TABLE = "import os; print(os.path.basename(os.environ.get('KTLSLAB_TABLE', 'none')))"
@@ -31,7 +31,7 @@ def project(tmp_path, monkeypatch, frame):
 
 
 def run(project, *more):
-    return execute.main(["--notebooks", str(project / "notebooks"), *more])
+    return notebooks.main(["--notebooks", str(project / "notebooks"), *more])
 
 
 def shown(project, name):
@@ -43,8 +43,8 @@ def test_a_sweep_then_both_notebooks(project, frame, monkeypatch, capsys):
         assert (plan, on, resume) == ("quick", "here", False)
         write_table(frame, output)
 
-    monkeypatch.setattr(execute, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
-    monkeypatch.setattr(execute, "sweep", sweep)
+    monkeypatch.setattr(notebooks, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
+    monkeypatch.setattr(notebooks, "sweep", sweep)
     assert run(project, "--on", "here") == 0
     assert shown(project, COMPARE) == "quick.parquet"
     said = capsys.readouterr().out
@@ -58,7 +58,7 @@ def no_machine(_):
 
 
 def test_where_nothing_can_be_measured_recorded_figures_are_named_as_such(project, monkeypatch, capsys):
-    monkeypatch.setattr(execute, "machine", no_machine)
+    monkeypatch.setattr(notebooks, "machine", no_machine)
     assert run(project, "--on", "newest") == 0
     assert shown(project, COMPARE) == "quick-7.3.parquet"
     said = capsys.readouterr().out
@@ -67,7 +67,7 @@ def test_where_nothing_can_be_measured_recorded_figures_are_named_as_such(projec
 
 
 def test_nothing_measured_and_nothing_recorded_is_a_failure(project, monkeypatch, capsys):
-    monkeypatch.setattr(execute, "machine", no_machine)
+    monkeypatch.setattr(notebooks, "machine", no_machine)
     (project / "data/quick-7.3.parquet").unlink()
     assert run(project, "--on", "newest") == 1
     assert "no QEMU" in capsys.readouterr().out
@@ -77,8 +77,8 @@ def test_a_full_disk_is_a_failure(project, monkeypatch, capsys):
     def full(*_, **__):
         raise StorageError("writing", answered="ENOSPC", remedy="Free space.")
 
-    monkeypatch.setattr(execute, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
-    monkeypatch.setattr(execute, "sweep", full)
+    monkeypatch.setattr(notebooks, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
+    monkeypatch.setattr(notebooks, "sweep", full)
     assert run(project, "--on", "here") == 1
     assert "Free space" in capsys.readouterr().out
 
@@ -87,5 +87,5 @@ def test_a_cell_that_fails_leaves_the_notebook_to_look_at(project):
     source = project / "notebooks/broken.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), source)
     with pytest.raises(KtlsLabError, match="ZeroDivisionError: division by zero"):
-        execute.execute(source, project / "broken-out.ipynb")
+        notebooks.execute(source, project / "broken-out.ipynb")
     assert "ZeroDivisionError" in (project / "broken-out.ipynb").read_text()

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from ktlslab.promises.catalogue import promises
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT
 from ktlslab.promises.collect import to_frame
-from ktlslab.show import heatmap, scoreboard
+from ktlslab.show import promisegrid, scoreboard
 
 KERNELS = ("6.1.0-test", "7.3.4-test")
 CHOSEN = promises()[:30]
@@ -32,7 +32,7 @@ def frame():
 
 
 def test_every_promise_has_its_square_and_what_is_not_kept_its_mark(frame):
-    drawn = heatmap.heatmap(frame)
+    drawn = promisegrid.heatmap(frame)
     (axes,) = drawn.axes
     squares = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert len(squares) == len(frame)
@@ -46,7 +46,7 @@ def test_every_promise_has_its_square_and_what_is_not_kept_its_mark(frame):
 
 
 def test_a_promise_is_at_the_same_place_for_each_kernel(frame):
-    (axes,) = heatmap.heatmap(frame).axes
+    (axes,) = promisegrid.heatmap(frame).axes
     squares = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     rows = {}
     for square in squares:
@@ -64,7 +64,7 @@ def test_the_verdicts_differ_in_brightness_as_well():
         red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
-    bright = sorted(luminance(heatmap.FILL[verdict]) for verdict in (BROKEN, KEPT, ABSENT))
+    bright = sorted(luminance(promisegrid.FILL[verdict]) for verdict in (BROKEN, KEPT, ABSENT))
     assert bright[1] - bright[0] > 0.3
     assert bright[2] - bright[1] > 0.15
 

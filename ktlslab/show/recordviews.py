@@ -15,7 +15,22 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.show.html import HUES, MONO, ROW, SMALL, Picture, code, picture, plural, prose, shown, strip, table
+from ktlslab.show.html import (
+    HUES,
+    MONO,
+    ROW,
+    SMALL,
+    Html,
+    Picture,
+    code,
+    markup,
+    picture,
+    plural,
+    prose,
+    shown,
+    strip,
+    table,
+)
 from ktlslab.tls import keylog
 from ktlslab.tls.alerts import Alert
 from ktlslab.tls.keyschedule import traffic_key
@@ -31,6 +46,7 @@ _HANDSHAKE_SECRETS = {
     "received": keylog.SERVER_HANDSHAKE_TRAFFIC_SECRET,
 }
 _WAYS = {"sent": "client → server", "received": "client ← server"}
+_VERSION = {Version.TLS12: "TLS 1.2", Version.TLS13: "says TLS 1.2 and means nothing in TLS 1.3"}
 _FIRST = 12  # payload bytes in the list of records
 
 
@@ -46,31 +62,33 @@ def records(handshake: Handshake) -> Picture:
         rows.append(
             (
                 str(number),
-                _WAYS[direction].replace(" ", "&nbsp;"),
+                _WAYS[direction],
                 kind,
                 f"{record.header.length:,}",
                 _mono(_tinted("header", header.hex(" ")), _tinted(hue, start.hex(" ") + more)),
                 "no" if inside is None else "yes",
-                escape(inside if inside is not None else _clear(record)),
+                inside if inside is not None else _clear(record),
             )
         )
         lines.append(f"{number}. {_WAYS[direction]} {describe(record)}")
     head = ("", "direction", "type", "payload bytes", "header, first payload bytes", "encrypted", "holds")
     key = prose(
-        f'<span style="{SMALL};opacity:0.8">Grey: the five bytes of header (type, version, length). Green: a payload '
-        "in clear. Blue: a protected one; what it holds was read with the handshake's own traffic secrets, which "
-        "protect no application data.</span>"
+        Html(
+            f'<span style="{SMALL};opacity:0.8">Grey: the five bytes of the header (type, version, length). Green: a '
+            "payload in the clear. Blue: a protected payload. What it holds was read with the handshake's own traffic "
+            "secrets, which protect no application data.</span>"
+        )
     )
     return picture(f"The records of {handshake!r}", table(head, rows, numbers=(0, 3)), key, text="\n".join(lines))
 
 
 def application_records(handshake: Handshake, seen: Iterable[Record], direction: str) -> list[tuple[int, Record]]:
-    """Return (sequence number, record) of what followed the handshake among all records that were seen one way.
+    """Return (sequence number, record) of what followed the handshake, among all records that one end sent.
 
     `direction` is "sent" or "received", from the client's side.
     """
     if direction not in _WAYS:
-        raise UsageError("picking records", answered=f"no way {direction!r}", remedy="Choose sent or received.")
+        raise UsageError("picking records", answered=f"there is no {direction!r}", remedy="Choose sent or received.")
     before = sum(one == direction for one, _ in handshake.machine.transcript)
     first = 1 if handshake.version is Version.TLS12 else 0  # TLS 1.2's Finished was number 0 under these keys
     return list(enumerate(list(seen)[before:], start=first))
@@ -104,7 +122,7 @@ def record_bytes(
     kind = ContentType(header.content_type).name.lower()
     fields = [
         shown("type", data[:1], "header", f"{kind}, in clear"),
-        shown("version", data[1:3], "header", "means nothing any more"),
+        shown("version", data[1:3], "header", _VERSION[suite.version] if suite else "of the record layer"),
         shown("length", data[3:5], "header", f"{header.length:,} bytes follow"),
     ]
     payload = data[HEADER_BYTES:]
@@ -152,7 +170,7 @@ def contents(records_opened: Iterable[Opened]) -> Picture:
     for one in records_opened:
         start = one.plain[:ROW].hex(" ") + (" …" if len(one.plain) > ROW else "")
         kind, said = one.content_type.name.lower(), holds(one.content_type, one.plain)
-        rows.append((str(one.number), kind, f"{len(one.plain):,}", _mono(_tinted("plain", start)), escape(said)))
+        rows.append((str(one.number), kind, f"{len(one.plain):,}", _mono(_tinted("plain", start)), said))
         lines.append(f"{one.number}. {kind}: {said}")
     head = ("number", "true type", "bytes", "first bytes, opened", "holds")
     return picture("Records opened by hand", table(head, rows, numbers=(0, 2)), text="\n".join(lines))
@@ -182,11 +200,11 @@ def _inside(suite: Suite, sealed: bytes, plain: bytes, content_type: int, sequen
     if suite.version is Version.TLS13:
         inner = plain + bytes([content_type])
         hidden = (
-            f" The last byte, {code(f'{content_type:02x}')}, is the record's true type, "
+            f" The last byte that is not zero, {code(f'{content_type:02x}')}, is the record's true type, "
             f"{ContentType(content_type).name.lower()}: TLS 1.3 hides it from the wire."
         )
     says = prose(
-        f"Opened by hand with key, write IV and number {sequence}: {escape(holds(content_type, plain))}.{hidden}"
+        Html(f"Opened by hand with key, write IV and number {sequence}: {markup(holds(content_type, plain))}.{hidden}")
     )
     return says + side_by_side(sealed, inner)
 
@@ -209,8 +227,8 @@ def side_by_side(sealed: bytes, inner: bytes, most: int = 9) -> str:
     return body
 
 
-def _mono(*parts: str) -> str:
-    return f'<span style="{MONO}">{" ".join(parts)}</span>'
+def _mono(*parts: str) -> Html:
+    return Html(f'<span style="{MONO}">{" ".join(parts)}</span>')
 
 
 def _tinted(hue: str, text: str) -> str:
@@ -219,7 +237,7 @@ def _tinted(hue: str, text: str) -> str:
 
 def _clear(record: Record) -> str:
     if record.header.content_type == ContentType.CHANGE_CIPHER_SPEC:
-        return "one byte, 1; in TLS 1.3 only there to please middleboxes"
+        return "one byte, 1; in TLS 1.3 it is there for middleboxes alone (RFC 8446, D.4)"
     return describe(record).partition(": ")[2].replace("_", " ")
 
 

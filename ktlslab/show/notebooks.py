@@ -1,4 +1,4 @@
-"""Run the notebooks and keep what they show: `python -m ktlslab.show.execute`.
+"""Run the notebooks and keep what they show: `python -m ktlslab.show.notebooks`.
 
 What `notebooks/run` does once everything is installed: a quick sweep on real kTLS, then every notebook, as .ipynb and
 .html, plots as .png. Those whose metadata say `kernel_tls` run in a kernel that has it (a guest's, where this machine's
@@ -34,6 +34,22 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 300
 HERE = "python3"
+# Paper does not scroll: what is wider than a page wraps, and is set smaller.
+_PRINTED = """
+@page { margin: 12mm; }
+@media print {
+  body { padding: 0 !important; }
+  .jp-InputPrompt, .jp-OutputPrompt { display: none !important; }
+  .jp-OutputArea-output, .jp-OutputArea-output div { overflow: visible !important; }
+  .jp-RenderedHTMLCommon { font-size: 11px !important; }
+  .jp-OutputArea-output table { font-size: 8.5px !important; }
+  .jp-OutputArea-output td, .jp-OutputArea-output th { padding: 1px 0.5em 1px 0 !important; }
+  .jp-OutputArea-output td { white-space: normal !important; }
+  .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] { white-space: pre-wrap !important; }
+  details td, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
+  .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
+}
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +116,7 @@ def as_html(notebook: Path) -> Path | None:
         return None
     body, _ = HTMLExporter().from_filename(str(notebook))  # type: ignore[no-untyped-call]
     target = notebook.with_suffix(".html")
-    target.write_text(body, encoding="utf-8")
+    target.write_text(body.replace("</head>", f"<style>{_PRINTED}</style></head>", 1), encoding="utf-8")
     return target
 
 
@@ -191,7 +207,7 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ktlslab.show.execute", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m ktlslab.show.notebooks", description=__doc__.split("\n")[0])
     parser.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="the folder they lie in")
     parser.add_argument("--out", type=Path, help="where everything goes; default NOTEBOOKS/out")
     parser.add_argument("--plan", default="quick", help="quick, standard, full or a file; default quick")

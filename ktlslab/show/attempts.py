@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from html import escape
 from typing import Any
 
-from ktlslab._html import card
 from ktlslab.errors import KtlsLabError
 from ktlslab.relay import HTTP, Fault, Relay
 from ktlslab.session import open_session
-from ktlslab.show.html import Picture
+from ktlslab.show.html import Picture, card, table
 from ktlslab.show.server import DemoServer
 from ktlslab.stages import ClientConfig
 
@@ -47,12 +45,8 @@ def faults(server: DemoServer, harms: Iterable[tuple[str, Fault | None]] = FAULT
     """Fetch the server's page once for each harm, with a relay between that does it, and show what the client saw."""
     with Relay(("127.0.0.1", server.port)) as relay:
         rows = [(name, *_fetch(server, relay, fault, timeout)) for name, fault in harms]
-    cell = "text-align:left;padding:1px 14px 1px 0;vertical-align:top"
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{cell}">{escape(part)}</td>' for part in row) + "</tr>" for row in rows
-    )
-    head = "".join(f'<th style="{cell}">{name}</th>' for name in ("what happens on the way", "record layer", "outcome"))
-    return Picture(f"<table><tr>{head}</tr>{body}</table>", "\n".join(": ".join(row) for row in rows))
+    head = ("what happens on the way", "record layer", "outcome")
+    return Picture(table(head, rows), "\n".join(": ".join(row) for row in rows))
 
 
 def _fetch(server: DemoServer, relay: Relay, fault: Fault | None, timeout: float) -> tuple[str, str]:

@@ -1,0 +1,107 @@
+"""A browser to look at pages with: Chromium without a window, driven by its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from http.client import HTTPConnection
+
+import pytest
+from websocket import create_connection
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+class Browser:
+    """One tab. Raises AssertionError where the page or the browser answers with an error."""
+
+    def __init__(self, folder):
+        assert CHROMIUM, "this test needs Chromium, which tests/run installs"
+        argv = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        port = wait_for(lambda: (folder / "DevToolsActivePort").read_text().split()[0])
+        connection = HTTPConnection("127.0.0.1", int(port), timeout=30)
+        connection.request("GET", "/json")
+        tab = next(tab for tab in json.loads(connection.getresponse().read()) if tab["type"] == "page")
+        connection.close()
+        self.socket = create_connection(tab["webSocketDebuggerUrl"], timeout=60, suppress_origin=True)
+        self.numbers = itertools.count(1)
+
+    def call(self, method, **params):
+        number = next(self.numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while (answer := json.loads(self.socket.recv())).get("id") != number:
+            pass
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def run(self, script):
+        """Evaluate an expression in the page, wait for its promise, return its value."""
+        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def open(self, url, ready="document.readyState === 'complete'"):
+        self.call("Page.navigate", url=url)
+        wait_for(lambda: self.run(ready))
+
+    def resize(self, width, height=1000, media=""):
+        self.call("Emulation.setEmulatedMedia", media=media)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def picture(self, path):
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def pdf(self, path):
+        data = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def close(self):
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(20)
+
+
+def wait_for(what, seconds=60):
+    """Return what a function gives as soon as it is true; OSError and IndexError are not yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if found := what():
+                return found
+        except (OSError, IndexError):
+            pass
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session", name="wait_for")
+def waiter():
+    return wait_for

@@ -1,0 +1,171 @@
+"""Every notebook's page as a person sees it: in JupyterLab, light and dark, exported and printed, narrow and wide.
+
+Executed by someone else and therefore untrusted: JupyterLab takes out of HTML what it does not allow. Screenshots are
+kept, in the folder that the run names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from ktlslab.show import notebooks, tables
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+TOKEN = "sesame"
+WIDTHS = (1280, 1920)
+A4 = 703  # pixels between margins of 12 mm
+SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+READY = """(() => { const app = window.jupyterapp, cells = document.querySelectorAll('.jp-CodeCell').length;
+  return Boolean(app && cells >= %d && !document.querySelector('.jp-Spinner')); })()"""
+# What is wrong with what the cells of a page show. Text in <pre> of a check's source or a print is text.
+FAULTS = r"""(() => {
+  const faults = [], say = (what, node) => faults.push(what + ': ' + node.textContent.trim().slice(0, 90));
+  for (const shown of document.querySelectorAll('.jp-OutputArea-output')) {
+    const texts = document.createTreeWalker(shown, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode())
+      if (/<\/?(table|t[drh]|div|span|details|br?|p)\b[^>]*>|&(nbsp|lt|gt);/.test(texts.currentNode.data))
+        say('markup as text', texts.currentNode);
+    for (const node of [shown, ...shown.querySelectorAll('*')]) {
+      const box = node.getBoundingClientRect(), style = getComputedStyle(node);
+      const closed = node.parentElement.closest('details:not([open])');
+      if (!box.width || !box.height || closed && !node.closest('summary')) continue;
+      if (style.overflowX !== 'visible' && node.scrollWidth > node.clientWidth + 1) say('clipped', node);
+      if (box.right > shown.getBoundingClientRect().right + 1) say('beyond the right edge', node);
+      if (node.tagName === 'TD' && node.textContent.length <= 24 && !node.querySelector('br') &&
+          node.firstChild && node.firstChild.nodeType === 3) {
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        if (new Set([...range.getClientRects()].map(line => Math.round(line.top))).size > 1) say('wrapped', node);
+      }
+    }
+    for (const line of shown.querySelectorAll('summary > span'))
+      if ([...line.children].slice(1).some(
+          cell => cell.offsetTop !== line.children[1].offsetTop || cell.innerText.includes('\n')))
+        say('a line of cells is broken', line);
+  }
+  return [...new Set(faults)];
+})()"""
+HEIGHT = """Math.max(document.documentElement.scrollHeight,
+  ...[...document.querySelectorAll('.jp-NotebookPanel *')].map(node => node.scrollHeight))"""
+SLABS = """[...document.querySelectorAll('.jp-RenderedImage img')].filter(img => {
+  const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
+  pen.drawImage(img, 0, 0);
+  return pen.getImageData(2, 2, 1, 1).data[3] > 0; }).length"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Execute every notebook once, on recorded figures and this machine's kernel, and export it."""
+    home = tmp_path_factory.mktemp("pages")
+    (home / "root").mkdir()
+    (home / "pages").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+            patch.setenv(name, str(home / name))
+        for name in ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
+            patch.setenv(name, str(home / name))
+        table = str(FOLDER.parent / "data/quick.parquet")
+        for name in NAMES:
+            target = home / "root" / f"{name}.ipynb"
+            notebooks.execute(FOLDER / target.name, target, env={tables.VARIABLE: table})
+            notebooks.as_html(target)
+        print(f"\nscreenshots: {home / 'pages'}")  # noqa: T201 - shown where a test fails, and by -s
+        yield home
+
+
+@pytest.fixture(scope="module")
+def lab(home, wait_for):
+    """Start JupyterLab on the executed notebooks; give its address."""
+    for plugin, settings in SETTINGS.items():
+        path = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    argv += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
+    argv += [f"--ServerApp.root_dir={home / 'root'}", "--LabApp.expose_app_in_browser=True"]
+    with (home / "lab.log").open("wb") as log:
+        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(os.environ))
+    try:
+        wait_for(lambda: answers(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def answers(port):
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", f"/api?token={TOKEN}")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+def faults_of(browser, path, widths=WIDTHS, media=""):
+    """Return what is wrong with the page at each width, and keep what it looks like."""
+    found = []
+    for width in widths:
+        browser.resize(width, media=media)
+        browser.resize(width, min(16000, max(1000, browser.run(HEIGHT) + 150)), media=media)
+        browser.picture(path.with_name(f"{path.name}-{width}.png"))
+        found += [f"{path.name} at {width}: {fault}" for fault in browser.run(FAULTS)]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
+    cells = sum(cell["cell_type"] == "code" for cell in json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"])
+    browser.resize(1280)
+    browser.open(f"{lab}/doc/tree/{name}.ipynb?token={TOKEN}", READY % cells)
+    found = []
+    for theme, title in THEMES.items():
+        browser.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
+        wait_for(lambda: browser.run(f"document.body.dataset.jpThemeLight === '{str(theme == 'light').lower()}'"))  # noqa: B023
+        found += faults_of(browser, home / "pages" / f"{name}-{theme}")
+    assert not found, "\n".join(found)
+    assert browser.run(SLABS) == 0, "a plot has a background of its own"
+
+
+def test_the_pictures_keep_their_shape_where_a_notebook_is_not_trusted(browser, lab, wait_for):
+    """JupyterLab takes styles out of untrusted HTML that it does not know: the boxes keep colours and order."""
+    browser.open(f"{lab}/doc/tree/{NAMES[0]}.ipynb?token={TOKEN}", READY % 10)
+    page = wait_for(lambda: browser.run("document.body.innerHTML.includes('1 connect') && document.body.innerHTML"))
+    assert "client → server" in page
+    assert re.search(r"background-color: ?rgba\(213, ?94, ?0, ?0\.28\)", page)
+    assert "display:flex" in page.replace(": ", ":")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exported_page_on_screen_and_paper(name, browser, home):
+    browser.open((home / "root" / f"{name}.html").as_uri())
+    found = faults_of(browser, home / "pages" / f"{name}-exported")
+    found += faults_of(browser, home / "pages" / f"{name}-printed", (A4,), "print")
+    browser.pdf(home / "pages" / f"{name}.pdf")
+    assert not found, "\n".join(found)
+
+
+def test_the_pictures_follow_the_reader_s_font_size(home):
+    """Where a style names pixels, they are those of a border or a corner."""
+    for name in NAMES:
+        for cell in json.loads((home / "root" / f"{name}.ipynb").read_text())["cells"]:
+            for output in cell.get("outputs", []):
+                html = "".join(output.get("data", {}).get("text/html", ""))
+                assert "font-size:12px" not in html
+                assert "width:150px" not in html

@@ -37,7 +37,7 @@ class Report:
 
     @property
     def ready(self) -> bool:
-        """Whether kTLS can be had: here or in a guest."""
+        """Whether kTLS is available: here or in a guest."""
         named = {finding.name: finding.ok for finding in self.findings}
         return named["ktls"] or (named["guests"] and named["kernels"])
 
@@ -97,9 +97,10 @@ def _ktls(found: probe.Probe) -> Finding:
 
 
 def _io_uring(found: probe.Probe) -> Finding:
-    if found.io_uring is None:
-        return Finding(name="io_uring", ok=True, says="io_uring is usable")
-    return Finding(name="io_uring", ok=False, says="io_uring is not usable", remedy=found.io_uring)
+    if found.io_uring:
+        return Finding(name="io_uring", ok=True, says="io_uring works")
+    says = f"io_uring does not work: io_uring_setup(2) answered {errno_name(found.io_uring.errno)}"
+    return Finding(name="io_uring", ok=False, says=says, remedy=found.io_uring.reason)
 
 
 def _guests() -> list[Finding]:

@@ -29,6 +29,7 @@ ORDER = (
     "_html",
     "_closing",
     "_lazy",
+    "_checks",
     "errors",
 )
 # Beyond "only what stands to the right of it": neighbours that know nothing of each other.
@@ -36,7 +37,7 @@ STRANGERS = {
     "certificates": {"_html", "_closing", "_lazy", "errors"},
     "guests": {"https", "session", "stages", "linux", "tls"},
     "linux": {"tls", "_html"},
-    "tls": {"_html", "_closing", "_lazy", "errors"},
+    "tls": {"_html", "_closing", "_lazy"},
     "_html": {"_closing", "errors"},
     "_closing": {"errors"},
 }

@@ -2,8 +2,8 @@
 
 TLS 1.3 (RFC 8446, 7.3): key and write IV of each direction are expanded from its application traffic secret, which
 OpenSSL tells the keylog callback. TLS 1.2 (RFC 5246, 6.3): both directions are cut from one key block, made from the
-master secret and the two randoms. The sequence number is the count of records that the application keys have protected so far,
-session tickets included: the one thing that cannot be recomputed, so the state machine counts.
+master secret and the two randoms. The sequence number is the count of records that the application keys have protected
+so far, session tickets included: the one thing that cannot be recomputed, so the state machine counts.
 """
 
 from __future__ import annotations

@@ -35,13 +35,13 @@ class Why(Enum):
     """Why a session does not do what was asked of it. The value is a sentence for people."""
 
     NO_TLS_MODULE = "this kernel has no tls module"
-    CIPHER_REFUSED = "this kernel's tls module has not this cipher"
+    CIPHER_REFUSED = "this kernel's tls module does not have this cipher"
     VERSION_REFUSED = "this kernel's tls module does not take this version and cipher"
     SUITE_UNKNOWN = "no kernel has a type for the suite that was negotiated"
     NOT_ESTABLISHED = "the connection is not established"
     KERNEL_REFUSED = "the kernel refused for another reason"
     NO_RING_SETSOCKOPT = "this kernel's io_uring has no setsockopt"
-    NO_IO_URING = "io_uring is not to be had"
+    NO_IO_URING = "io_uring is not available"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
 """From secrets to keys: the arithmetic between a finished handshake and the kernel's ``struct tls12_crypto_info_*``.
 
 TLS 1.3 gives each direction a traffic secret and expands it into a key and a 12-byte write IV (RFC 8446 7.3); a
-KeyUpdate replaces the secret by its successor (7.2). TLS 1.2 expands one master secret into a block that holds both directions'
-keys (RFC 5246 6.3). The kernel wants neither form: it takes the write IV cut in two, salt and iv, as the functions at the
-end do it.
+KeyUpdate replaces the secret by its successor (7.2). TLS 1.2 expands one master secret into a block that holds the keys
+of both directions (RFC 5246 6.3). The kernel wants neither form: it takes the write IV cut in two, salt and iv, as the
+functions at the end do it.
 
 All of it is HMAC, so the standard library suffices and nothing heavier is imported: this also runs in guests.
 """

@@ -14,8 +14,11 @@ and ``linux/tls.h``.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from enum import Enum
+
+from ktlslab.errors import UsageError
 
 # How many full records (2**14 bytes) one key may protect before an attacker's advantage passes 2**-60: RFC 8446 5.5 for
 # AES-GCM, RFC 9147 4.5.3 and appendix B for AES-CCM. ChaCha20-Poly1305 meets the end of the sequence numbers first.
@@ -38,22 +41,23 @@ class Version(Enum):
         self.label = label
 
     @classmethod
-    def named(cls, name: str) -> Version:
-        """Return the version called `name`: "1.2", "TLS 1.2", "TLSv1.2", "tls12". ValueError lists what there is."""
-        digits = name.strip().lower().removeprefix("tls").strip(" v_").replace(".", "")
+    def of(cls, value: Version | str) -> Version:
+        """Return the version that `value` is or names: "1.2", "TLS 1.2", "TLSv1.2", "tls12". UsageError lists them."""
+        digits = str(value).strip().lower().removeprefix("tls").strip(" v_").replace(".", "")
         for version in cls:
-            if version.label[-3:].replace(".", "") == digits:
+            if value is version or (isinstance(value, str) and version.label[-3:].replace(".", "") == digits):
                 return version
-        raise ValueError(f"no TLS version {name!r} here; there are {', '.join(version.label for version in cls)}")
+        remedy = f"It is one of {', '.join(version.label for version in cls)}."
+        raise UsageError("choosing a version of TLS", answered=f"there is no {value!r}", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cipher:
     """An AEAD as the kernel sees it.
 
-    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte write IV
-    is split there into `salt_bytes` and `iv_bytes`. `record_limit` is how many records of full size one key may protect
-    (RFC 8446 5.5, RFC 9147 4.5.3); smaller records allow more.
+    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte write
+    IV is split there into `salt_bytes` and `iv_bytes`. `record_limit` is how many full records one key may protect (RFC
+    8446 5.5, RFC 9147 4.5.3); smaller records allow more.
     """
 
     name: str
@@ -262,20 +266,26 @@ class Suite(Enum):
         self.digest = digest
 
     @classmethod
-    def named(cls, name: str) -> Suite:
-        """Return the suite that a person calls `name`, in any case of letters.
+    def of(cls, value: Suite | str) -> Suite:
+        """Return the suite that `value` is or names, in any case of letters.
 
-        IANA's name, OpenSSL's name, or a cipher's name such as "AES-128-GCM", which means its one TLS 1.3 suite.
-        ValueError lists the names there are.
+        IANA's name, OpenSSL's name, or a cipher's name such as "AES-128-GCM": its TLS 1.3 suite, or where there is none
+        the first of TLS 1.2. UsageError names the nearest.
         """
-        wanted = name.strip().upper()
-        for suite in cls:
-            if wanted in {suite.name, suite.openssl_name}:
-                return suite
-            if suite.version is Version.TLS13 and wanted == suite.cipher.name:
-                return suite
-        known = ", ".join([cipher.name for cipher in CIPHERS + RARE_CIPHERS] + [suite.name for suite in cls])
-        raise ValueError(f"no cipher suite {name!r} that the kernel could take; there are {known}")
+        if isinstance(value, Suite):
+            return value
+        known = {
+            suite.cipher.name: suite for suite in sorted(cls, key=lambda suite: (suite.version.wire, -suite.iana_id))
+        }
+        known |= {name: suite for suite in cls for name in (suite.openssl_name, suite.name)}
+        wanted = value.strip().upper() if isinstance(value, str) else ""
+        if wanted in known:
+            return known[wanted]
+        near = difflib.get_close_matches(wanted, known, 1)
+        ciphers = ", ".join(cipher.name for cipher in CIPHERS + RARE_CIPHERS)
+        remedy = f"{f'Is {near[0]} meant? ' if near else ''}Known: {ciphers}, and the full names of IANA and OpenSSL."
+        answered = f"there is no suite {value!r} that the kernel could take"
+        raise UsageError("choosing a cipher suite", answered=answered, remedy=remedy)
 
     @classmethod
     def from_openssl(cls, name: str) -> Suite | None:

@@ -156,7 +156,7 @@ def test_a_session_with_short_tags_is_never_exported_as_its_neighbour(
         tls.do_handshake()
 
     peer = tcp_peer(answer)
-    with connect(("localhost", peer.port)) as connection:
+    with connect("localhost", peer.port) as connection:
         shaken = handshake(connection, certificates.config())
         assert (shaken.suite, shaken.suite_name, shaken.version) == (None, name, version)
         with pytest.raises(SuiteUnsupportedError, match="no type for this suite"):

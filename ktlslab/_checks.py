@@ -75,9 +75,10 @@ MAX_SECONDS = 1e9  # 31 years: what the kernel's time-outs can hold
 
 
 def text(tried: str, name: str, value: Any, source: str = "") -> str:
-    """Return a string that is not empty."""
-    if not instance(tried, name, value, str, source):
-        raise UsageError(tried, answered=f"`{name}` is empty", remedy=f"It takes {source or 'a word'}.")
+    """Return a string that is not empty and holds no control characters."""
+    if not instance(tried, name, value, str, source) or not value.isprintable():
+        answered = f"`{name}` is {value!r}" if value else f"`{name}` is empty"
+        raise UsageError(tried, answered=answered, remedy=f"It takes {source or 'a word'}.")
     return str(value)
 
 

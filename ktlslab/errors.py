@@ -28,6 +28,12 @@ class KtlsLabError(Exception):
         message = f"{tried}: {answered}" if answered else tried
         super().__init__(f"{message}. {remedy}" if remedy else message)
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython prints in place of a traceback (its protocol for exceptions)."""
+        from ktlslab._traceback import lines  # noqa: PLC0415 - only in a notebook
+
+        return lines(self)
+
 
 class UsageError(KtlsLabError):
     """An argument that cannot be meant."""

@@ -36,14 +36,18 @@ class Connection(Closing):
     engine: Engine
     _begun: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    def begin(self, stage: str, tried: str, *, once: bool = True) -> None:
-        """Note that a stage begins here. UsageError on a closed connection, and where it may begin only `once`."""
+    def ready(self, tried: str, stage: str = "") -> None:
+        """Refuse what is `tried` on a closed connection, and a stage that was begun here before."""
         if self.closed:
             answered, remedy = "this connection was closed before", "Run the stages inside its `with` block."
             raise UsageError(tried, answered=answered, remedy=remedy)
-        if once and stage in self._begun:
-            remedy = "Connect again: each connection goes through a stage once."
+        if stage in self._begun:
+            remedy = "Connect again: a connection goes through each stage once."
             raise UsageError(tried, answered=f"{stage} was called on this connection before", remedy=remedy)
+
+    def begin(self, tried: str, stage: str) -> None:
+        """Note that a stage begins here, if it may."""
+        self.ready(tried, stage)
         self._begun.add(stage)
 
     @property

@@ -9,7 +9,7 @@ import sys
 import pytest
 from OpenSSL import SSL
 
-from ktlslab.errors import HandshakeError, SuiteUnsupportedError
+from ktlslab.errors import HandshakeError, SuiteUnsupportedError, UsageError
 from ktlslab.linux.ktls import CryptoInfo
 from ktlslab.stages import Secret, Stream, connect, export, handshake
 from ktlslab.tls.protect import open_record, seal
@@ -93,9 +93,9 @@ def test_wiping_overwrites_the_bytes_and_forgets_them(tls_pair):
     keys.wipe()
     assert all(data == b"" for data in held)
     assert "wiped" in repr(keys)
-    with pytest.raises(ValueError, match="was wiped"):
+    with pytest.raises(UsageError, match="was wiped"):
         keys.tx.key.reveal()
-    with pytest.raises(ValueError, match="was wiped"):
+    with pytest.raises(UsageError, match="was wiped"):
         keys.tx.crypto_info()
 
 

@@ -21,7 +21,10 @@ def lines(error: Any) -> list[str]:  # a KtlsLabError, whose module imports this
     parts = [f"{name}: {error.tried}"]
     parts += [f"  {part}: {text}" for part, text in (("answered", error.answered), ("remedy", error.remedy)) if text]
     if publish := _notebook():
-        publish({"text/plain": "\n".join(parts), "text/html": html(error)})
+        # IPython asks twice, the second time for its history. What is raised again has another traceback.
+        if getattr(error, "_displayed", None) is not error.__traceback__:
+            error._displayed = error.__traceback__  # noqa: SLF001 - a note to ourselves
+            publish({"text/plain": "\n".join(parts), "text/html": html(error)})
         return parts[:1]
     return [*parts, "(the whole traceback: import traceback; traceback.print_last())"]
 

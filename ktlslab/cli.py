@@ -140,9 +140,9 @@ def _report_parser(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    report = ktlslab.examine()
-    _say(json.dumps(report.to_json(), indent=1) if options.json else str(report))
-    return 0 if report.ready else 1
+    found = ktlslab.doctor()
+    _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))
+    return 0 if found.ready else 1
 
 
 def _get(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import ktlslab
 HERE = Path(ktlslab.__file__).parent
 ORDER = (
     "cli",
-    "doctor",
+    "diagnosis",
     "show",
     "promises",
     "measure",

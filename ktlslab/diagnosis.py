@@ -29,7 +29,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Diagnosis:
     """All findings, and what the kernel here accepts: (version, cipher, direction) -> answer."""
 
     findings: tuple[Finding, ...]
@@ -53,7 +53,7 @@ class Report:
         return card("What this machine can do", [(f.name, f"{f.says} {f.remedy}") for f in self.findings])
 
 
-def examine() -> Report:
+def doctor() -> Diagnosis:
     """Look at everything that ktlslab needs; changes nothing, needs no network."""
     found = probe.probe()
     suites: dict[str, dict[str, bool]] = {}
@@ -64,7 +64,7 @@ def examine() -> Report:
             }
             suites[f"{'TLS 1.2' if version == 0x0303 else 'TLS 1.3'} {cipher.name}"] = taken
     findings = (_system(), _ktls(found), _io_uring(found), *_guests(), _kernels())
-    return Report(findings=findings, suites=suites)
+    return Diagnosis(findings=findings, suites=suites)
 
 
 def _system() -> Finding:

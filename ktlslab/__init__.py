@@ -10,24 +10,36 @@ from typing import TYPE_CHECKING
 from ktlslab._lazy import lazily
 
 if TYPE_CHECKING:
-    from ktlslab.certificates import make_certificates
-    from ktlslab.doctor import examine
+    from ktlslab import errors, guests, linux, measure, promises, show, stages, tls
+    from ktlslab.certificates import Certificates, make_certificates
+    from ktlslab.diagnosis import doctor
     from ktlslab.errors import KtlsLabError
-    from ktlslab.https import get
+    from ktlslab.https import Response, get
     from ktlslab.linux.counters import Counters
     from ktlslab.linux.probe import probe
     from ktlslab.linux.ring import Ring
+    from ktlslab.measure.difference import compared as compare
+    from ktlslab.measure.effects import effects
     from ktlslab.measure.plan import Plan
     from ktlslab.measure.sweep import sweep
     from ktlslab.measure.table import read_table
     from ktlslab.relay import Fault, Relay
     from ktlslab.session import Session, accept_session, open_session, session_pair
+    from ktlslab.show import plots
     from ktlslab.stages import (
         ClientConfig,
+        Connection,
         Direction,
+        DirectionKeys,
+        Handshake,
+        Installed,
         Psk,
+        Refused,
+        Resumption,
         ServerConfig,
         Stream,
+        TrafficKeys,
+        Why,
         accept,
         connect,
         export,
@@ -42,18 +54,27 @@ __version__ = "0.1.0"
 
 _HOMES = {
     # the five stages
-    "connect": "stages",  # (host, port) -> Connection, through io_uring
+    "connect": "stages",  # host, port -> Connection
     "accept": "stages",  # a listening socket -> Connection
+    "Connection": "stages",  # a TCP socket, and what moves its bytes
     "handshake": "stages",  # Connection -> Handshake, in userspace, not one byte past its end
+    "Handshake": "stages",
     "export": "stages",  # Handshake -> TrafficKeys
+    "TrafficKeys": "stages",
+    "DirectionKeys": "stages",  # of TX or RX
     "install": "stages",  # Connection, TrafficKeys -> Installed or Refused
     "install_linked": "stages",  # the same by linked io_uring operations, the first send among them
+    "Installed": "stages",
+    "Refused": "stages",
+    "Why": "stages",  # the reasons that the kernel, or io_uring, does not do it
     "kernel_suites": "stages",  # those whose records this kernel makes
     "Stream": "stages",  # bytes to and from the peer, whoever makes the records
     "ClientConfig": "stages",  # what a client offers and insists on
     "ServerConfig": "stages",  # what a server shows and agrees to
     "Psk": "stages",  # a key agreed on beforehand
+    "Resumption": "stages",  # a former session, to be taken up again
     "make_certificates": "certificates",  # throw-away ones, for a server on loopback
+    "Certificates": "certificates",
     "Direction": "stages",  # TX, RX
     # all five at once
     "open_session": "session",  # the stages in order, with a fallback that says why
@@ -61,6 +82,7 @@ _HOMES = {
     "session_pair": "session",  # a client and a server in this process
     "Session": "session",
     "get": "https",  # an https URL -> Response
+    "Response": "https",
     # faults
     "Relay": "relay",  # stands between two ends and damages what passes
     "Fault": "relay",
@@ -70,45 +92,78 @@ _HOMES = {
     "Counters": "linux.counters",  # /proc/net/tls_stat
     "Suite": "tls.suites",
     "Version": "tls.suites",
+    "doctor": "diagnosis",  # what this machine can do, and what to install
     # measuring
     "sweep": "measure.sweep",  # a plan, on machines -> DataFrame
     "Plan": "measure.plan",
-    "read_table": "measure.table",
-    "examine": "doctor",  # what this machine can do, and what to install
+    "read_table": "measure.table",  # TABLE.parquet -> DataFrame
+    "effects": "measure.effects",  # DataFrame -> kTLS and io_uring apart, with intervals
+    "compare": "measure.difference:compared",  # two DataFrames -> what changed
+    "plots": "show.plots:",  # the module: DataFrame -> figures
+    # packages
+    "stages": "stages:",
+    "linux": "linux:",
+    "tls": "tls:",
+    "measure": "measure:",
+    "show": "show:",
+    "promises": "promises:",
+    "guests": "guests:",
+    "errors": "errors:",
     "KtlsLabError": "errors",  # the root of every error
 }
 
 __all__ = [
+    "Certificates",
     "ClientConfig",
+    "Connection",
     "Counters",
     "Direction",
+    "DirectionKeys",
     "Fault",
+    "Handshake",
+    "Installed",
     "KtlsLabError",
     "Plan",
     "Psk",
+    "Refused",
     "Relay",
+    "Response",
+    "Resumption",
     "Ring",
     "ServerConfig",
     "Session",
     "Stream",
     "Suite",
+    "TrafficKeys",
     "Version",
+    "Why",
     "accept",
     "accept_session",
+    "compare",
     "connect",
-    "examine",
+    "doctor",
+    "effects",
+    "errors",
     "export",
     "get",
+    "guests",
     "handshake",
     "install",
     "install_linked",
     "kernel_suites",
+    "linux",
     "make_certificates",
+    "measure",
     "open_session",
+    "plots",
     "probe",
+    "promises",
     "read_table",
     "session_pair",
+    "show",
+    "stages",
     "sweep",
+    "tls",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

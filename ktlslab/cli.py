@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("url", metavar="URL")
     get.add_argument("--on", metavar="MACHINE", default="here", help=f"{machine}; default here")
     get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
-    get.add_argument("--io-engine", choices=["uring", "syscall"], default="uring")
+    get.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
     get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
     get.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for every wait; default 10")
     get.add_argument("-v", "--verbose", action="store_true", help="the stages, on standard error")
@@ -156,9 +156,9 @@ def _report_parser(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    report = ktlslab.examine()
-    _say(json.dumps(report.to_json(), indent=1) if options.json else str(report))
-    return 0 if report.ready else 1
+    found = ktlslab.doctor()
+    _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))
+    return 0 if found.ready else 1
 
 
 def _get(options: argparse.Namespace) -> int:
@@ -179,8 +179,6 @@ def _get(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{'session':>10}  {session!r}\n{'answer':>10}  {answer.status} {answer.reason}\n")
     sys.stdout.buffer.write(answer.body)
     sys.stdout.flush()
-    if options.record_layer == "kernel" and session.record_layer != "kernel":
-        return _complain(f"the body came, but not through the kernel: {'; '.join(w.value for w in session.why)}", 1)
     return 0 if answer.status < 400 else _complain(f"{options.url}: {answer.status} {answer.reason}", 1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from enum import Enum
 
 
 def errno_name(number: int) -> str:
@@ -27,6 +28,12 @@ class KtlsLabError(Exception):
         message = f"{tried}: {answered}" if answered else tried
         super().__init__(f"{message}. {remedy}" if remedy else message)
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython prints in place of a traceback (its protocol for exceptions)."""
+        from ktlslab._traceback import lines  # noqa: PLC0415 - only in a notebook
+
+        return lines(self)
+
 
 class UsageError(KtlsLabError):
     """An argument that cannot be meant."""
@@ -41,7 +48,24 @@ class MissingExtraError(MachineError, ImportError):
 
 
 class RingUnavailableError(MachineError):
-    """io_uring is missing, switched off, or blocked by a container's seccomp filter."""
+    """io_uring is missing, switched off, or blocked by a container's seccomp filter; `errno` is the kernel's answer."""
+
+    def __init__(self, tried: str, *, errno: int = 0, answered: str = "", remedy: str = "") -> None:
+        self.errno = errno
+        super().__init__(tried, answered=answered or (errno_name(errno) if errno else ""), remedy=remedy)
+
+
+class RecordLayerUnavailableError(MachineError):
+    """The kernel did not take over, and it was a demand that it does.
+
+    `why` is the reason, a `ktlslab.stages.Why`; `refused` the kernel's own answer, a `ktlslab.stages.Refused`, or None
+    where it was not asked.
+    """
+
+    def __init__(self, tried: str, *, why: Enum, refused: object = None, answered: str = "", remedy: str = "") -> None:
+        self.why = why
+        self.refused = refused
+        super().__init__(tried, answered=answered, remedy=remedy)
 
 
 class SuiteUnsupportedError(MachineError):
@@ -53,7 +77,7 @@ class GuestError(MachineError):
 
 
 class KernelUnavailableError(MachineError):
-    """A guest kernel that was asked for can not be had; the message lists what can."""
+    """A guest kernel that was asked for is not available; the message lists those that are."""
 
 
 class StorageError(MachineError):

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import h11
 
 from ktlslab.errors import StreamError, UsageError
-from ktlslab.linux.engines import EngineName
 from ktlslab.session import RecordLayer, Session, open_session
 from ktlslab.stages.config import ClientConfig
+from ktlslab.stages.connect import EngineChoice
 
 _FORM = "Write https://HOST[:PORT]/PATH."
 
@@ -31,7 +31,7 @@ def get(
     *,
     config: ClientConfig | None = None,
     record_layer: RecordLayer = "auto",
-    io_engine: EngineName = "uring",
+    io_engine: EngineChoice = "auto",
     timeout: float | None = 10.0,
 ) -> Response:
     """GET an https URL, following no redirect. Raises what `open_session` raises, and StreamError for bad HTTP."""

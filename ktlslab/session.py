@@ -1,8 +1,8 @@
 """A session: the stages run in order, with a fallback that says why.
 
 Fallback changes who encrypts, never whether. Where the kernel cannot take over, the same connection goes on in
-userspace behind the same `Stream`; where io_uring cannot be had, plain calls move the bytes. A certificate or protocol
-failure is an error.
+userspace behind the same `Stream`, unless the kernel was demanded;
+where io_uring is not available, plain calls move the bytes. A certificate or protocol failure is an error.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.certificates import make_certificates
-from ktlslab.errors import SuiteUnsupportedError, UsageError
-from ktlslab.linux import probe
+from ktlslab.errors import RecordLayerUnavailableError, SuiteUnsupportedError, errno_name
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import EngineName
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
 from ktlslab.stages.accept import accept
 from ktlslab.stages.config import ClientConfig, ServerConfig
-from ktlslab.stages.connect import Connection, connect
+from ktlslab.stages.connect import Connection, EngineChoice, connect
 from ktlslab.stages.export import export
 from ktlslab.stages.handshake import Handshake, handshake
 from ktlslab.stages.install import BOTH, Installed, Refused, Why, install
@@ -110,22 +110,22 @@ def open_session(
     *,
     config: ClientConfig | None = None,
     record_layer: RecordLayer = "auto",
-    io_engine: EngineName = "uring",
+    io_engine: EngineChoice = "auto",
     ring: Ring | None = None,
     timeout: float | None = 10.0,
 ) -> Session:
-    """Connect, shake hands, and let the kernel take over as far as it can.
+    """Connect, shake hands, and let the kernel take over.
 
-    `record_layer`: auto and kernel ask the kernel for both directions, kernel-tx and kernel-rx for one, userspace for
-    none, plain does without TLS. Never fails because the kernel cannot: see `Session.why`. `timeout` in seconds bounds
-    every wait. Raises what `connect` and `handshake` raise.
+    `record_layer`: auto asks the kernel for both directions and goes on in userspace where it cannot, which never fails
+    and is told by `Session.why`. The others are demands: kernel asks for both directions, kernel-tx and kernel-rx for
+    one, userspace for none, plain does without TLS. `io_engine`: auto takes io_uring where it is available, and
+    `Session.why` tells where it is not; uring demands it. `timeout` in seconds bounds every wait. Raises what `connect`
+    and `handshake` raise, and RecordLayerUnavailableError where the kernel does not do what was demanded of it.
     """
-    why, io_engine = _engine(record_layer, io_engine, ring)
+    _checks.word("opening a session", "record_layer", record_layer, get_args(RecordLayer))
     trace: list[TraceEntry] = []
-    connection = _traced(
-        trace, "connect", lambda: connect((host, port), io_engine=io_engine, ring=ring, timeout=timeout)
-    )
-    return _open(trace, why, connection, config, record_layer)
+    connection = _traced(trace, "connect", lambda: connect(host, port, io_engine=io_engine, ring=ring, timeout=timeout))
+    return _open(trace, connection, config, record_layer, io_engine)
 
 
 def accept_session(
@@ -133,29 +133,31 @@ def accept_session(
     config: ServerConfig,
     *,
     record_layer: RecordLayer = "auto",
-    io_engine: EngineName = "uring",
+    io_engine: EngineChoice = "auto",
     ring: Ring | None = None,
     timeout: float | None = 10.0,
 ) -> Session:
     """Do the same as a server: accept on a listening socket, shake hands, let the kernel take over."""
-    why, io_engine = _engine(record_layer, io_engine, ring)
+    tried = "accepting a session"
+    _checks.word(tried, "record_layer", record_layer, get_args(RecordLayer))
+    _checks.instance(tried, "config", config, ServerConfig, "what the server shows")
     trace: list[TraceEntry] = []
     connection = _traced(trace, "accept", lambda: accept(listener, io_engine=io_engine, ring=ring, timeout=timeout))
-    return _open(trace, why, connection, config, record_layer)
+    return _open(trace, connection, config, record_layer, io_engine)
 
 
 def session_pair(
     *,
     record_layer: RecordLayer = "auto",
-    io_engine: EngineName = "uring",
-    suite: Suite | None = None,
+    io_engine: EngineChoice = "auto",
+    suite: Suite | str | None = None,
     timeout: float | None = 10.0,
 ) -> tuple[Session, Session]:
     """Open a session between two ends in this process, over loopback: (client, server).
 
     The server's certificate is made on the spot and does not outlive the handshake.
     """
-    suites = (suite,) if suite else None
+    suites = None if suite is None else (Suite.of(suite),)
     options: dict[str, Any] = {"record_layer": record_layer, "io_engine": io_engine, "timeout": timeout}
     with (
         tempfile.TemporaryDirectory(prefix="ktlslab-pair-") as folder,
@@ -176,22 +178,12 @@ def session_pair(
     return client, answer
 
 
-def _engine(record_layer: str, io_engine: EngineName, ring: Ring | None) -> tuple[list[Why], EngineName]:
-    """Check the arm that was asked for; give up io_uring where it is not to be had."""
-    if record_layer not in (*DIRECTIONS, "plain", "userspace"):
-        remedy = "Choose auto, kernel, kernel-tx, kernel-rx, userspace or plain."
-        raise UsageError("opening a session", answered=f"no record layer {record_layer!r}", remedy=remedy)
-    if io_engine == "uring" and ring is None and probe.io_uring():
-        return [Why.NO_IO_URING], "syscall"
-    return [], io_engine
-
-
 def _open(
     trace: list[TraceEntry],
-    why: list[Why],
     connection: Connection,
     config: ClientConfig | ServerConfig | None,
     record_layer: RecordLayer,
+    io_engine: EngineChoice,
 ) -> Session:
     """Run the stages after the first, which are the same for both roles."""
     with contextlib.ExitStack() as undo:
@@ -199,38 +191,53 @@ def _open(
         finished = None
         taken: tuple[Direction, ...] = ()
         changed = Counters({})
+        why = [Why.NO_IO_URING] if io_engine == "auto" and connection.engine.name != "uring" else []
         if record_layer != "plain":
             finished = _traced(trace, "handshake", lambda: handshake(connection, config))
-            taken, changed = _take_over(trace, why, connection, finished, DIRECTIONS.get(record_layer, ()))
+        if finished and record_layer in DIRECTIONS:
+            answer = _take_over(trace, connection, finished, DIRECTIONS[record_layer])
+            if not isinstance(answer, Installed):
+                reason = answer.reason if isinstance(answer, Refused) else answer
+                if record_layer != "auto":
+                    raise _unmet(connection, record_layer, answer, reason)
+                why.append(reason)
+            if not isinstance(answer, Why):
+                taken = answer.directions
+            if isinstance(answer, Installed):
+                changed = answer.counters
         stream = Stream(connection, finished, taken)
         undo.pop_all()
     return Session(stream, handshake=finished, why=tuple(why), trace=tuple(trace), counters=changed)
 
 
 def _take_over(
-    trace: list[TraceEntry],
-    why: list[Why],
-    connection: Connection,
-    finished: Handshake,
-    directions: tuple[Direction, ...],
-) -> tuple[tuple[Direction, ...], Counters]:
-    """Export and install: the directions that the kernel has now, and what its counters say of it."""
-    nothing = (), Counters({})
-    if not directions:
-        return nothing
+    trace: list[TraceEntry], connection: Connection, finished: Handshake, directions: tuple[Direction, ...]
+) -> Installed | Refused | Why:
+    """Export and install: the kernel's answer, or why it could not be asked."""
     try:
         keys = _traced(trace, "export", lambda: export(finished))
     except SuiteUnsupportedError:
-        why.append(Why.SUITE_UNKNOWN)
-        return nothing
+        return Why.SUITE_UNKNOWN
     try:
-        answer: Installed | Refused = _traced(trace, "install", lambda: install(connection, keys, directions))
+        return _traced(trace, "install", lambda: install(connection, keys, directions))
     finally:
         keys.wipe()
-    if isinstance(answer, Refused):
-        why.append(answer.reason)
-        return answer.directions, Counters({})
-    return answer.directions, answer.counters
+
+
+def _unmet(
+    connection: Connection, record_layer: RecordLayer, answer: Refused | Why, reason: Why
+) -> RecordLayerUnavailableError:
+    """Return the error of a demand that the kernel did not meet."""
+    refused = answer if isinstance(answer, Refused) else None
+    number = f": {refused.step} answered {errno_name(refused.errno)}" if refused is not None else ""
+    remedy = (
+        'record_layer="auto" goes on in userspace instead; `ktlslab doctor` says what is missing; '
+        "`--on newest` runs in a guest whose kernel has kTLS."
+    )
+    tried = f"opening a session with {connection.target} by record_layer={record_layer!r}"
+    return RecordLayerUnavailableError(
+        tried, why=reason, refused=refused, answered=f"{reason.value}{number}", remedy=remedy
+    )
 
 
 def _traced(trace: list[TraceEntry], stage: str, action: Callable[[], T]) -> T:

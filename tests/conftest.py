@@ -249,7 +249,7 @@ def tls_pair(certificates):
             context = server_context(certificates.server("good"), suite, ciphers)
             peer = Peer(serve)
             ends.callback(peer.close)
-            connection = ends.enter_context(connect(("localhost", peer.port), io_engine=io_engine, timeout=timeout))
+            connection = ends.enter_context(connect("localhost", peer.port, io_engine=io_engine, timeout=timeout))
             # TLS 1.2's AES-CCM is offered only where it is asked for.
             finished = handshake(connection, certificates.config(suites=(suite,) if suite else None))
             peer.join()

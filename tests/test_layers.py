@@ -14,7 +14,7 @@ import ktlslab
 HERE = Path(ktlslab.__file__).parent
 ORDER = (
     "cli",
-    "doctor",
+    "diagnosis",
     "show",
     "promises",
     "measure",
@@ -27,22 +27,23 @@ ORDER = (
     "linux",
     "tls",
     "certificates",
-    "_html",
     "_closing",
     "_lazy",
     "packages",
+    "_checks",
     "errors",
+    "_traceback",
+    "_html",
 )
 # Beyond "only what stands to the right of it": neighbours that know nothing of each other.
 STRANGERS = {
-    "certificates": {"_html", "_closing", "_lazy", "errors"},
+    "certificates": {"_html", "_closing", "_lazy"},
     "promises": {"measure"},
     "runs": {"https", "relay", "session", "stages"},
     "guests": {"https", "session", "stages", "linux", "tls"},
     "linux": {"tls", "_html"},
     "tls": {"_html", "_closing", "_lazy"},
-    "_html": {"_closing", "errors"},
-    "_closing": {"errors"},
+    "_closing": {"errors", "_traceback", "_html"},
 }
 HEAVY = ("pandas", "numpy", "matplotlib", "pyarrow", "IPython", "h11")
 FILES = [path for path in sorted(HERE.rglob("*.py")) if path.parent != HERE or path.stem in ORDER]

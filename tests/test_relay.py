@@ -261,7 +261,7 @@ def test_http_in_place_of_the_handshake_is_no_tls(relay, tcp_peer, certificates)
 
 def test_padding_is_delivered_right(relay, tls_peer, certificates):
     relay.use(Fault("pad", record=3, padding=500), ("127.0.0.1", tls_peer(speak, suite=TLS13).port))
-    with connect(relay.address, io_engine="syscall") as connection:
+    with connect(*relay.address, io_engine="syscall") as connection:
         finished = handshake(connection, certificates.config())
         keys = export(finished)
         relay.give_keys(keys.rx)

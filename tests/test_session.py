@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from pathlib import Path
 
 import pytest
 
-from ktlslab.errors import CertificateError, HandshakeError, PeerError, RingUnavailableError
-from ktlslab.linux import probe
+from ktlslab.errors import (
+    CertificateError,
+    HandshakeError,
+    MachineError,
+    PeerError,
+    RecordLayerUnavailableError,
+    RingUnavailableError,
+)
+from ktlslab.linux import engines, probe
 from ktlslab.linux.ring import Ring
 from ktlslab.session import open_session
 from ktlslab.stages import Why
 from ktlslab.tls.suites import Suite, Version
 
 CBC = "ECDHE-ECDSA-AES128-SHA"
+
+
+DEMANDS = ("kernel", "kernel-tx", "kernel-rx")
 
 
 def expected(record_layer):
@@ -27,7 +38,35 @@ def expected(record_layer):
     return "userspace", (Why.NO_TLS_MODULE,)
 
 
-@pytest.mark.parametrize("record_layer", ["auto", "kernel", "kernel-tx", "kernel-rx", "userspace"])
+@pytest.mark.parametrize("record_layer", DEMANDS)
+def test_a_demand_that_the_kernel_does_not_meet_is_an_error_and_the_connection_is_closed(
+    tls_peer, certificates, record_layer, io_engine
+):
+    """A suite that no kernel knows is refused everywhere; here is no tls module either."""
+    peer = tls_peer(lambda _tls, sock: sock.recv(1 << 16), ciphers=CBC)
+    config = certificates.config(versions=(Version.TLS12,))
+    before = descriptors()
+    with pytest.raises(RecordLayerUnavailableError, match=f"record_layer='{record_layer}'.*auto") as caught:
+        open_session("localhost", peer.port, config=config, record_layer=record_layer, io_engine=io_engine)
+    assert (caught.value.why, caught.value.refused) == (Why.SUITE_UNKNOWN, None)
+    assert isinstance(caught.value, MachineError)
+    assert peer.join() == b""  # the connection ended
+    assert descriptors() <= before + 1
+
+
+@pytest.mark.parametrize("record_layer", DEMANDS)
+def test_a_demand_carries_the_kernels_refusal(tls_peer, certificates, record_layer):
+    port = tls_peer(lambda *_: None).port
+    if probe.ulp():
+        with open_session("localhost", port, config=certificates.config(), record_layer=record_layer) as session:
+            assert (session.record_layer, session.why) == (record_layer, ())
+        return
+    with pytest.raises(RecordLayerUnavailableError, match=r"no tls module: .*ENOENT") as caught:
+        open_session("localhost", port, config=certificates.config(), record_layer=record_layer)
+    assert caught.value.refused.reason is caught.value.why is Why.NO_TLS_MODULE
+
+
+@pytest.mark.parametrize("record_layer", ["auto", "userspace", *(DEMANDS if probe.ulp() else ())])
 @pytest.mark.parametrize("version", Version)
 def test_bytes_come_back_whatever_was_asked_for_and_the_session_says_what_it_does(
     tls_echo, certificates, record_layer, version, io_engine
@@ -67,11 +106,20 @@ def test_a_suite_that_no_kernel_knows_is_spoken_in_userspace_and_the_reason_is_n
 
 
 def test_without_io_uring_plain_calls_do_it_and_the_reason_is_named(tls_echo, certificates, monkeypatch):
-    monkeypatch.setattr(probe, "io_uring", lambda: "not to be had")
+    monkeypatch.setattr(probe, "io_uring", lambda: probe.Answer(accepted=False, errno=errno.EPERM))
     with open_session("localhost", tls_echo(), config=certificates.config(), record_layer="userspace") as session:
         assert (session.io_engine, session.why) == ("syscall", (Why.NO_IO_URING,))
         session.stream.send(b"x")
         assert session.stream.recv() == b"x"
+
+
+def test_io_uring_demanded_and_not_available_is_an_error(tls_echo, certificates, monkeypatch):
+    def refuse(*_, **__):
+        raise RingUnavailableError("setting up an io_uring", errno=errno.EPERM)
+
+    monkeypatch.setattr(engines, "Ring", refuse)
+    with pytest.raises(RingUnavailableError, match="EPERM"):
+        open_session("localhost", tls_echo(), config=certificates.config(), io_engine="uring")
 
 
 def test_a_lent_ring_serves_many_sessions(tls_echo, certificates):
@@ -119,7 +167,7 @@ def test_no_descriptor_left_for_a_ring_is_not_a_reason_to_fall_back_in_silence(t
     import resource
 
     port = tls_echo()
-    assert probe.io_uring() is None
+    assert probe.io_uring()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), limits[1]))
     try:

@@ -10,3 +10,7 @@
 
 Below this line errors are OSError, as the kernel gives them; the stages above turn them into sentences.
 """
+
+from ktlslab._lazy import modules
+
+__getattr__, __dir__ = modules(__name__, __path__)

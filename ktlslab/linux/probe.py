@@ -25,6 +25,7 @@ from ktlslab.linux.ring import Ring, transfer
 TLS_VERSIONS = (0x0303, 0x0304)
 _USUAL = (TLS_VERSIONS[-1], ktls.COMMON[0])  # TLS 1.3, AES-128-GCM: every kernel that has kTLS for 1.3 has it
 _SECONDS = 10.0
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 # No memory, no descriptors, a signal: asked again, the kernel may answer otherwise.
 _PASSING = frozenset(
     {errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT}
@@ -33,16 +34,19 @@ _PASSING = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Yes, or no with the kernel's errno."""
+    """Yes, or no with the kernel's errno. `reason` says more where there is more to say: what to do about it."""
 
     accepted: bool
     errno: int = 0
+    reason: str = ""
 
     def __bool__(self) -> bool:
         return self.accepted
 
     def __str__(self) -> str:
-        return "accepted" if self.accepted else f"refused, {errno_name(self.errno)}"
+        if self.accepted:
+            return "accepted"
+        return f"refused, {errno_name(self.errno)}" + (f": {self.reason}" if self.reason else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class Probe:
 
     ulp: Answer
     suites: dict[tuple[int, int, Direction], Answer]
-    io_uring: str | None  # None: usable, else why not
+    io_uring: Answer
 
     @property
     def ktls(self) -> bool:
@@ -105,18 +109,23 @@ def uring_setsockopt() -> Answer:
             option = Operation.setsockopt(sock.fileno(), socket.IPPROTO_TCP, socket.TCP_NODELAY, on)
             (result,) = transfer(ring, [option], _SECONDS)
             return _answer(-result or (0 if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) else errno.EIO))
-    except RingUnavailableError:
-        return _answer(errno.ENOSYS)
+    except RingUnavailableError as error:
+        return _answer(error.errno or errno.ENOSYS)
 
 
 @functools.cache
-def io_uring() -> str | None:
-    """None where io_uring may be used, else the sentence that says why not and what to do."""
+def io_uring() -> Answer:
+    """Whether this process may use io_uring; `Answer.reason` says what to do where it may not.
+
+    RingUnavailableError, and no answer, where there is only no descriptor left at the moment.
+    """
     try:
         Ring(2).close()
     except RingUnavailableError as error:
-        return str(error)
-    return None
+        if error.errno in _NO_DESCRIPTORS:
+            raise
+        return Answer(accepted=False, errno=error.errno or errno.ENOSYS, reason=error.remedy)
+    return Answer(accepted=True)
 
 
 def probe() -> Probe:

@@ -20,7 +20,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ktlslab._closing import Closing
-from ktlslab.errors import RingUnavailableError, errno_name
+from ktlslab.errors import RingUnavailableError
 from ktlslab.linux import _hot, _native
 from ktlslab.linux.buffers import BufferRing, Incoming
 from ktlslab.linux.operations import Buffer, Completion, Operation
@@ -359,4 +359,4 @@ def _unavailable(number: int, *, sqpoll: bool, defer_taskrun: bool) -> RingUnava
     if asked and number in {errno.EINVAL, errno.EPERM}:
         remedy = f"This kernel may not offer {' with '.join(asked)}: do without. {remedy}"
     tried = f"setting up an io_uring{' with ' * bool(asked)}{' and '.join(asked)}"
-    return RingUnavailableError(tried, answered=errno_name(number), remedy=remedy)
+    return RingUnavailableError(tried, errno=number, remedy=remedy)

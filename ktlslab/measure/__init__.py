@@ -18,3 +18,7 @@ What it says:
     bootstrap, effects          intervals; kTLS and io_uring apart, over the noise floor
     difference                  what changed from one table to another
 """
+
+from ktlslab._lazy import modules
+
+__getattr__, __dir__ = modules(__name__, __path__)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ktlslab.errors import MachineError, TruncatedError
+from ktlslab.errors import MachineError, RecordLayerUnavailableError, TruncatedError
 from ktlslab.linux import ktls
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.ktls import Direction
@@ -125,23 +125,23 @@ def _tried(cell: Cell) -> str:
 
 def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
     config = ClientConfig(server_name=_NAME, ca=ports.ca, suites=(Suite[cell.suite],)) if cell.suite else None
-    session = open_session(
-        ports.address,
-        ports.plain if cell.record_layer == "plain" else ports.secure,
-        config=config,
-        record_layer=cell.record_layer,  # type: ignore[arg-type]  # the plan has checked it
-        io_engine=cell.io_engine,  # type: ignore[arg-type]
-        ring=ring,
-        timeout=TIMEOUT_S,
-    )
+    try:
+        session = open_session(
+            ports.address,
+            ports.plain if cell.record_layer == "plain" else ports.secure,
+            config=config,
+            record_layer=cell.record_layer,  # type: ignore[arg-type]  # the plan has checked it
+            io_engine=cell.io_engine,  # type: ignore[arg-type]
+            ring=ring,
+            timeout=TIMEOUT_S,
+        )
+    except RecordLayerUnavailableError as error:
+        remedy = "Measure on a machine that can: `--on newest` boots one; `ktlslab doctor` says what is missing."
+        kind = LeftOut if error.why is Why.CIPHER_REFUSED else MachineError
+        raise kind(_tried(cell), answered=error.answered, remedy=remedy) from error
     stream = session.stream
     with contextlib.ExitStack() as undo:
         undo.callback(session.close)
-        if session.why:
-            why = " and ".join(why.value for why in session.why)
-            remedy = "Measure on a machine that can: `--on newest` boots one; `ktlslab doctor` says what is missing."
-            kind = LeftOut if session.why == (Why.CIPHER_REFUSED,) else MachineError
-            raise kind(_tried(cell), answered=why, remedy=remedy)
         if cell.record_size < MAX_PLAINTEXT and cell.suite:
             with _or_left_out(cell):
                 stream.limit_records(cell.record_size)
@@ -187,7 +187,7 @@ def _openssl(cell: Cell, ports: Ports) -> Channel:
         answered = f"{ssl.OPENSSL_VERSION} does not offer it ({error.reason})"
         raise LeftOut(_tried(cell), answered=answered) from error
     before = Counters.read()
-    connection = connect((ports.address, ports.secure), io_engine="syscall", timeout=TIMEOUT_S)
+    connection = connect(ports.address, ports.secure, io_engine="syscall", timeout=TIMEOUT_S)
     with contextlib.ExitStack() as undo:
         undo.callback(connection.close)
         sock = context.wrap_socket(connection.socket, server_hostname=_NAME)

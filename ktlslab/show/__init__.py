@@ -11,3 +11,7 @@
 Each is imported by its own name, and only `plots`, `report` and `tables` import pandas or matplotlib: `handoff` and
 `server` also run in a guest, where those two would take half a minute.
 """
+
+from ktlslab._lazy import modules
+
+__getattr__, __dir__ = modules(__name__, __path__)

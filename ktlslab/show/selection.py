@@ -149,10 +149,7 @@ def nearest(frame: pd.DataFrame, payload: int | None, default: int = MAX_PLAINTE
 
 
 def _suite(name: str) -> str:
-    try:
-        return Suite.named(name).name
-    except ValueError as error:
-        raise UsageError("plotting", answered=str(error)) from error
+    return Suite.of(name).name
 
 
 def _version(kernel: str) -> tuple[int, ...]:

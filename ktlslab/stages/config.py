@@ -1,23 +1,24 @@
-"""What either end of a handshake brings and insists on, and the OpenSSL context made of it."""
+"""What either end of a handshake brings and insists on. `tls.contexts` makes OpenSSL's contexts of it."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from OpenSSL import SSL
-
-from ktlslab.errors import HandshakeError, UsageError
+from ktlslab import _checks
+from ktlslab.errors import UsageError
 from ktlslab.tls import openssl
-from ktlslab.tls.keylog import KeylogLine
-from ktlslab.tls.suites import CIPHERS, Suite, Version
+from ktlslab.tls.suites import Suite, Version
 
-_WIRE = {Version.TLS12: SSL.TLS1_2_VERSION, Version.TLS13: SSL.TLS1_3_VERSION}
-# OpenSSL offers AES-CCM in TLS 1.3 only when it is named. ARIA and SM4 are left out: hardly a kernel has them built in.
-_TLS13_SUITES = tuple(suite for suite in Suite if suite.version is Version.TLS13 and suite.cipher in CIPHERS)
+if TYPE_CHECKING:
+    from OpenSSL import SSL
+
+T = TypeVar("T")
+
+# Of OpenSSL (PSK_MAX_PSK_LEN, PSK_MAX_IDENTITY_LEN in openssl/ssl.h), and of a protocol's name (RFC 7301, 3.1).
+_MAX_PSK_BYTES, _MAX_IDENTITY_BYTES, _MAX_PROTOCOL_BYTES = 512, 256, 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,15 @@ class Psk:
 
     identity: str
     key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        tried = "describing a key agreed on beforehand"
+        for name, value, most in (
+            ("identity", _checks.text(tried, "identity", self.identity, "a name").encode(), _MAX_IDENTITY_BYTES),
+            ("key", _checks.instance(tried, "key", self.key, bytes), _MAX_PSK_BYTES),
+        ):
+            if not 1 <= len(value) <= most:
+                raise UsageError(tried, answered=f"`{name}` has {len(value)} bytes", remedy=f"It takes 1 to {most}.")
 
 
 class Resumption:
@@ -66,6 +76,9 @@ class ClientConfig:
     trusted authorities, None the system's. `suites` limits the offer, and with it the versions. `groups` are the key
     exchanges by OpenSSL's names, best first. `certificate` and `key` (PEM; None: in the same file) prove this client
     where the server asks. `resume` offers a former session, `psk` a key agreed on beforehand.
+
+    A list, or a single one, may stand for each tuple, a name for a suite or version (`Suite.of`, `Version.of`), a
+    string for a path. UsageError for what cannot be meant.
     """
 
     server_name: str | None = None
@@ -80,6 +93,13 @@ class ClientConfig:
     resume: Resumption | None = None
     psk: Psk | None = None
 
+    def __post_init__(self) -> None:
+        tried = "configuring a TLS client"
+        _settle(self, tried, ("certificate", "key", "ca"))
+        _checks.optional(_checks.text, tried, "server_name", self.server_name, "a host's name")
+        _checks.instance(tried, "verify", self.verify, bool)
+        _checks.optional(_checks.instance, tried, "resume", self.resume, Resumption, "Stream.resumption() gives one")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
@@ -87,7 +107,8 @@ class ServerConfig:
 
     `certificate` is a PEM chain, `key` its key (None: in the same file); `ktlslab.make_certificates` makes throw-away
     ones. `alpn` best first. With `client_ca` a client must show a certificate of that authority. Connections accepted
-    with an equal config share ticket keys, so that a client may resume with another of them.
+    with an equal config share ticket keys, so that a client may resume with another of them. Lists, names and strings
+    as in `ClientConfig`.
     """
 
     certificate: Path
@@ -99,122 +120,33 @@ class ServerConfig:
     client_ca: Path | None = None
     psk: Psk | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """What OpenSSL's callbacks told of one connection: put it there with `set_app_data`.
-
-    A server's context is shared by its connections, so each says for itself where to write.
-    """
-
-    secrets: dict[str, KeylogLine] = field(default_factory=dict)
-    problems: list[int] = field(default_factory=list)  # with the peer's certificate, by OpenSSL's number
+    def __post_init__(self) -> None:
+        tried = "configuring a TLS server"
+        _checks.path(tried, "certificate", self.certificate)
+        _settle(self, tried, ("certificate", "key", "client_ca"))
 
 
-def client_context(config: ClientConfig) -> SSL.Context:
-    """Return OpenSSL's context for a client. UsageError: files or names that cannot be meant."""
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    _common(context, config)
-    if config.verify:
-        context.set_verify(SSL.VERIFY_PEER, _note_problem)
-    if config.certificate:
-        _prove(context, config.certificate, config.key)
-    if config.ca is None:
-        context.set_default_verify_paths()
-    else:
-        _trust(context, config.ca)
-    if config.psk:
-        openssl.set_client_psk(context, config.psk.identity.encode(), config.psk.key)
-    return context
+def _settle(config: ClientConfig | ServerConfig, tried: str, paths: tuple[str, ...]) -> None:
+    """Check what both have in common, and put it into the form that is used."""
+    settled: dict[str, Any] = {
+        "versions": _checks.several(tried, "versions", config.versions, lambda *given: Version.of(given[-1])),
+        "suites": _some(tried, "suites", config.suites, lambda *given: Suite.of(given[-1])),
+        "groups": _some(tried, "groups", config.groups, _checks.text),
+        "alpn": _checks.several(tried, "alpn", config.alpn, _protocol),
+        **{name: _checks.optional(_checks.path, tried, name, getattr(config, name)) for name in paths},
+    }
+    _checks.optional(_checks.instance, tried, "psk", config.psk, Psk)
+    for name, value in settled.items():
+        object.__setattr__(config, name, value)  # frozen for everyone else
 
 
-def server_context(config: ServerConfig) -> SSL.Context:
-    """Return OpenSSL's context for a server: the same one for an equal config, as long as its files do not change."""
-    files = [path for path in (config.certificate, config.key, config.client_ca) if path]
-    try:
-        return _server_context(config, tuple(path.stat().st_mtime_ns for path in files))
-    except OSError as error:
-        answered = f"{error.filename}: {error.strerror}"
-        raise UsageError("configuring a TLS server", answered=answered, remedy="Give a PEM file.") from error
+def _some(tried: str, name: str, value: Any, check: Callable[[str, str, Any], T]) -> tuple[T, ...] | None:
+    return None if value is None else _checks.several(tried, name, value, check)
 
 
-@functools.lru_cache(maxsize=32)
-def _server_context(config: ServerConfig, _changed: tuple[int, ...]) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    _common(context, config)
-    _prove(context, config.certificate, config.key)
-    context.set_session_id(b"ktlslab")  # without one OpenSSL resumes no session of a client with a certificate
-    if config.client_ca:
-        _trust(context, config.client_ca)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _note_problem)
-    if config.alpn:
-        wanted = [protocol.encode() for protocol in config.alpn]
-
-        def choose(_: SSL.Connection, offered: Sequence[bytes]) -> bytes:
-            for protocol in wanted:
-                if protocol in offered:
-                    return protocol
-            answered = f"the client offers {', '.join(p.decode(errors='replace') for p in offered)}"
-            remedy = "Agree on an application protocol (ALPN) on both sides."
-            raise HandshakeError("choosing an application protocol", answered=answered, remedy=remedy)
-
-        context.set_alpn_select_callback(choose)
-    if config.psk:
-        openssl.set_server_psk(context, config.psk.identity.encode(), config.psk.key)
-    return context
-
-
-def _common(context: SSL.Context, config: ClientConfig | ServerConfig) -> None:
-    """Limit the versions, suites and groups to what is to be offered or agreed to."""
-    tried = "configuring TLS"
-    context.set_options(SSL.OP_NO_RENEGOTIATION)
-    context.set_keylog_callback(_note_secret)
-    versions = config.versions
-    if config.suites is not None:
-        versions = tuple(v for v in versions if any(suite.version is v for suite in config.suites))
-    if not versions:
-        remedy = "Give at least one of TLS 1.2 and 1.3 and a suite that belongs to it."
-        raise UsageError(tried, answered="no version is left to offer", remedy=remedy)
-    context.set_min_proto_version(min(_WIRE[v] for v in versions))
-    context.set_max_proto_version(max(_WIRE[v] for v in versions))
-    offered = _TLS13_SUITES if config.suites is None else config.suites
-    if tls13 := [s.openssl_name for s in offered if s.version is Version.TLS13]:
-        context.set_tls13_ciphersuites(":".join(tls13).encode())
-    if tls12 := [s.openssl_name for s in offered if s.version is Version.TLS12]:
-        context.set_cipher_list(":".join(tls12).encode())
-    if config.groups:
-        try:
-            openssl.set_groups(context, config.groups)
-        except ValueError as error:
-            raise UsageError(tried, answered=str(error), remedy="Try X25519, P-256 or P-384.") from error
-
-
-def _note_secret(library: SSL.Connection, line: bytes) -> None:
-    parsed = KeylogLine.parse(line)
-    library.get_app_data().secrets[parsed.label] = parsed
-
-
-def _note_problem(library: SSL.Connection, _certificate: object, number: int, _depth: int, ok: int) -> bool:
-    if not ok:
-        library.get_app_data().problems.append(number)
-    return bool(ok)
-
-
-def _prove(context: Any, certificate: Path, key: Path | None) -> None:
-    for path, load in (
-        (certificate, context.use_certificate_chain_file),
-        (key or certificate, context.use_privatekey_file),
-    ):
-        try:
-            load(str(path))
-        except SSL.Error as error:
-            answered = "no certificate or key could be read from it, or they do not belong together"
-            raise UsageError(f"reading {path}", answered=answered, remedy="Give PEM files.") from error
-
-
-def _trust(context: SSL.Context, ca: Path) -> None:
-    try:
-        context.load_verify_locations(str(ca))
-    except SSL.Error as error:
-        answered = "no certificate could be read from it" if ca.exists() else "there is no such file"
-        raise UsageError(f"reading {ca}", answered=answered, remedy="Give a PEM file.") from error
+def _protocol(tried: str, name: str, value: Any) -> str:
+    protocol = _checks.text(tried, name, value, "protocols such as h2")
+    if len(protocol.encode()) > _MAX_PROTOCOL_BYTES:
+        remedy = f"A protocol's name has at most {_MAX_PROTOCOL_BYTES} bytes (RFC 7301)."
+        raise UsageError(tried, answered=f"`{name}` holds a name of {len(protocol.encode())}", remedy=remedy)
+    return protocol

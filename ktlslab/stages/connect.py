@@ -7,17 +7,21 @@ transfer. Nagle's algorithm is switched off, in every arm alike.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
+from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.errors import ConnectError, PeerTimeoutError, UnknownHostError, UsageError, errno_name
-from ktlslab.linux.engines import Engine, EngineName, RingEngine, SyscallEngine
+from ktlslab.linux import probe
+from ktlslab.linux.engines import Engine, RingEngine, SyscallEngine
 from ktlslab.linux.ring import Ring
 
-Address = tuple[str, int]
+# `auto` takes io_uring where it is available; `uring` is a demand.
+EngineChoice = Literal["auto", "uring", "syscall"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,25 @@ class Connection(Closing):
     local: tuple[Any, ...]
     socket: socket.socket
     engine: Engine
+    _begun: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def ready(self, tried: str, stage: str = "") -> None:
+        """Refuse what is `tried` on a closed connection, and a stage that was begun here before."""
+        if self.closed:
+            answered, remedy = "this connection was closed before", "Run the stages inside its `with` block."
+            raise UsageError(tried, answered=answered, remedy=remedy)
+        if stage in self._begun:
+            remedy = "Connect again: a connection goes through each stage once."
+            raise UsageError(tried, answered=f"{stage} was called on this connection before", remedy=remedy)
+
+    def begin(self, tried: str, stage: str) -> None:
+        """Note that a stage begins here, if it may."""
+        self.ready(tried, stage)
+        self._begun.add(stage)
+
+    @property
+    def closed(self) -> bool:
+        return self.socket.fileno() < 0
 
     @property
     def target(self) -> str:
@@ -40,7 +63,7 @@ class Connection(Closing):
         self.engine.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.socket.fileno() < 0 else f"fd {self.socket.fileno()}"
+        state = "closed" if self.closed else f"fd {self.socket.fileno()}"
         return f"Connection({self.target} at {self.peer[0]}, {state}, {self.engine.name})"
 
     def _repr_html_(self) -> str:
@@ -50,16 +73,21 @@ class Connection(Closing):
 
 
 def connect(
-    address: Address, *, io_engine: EngineName = "uring", ring: Ring | None = None, timeout: float | None = 10.0
+    host: str,
+    port: int = 443,
+    *,
+    io_engine: EngineChoice = "auto",
+    ring: Ring | None = None,
+    timeout: float | None = 10.0,
 ) -> Connection:
-    """Connect to (host, port), trying each of the host's addresses in turn.
+    """Connect to a host's port, trying each of the host's addresses in turn.
 
-    `timeout` in seconds bounds this and every later wait on the connection; None waits for ever. A `ring` that is
-    passed in is used and left open. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError.
+    `io_engine`: auto takes io_uring where it is available, uring demands it. `timeout` in seconds bounds this and every
+    later wait on the connection; None waits for ever. A `ring` that is passed in is used and left open. Raises
+    UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
     """
-    host, port = address
-    if not 0 < port < 65536:
-        raise UsageError(f"connecting to {host}", answered=f"{port} is no port", remedy="Ports are 1 to 65535.")
+    _look_at_host(host)
+    _checks.whole(f"connecting to {host}", "port", port, 1, 65535)
     tried = f"connecting to {host}:{port}"
     with contextlib.ExitStack() as undo:
         engine = make_engine(io_engine, ring, timeout)
@@ -87,13 +115,29 @@ def connect(
     raise ConnectError(tried, answered=answered, remedy="Does a server listen there?") from failure
 
 
-def make_engine(io_engine: EngineName, ring: Ring | None, timeout: float | None) -> Engine:
-    """Return the engine of that name. RingUnavailableError where io_uring cannot be had."""
-    if io_engine == "uring":
-        return RingEngine(ring, timeout)
-    if io_engine == "syscall":
+def make_engine(io_engine: EngineChoice, ring: Ring | None, timeout: float | None) -> Engine:
+    """Return the engine of that name. RingUnavailableError where io_uring is demanded and not available."""
+    tried = "choosing an I/O engine"
+    _checks.word(tried, "io_engine", io_engine, get_args(EngineChoice))
+    timeout = _checks.seconds(tried, "timeout", timeout)
+    _checks.optional(_checks.instance, tried, "ring", ring, Ring)
+    if io_engine == "syscall" or (io_engine == "auto" and ring is None and not probe.io_uring()):
         return SyscallEngine(timeout)
-    raise UsageError("choosing an I/O engine", answered=f"there is no {io_engine!r}", remedy="Choose uring or syscall.")
+    return RingEngine(ring, timeout)
+
+
+def _look_at_host(host: str) -> None:
+    """Refuse what is no name or address, above all an address and a port in one."""
+    tried, remedy = "connecting", 'Give the host and the port apart: connect("localhost", 443).'
+    if not isinstance(host, str):
+        _checks.refuse(tried, "host", host, remedy)
+    if "\0" in host:
+        raise UsageError(tried, answered=f"there is no host {host!r}", remedy=remedy)
+    if ":" in host:
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise UsageError(f"connecting to {host}", answered="this is no host's name", remedy=remedy) from None
 
 
 def _resolve(host: str, port: int) -> list[Any]:

@@ -12,8 +12,9 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ktlslab import _checks
 from ktlslab._html import card
-from ktlslab.errors import HandshakeError, SuiteUnsupportedError
+from ktlslab.errors import HandshakeError, SuiteUnsupportedError, UsageError
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.tls import keylog
 from ktlslab.tls.keyschedule import kernel_iv_tls12, key_block, sequence_bytes, split_write_iv, traffic_key
@@ -32,9 +33,10 @@ class Secret:
         self._data = bytearray(data)
 
     def reveal(self) -> bytes:
-        """Return the bytes. ValueError after `wipe`."""
+        """Return the bytes. UsageError after `wipe`."""
         if not self._data:
-            raise ValueError("the secret was wiped; reveal it before the keys are installed")
+            remedy = "Export again, or install with wipe=False."
+            raise UsageError("revealing a secret", answered="it was wiped: its keys were installed", remedy=remedy)
         return bytes(self._data)
 
     def wipe(self) -> None:
@@ -131,7 +133,11 @@ def export(handshake: Handshake) -> TrafficKeys:
 
     Raises SuiteUnsupportedError where no kernel has a type for what was negotiated.
     """
+    from ktlslab.stages.handshake import Handshake  # noqa: PLC0415 - it imports OpenSSL, which keys alone do not need
+
+    _checks.instance("exporting keys", "handshake", handshake, Handshake, "handshake makes one")
     tried = f"exporting the keys of {handshake.suite_name}"
+    handshake.connection.ready(tried)
     suite = handshake.suite
     if suite is None:
         remedy = "Use userspace TLS, or limit the offer with ClientConfig(suites=...)."

@@ -10,23 +10,23 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Never
+from typing import Literal, Never
 
 from cryptography import x509
 from OpenSSL import SSL
 
+from ktlslab import _checks
 from ktlslab._html import card
 from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
-from ktlslab.stages.config import ClientConfig, Noted, ServerConfig, client_context, server_context
+from ktlslab.stages.config import ClientConfig, ServerConfig
+from ktlslab.stages.connect import Connection
 from ktlslab.tls import openssl
 from ktlslab.tls.alerts import Alert
+from ktlslab.tls.contexts import Noted, client_context, server_context
 from ktlslab.tls.keylog import KeylogLine
 from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader, describe
 from ktlslab.tls.suites import Suite, Version
 from ktlslab.tls.unbuffered import State, UnbufferedConnection
-
-if TYPE_CHECKING:
-    from ktlslab.stages.connect import Connection
 
 Role = Literal["client", "server"]
 # The verification errors that people meet, by OpenSSL's number (x509_vfy.h): what is wrong, and what to do.
@@ -73,7 +73,10 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
 
     Raises CertificateError, NotTlsError, HandshakeError, PeerTimeoutError, UsageError.
     """
-    config = config or ClientConfig()
+    config = ClientConfig() if config is None else config
+    _checks.instance("TLS handshake", "connection", connection, Connection, "connect or accept makes one")
+    tried = f"TLS handshake on {connection.target}"
+    _checks.instance(tried, "config", config, (ClientConfig, ServerConfig))
     if isinstance(config, ServerConfig):
         role: Role = "server"
         name = connection.host
@@ -82,6 +85,7 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
         role = "client"
         name = config.server_name or connection.host
         library, verified = _client(config, name), not config.verify
+    connection.begin(tried, "handshake")
     noted = Noted()
     library.set_app_data(noted)
     machine = UnbufferedConnection(library, server=role == "server")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Any
 
+from ktlslab import _checks
 from ktlslab._html import card
 from ktlslab.errors import PeerTimeoutError, StreamError, UsageError, errno_name
 from ktlslab.linux import ktls, probe
@@ -20,12 +22,10 @@ from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Operation, transfer
+from ktlslab.stages.connect import Connection
+from ktlslab.stages.export import TrafficKeys
 from ktlslab.stages.sides import push_all
 from ktlslab.tls.suites import Suite
-
-if TYPE_CHECKING:
-    from ktlslab.stages.connect import Connection
-    from ktlslab.stages.export import TrafficKeys
 
 BOTH = (Direction.TX, Direction.RX)
 ATTACH = "setsockopt(TCP_ULP)"
@@ -35,13 +35,13 @@ class Why(Enum):
     """Why a session does not do what was asked of it. The value is a sentence for people."""
 
     NO_TLS_MODULE = "this kernel has no tls module"
-    CIPHER_REFUSED = "this kernel's tls module has not this cipher"
+    CIPHER_REFUSED = "this kernel's tls module does not have this cipher"
     VERSION_REFUSED = "this kernel's tls module does not take this version and cipher"
     SUITE_UNKNOWN = "no kernel has a type for the suite that was negotiated"
     NOT_ESTABLISHED = "the connection is not established"
     KERNEL_REFUSED = "the kernel refused for another reason"
     NO_RING_SETSOCKOPT = "this kernel's io_uring has no setsockopt"
-    NO_IO_URING = "io_uring is not to be had"
+    NO_IO_URING = "io_uring is not available"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +104,13 @@ def kernel_suites() -> tuple[Suite, ...]:
 
 
 def install(
-    connection: Connection, keys: TrafficKeys, directions: tuple[Direction, ...] = BOTH, *, wipe: bool = True
+    connection: Connection, keys: TrafficKeys, directions: Sequence[Direction] = BOTH, *, wipe: bool = True
 ) -> Installed | Refused:
     """Hand the keys of these directions to the kernel; on success they are wiped from this process unless told not to.
 
-    Raises nothing for what a kernel may refuse.
+    Raises nothing for what a kernel may refuse. UsageError on a closed connection, and for keys that were wiped.
     """
+    directions = _ready("installing keys", connection, keys, directions)
     if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
         return refused
     before = Counters.read()
@@ -135,9 +136,9 @@ def install(
 def install_linked(
     connection: Connection,
     keys: TrafficKeys,
-    first: Buffer = b"",
-    directions: tuple[Direction, ...] = BOTH,
+    directions: Sequence[Direction] = BOTH,
     *,
+    first: Buffer = b"",
     wipe: bool = True,
 ) -> Installed | Refused:
     """Do the same through io_uring in one submission: TCP_ULP, TLS_TX, TLS_RX and the first send, linked.
@@ -148,6 +149,8 @@ def install_linked(
     StreamError where the keys were taken but `first` could not be sent.
     """
     tried = "installing by linked operations"
+    directions = _ready(tried, connection, keys, directions)
+    _checks.instance(tried, "first", first, (bytes, bytearray, memoryview), "what goes out as the first record")
     engine = connection.engine
     if not isinstance(engine, RingEngine):
         raise UsageError(tried, answered=f"the I/O engine is {engine.name}", remedy="Connect with io_engine='uring'.")
@@ -171,6 +174,27 @@ def install_linked(
             raise StreamError(tried, answered=answered, remedy="Open a new session.")
         push_all(engine.sender(connection.socket), first, results[-1])
     return done
+
+
+def _ready(
+    tried: str, connection: Connection, keys: TrafficKeys, directions: Sequence[Direction]
+) -> tuple[Direction, ...]:
+    """Return the directions, each once, if the connection is open and these keys are not yet wiped."""
+    _checks.instance(tried, "connection", connection, Connection, "connect or accept makes one")
+    _checks.instance(tried, "keys", keys, TrafficKeys, "export makes them")
+
+    def check(tried: str, name: str, value: Any) -> Direction:
+        return _checks.instance(tried, name, value, Direction, "Direction.TX, Direction.RX")
+
+    chosen = tuple(dict.fromkeys(_checks.several(tried, "directions", directions, check)))
+    if not chosen:
+        raise UsageError(tried, answered="`directions` is empty", remedy="Name TX, RX or both.")
+    for direction in chosen:
+        connection.ready(tried, f"install of {direction.name}")
+        if keys.of(direction).key.wiped:
+            answered = f"the {direction.name} keys were wiped, by a former install or by wipe()"
+            raise UsageError(tried, answered=answered, remedy="Keys are installed once; a new session has new ones.")
+    return chosen
 
 
 def _submit(
@@ -224,8 +248,10 @@ def _installed(
     connection: Connection, keys: TrafficKeys, directions: tuple[Direction, ...], before: Counters, *, wipe: bool
 ) -> Installed:
     """Wipe what the kernel has now, and read its proof."""
-    for direction in directions if wipe else ():
-        keys.of(direction).wipe()
+    for direction in directions:
+        connection.begin("installing keys", f"install of {direction.name}")
+        if wipe:
+            keys.of(direction).wipe()
     kind = keys.suite.cipher.kernel_type
     sequence = {direction: ktls.sequence_number(connection.socket, direction, kind) for direction in directions}
     return Installed(suite=keys.suite, directions=directions, counters=Counters.read() - before, sequence=sequence)

@@ -12,7 +12,7 @@ Read in this order:
 
 The last three need pyOpenSSL and `cryptography`, so they are imported by their own names.
 
-Nothing here opens a socket or knows the rest of ktlslab. Bad arguments and bad bytes are ValueError.
+Nothing here opens a socket or knows the rest of ktlslab but its errors. Bad bytes are ValueError.
 """
 
 from .alerts import Alert, AlertDescription, AlertLevel

@@ -33,7 +33,7 @@ def seal(  # noqa: PLR0917 - the order in which RFC 8446 5.2 speaks of them
     """Return one protected record, header included.
 
     `write_iv` is the 12 bytes of `traffic_key` for TLS 1.3, the fixed IV of `key_block` for TLS 1.2, whose explicit
-    nonce will be the sequence number, as the kernel's is. `padding` adds that many zero bytes; only TLS 1.3 has it.
+    nonce is the sequence number, as the kernel's is. `padding` adds that many zero bytes, which only TLS 1.3 can do.
     ValueError if a length, a type or the sequence number cannot be.
     """
     kind = ContentType(content_type)
@@ -55,7 +55,7 @@ def seal(  # noqa: PLR0917 - the order in which RFC 8446 5.2 speaks of them
 def open_record(suite: Suite, key: bytes, write_iv: bytes, sequence: int, record: bytes) -> tuple[ContentType, bytes]:
     """Return (content type, plaintext) of one whole record, header included; arguments as for `seal`.
 
-    ValueError if the record is malformed, or was not sealed with these keys and this number, or was changed.
+    ValueError if the record is malformed, changed, or was not sealed with this key, write IV and sequence number.
     """
     raw_header, sealed = record[:HEADER_BYTES], record[HEADER_BYTES:]
     header = RecordHeader.parse(raw_header)

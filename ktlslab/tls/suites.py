@@ -41,13 +41,14 @@ class Version(Enum):
         self.label = label
 
     @classmethod
-    def named(cls, name: str) -> Version:
-        """Return the version called `name`: "1.2", "TLS 1.2", "TLSv1.2", "tls12". ValueError lists what there is."""
-        digits = name.strip().lower().removeprefix("tls").strip(" v_").replace(".", "")
+    def of(cls, value: Version | str) -> Version:
+        """Return the version that `value` is or names: "1.2", "TLS 1.2", "TLSv1.2", "tls12". UsageError lists them."""
+        digits = str(value).strip().lower().removeprefix("tls").strip(" v_").replace(".", "")
         for version in cls:
-            if version.label[-3:].replace(".", "") == digits:
+            if value is version or (isinstance(value, str) and version.label[-3:].replace(".", "") == digits):
                 return version
-        raise ValueError(f"no TLS version {name!r} here; there are {', '.join(version.label for version in cls)}")
+        remedy = f"It is one of {', '.join(version.label for version in cls)}."
+        raise UsageError("choosing a version of TLS", answered=f"there is no {value!r}", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,35 +266,26 @@ class Suite(Enum):
         self.digest = digest
 
     @classmethod
-    def named(cls, name: str) -> Suite:
-        """Return the suite that a person calls `name`, in any case of letters.
-
-        IANA's name, OpenSSL's name, or a cipher's name such as "AES-128-GCM", which means its one TLS 1.3 suite.
-        ValueError lists the names there are.
-        """
-        wanted = name.strip().upper()
-        for suite in cls:
-            if wanted in {suite.name, suite.openssl_name}:
-                return suite
-            if suite.version is Version.TLS13 and wanted == suite.cipher.name:
-                return suite
-        known = ", ".join([cipher.name for cipher in CIPHERS + RARE_CIPHERS] + [suite.name for suite in cls])
-        raise ValueError(f"no cipher suite {name!r} that the kernel could take; there are {known}")
-
-    @classmethod
     def of(cls, value: Suite | str) -> Suite:
-        """Return the suite that `value` is or names, as `named` takes it. UsageError names the nearest."""
+        """Return the suite that `value` is or names, in any case of letters.
+
+        IANA's name, OpenSSL's name, or a cipher's name such as "AES-128-GCM": its TLS 1.3 suite, or where there is none
+        the first of TLS 1.2. UsageError names the nearest.
+        """
         if isinstance(value, Suite):
             return value
-        try:
-            return cls.named(value)
-        except (ValueError, AttributeError) as error:
-            ciphers = [cipher.name for cipher in CIPHERS + RARE_CIPHERS]
-            known = [*ciphers, *cls.__members__, *(suite.openssl_name for suite in cls)]
-            near = difflib.get_close_matches(str(value).strip().upper(), known, 1)
-            remedy = f"{f'Is {near[0]} meant? ' if near else ''}Known: {', '.join(ciphers)}, and IANA's full names."
-            answered = f"there is no suite {value!r} that the kernel could take"
-            raise UsageError("choosing a cipher suite", answered=answered, remedy=remedy) from error
+        known = {
+            suite.cipher.name: suite for suite in sorted(cls, key=lambda suite: (suite.version.wire, -suite.iana_id))
+        }
+        known |= {name: suite for suite in cls for name in (suite.openssl_name, suite.name)}
+        wanted = value.strip().upper() if isinstance(value, str) else ""
+        if wanted in known:
+            return known[wanted]
+        near = difflib.get_close_matches(wanted, known, 1)
+        ciphers = ", ".join(cipher.name for cipher in CIPHERS + RARE_CIPHERS)
+        remedy = f"{f'Is {near[0]} meant? ' if near else ''}Known: {ciphers}, and the full names of IANA and OpenSSL."
+        answered = f"there is no suite {value!r} that the kernel could take"
+        raise UsageError("choosing a cipher suite", answered=answered, remedy=remedy)
 
     @classmethod
     def from_openssl(cls, name: str) -> Suite | None:

@@ -68,7 +68,7 @@ class UnbufferedConnection:
     @property
     def version(self) -> Version:
         """The version that was negotiated."""
-        return Version.named(self.library.get_protocol_version_name())
+        return Version.of(self.library.get_protocol_version_name())
 
     @property
     def sequence_numbers(self) -> tuple[int, int]:

@@ -161,7 +161,7 @@ def clock_cost() -> float:
 
 def open_stream(port: int, engine: str) -> Stream:
     """Open a stream whose keys are made up: 'c' for what the client sends, 's' for what it receives."""
-    connection = connect(("127.0.0.1", port), io_engine=engine, timeout=TIMEOUT_S)  # type: ignore[arg-type]
+    connection = connect("127.0.0.1", port, io_engine=engine, timeout=TIMEOUT_S)  # type: ignore[arg-type]
     sides = [
         DirectionKeys(suite=SUITE, key=Secret(filler * 32), write_iv=Secret(filler * 12), sequence=0)
         for filler in (b"c", b"s")

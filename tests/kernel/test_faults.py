@@ -369,7 +369,7 @@ def test_the_clients_last_word_changed(  # noqa: PLR0917 - fixtures
 def test_padding_is_taken_off_and_every_byte_delivered(relay, tls_peer, certificates, record_property, io_engine):
     peer = tls_peer(speaker(ends=True), suite=SUITES[Version.TLS13])
     relay.use(Fault("pad", record=TICKETS[Version.TLS13], padding=3000), ("127.0.0.1", peer.port))
-    with connect(relay.address, io_engine=io_engine, timeout=TIMEOUT) as connection:
+    with connect(*relay.address, io_engine=io_engine, timeout=TIMEOUT) as connection:
         finished = handshake(connection, certificates.config())
         keys = export(finished)
         relay.give_keys(keys.rx)

@@ -12,11 +12,11 @@ import time
 import pytest
 
 from ktlslab.errors import AlertError, MachineError, StreamClosedError, StreamError, TruncatedError, UsageError
-from ktlslab.linux import probe
+from ktlslab.linux import ktls, probe
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Operation, Ring, transfer
 from ktlslab.session import open_session, session_pair
-from ktlslab.stages import Refused, Stream, Why, export, install_linked
+from ktlslab.stages import Refused, Stream, Why, export, install, install_linked
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite
 
@@ -298,7 +298,7 @@ def test_the_size_of_records_is_limited_where_the_kernel_can(kernel_pair, suite,
 def test_keys_and_first_record_go_in_with_one_submission(tls_pair, suite):
     pair = tls_pair(suite=suite, io_engine="uring")
     keys = export(pair.handshake)
-    answer = install_linked(pair.connection, keys, b"first of all")
+    answer = install_linked(pair.connection, keys, first=b"first of all")
     if not probe.uring_setsockopt():
         assert isinstance(answer, Refused)
         assert answer.reason is Why.NO_RING_SETSOCKOPT
@@ -319,19 +319,30 @@ def test_linked_installing_refuses_what_cannot_be(tls_pair):
         install_linked(pair.connection, export(pair.handshake))
     pair = tls_pair(suite=TLS13, io_engine="uring")
     with pytest.raises(UsageError, match="needs TX"):
-        install_linked(pair.connection, export(pair.handshake), b"x", (RX,))
+        install_linked(pair.connection, export(pair.handshake), (RX,), first=b"x")
 
 
 def test_a_chain_that_breaks_says_where(tls_pair):
     if not probe.uring_setsockopt():
         return  # test_keys_and_first_record_go_in_with_one_submission has what is right there
     pair = tls_pair(suite=TLS13, io_engine="uring")
+    ktls.attach(pair.connection.socket)
+    broken = install_linked(pair.connection, export(pair.handshake), first=b"never sent")
+    assert isinstance(broken, Refused)
+    assert broken.step == "setsockopt(TCP_ULP)"
+    assert "EEXIST" in repr(broken)
+
+
+def test_keys_are_installed_once(tls_pair):
+    """A kernel that takes new keys would take the same again, and use each nonce twice."""
+    pair = tls_pair(suite=TLS13)
     keys = export(pair.handshake)
-    assert install_linked(pair.connection, keys, wipe=False)
-    again = install_linked(pair.connection, keys, b"never sent")
-    assert isinstance(again, Refused)
-    assert again.step == "setsockopt(TCP_ULP)"
-    assert "EEXIST" in repr(again)
+    assert install(pair.connection, keys, [RX], wipe=False)
+    with pytest.raises(UsageError, match="install of RX was called on this connection before"):
+        install(pair.connection, keys, wipe=False)
+    assert install(pair.connection, keys, Direction.TX)
+    with pytest.raises(UsageError, match="install of TX was called"):
+        install(pair.connection, keys, (Direction.TX,))
 
 
 def test_sending_without_copies_is_refused_and_the_stream_goes_on(kernel_pair):

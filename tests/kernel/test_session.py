@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_a_suite_that_no_kernel_knows_goes_on_in_userspace_on_the_same_connectio
 
     peer = tls_peer(serve, ciphers=CBC)
     config = certificates.config(versions=(Version.TLS12,))
-    with open_session("localhost", peer.port, config=config, record_layer="kernel", io_engine=io_engine) as session:
+    with open_session("localhost", peer.port, config=config, io_engine=io_engine) as session:
         assert (session.record_layer, session.why, session.suite) == ("userspace", (Why.SUITE_UNKNOWN,), None)
         assert session.suite_name == CBC
         assert session.counters.values == {}
@@ -75,7 +76,10 @@ def test_where_io_uring_is_forbidden_plain_calls_do_its_work_and_the_reason_is_n
     if no_io_uring:
         with pytest.raises(RingUnavailableError, match=r"io_uring: EPERM .*sysctl kernel\.io_uring_disabled") as caught:
             Ring()
-        assert probe.io_uring() == str(caught.value)
+        answer = probe.io_uring()
+        assert (bool(answer), answer.errno, answer.reason) == (False, errno.EPERM, caught.value.remedy)
+        with pytest.raises(RingUnavailableError, match="EPERM"):
+            open_session("localhost", 1, io_engine="uring")
 
 
 def test_plain_is_plain(tcp_peer):

@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from ktlslab.errors import RingUnavailableError
 from ktlslab.linux import ktls, probe
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.probe import Answer, Probe
@@ -60,8 +61,28 @@ def test_asking_again_gives_the_same_answer_without_asking_the_kernel(monkeypatc
     assert probe.probe() == first
 
 
-def test_io_uring_is_to_be_had_here():
-    assert probe.io_uring() is None
+def test_io_uring_works_here_and_the_answer_is_truthy_as_all_answers_are():
+    assert probe.io_uring()
+    assert isinstance(probe.probe().io_uring, Answer)
+    assert bool(probe.probe().io_uring) is probe.probe().io_uring.accepted is True
+
+
+@pytest.fixture
+def asked_anew():
+    probe.io_uring.cache_clear()
+    yield
+    probe.io_uring.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
+def test_where_io_uring_is_forbidden_the_answer_is_no_with_errno_and_remedy(monkeypatch):
+    def refuse(_entries):
+        raise RingUnavailableError("setting up an io_uring", errno=errno.EPERM, remedy="Allow it.")
+
+    monkeypatch.setattr(probe, "Ring", refuse)
+    answer = probe.io_uring()
+    assert (bool(answer), answer.errno, answer.reason) == (False, errno.EPERM, "Allow it.")
+    assert str(answer) == "refused, EPERM (Operation not permitted): Allow it."
 
 
 def test_an_answer_says_yes_or_names_the_errno():
@@ -73,4 +94,4 @@ def test_one_direction_alone_is_not_yet_kernel_tls():
     yes, no = Answer(accepted=True), Answer(accepted=False, errno=errno.EINVAL)
     for tx, rx, whole in ((yes, no, False), (no, yes, False), (yes, yes, True)):
         suites = {(0x0304, 51, Direction.TX): tx, (0x0304, 51, Direction.RX): rx}
-        assert Probe(ulp=yes, suites=suites, io_uring=None).ktls is whole
+        assert Probe(ulp=yes, suites=suites, io_uring=no).ktls is whole

@@ -55,7 +55,7 @@ class Lesson:
 
 @pytest.fixture(scope="module", params=SUITES, ids=lambda suite: suite.name)
 def lesson(request):
-    with demo_server() as server, connect((server.host, server.port)) as connection:
+    with demo_server() as server, connect(server.host, server.port) as connection:
         shake = handshake(connection, ClientConfig(ca=server.ca, suites=(request.param,)))
         keys = export(shake)
         queued = handoff.waiting(connection, 1.0 if shake.version is Version.TLS13 else 0.05)

@@ -21,7 +21,7 @@ from ktlslab.tls.unbuffered import State
 
 
 def shake(port, config, *, host="localhost", io_engine="syscall", timeout=20.0):
-    with connect((host, port), io_engine=io_engine, timeout=timeout) as connection:
+    with connect(host, port, io_engine=io_engine, timeout=timeout) as connection:
         return handshake(connection, config)
 
 
@@ -112,7 +112,7 @@ def test_an_address_may_stand_in_a_certificate(certificates, host):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         port = listener.getsockname()[1]
-        with connect((host, port), io_engine="syscall") as connection:
+        with connect(host, port, io_engine="syscall") as connection:
             sock, _ = listener.accept()
             thread = threading.Thread(target=lambda: accepted.append(context.wrap_socket(sock, server_side=True)))
             thread.start()

@@ -41,7 +41,7 @@ def plain(io_engine):
     """(stream, socket): a stream without TLS and the other end."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        connect(listener.getsockname(), io_engine=io_engine, timeout=20) as connection,
+        connect(*listener.getsockname(), io_engine=io_engine, timeout=20) as connection,
     ):
         sock, _ = listener.accept()
         with sock:
@@ -284,7 +284,7 @@ def test_a_plain_file_is_sent_whole_and_in_part(plain, tmp_path):
 
 
 def test_no_record_layer_but_the_known_ones():
-    with pytest.raises(UsageError, match="Choose auto, kernel"):
+    with pytest.raises(UsageError, match="one of auto, plain, userspace, kernel"):
         open_session("localhost", 1, record_layer="quantum")
 
 

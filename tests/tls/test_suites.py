@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ktlslab.errors import UsageError
 from ktlslab.tls.suites import (
     AES_128_CCM,
     AES_128_GCM,
@@ -58,7 +59,7 @@ def openssl_table() -> dict[int, tuple[str, str, str]]:
 def test_openssl_agrees_on_number_name_version_and_cipher(suite, openssl_table):
     name, version, encryption = openssl_table[suite.iana_id]
     assert name == suite.openssl_name
-    assert Version.named(version) is suite.version
+    assert Version.of(version) is suite.version
     assert OPENSSL_ENCRYPTION[encryption] == suite.cipher.name
 
 
@@ -89,8 +90,8 @@ def test_every_certificate_suite_of_the_four_ciphers_is_in_the_table(openssl_tab
 
 @pytest.mark.parametrize("suite", Suite)
 def test_a_suite_is_found_by_all_its_names(suite):
-    assert Suite.named(suite.name) is suite
-    assert Suite.named(suite.openssl_name.lower()) is suite
+    assert Suite.of(suite.name) is suite
+    assert Suite.of(suite.openssl_name.lower()) is suite
     assert Suite.from_openssl(suite.openssl_name) is suite
     assert Suite.from_id(suite.iana_id) is suite
 
@@ -101,14 +102,41 @@ def test_no_two_suites_share_a_number_or_a_name():
 
 @pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
 def test_a_ciphers_name_means_its_tls13_suite(cipher):
-    suite = Suite.named(cipher.name)
+    suite = Suite.of(cipher.name)
     assert (suite.cipher, suite.version) == (cipher, Version.TLS13)
 
 
 @pytest.mark.parametrize("name", ["TLS_AES_128_CCM_8_SHA256", "AES128-CCM8", "AES128-SHA", "AES-128", ""])
 def test_an_unknown_name_is_an_error_that_lists_what_there_is(name):
-    with pytest.raises(ValueError, match=r"AES-128-GCM.*TLS_AES_256_GCM_SHA384.*TLS_RSA_WITH_AES_128_CCM"):
-        Suite.named(name)
+    with pytest.raises(UsageError, match=r"AES-128-GCM.*ARIA-256-GCM"):
+        Suite.of(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TLS_AES_128_GCM_SHA265", "TLS_AES_128_GCM_SHA256"),
+        ("aes128-gcm", "AES-128-GCM"),
+        ("CHACHA20", "CHACHA20-POLY1305"),
+        ("ECDHE-RSA-AES256-GCM-SHA348", "ECDHE-RSA-AES256-GCM-SHA384"),
+    ],
+)
+def test_a_near_miss_names_the_nearest(name, meant):
+    with pytest.raises(UsageError, match=f"Is {meant} meant"):
+        Suite.of(name)
+
+
+@pytest.mark.parametrize("value", [None, 0x1301, b"AES-128-GCM", ["AES-128-GCM"]])
+def test_what_is_no_name_is_a_usage_error_too(value):
+    for kind in (Suite, Version):
+        with pytest.raises(UsageError):
+            kind.of(value)
+
+
+def test_members_pass_and_a_cipher_of_tls12_alone_means_its_first_suite():
+    assert Suite.of(Suite.TLS_AES_128_GCM_SHA256) is Suite.TLS_AES_128_GCM_SHA256
+    assert Version.of(Version.TLS12) is Version.TLS12
+    assert Suite.of("ARIA-128-GCM") is Suite.TLS_ECDHE_ECDSA_WITH_ARIA_128_GCM_SHA256
 
 
 @pytest.mark.parametrize("suite", Suite)
@@ -120,14 +148,14 @@ def test_the_digest_is_the_one_in_the_name(suite):
 
 @pytest.mark.parametrize("name", ["1.2", "TLS 1.2", "TLSv1.2", "tls1.2", "TLS12"])
 def test_a_version_has_many_spellings(name):
-    assert Version.named(name) is Version.TLS12
-    assert Version.named(name.replace("2", "3")) is Version.TLS13
+    assert Version.of(name) is Version.TLS12
+    assert Version.of(name.replace("2", "3")) is Version.TLS13
 
 
 @pytest.mark.parametrize("name", ["1.1", "TLS", "", "SSLv3", "3", "1.23"])
 def test_other_versions_are_errors(name):
-    with pytest.raises(ValueError, match=r"TLS 1\.2, TLS 1\.3"):
-        Version.named(name)
+    with pytest.raises(UsageError, match=r"TLS 1\.2, TLS 1\.3"):
+        Version.of(name)
 
 
 def test_version_numbers():

@@ -29,7 +29,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Diagnosis:
     """All findings, and what the kernel here accepts: (version, cipher, direction) -> answer."""
 
     findings: tuple[Finding, ...]
@@ -37,7 +37,7 @@ class Report:
 
     @property
     def ready(self) -> bool:
-        """Whether kTLS can be had: here or in a guest."""
+        """Whether kTLS is available: here or in a guest."""
         named = {finding.name: finding.ok for finding in self.findings}
         return named["ktls"] or (named["guests"] and named["kernels"])
 
@@ -53,7 +53,7 @@ class Report:
         return card("What this machine can do", [(f.name, f"{f.says} {f.remedy}") for f in self.findings])
 
 
-def examine() -> Report:
+def doctor() -> Diagnosis:
     """Look at everything that ktlslab needs; changes nothing, needs no network."""
     found = probe.probe()
     suites: dict[str, dict[str, bool]] = {}
@@ -64,7 +64,7 @@ def examine() -> Report:
             }
             suites[f"{'TLS 1.2' if version == 0x0303 else 'TLS 1.3'} {cipher.name}"] = taken
     findings = (_system(), _ktls(found), _io_uring(found), *_guests(), _kernels())
-    return Report(findings=findings, suites=suites)
+    return Diagnosis(findings=findings, suites=suites)
 
 
 def _system() -> Finding:
@@ -97,9 +97,10 @@ def _ktls(found: probe.Probe) -> Finding:
 
 
 def _io_uring(found: probe.Probe) -> Finding:
-    if found.io_uring is None:
-        return Finding(name="io_uring", ok=True, says="io_uring is usable")
-    return Finding(name="io_uring", ok=False, says="io_uring is not usable", remedy=found.io_uring)
+    if found.io_uring:
+        return Finding(name="io_uring", ok=True, says="io_uring works")
+    says = f"io_uring does not work: io_uring_setup(2) answered {errno_name(found.io_uring.errno)}"
+    return Finding(name="io_uring", ok=False, says=says, remedy=found.io_uring.reason)
 
 
 def _guests() -> list[Finding]:

@@ -1,0 +1,103 @@
+"""What callers pass, looked at once: each check returns the value in the form that is used, or raises UsageError.
+
+`tried` is what the caller wanted done, `name` the argument. Messages show a value's type and never the value, unless it
+can hold no secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Never, TypeVar
+
+from ktlslab.errors import UsageError
+
+T = TypeVar("T")
+
+
+def refuse(tried: str, name: str, value: object, remedy: str) -> Never:
+    """Raise UsageError for a value of the wrong type."""
+    raise UsageError(tried, answered=f"`{name}` is of type {type(value).__name__}", remedy=remedy)
+
+
+def instance(tried: str, name: str, value: Any, kind: type[T] | tuple[type[T], ...], source: str = "") -> T:
+    """Return the value if it is of this type; `source` says where to get one."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(one.__name__ for one in kinds)
+        refuse(tried, name, value, f"It takes {wanted}{f': {source}' if source else ''}.")
+    return value
+
+
+def word(tried: str, name: str, value: Any, words: Iterable[str]) -> str:
+    """Return the value if it is one of these words; a near miss names the nearest."""
+    known = list(words)
+    if not isinstance(value, str):
+        refuse(tried, name, value, f"It is one of {', '.join(known)}.")
+    if value not in known:
+        raise UsageError(
+            tried, answered=f"`{name}` is {value!r}", remedy=f"{nearest(value, known)}It is one of {', '.join(known)}."
+        )
+    return value
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """Return "Is ... meant? " for a near miss, "" for anything else."""
+    by_case = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(value.casefold(), by_case, 1)
+    return f"Is {by_case[found[0]]} meant? " if found else ""
+
+
+def whole(tried: str, name: str, value: Any, low: int, high: int) -> int:
+    """Return a whole number within these bounds."""
+    number = instance(tried, name, value, int, f"a whole number from {low} to {high}")
+    if not low <= number <= high:
+        raise UsageError(tried, answered=f"`{name}` is {number}", remedy=f"It is a whole number from {low} to {high}.")
+    return number
+
+
+def seconds(tried: str, name: str, value: Any) -> float | None:
+    """Return a time that can be waited for; None is for ever."""
+    if value is None:
+        return None
+    remedy = "Give seconds above 0, or None to wait for ever."
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        refuse(tried, name, value, remedy)
+    if not 0 < value < MAX_SECONDS or math.isnan(value):
+        raise UsageError(tried, answered=f"`{name}` is {value}", remedy=remedy)
+    return float(value)
+
+
+MAX_SECONDS = 1e9  # 31 years: what the kernel's time-outs can hold
+
+
+def text(tried: str, name: str, value: Any, source: str = "") -> str:
+    """Return a string that is not empty and holds no control characters."""
+    if not instance(tried, name, value, str, source) or not value.isprintable():
+        answered = f"`{name}` is {value!r}" if value else f"`{name}` is empty"
+        raise UsageError(tried, answered=answered, remedy=f"It takes {source or 'a word'}.")
+    return str(value)
+
+
+def path(tried: str, name: str, value: Any) -> Path:
+    """Return a path, which may be given as a string."""
+    if not isinstance(value, str | os.PathLike) or isinstance(made := os.fspath(value), bytes):
+        refuse(tried, name, value, "It takes a path: a string or a pathlib.Path.")
+    if not made or "\0" in made:
+        raise UsageError(tried, answered=f"`{name}` is {made!r}", remedy="It takes the path of a file.")
+    return Path(made)
+
+
+def optional(check: Callable[..., T], tried: str, name: str, value: Any, *more: Any) -> T | None:
+    """Let None pass a check."""
+    return None if value is None else check(tried, name, value, *more)
+
+
+def several(tried: str, name: str, value: Any, check: Callable[[str, str, Any], T]) -> tuple[T, ...]:
+    """Return a tuple of checked values from a list, a tuple or another iterable; a single value is a list of one."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        value = (value,)
+    return tuple(check(tried, name, one) for one in value)

@@ -34,6 +34,7 @@ from ktlslab.errors import (
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
+from ktlslab.linux.views import Part
 from ktlslab.stages import sides
 from ktlslab.stages.kernelreceiver import KernelReceiver
 from ktlslab.stages.keyupdate import KeyUpdates, key_update
@@ -232,14 +233,13 @@ class Stream(Life):
         if have == len(buffer):
             return
         have = have or self.recv_into(buffer)
-        with memoryview(buffer) as whole:
-            while have < len(whole):
-                with whole[have:] as rest:
-                    got = self.recv_into(rest)
-                if not got:
-                    answered = f"the peer closed after {have} of {len(whole)} bytes"
-                    raise TruncatedError(self._tried("receiving"), answered=answered)
-                have += got
+        while have < len(buffer):
+            with Part(buffer, have) as rest:
+                got = self.recv_into(rest)
+            if not got:
+                answered = f"the peer closed after {have} of {len(buffer)} bytes"
+                raise TruncatedError(self._tried("receiving"), answered=answered)
+            have += got
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield (record type, bytes) up to the clean end, control records included; those are acted on before.

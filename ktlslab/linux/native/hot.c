@@ -278,7 +278,9 @@ static PyTypeObject CallsType = {
     .tp_methods = calls_methods,
 };
 
-static PyMethodDef functions[] = {{"pack", _PyCFunction_CAST(kl_pack), METH_FASTCALL, NULL}, {NULL}};
+static PyMethodDef functions[] = {{"pack", _PyCFunction_CAST(kl_pack), METH_FASTCALL, NULL},
+                                  {"pin", _PyCFunction_CAST(kl_pin), METH_FASTCALL, NULL},
+                                  {NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "ktlslab.linux._hot", .m_size = -1,
                                     .m_doc = "The ring's calls without cffi.", .m_methods = functions};

@@ -152,7 +152,7 @@ def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
         send=stream.send,
         send_many=stream.send_many,
         send_file=stream.sendfile,
-        receive=stream.recv_exactly,
+        receive=stream.recv_exactly_into,
         close=session.close,
         counters=session.counters,
         kernel=tuple(direction for direction in Direction if stream.layers[direction] == "kernel"),

@@ -223,7 +223,7 @@ class Stream(Life):
         buffer = bytearray(count)
         return bytes(buffer[: self.recv_into(buffer)])
 
-    def recv_exactly(self, buffer: Buffer) -> None:
+    def recv_exactly_into(self, buffer: Buffer) -> None:
         """Fill all of `buffer`. TruncatedError where the stream ends before."""
         try:
             have = self._pull(buffer)  # as in recv_into, which would cost another frame
@@ -408,7 +408,7 @@ class Stream(Life):
     def _look(self) -> None:
         """Whether the peer's key may still protect what it sends. It is asked for a new one when this end sends.
 
-        Counting costs as much as 500 instructions, so a `recv_exactly` that one receive fills does without.
+        Counting costs as much as 500 instructions, so a `recv_exactly_into` that one receive fills does without.
         """
         self._until_look = self._look_every
         if self._updates is None or self._closed or self._failure:

@@ -92,7 +92,7 @@ def test_each_suite_is_spoken(tls_echo, certificates, suite):
         assert session.suite is suite
         session.stream.send(b"x" * 40_000)
         back = bytearray(40_000)
-        session.stream.recv_exactly(back)
+        session.stream.recv_exactly_into(back)
         assert back == b"x" * 40_000
 
 

@@ -87,14 +87,22 @@ class Operation:
     @classmethod
     def send(cls, fd: int, data: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """send(2)."""
-        held = ffi.from_buffer(data)
-        return cls(opcode=lib.IORING_OP_SEND, fd=fd, address=held, length=len(held), op_flags=flags | _NOSIGNAL, **how)
+        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        return cls(
+            opcode=lib.IORING_OP_SEND,
+            fd=fd,
+            address=address,
+            length=size,
+            keep=(pin,),
+            op_flags=flags | _NOSIGNAL,
+            **how,
+        )
 
     @classmethod
     def recv(cls, fd: int, buffer: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """recv(2) into `buffer`, which must be writable."""
-        held = ffi.from_buffer(buffer, require_writable=True)
-        return cls(opcode=lib.IORING_OP_RECV, fd=fd, address=held, length=len(held), op_flags=flags, **how)
+        pin, address, size = _hot.pin(buffer, True)  # noqa: FBT003 - C takes no keywords
+        return cls(opcode=lib.IORING_OP_RECV, fd=fd, address=address, length=size, keep=(pin,), op_flags=flags, **how)
 
     @classmethod
     def send_zc(cls, fd: int, data: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
@@ -103,49 +111,61 @@ class Operation:
         Two completions: the result, then, when the kernel has let go of `data`, a notification. kTLS refuses with
         EOPNOTSUPP, and the notification comes all the same.
         """
-        held = ffi.from_buffer(data)
-        return cls(opcode=lib.KL_OP_SEND_ZC, fd=fd, address=held, length=len(held), op_flags=flags | _NOSIGNAL, **how)
+        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        return cls(
+            opcode=lib.KL_OP_SEND_ZC,
+            fd=fd,
+            address=address,
+            length=size,
+            keep=(pin,),
+            op_flags=flags | _NOSIGNAL,
+            **how,
+        )
 
     @classmethod
     def write(cls, fd: int, data: Buffer, **how: Unpack[How]) -> Operation:
         """write(2): where linked, a short one breaks the chain, and kTLS takes it. It may raise SIGPIPE."""
-        held = ffi.from_buffer(data)
-        return cls(opcode=lib.IORING_OP_WRITE, fd=fd, address=held, length=len(held), **how)
+        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        return cls(opcode=lib.IORING_OP_WRITE, fd=fd, address=address, length=size, keep=(pin,), **how)
 
     @classmethod
     def read(cls, fd: int, buffer: Buffer, **how: Unpack[How]) -> Operation:
         """read(2) into `buffer`, which must be writable."""
-        held = ffi.from_buffer(buffer, require_writable=True)
-        return cls(opcode=lib.IORING_OP_READ, fd=fd, address=held, length=len(held), **how)
+        pin, address, size = _hot.pin(buffer, True)  # noqa: FBT003 - C takes no keywords
+        return cls(opcode=lib.IORING_OP_READ, fd=fd, address=address, length=size, keep=(pin,), **how)
 
     @classmethod
     def write_fixed(cls, fd: int, data: Buffer, index: int, **how: Unpack[How]) -> Operation:
         """write(2) of (a view of) the registered buffer `index`, whose pages the kernel has looked up already."""
-        held = ffi.from_buffer(data)
-        return cls(opcode=lib.IORING_OP_WRITE_FIXED, fd=fd, address=held, length=len(held), index=index, **how)
+        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        return cls(
+            opcode=lib.IORING_OP_WRITE_FIXED, fd=fd, address=address, length=size, keep=(pin,), index=index, **how
+        )
 
     @classmethod
     def read_fixed(cls, fd: int, buffer: Buffer, index: int, **how: Unpack[How]) -> Operation:
         """read(2) into (a view of) the registered buffer `index`."""
-        held = ffi.from_buffer(buffer, require_writable=True)
-        return cls(opcode=lib.IORING_OP_READ_FIXED, fd=fd, address=held, length=len(held), index=index, **how)
+        pin, address, size = _hot.pin(buffer, True)  # noqa: FBT003 - C takes no keywords
+        return cls(
+            opcode=lib.IORING_OP_READ_FIXED, fd=fd, address=address, length=size, keep=(pin,), index=index, **how
+        )
 
     @classmethod
     def sendmsg(cls, fd: int, data: Buffer, record_type: int, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
-        message, held = ffi.new("struct kl_message *"), ffi.from_buffer(data)
-        lib.kl_message_prepare(message, held, len(held), record_type)
+        message, (pin, address, size) = ffi.new("struct kl_message *"), _hot.pin(data, False)  # noqa: FBT003
+        lib.kl_message_prepare(message, ffi.cast("void *", address), size, record_type)
         op_flags = flags | _NOSIGNAL
         return cls(
-            opcode=lib.IORING_OP_SENDMSG, fd=fd, address=message, length=1, op_flags=op_flags, keep=(held,), **how
+            opcode=lib.IORING_OP_SENDMSG, fd=fd, address=message, length=1, op_flags=op_flags, keep=(pin,), **how
         )
 
     @classmethod
     def recvmsg(cls, fd: int, buffer: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """recvmsg(2) with room for TLS_GET_RECORD_TYPE, which is then `record_type`. To be started once only."""
-        message, held = ffi.new("struct kl_message *"), ffi.from_buffer(buffer, require_writable=True)
-        lib.kl_message_prepare(message, held, len(held), -1)
-        return cls(opcode=lib.IORING_OP_RECVMSG, fd=fd, address=message, length=1, op_flags=flags, keep=(held,), **how)
+        message, (pin, address, size) = ffi.new("struct kl_message *"), _hot.pin(buffer, True)  # noqa: FBT003
+        lib.kl_message_prepare(message, ffi.cast("void *", address), size, -1)
+        return cls(opcode=lib.IORING_OP_RECVMSG, fd=fd, address=message, length=1, op_flags=flags, keep=(pin,), **how)
 
     @property
     def record_type(self) -> int:
@@ -207,15 +227,15 @@ class Operation:
     @classmethod
     def setsockopt(cls, fd: int, level: int, option: int, value: Buffer, **how: Unpack[How]) -> Operation:
         """setsockopt(2) (SOCKET_URING_OP_SETSOCKOPT, kernel 6.7): -EOPNOTSUPP or -EINVAL where it is not known."""
-        held = ffi.from_buffer(value)
+        pin, address, size = _hot.pin(value, False)  # noqa: FBT003
         return cls(
             opcode=lib.KL_OP_URING_CMD,
             fd=fd,
             address=level | option << 32,
             offset=lib.KL_SOCKET_SETSOCKOPT,
-            second=len(held),
-            third=int(ffi.cast("uintptr_t", held)),
-            keep=(held,),
+            second=size,
+            third=address,
+            keep=(pin,),
             **how,
         )
 

@@ -44,6 +44,8 @@ _DEFERRED: tuple[int, ...] = (
     lib.IORING_SETUP_SINGLE_ISSUER | lib.IORING_SETUP_DEFER_TASKRUN | lib.IORING_SETUP_TASKRUN_FLAG,
 )
 
+_ABANDONED: list[Any] = []  # what rings hold that were forgotten and could not be closed
+
 
 class Sender(Protocol):
     """send(2) on one socket: how many bytes the kernel took. Arguments go by position, as in all of these."""
@@ -91,6 +93,7 @@ class Ring(Closing):
                 break
         if not self._ring:
             raise _unavailable(-error[0], sqpoll=sqpoll, defer_taskrun=defer_taskrun)
+        self._process = os.getpid()
         self._calls = _hot.Calls(int(ffi.cast("uintptr_t", self._ring)), Completion)
         self._held: dict[int, Operation] = {}
         self._done: list[Completion] = []
@@ -257,8 +260,10 @@ class Ring(Closing):
         ENOMEM asks for a larger `ulimit -l`.
         """
         self.unregister_buffers()
-        held = [ffi.from_buffer(buffer, require_writable=True) for buffer in buffers]
-        parts = ffi.new("struct iovec[]", [{"iov_base": part, "iov_len": len(part)} for part in held])
+        held = [_hot.pin(buffer, True) for buffer in buffers]  # noqa: FBT003 - C takes no keywords
+        parts = ffi.new(
+            "struct iovec[]", [{"iov_base": ffi.cast("void *", at), "iov_len": size} for _, at, size in held]
+        )
         _check(lib.kl_register_buffers(self._live(), parts, len(held)))
         self._pinned = held
 
@@ -286,6 +291,19 @@ class Ring(Closing):
             self._calls.close()
             lib.kl_ring_close(self._ring)
             self._ring, self._pinned = ffi.NULL, []
+
+    def __del__(self) -> None:
+        """Close a forgotten ring: the kernel may still write into the buffers that it holds.
+
+        Where it cannot be closed (another thread is inside, or made it for itself), they are kept for ever. A forked
+        process leaves alone what is its parent's.
+        """
+        if getattr(self, "_calls", None) is None or self.closed or self._process != os.getpid():
+            return
+        try:
+            self.close()
+        except OSError:
+            _ABANDONED.append((self._held, self._pinned))
 
     def __repr__(self) -> str:
         return "Ring(closed)" if self.closed else f"Ring(fd={self.fileno()}, in_flight={self.in_flight})"

@@ -21,6 +21,7 @@ from ktlslab.linux import ktls
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Ring
+from ktlslab.linux.views import Part
 from ktlslab.measure.peer import offered, set_up
 from ktlslab.measure.plan import BLOCKING_ONLY, Cell
 from ktlslab.runs import clocks
@@ -151,7 +152,7 @@ def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
         send=stream.send,
         send_many=stream.send_many,
         send_file=stream.sendfile,
-        receive=stream.recv_exactly,
+        receive=stream.recv_exactly_into,
         close=session.close,
         counters=session.counters,
         kernel=tuple(direction for direction in Direction if stream.layers[direction] == "kernel"),
@@ -264,7 +265,7 @@ def _filling(receive_into: Callable[[Any], int]) -> Callable[[Buffer], object]:
         have = receive_into(buffer)
         size = len(buffer)
         while 0 < have < size:
-            with memoryview(buffer) as whole, whole[have:] as rest:
+            with Part(buffer, have) as rest:
                 got = receive_into(rest)
             if not got:
                 break

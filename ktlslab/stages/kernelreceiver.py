@@ -87,9 +87,8 @@ class KernelReceiver:
                 self.left = memoryview(payload)
             elif self.act(record_type, payload):
                 return 0
-        with memoryview(buffer) as room:
-            part = min(len(room), len(self.left))
-            room[:part] = self.left[:part]
+        part = min(len(buffer), len(self.left))
+        memoryview(buffer)[:part] = self.left[:part]
         self.left = self.left[part:]
         return part
 

@@ -34,6 +34,7 @@ from ktlslab.errors import (
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
+from ktlslab.linux.views import Part
 from ktlslab.stages import sides
 from ktlslab.stages.kernelreceiver import KernelReceiver
 from ktlslab.stages.keyupdate import KeyUpdates, key_update
@@ -222,7 +223,7 @@ class Stream(Life):
         buffer = bytearray(count)
         return bytes(buffer[: self.recv_into(buffer)])
 
-    def recv_exactly(self, buffer: Buffer) -> None:
+    def recv_exactly_into(self, buffer: Buffer) -> None:
         """Fill all of `buffer`. TruncatedError where the stream ends before."""
         try:
             have = self._pull(buffer)  # as in recv_into, which would cost another frame
@@ -232,14 +233,13 @@ class Stream(Life):
         if have == len(buffer):
             return
         have = have or self.recv_into(buffer)
-        with memoryview(buffer) as whole:
-            while have < len(whole):
-                with whole[have:] as rest:
-                    got = self.recv_into(rest)
-                if not got:
-                    answered = f"the peer closed after {have} of {len(whole)} bytes"
-                    raise TruncatedError(self._tried("receiving"), answered=answered)
-                have += got
+        while have < len(buffer):
+            with Part(buffer, have) as rest:
+                got = self.recv_into(rest)
+            if not got:
+                answered = f"the peer closed after {have} of {len(buffer)} bytes"
+                raise TruncatedError(self._tried("receiving"), answered=answered)
+            have += got
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield (record type, bytes) up to the clean end, control records included; those are acted on before.
@@ -408,7 +408,7 @@ class Stream(Life):
     def _look(self) -> None:
         """Whether the peer's key may still protect what it sends. It is asked for a new one when this end sends.
 
-        Counting costs as much as 500 instructions, so a `recv_exactly` that one receive fills does without.
+        Counting costs as much as 500 instructions, so a `recv_exactly_into` that one receive fills does without.
         """
         self._until_look = self._look_every
         if self._updates is None or self._closed or self._failure:

@@ -57,15 +57,18 @@ class Traffic:
         size = len(data)
         held = _ffi.from_buffer(data)
         at = 0
-        while at < size:  # pyOpenSSL's contexts write one record a call (SSL_MODE_ENABLE_PARTIAL_WRITE)
-            done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
-            if done <= 0:
-                if self._interrupted():
-                    continue
-                if _lib.SSL_get_error(self._ssl, done) in {_lib.SSL_ERROR_WANT_WRITE, _lib.SSL_ERROR_WANT_READ}:
-                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-                self._connection._raise_ssl_error(self._ssl, done)
-            at += done
+        try:
+            while at < size:  # pyOpenSSL's contexts write one record a call (SSL_MODE_ENABLE_PARTIAL_WRITE)
+                done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
+                if done <= 0:
+                    if self._interrupted():
+                        continue
+                    if _lib.SSL_get_error(self._ssl, done) in {_lib.SSL_ERROR_WANT_WRITE, _lib.SSL_ERROR_WANT_READ}:
+                        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+                    self._connection._raise_ssl_error(self._ssl, done)
+                at += done
+        finally:
+            del held  # in a traceback's frame it could crash the garbage collector: see linux/views.py
 
     def sealed(self) -> memoryview:
         """Return what OpenSSL has ready to be sent."""
@@ -80,9 +83,12 @@ class Traffic:
     def open_into(self, buffer: Buffer) -> int | None:
         """Fill `buffer` from one record; 0: close_notify came, None: more bytes are needed. SSL.Error: a bad record."""
         room = _ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003
-        count: int = _lib.SSL_read(self._ssl, room, len(room))
-        while count <= 0 and self._interrupted():
-            count = _lib.SSL_read(self._ssl, room, len(room))
+        try:
+            count: int = _lib.SSL_read(self._ssl, room, len(room))
+            while count <= 0 and self._interrupted():
+                count = _lib.SSL_read(self._ssl, room, len(room))
+        finally:
+            del room  # as in `write`
         if count > 0:
             return count
         answer = _lib.SSL_get_error(self._ssl, count)

@@ -117,7 +117,7 @@ def stream_steps(
         else:
             for _ in range(batch):
                 send(data)
-        stream.recv_exactly(part)
+        stream.recv_exactly_into(part)
         took.append((clock() - start - cost) / batch)
     return took, time.process_time_ns() - cpu
 
@@ -132,7 +132,7 @@ def layer_steps(calls: Any, stream: Stream, work: Work, steps: int) -> tuple[lis
             start = clock()
             for _ in range(work.batch):
                 send(*sent)
-            stream.recv_exactly(mark)
+            stream.recv_exactly_into(mark)
             took.append((clock() - start - cost) / work.batch)
         elif work.workload == "receives":
             stream.send(b".")

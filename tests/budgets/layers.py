@@ -20,7 +20,7 @@ Layer = Callable[[Any, memoryview, memoryview], tuple[Call, Call]]
 
 
 def whole(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
-    return (stream.send, (one,)), (stream.recv_exactly, (room,))
+    return (stream.send, (one,)), (stream.recv_exactly_into, (room,))
 
 
 def part(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
@@ -43,13 +43,13 @@ def bare(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]
 # From the caller down; below each the C program goes on.
 LAYERS: dict[str, dict[str, Layer]] = {
     "uring": {
-        "Stream, recv_exactly": whole,
+        "Stream, recv_exactly_into": whole,
         "Stream, recv_into": part,
         "its sides": sides,
         "the ring's callables": ring,
     },
     "syscall": {
-        "Stream, recv_exactly": whole,
+        "Stream, recv_exactly_into": whole,
         "Stream, recv_into": part,
         "its sides": sides,
         "Python's socket": bare,

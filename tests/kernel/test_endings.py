@@ -110,11 +110,11 @@ def test_an_end_in_the_middle_of_a_record_is_a_truncation(ends):
 
 
 @BOTH_VERSIONS
-def test_recv_exactly_says_how_much_was_missing(ends):
+def test_recv_exactly_into_says_how_much_was_missing(ends):
     ends.pair.tls.sendall(b"four")
     ends.pair.tls.shutdown()
     with pytest.raises(TruncatedError, match="after 4 of 10 bytes"):
-        ends.stream.recv_exactly(bytearray(10))
+        ends.stream.recv_exactly_into(bytearray(10))
 
 
 @BOTH_VERSIONS

@@ -36,7 +36,7 @@ def pair(io_engine):
 def carry(one, other, data):
     one.send(data)
     got = bytearray(len(data))
-    other.recv_exactly(got)
+    other.recv_exactly_into(got)
     assert got == data
 
 

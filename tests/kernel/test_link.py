@@ -159,7 +159,7 @@ def test_kernel_tls_is_verified_and_loses_nothing_where_packets_are_lost(tmp_pat
                 size, got = 20_000, bytearray(len(data))
                 for at in range(0, len(data), size):
                     session.stream.send(data[at : at + size])
-                    session.stream.recv_exactly(memoryview(got)[at : at + size])
+                    session.stream.recv_exactly_into(memoryview(got)[at : at + size])
                 assert got == data
 
 

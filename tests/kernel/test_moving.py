@@ -163,7 +163,7 @@ def test_more_and_many_mean_the_same_bytes_in_every_layer(layer, io_engine, tcp_
     with client, server:
         send_oddly(client.stream)
         got = bytearray(22)
-        server.stream.recv_exactly(got)
+        server.stream.recv_exactly_into(got)
         assert got == b"held, then sent, 1 2 3"
 
 
@@ -190,7 +190,7 @@ def test_a_batch_larger_than_every_buffer_arrives_in_order(ends, pattern):
     sending = threading.Thread(target=client.send_many, args=(parts,))
     sending.start()
     got = bytearray(sum(map(len, parts)))
-    server.recv_exactly(got)
+    server.recv_exactly_into(got)
     sending.join(60)
     assert got == b"".join(parts)
 
@@ -366,7 +366,7 @@ def test_a_session_runs_on_a_ring_of_ones_own(tls_echo, certificates, setup, pat
         assert (session.record_layer, session.io_engine) == ("kernel", "uring")
         session.stream.send_many([pattern(1000)] * 3)
         got = bytearray(3000)
-        session.stream.recv_exactly(got)
+        session.stream.recv_exactly_into(got)
         assert got == pattern(1000) * 3
 
 

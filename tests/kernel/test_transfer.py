@@ -47,7 +47,7 @@ def test_bytes_come_back_and_the_kernel_says_that_it_did_the_work(  # noqa: PLR0
         for size in SIZES:
             sent, back = pattern(size), bytearray(size)
             session.stream.send(sent)
-            session.stream.recv_exactly(back)
+            session.stream.recv_exactly_into(back)
             assert back == sent
         moved = {direction: number - before[direction] for direction, number in numbers().items()}
         records = sum(-(-size // 16384) for size in SIZES)
@@ -112,14 +112,14 @@ def test_the_kernels_records_open_with_the_exported_keys_and_ours_open_in_the_ke
         assert ends.open(record) == (ContentType.APPLICATION_DATA, pattern(size))
         ends.send(ContentType.APPLICATION_DATA, pattern(size))
         back = bytearray(size)
-        ends.stream.recv_exactly(back)
+        ends.stream.recv_exactly_into(back)
         assert back == pattern(size)
 
 
 def test_what_was_queued_before_the_keys_came_is_delivered(kernel_pair, suite, io_engine):
     ends = kernel_pair(suite=suite, io_engine=io_engine, first=b"already here")
     got = bytearray(12)
-    ends.stream.recv_exactly(got)
+    ends.stream.recv_exactly_into(got)
     assert got == b"already here"
 
 

@@ -110,7 +110,7 @@ def test_a_mebibyte_is_received_whole_up_to_its_clean_end(tls_peer, certificates
     options = {"config": certificates.config(), "record_layer": "userspace", "io_engine": io_engine}
     with open_session("localhost", peer.port, **options) as session:
         got = bytearray(len(MEBIBYTE))
-        session.stream.recv_exactly(got)
+        session.stream.recv_exactly_into(got)
         assert got == MEBIBYTE
         assert session.stream.recv() == b""
 
@@ -157,7 +157,7 @@ def test_an_end_before_all_that_was_wanted_says_how_much_came(ends):
     pair.tls.sendall(b"four")
     pair.tls.shutdown()
     with pytest.raises(TruncatedError, match="after 4 of 10 bytes"):
-        stream.recv_exactly(bytearray(10))
+        stream.recv_exactly_into(bytearray(10))
 
 
 @BOTH_VERSIONS
@@ -198,7 +198,7 @@ def test_a_time_out_is_an_error_after_which_one_may_go_on(tls_pair, negotiated, 
     pair = tls_pair(suite=negotiated, io_engine=io_engine, timeout=0.3)
     stream = Stream(pair.connection, pair.handshake)
     with pytest.raises(PeerTimeoutError, match=r"nothing moved within 0\.3 s\. Try again"):
-        stream.recv_exactly(bytearray(4))
+        stream.recv_exactly_into(bytearray(4))
     pair.tls.sendall(b"late")
     assert stream.recv() == b"late"
 

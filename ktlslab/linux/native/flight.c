@@ -65,6 +65,31 @@ PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count) {
   return PyBytes_FromStringAndSize((const char *)&operation, sizeof operation);
 }
 
+static void unpin(PyObject *capsule) {
+  Py_buffer *view = PyCapsule_GetPointer(capsule, NULL);
+  PyBuffer_Release(view);
+  PyMem_Free(view);
+}
+
+/* pin(buffer, writable): (what holds it until it is freed, address, bytes). A capsule, which the garbage collector does not
+   enter: it would clear a memoryview that is exported from within the same cycle (../views.py). */
+PyObject *kl_pin(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "expected a buffer and whether it is written to");
+  Py_buffer *view = PyMem_Malloc(sizeof *view);
+  if (!view) return PyErr_NoMemory();
+  if (PyObject_GetBuffer(args[0], view, args[1] == Py_True ? PyBUF_WRITABLE : PyBUF_SIMPLE)) {
+    PyMem_Free(view);
+    return NULL;
+  }
+  PyObject *capsule = PyCapsule_New(view, NULL, unpin);
+  if (!capsule) {
+    PyBuffer_Release(view);
+    PyMem_Free(view);
+    return NULL;
+  }
+  return Py_BuildValue("(NKn)", capsule, (unsigned long long)(uintptr_t)view->buf, view->len);
+}
+
 /* start(operations, held): put them in flight, each by its `packed`; the tokens. What is in flight is in the dict `held`
    even where an error is raised. */
 PyObject *kl_start_all(PyObject *object, PyObject *const *args, Py_ssize_t count) {

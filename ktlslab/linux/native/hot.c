@@ -279,7 +279,9 @@ static PyType_Spec calls_spec = {.name = "ktlslab.linux._hot.Calls",
                                  .flags = Py_TPFLAGS_DEFAULT,
                                  .slots = calls_slots};
 
-static PyMethodDef functions[] = {{"pack", FAST(kl_pack), METH_FASTCALL, NULL}, {NULL}};
+static PyMethodDef functions[] = {{"pack", FAST(kl_pack), METH_FASTCALL, NULL},
+                                  {"pin", FAST(kl_pin), METH_FASTCALL, NULL},
+                                  {NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "ktlslab.linux._hot", .m_size = -1,
                                     .m_doc = "The ring's calls without cffi.", .m_methods = functions};

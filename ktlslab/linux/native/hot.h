@@ -42,6 +42,7 @@ int kl_check_open(Calls *self);
 
 /* flight.c */
 PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *kl_pin(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_start_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_reap_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_take(PyObject *self, PyObject *const *args, Py_ssize_t count);

@@ -82,7 +82,8 @@ install_packages() {
       apt-get update -qq >&2 </dev/null
       # A service that a package brings is not to be started: the tests start their own.
       # shellcheck disable=SC2086 # one word a package
-      RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $names >&2 </dev/null
+      RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends $names >/dev/null </dev/null
       return
     fi
     say "Some packages are missing. Run this, then start again:"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def run(argv, **options):
@@ -22,9 +23,13 @@ def run(argv, **options):
             {"CMAKE_ARGS": "-DCMAKE_FIND_ROOT_PATH=/nowhere -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY"},
             ("apt-get install liburing-dev", "dnf install liburing-devel", "pacman -S liburing"),
         ),
-        ({"CC": "/nowhere/cc"}, ("apt-get install gcc", "dnf install gcc", "pacman -S gcc")),
+        (
+            {"CMAKE_ARGS": "-DPython_INCLUDE_DIR=/nowhere"},
+            (f"apt-get install {PYTHON}-dev", f"dnf install {PYTHON}-devel", "pacman -S python"),
+        ),
+        ({"CC": "/nowhere/cc"}, ("apt-get install gcc libc6-dev", "dnf install gcc", "pacman -S gcc")),
     ],
-    ids=["headers", "compiler"],
+    ids=["liburing", "Python's headers", "compiler"],
 )
 def test_an_install_that_lacks_something_names_the_package_on_three_distributions(tmp_path, change, packages):
     env = {**os.environ, **change, "SKBUILD_BUILD_DIR": str(tmp_path / "build")}

@@ -242,7 +242,7 @@ static PyObject *calls_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   Calls *self = (Calls *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
   if (!self) return NULL;
   self->ring = (kl_ring *)(uintptr_t)address;
-  self->completion = (PyTypeObject *)Py_NewRef(completion);
+  self->completion = (PyTypeObject *)Py_NewRef((PyObject *)completion);
   self->new_completion = (allocfunc)PyType_GetSlot(completion, Py_tp_alloc);
   return (PyObject *)self;
 }

@@ -5,6 +5,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h> /* the limited API alone: Py_LIMITED_API is set by the build, and one file serves all Pythons */
 
+#include <string.h>
+
 #include "batch.h"
 #include "multishot.h"
 

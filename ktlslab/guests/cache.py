@@ -1,4 +1,4 @@
-"""The cache: what was fetched or built for guests and can be had again, outside any source tree.
+"""The cache: what was fetched or built for guests and can be fetched or built again, outside any source tree.
 
 `$KTLSLAB_CACHE`, else `$XDG_CACHE_HOME/ktlslab`, else `~/.cache/ktlslab`. Two rules keep it whole: a thing is made in a
 scratch folder beside its place and renamed into it when complete, so a half-made one is never found; and whoever makes

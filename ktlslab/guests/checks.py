@@ -74,7 +74,7 @@ def writable(name: str, value: object) -> Path:
     """Return the real path of a folder that a guest may be given to write to."""
     path = folder(name, value).resolve()
     tried = f"{TRIED} with {name}={path}"
-    remedy = f"Give a folder of your own, for example {name}=out."
+    remedy = "Give a folder of your own: `--rw DIR`, for a Jupyter kernel at `ktlslab kernelspec install`."
     if str(path) in GUESTS_OWN:
         raise UsageError(tried, answered="a guest has its own in this place", remedy=remedy)
     if not os.access(path, os.W_OK | os.X_OK):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ktlslab.guests.kernels import Kernel
 
-# What a guest cannot do without, and what `modprobe` could still fetch later but dearly, over the share.
+# What a guest cannot do without, and what `modprobe` could still fetch later, but slowly, over the share.
 NEEDED = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
 # What udev would load for this CPU on real hardware, so that a guest's crypto is the one that a machine would use.
 DRIVERS = ["aesni_intel", "ghash_clmulni_intel", "sha256_ssse3", "sha512_ssse3"]

@@ -2,7 +2,7 @@
 
 Nothing about a kernel's configuration is assumed: what is built in is skipped, what is a module is taken with all that
 it depends on. Distributions compress modules; the initramfs carries them plain, since unpacking in an emulated CPU is
-the dearest place to do it.
+the slowest place to do it.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def parameters(machine: Machine) -> list[str]:
     if machine.accelerator == "tcg":
         line += ["tsc=reliable", "no_timer_check"]
     if machine.clock == "instructions":
-        # Calibrating the local timer is a busy loop of clock reads, each dear to count: 3 to 4 s of every boot.
+        # Calibrating the local timer is a busy loop of clock reads, each costly to count: 3 to 4 s of every boot.
         # Where a buffer lies changes what it costs: the same addresses in every run.
         line += ["clocksource=tsc", "noapictimer", "norandmaps"]
     return line

@@ -184,17 +184,59 @@ def test_kill_9_of_the_caller_leaves_no_qemu_and_no_folder(tmp_path, qemus):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_meant_is_refused_before_anything_starts(newest, tmp_path):
-    for argv, options in (
-        ([], {}),
-        (["true"], {"clock": "sundial"}),
-        (["true"], {"clock": "instructions", "cpus": 2}),
-        (["true"], {"clock": "wall", "rw": tmp_path / "missing"}),
-        (["true"], {"clock": "wall", "cwd": tmp_path / "missing"}),
-    ):
-        with pytest.raises(UsageError):
-            run(newest, argv, **options)
+REFUSED = [
+    ([], {}, "there is no command"),
+    ("true", {}, "list of words"),
+    (["true", 5], {}, "list of words"),
+    (["a\0b"], {}, "NUL"),
+    (["true"], {"clock": "sundial"}, "wall or instructions"),
+    (["true"], {"clock": "instructions", "cpus": 2}, "takes one"),
+    (["true"], {"cpus": 0}, "1 or more"),
+    (["true"], {"cpus": "two"}, "1 or more"),
+    (["true"], {"rw": "missing"}, "no such folder"),
+    (["true"], {"rw": __file__}, "no folder"),
+    (["true"], {"rw": "/"}, "a guest has its own"),
+    (["true"], {"rw": "/run"}, "a guest has its own"),
+    (["true"], {"rw": ""}, "path of a folder"),
+    (["true"], {"cwd": "missing"}, "no such folder"),
+    (["true"], {"cwd": 5}, "path of a folder"),
+    (["true"], {"memory": "1T"}, "no size of memory"),
+    (["true"], {"memory": "-1G"}, "no size of memory"),
+    (["true"], {"memory": 1024}, "no size of memory"),
+    (["true"], {"memory": "255M"}, "less than the 256M"),
+    (["true"], {"memory": "9999G"}, "of this machine"),
+    (["true"], {"env": ["A"]}, "mapping"),
+    (["true"], {"env": {"A": 1}}, "mapping"),
+    (["true"], {"env": {"A B": "1"}}, "letters, digits"),
+    (["true"], {"timeout": -1}, "seconds"),
+    (["true"], {"timeout": "soon"}, "seconds"),
+    (["true"], {"boot_timeout": float("nan")}, "seconds"),
+]
+
+
+@pytest.mark.parametrize(("argv", "options", "says"), REFUSED)
+def test_what_cannot_be_meant_is_refused_before_anything_starts(argv, options, says, newest):
+    with pytest.raises(UsageError, match=says):
+        run(newest, argv, **{"clock": "wall", **options})
     assert not list(Path(tempfile.gettempdir()).glob(f"ktlslab-guest-{os.getpid()}*"))
+
+
+def test_a_folder_that_one_may_not_write_to_is_refused(tmp_path):
+    flags = "-m" if os.geteuid() == 0 else "-rm"
+    script = (
+        'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; exec "$2" -m ktlslab guest run newest --rw "$1" -- true'
+    )
+    argv = ["unshare", flags, "--", "sh", "-c", script, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"starting a guest with rw={tmp_path}: you may not write to this folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_smallest_memory_boots_and_a_series_will_do_for_its_kernel(newest):
+    done = run(newest.series, ["sh", "-c", "echo $PATH"], clock="wall", memory="256M")
+    assert done.returncode == 0
+    assert str(Path(sys.prefix) / "bin") in done.stdout.decode().strip().split(":")
 
 
 def test_this_machine_is_described():

@@ -2,8 +2,8 @@
 
 A point is the typical value over the blocks, its bar the 95 % bootstrap interval; the noise floor, what
 equal arms differ by, is drawn into every plot. Every axis names its unit. A table of mixed units is refused:
-nanoseconds and instructions have no common axis. Where a table spans more than a panel can, `ktlslab.show.selection` chooses, and the
-title says what.
+nanoseconds and instructions have no common axis. Where a table spans more than a panel can show,
+`ktlslab.show.selection` chooses, and the title says what.
 
     latency(frame)      median per operation, by payload: a panel for each workload and suite
     cpu(frame)          what client and peer spent per operation

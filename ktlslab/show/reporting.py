@@ -92,7 +92,7 @@ _TITLES = {
 def write_report(source: Path, output: Path, pictures: Path | None = None) -> list[Path]:
     """Write the report of a table, and with `pictures` every plot as PNG into that folder. Returns what was written.
 
-    TableError where the table cannot be read, UsageError where it cannot be drawn, StorageError where it cannot be written.
+    TableError where the table cannot be read, UsageError where it cannot be drawn, StorageError where writing fails.
     """
     if not output.parent.is_dir():  # known before half a minute is spent on drawing
         raise _refused(source, f"there is no folder {output.parent}")
@@ -168,7 +168,8 @@ def question(frame: pd.DataFrame) -> str:
     spans = size_name(sizes[0]) if len(sizes) == 1 else f"{size_name(sizes[0])} to {size_name(sizes[-1])}"
     kernels = [f"Linux {place[1]}" for place in selection.places(frame)]
     what = f"for {joined(selection.workloads(frame))} of {spans} with {joined(suites)}" if suites else f"of {spans}"
-    return f"What does it cost or save when the kernel makes TLS records instead of a library in userspace: {what}, moved by {joined(sorted(map(str, frame['io_engine'].unique())))}, on {joined(kernels)}?"
+        f"What does it cost or save when the kernel makes TLS records instead of a library in userspace: {what}, "
+        f"moved by {joined(sorted(map(str, frame['io_engine'].unique())))}, on {joined(kernels)}?"
 
 
 def _figure(title: str, figure: Plot, png: bytes) -> str:

@@ -45,7 +45,7 @@ def origin(frame: pd.DataFrame) -> Picture:
 
 
 def in_words(frame: pd.DataFrame) -> Picture:
-    """Say in sentences what the table says: how many promises every kernel keeps, how many no kernel keeps, and how many differ."""
+    """Say in sentences what the table says: how many promises are kept by every kernel, by none, and by some."""
     wide = _wide(frame)
     kept, broken = (wide == KEPT).all(axis=1), (wide == BROKEN).all(axis=1)
     sentences = [

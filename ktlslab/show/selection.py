@@ -120,7 +120,7 @@ def few_suites(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def one_suite(frame: pd.DataFrame, suite: str | None) -> str:
-    """Return the suite asked for, or AES-256-GCM in TLS 1.3, or the one with most rows; empty where there is only plain TCP."""
+    """Return the suite asked for, or AES-256-GCM in TLS 1.3, or the one with most rows; empty for plain TCP."""
     have = frame.loc[frame["suite"] != "", "suite"]
     if suite is not None:
         return str(next(iter(set(chosen(frame, None, suite)["suite"]) - {""})))

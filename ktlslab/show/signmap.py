@@ -1,10 +1,10 @@
 """The sign map: kernel TLS over userspace TLS, one number per cell.
 
-Rows are ciphers and workloads, columns payloads, panels I/O engines and kernels. A number is the difference in
-percent, with its sign: -12 says that the kernel's record layer takes 12 % less. Blue is less, orange more, the deeper
-the further from nothing, a pair that colour-blind readers can tell apart. A cell is hatched where no
-difference was found: its interval includes 1, or the difference is inside the noise floor. In print without colours the sign
-and the hatching say the same.
+Rows are ciphers and workloads, columns payloads, panels I/O engines and kernels. A number is the difference in percent,
+with its sign: -12 says that the kernel's record layer takes 12 % less. Blue is less, orange more, the deeper the
+further from nothing, a pair that colour-blind readers can tell apart. A cell is hatched where no difference was found:
+its interval includes 1, or the difference is inside the noise floor. In print without colours the sign and the hatching
+say the same.
 """
 
 from __future__ import annotations

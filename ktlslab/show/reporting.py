@@ -168,8 +168,10 @@ def question(frame: pd.DataFrame) -> str:
     spans = size_name(sizes[0]) if len(sizes) == 1 else f"{size_name(sizes[0])} to {size_name(sizes[-1])}"
     kernels = [f"Linux {place[1]}" for place in selection.places(frame)]
     what = f"for {joined(selection.workloads(frame))} of {spans} with {joined(suites)}" if suites else f"of {spans}"
+    return (
         f"What does it cost or save when the kernel makes TLS records instead of a library in userspace: {what}, "
         f"moved by {joined(sorted(map(str, frame['io_engine'].unique())))}, on {joined(kernels)}?"
+    )
 
 
 def _figure(title: str, figure: Plot, png: bytes) -> str:

@@ -19,6 +19,7 @@ import pytest
 
 from ktlslab.show import notebooks, tables
 
+pytestmark = pytest.mark.timeout(300)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 TOKEN = "sesame"

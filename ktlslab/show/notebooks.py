@@ -43,8 +43,10 @@ _PRINTED = """
   .jp-OutputArea-output table { font-size: 8.5px !important; }
   .jp-OutputArea-output td, .jp-OutputArea-output th { padding: 1px 0.5em 1px 0 !important; }
   .jp-OutputArea-output td { white-space: normal !important; }
-  .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] { white-space: pre-wrap !important; }
-  details td, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
+  .jp-InputArea pre, .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] {
+    white-space: pre-wrap !important;
+  }
+  details td, .jp-InputArea pre, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
   .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
 }
 """

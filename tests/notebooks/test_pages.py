@@ -35,8 +35,9 @@ READY = """(() => { const app = window.jupyterapp, cells = document.querySelecto
 # What is wrong with what the cells of a page show. Text in <pre> of a check's source or a print is text.
 FAULTS = r"""(() => {
   const paper = matchMedia('print').matches, faults = [];
+  const OUTPUT = '.jp-OutputArea-output';
   const say = (what, node) => faults.push(what + ': ' + node.textContent.trim().slice(0, 90));
-  for (const shown of document.querySelectorAll('.jp-OutputArea-output')) {
+  for (const shown of document.querySelectorAll(paper ? `${OUTPUT}, .jp-InputArea .highlight` : OUTPUT)) {
     const texts = document.createTreeWalker(shown, NodeFilter.SHOW_TEXT);
     while (texts.nextNode())
       if (/<\/?(table|t[drh]|div|span|details|br?|p)\b[^>]*>|&(nbsp|lt|gt);/.test(texts.currentNode.data))

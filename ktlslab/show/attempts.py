@@ -1,4 +1,4 @@
-"""Trying something that may well be refused, and showing what came of it: the refusal is the lesson."""
+"""Trying something that may be refused, and showing the result: the refusal is the lesson."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ktlslab.stages import ClientConfig
 
 
 def attempt(action: Callable[..., Any], *arguments: Any, **options: Any) -> Picture:
-    """Call it, and show what it returned or, of an error of ktlslab's, its type and its three parts."""
+    """Call `action` and show what it returned, or a KtlsLabError's type and three parts."""
     try:
         result = action(*arguments, **options)
     except KtlsLabError as error:
@@ -23,7 +23,7 @@ def attempt(action: Callable[..., Any], *arguments: Any, **options: Any) -> Pict
         return Picture(card(f"Refused: {type(error).__name__}", [row for row in rows if row[1]]), text)
     if hasattr(result, "_repr_html_"):
         return Picture(result._repr_html_(), repr(result))
-    return Picture(card("Done", [("result", "nothing to return" if result is None else repr(result))]), repr(result))
+    return Picture(card("Done", [("result", "no return value" if result is None else repr(result))]), repr(result))
 
 
 FAULTS: tuple[tuple[str, Fault | None], ...] = (
@@ -33,7 +33,7 @@ FAULTS: tuple[tuple[str, Fault | None], ...] = (
     ("a record dropped", Fault("drop", record=1)),
     ("a record replayed", Fault("replay", record=2)),
     ("two records swapped", Fault("swap", record=1)),
-    ("a length that no record may have", Fault("length", record=2, length=0xFFFF)),
+    ("an impossible length", Fault("length", record=2, length=0xFFFF)),
     ("cut in the middle of a record", Fault("truncate", record=2, keep=20)),
     ("cut between two records", Fault("truncate", record=2)),
     ("the connection reset", Fault("reset", record=2)),
@@ -42,7 +42,7 @@ FAULTS: tuple[tuple[str, Fault | None], ...] = (
 
 
 def faults(server: DemoServer, harms: Iterable[tuple[str, Fault | None]] = FAULTS, timeout: float = 5.0) -> Picture:
-    """Fetch the server's page once for each harm, with a relay between that does it, and show what the client saw."""
+    """Fetch the server's page once for each harm, done by a relay in between, and show what the client saw."""
     with Relay(("127.0.0.1", server.port)) as relay:
         rows = [(name, *_fetch(server, relay, fault, timeout)) for name, fault in harms]
     head = ("what happens on the way", "record layer", "outcome")

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from ktlslab.show.style import Plot
 
 _MAX_TICKS = 7
-_LETTERS = 12  # an inch, of a title
+_LETTERS = 12  # of a title, per inch
 _BARS: Any = {"capsize": 2, "elinewidth": 0.8, "linewidth": 1.4}
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # between the ticks of a ratio
 
 
 def scale(quantity: str, unit: str) -> float:
-    """Return what a column's values are multiplied with: nanoseconds become seconds, for people's prefixes."""
+    """Return the factor that a column's values are multiplied by: nanoseconds become seconds, for SI prefixes."""
     if unit == "instructions":
         return 1.0
     return 1e9 if quantity.startswith("throughput") else 1e-9
@@ -51,7 +51,7 @@ def amount(value: float, quantity: str, unit: str) -> str:
     """Say a column's value with its unit: 88.2 k instructions, 105 us, 1.2 GB/s."""
     value *= scale(quantity, unit)
     if quantity.startswith("throughput"):
-        return EngFormatter("B/s", places=1)(value) if unit == "ns" else f"{value:.3g} B an instruction"
+        return EngFormatter("B/s", places=1)(value) if unit == "ns" else f"{value:.3g} B per instruction"
     return EngFormatter("s", places=1)(value) if unit == "ns" else f"{EngFormatter('', places=1)(value)} instructions"
 
 
@@ -65,7 +65,7 @@ def payload_axis(axes: Axes, sizes: Sequence[int], *, last: bool) -> None:
     axes.tick_params(axis="x", labelrotation=0, labelsize=7.5)
     axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
     if last:
-        axes.set_xlabel("payload of an operation")
+        axes.set_xlabel("payload per operation")
 
 
 def count_axis(axes: Axes, counts: Sequence[int], label: str, *, last: bool) -> None:
@@ -80,14 +80,14 @@ def count_axis(axes: Axes, counts: Sequence[int], label: str, *, last: bool) -> 
 
 
 def unit_of(quantity: str, unit: str) -> str:
-    """Say what a quantity's axis counts."""
+    """Return the unit of a quantity's axis."""
     if quantity.startswith("throughput"):
-        return "bytes a second" if unit == "ns" else "bytes an instruction"
-    return "seconds an operation" if unit == "ns" else "instructions an operation"
+        return "bytes per second" if unit == "ns" else "bytes per instruction"
+    return "seconds per operation" if unit == "ns" else "instructions per operation"
 
 
 def value_formatter(quantity: str, unit: str) -> Formatter:
-    """Return what writes a quantity's values at an axis, with the people's prefix: 20 k, 105 us."""
+    """Return the formatter of a quantity's axis, with SI prefixes: 20 k, 105 us."""
     if quantity.startswith("throughput"):
         return EngFormatter("B/s") if unit == "ns" else FuncFormatter(lambda value, _: f"{value:g}")
     return EngFormatter("s" if unit == "ns" else "")
@@ -112,7 +112,7 @@ def value_axis(axes: Axes, quantity: str, label: str, unit: str) -> None:
 
 
 def ratio_axis(axes: Axes, label: str, shown: pd.DataFrame) -> None:
-    """Put a ratio on a log axis, so that twice and half are as far from 1; all of value, low and high is to be seen."""
+    """Put a ratio on a log axis, so that twice and half are equally far from 1. The axis holds value, low and high."""
     axes.set_yscale("log")
     ends = shown[[name for name in ("value", "ratio", "low", "high") if name in shown]]
     low, high = min(float(ends.min().min()), 1 / 1.005), max(float(ends.max().max()), 1.005)
@@ -139,15 +139,15 @@ def floor_band(axes: Axes, at: Sequence[float], floors: Sequence[float]) -> None
     known = [(x, floor) for x, floor in zip(at, floors, strict=True) if not math.isnan(floor)]
     if not known:
         return
-    (first, least), (last, most) = known[0], known[-1]
+    (first, first_floor), (last, last_floor) = known[0], known[-1]
     ends = [first / 2, *(x for x, _ in known), last * 2]
-    wide = [least, *(floor for _, floor in known), most]
+    wide = [first_floor, *(floor for _, floor in known), last_floor]
     low = [1 / floor for floor in wide]
     axes.fill_between(ends, low, wide, color=FLOOR, alpha=0.35, linewidth=0, label="noise floor", zorder=1)
 
 
 def floor_bar(axes: Axes, floor: float) -> None:
-    """Draw the noise floor on a log axis of values: a bar from some value to `floor` times it, and what it comes to."""
+    """Draw the noise floor on a log axis of values: a bar from a value to `floor` times it, with its percentage."""
     if math.isnan(floor):
         return
     low, high = axes.get_ylim()
@@ -176,24 +176,24 @@ def percent(ratio: float) -> str:
 
 
 def title(figure: Plot, text: str, frame: pd.DataFrame) -> None:
-    """Say above what is shown and where and by which clock it was measured."""
+    """Put above the panels what is shown, where it was measured and by which clock."""
     letters = int(figure.get_size_inches()[0] * _LETTERS)
     lines = [line for part in (text, place_name(frame)) for line in _even_lines(part, letters)]
     figure.suptitle("\n".join(lines), fontsize=10)
 
 
 def _even_lines(text: str, letters: int) -> list[str]:
-    """Wrap at most so wide, in lines as even as they can be: no word alone on the last."""
-    fewest = len(textwrap.wrap(text, letters, break_on_hyphens=False))
+    """Wrap into lines of similar length, so that no word stands alone on the last."""
+    fewest_lines = len(textwrap.wrap(text, letters, break_on_hyphens=False))
     wrapped = (textwrap.wrap(text, width, break_on_hyphens=False) for width in range(letters // 2, letters + 1))
-    return next(lines for lines in wrapped if len(lines) <= fewest)
+    return next(lines for lines in wrapped if len(lines) <= fewest_lines)
 
 
 def legend(figure: Plot, keys: Sequence[Artist], note: str) -> None:
-    """Say below which line is which, and what points and bars are."""
+    """Put below the panels what each line, point and bar is."""
     widths = [0.65 + 0.07 * len(str(key.get_label())) for key in keys]
-    most = len(keys) if sum(widths) <= figure.get_size_inches()[0] else figure.get_size_inches()[0] / max(widths)
-    lines = -(-len(keys) // max(1, int(most)))
+    columns = len(keys) if sum(widths) <= figure.get_size_inches()[0] else figure.get_size_inches()[0] / max(widths)
+    lines = -(-len(keys) // max(1, int(columns)))
     drawn = figure.legend(
         handles=list(keys),
         loc="outside lower center",
@@ -208,13 +208,13 @@ def legend(figure: Plot, keys: Sequence[Artist], note: str) -> None:
 
 
 def floor_key(differ: str = "equal arms") -> Patch:
-    """Return the legend's entry for the noise floor's band, saying what differs as much though it is the same."""
-    return Patch(facecolor=FLOOR, alpha=0.35, label=f"noise floor: {differ} differ as much")
+    """Return the legend's entry for the noise floor; `differ` names the equal things that differ by as much."""
+    return Patch(facecolor=FLOOR, alpha=0.35, label=f"noise floor: {differ} differ by as much")
 
 
 def blocks_said(values: pd.DataFrame, kind: str = "bootstrap ") -> str:
-    """Say what points and bars are, from the `blocks` that an interval was made of."""
+    """Describe points and bars, from the number of `blocks` behind each interval."""
     low, high = int(values["blocks"].min()), int(values["blocks"].max())
     number = f"{low}" if low == high else f"{low} to {high}"
-    bars = f"its 95 % {kind}interval" if values["low"].notna().any() else "none, blocks are too few for an interval"
+    bars = f"its 95 % {kind}interval" if values["low"].notna().any() else "none, too few blocks for an interval"
     return f"point: the typical value of {number} block{'s' * (high > 1)}; bar: {bars}"

@@ -1,6 +1,6 @@
 """How a table was measured, in sentences computed from the table and the provenance of its runs.
 
-Whatever the provenance does not tell is left out here rather than guessed.
+What the provenance does not record is left out, not guessed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CLOCKS = {
     "instructions": (
         "The clock counts the instructions that an emulated CPU executes, all alike; caches and memory do not exist. "
-        "What it tells is a repeatable cost, neither a duration nor a prediction of silicon."
+        "The result is a repeatable cost, neither a duration nor a prediction for real hardware."
     ),
     "ns": "The clock is the machine's monotonic one, in nanoseconds; CPU is the process's own, by the scheduler.",
 }
@@ -35,7 +35,7 @@ def runs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def hertz(frame: pd.DataFrame) -> int:
-    """Return how often a second the kernel's tick strikes: CONFIG_HZ, of several the lowest, 250 where not told."""
+    """Return the kernel's ticks per second: CONFIG_HZ, the lowest of several, 250 where it is not known."""
     told = [run.get("kernel_config", {}).get("CONFIG_HZ", "") for run in runs(frame).values()]
     return min((int(value) for value in told if value.isdigit()), default=250)
 
@@ -54,29 +54,29 @@ def method(frame: pd.DataFrame) -> list[str]:
 
 
 def _arms(frame: pd.DataFrame) -> Iterator[str]:
-    """Yield what the arms of a table are that their names do not say."""
+    """Yield what the names of a table's arms do not say."""
     if len(frame[(frame["record_layer"] == "userspace") & (frame["io_engine"] == "uring")]):
         yield (
-            "userspace+uring goes through memory BIOs, for OpenSSL cannot do io_uring: every byte is copied twice more "
-            "each way. What kernel+uring saves over it is that as well; userspace+syscall is the classic client."
+            "userspace+uring goes through memory BIOs, because OpenSSL cannot use io_uring: every byte is copied twice "
+            "more in each direction. kernel+uring saves these copies as well. userspace+syscall is the classic client."
         )
     openssl = frame[frame["record_layer"] == "openssl-ktls"]
     if len(openssl) and not openssl["kernel_rx_records"].any():
         yield (
-            "In openssl-ktls this OpenSSL gave the kernel the sending side alone: of a download the kernel makes the "
-            "requests, and OpenSSL opens all records that come."
+            "In openssl-ktls this OpenSSL gave the kernel only the sending side: in a download the kernel makes the "
+            "records of the requests, and OpenSSL opens all records that arrive."
         )
 
 
 def unusual(frame: pd.DataFrame) -> list[str]:
-    """Return what the runs took note of, each with the run's name, and what the rows themselves show."""
+    """Return what the runs noted, each note with the run's name, and what the rows themselves show."""
     said = []
     for run, known in runs(frame).items():
         if not known:
             said.append(f"{run}: its provenance is lost.")
         said += [f"{run}: {note}" for note in known.get("unusual", [])]
         if known and "unusual" not in known:
-            said.append(f"{run}: it did not come to its end, so that nothing was noted of how it went.")
+            said.append(f"{run}: it did not finish, so no notes were taken.")
     if slowed := sorted({str(known.get("plan", {}).get("handicap", "")) for known in runs(frame).values()} - {""}):
         said.append(f"An arm was slowed on purpose: {', '.join(slowed)}.")
     return said
@@ -109,7 +109,7 @@ def _value(value: Any) -> str:
 
 
 def _plans(frame: pd.DataFrame) -> list[str]:
-    """Say each plan once, with its seed and its rule to stop."""
+    """Describe each plan once, with its seed and its stopping rule."""
     plans: dict[str, dict[str, Any]] = {}
     for known in runs(frame).values():
         if plan := known.get("plan"):
@@ -119,19 +119,21 @@ def _plans(frame: pd.DataFrame) -> list[str]:
         text = f"Plan {plan.get('name', '?')}, seed {plan.get('seed', '?')}: every arm runs once in each block"
         text += f" of a setting, in an order drawn from the seed. {_stop(plan)}"
         if control := plan.get("control"):
-            text += f" {control} runs twice in every block (A/A): what these two differ by is the noise floor."
+            text += f" {control} runs twice in every block (A/A): the difference between these two is the noise floor."
         said.append(text)
     return said
 
 
 def _stop(plan: dict[str, Any]) -> str:
-    repeats, most, precision = (plan.get(name, 0) for name in ("repeats", "max_repeats", "precision"))
-    text = f"{plural(int(repeats), 'block')} a setting"
+    repeats, limit, precision = (plan.get(name, 0) for name in ("repeats", "max_repeats", "precision"))
+    text = f"{plural(int(repeats), 'block')} per setting"
     if precision:
-        text += f", then more, up to {max(most, repeats)}, until each arm's cost over the first arm's is known to"
-        text += f" {precision:.1%} either way (where it came to {max(most, repeats)}, it was not)"
+        text += (
+            f", then more, up to {max(limit, repeats)}, until the ratio of each arm's cost to the first arm's is known"
+        )
+        text += f" within {precision:.1%} (a setting with {max(limit, repeats)} blocks may not have reached it)"
     if minutes := plan.get("minutes", 0):
-        text += f"; no block is begun after {minutes:g} minutes"
+        text += f"; no block starts after {minutes:g} minutes"
     return text + "."
 
 
@@ -140,7 +142,7 @@ def _blocks(frame: pd.DataFrame) -> str:
     number = str(each.min()) if each.min() == each.max() else f"{each.min()} to {each.max()}"
     return (
         f"{len(frame):,} samples in {plural(len(runs(frame)), 'run')}: {plural(len(each), 'setting')}, {number} blocks "
-        f"each; {frame['operations'].min():,} to {frame['operations'].max():,} operations a sample."
+        f"each; {frame['operations'].min():,} to {frame['operations'].max():,} operations per sample."
     )
 
 
@@ -148,8 +150,8 @@ def _warm_up(frame: pd.DataFrame) -> str:
     steady = frame["steady"].mean()
     low, high = frame["warm_up"].min(), frame["warm_up"].max()
     return (
-        f"Warm-up is judged, not assumed: {low} to {high} timed steps before a sample do not count; in {steady:.1%} of "
-        "the samples they had become as fast as they get."
+        f"Warm-up is judged, not assumed: {low} to {high} timed steps before each sample are not counted; "
+        f"{steady:.1%} of the samples began after the steps had become steady."
     )
 
 

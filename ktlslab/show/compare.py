@@ -49,7 +49,7 @@ def compared(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspa
 
 
 def ratios(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> pd.DataFrame:
-    """Return one row a cell: each quantity of `layer` divided by that of `over`, with its 95 % interval over blocks.
+    """Return one row per cell: each quantity of `layer` divided by that of `over`, with its 95 % interval over blocks.
 
     Columns: the place's, the cell's, and for each quantity NAME, NAME_low, NAME_high (NaN for fewer than 3 blocks).
     """
@@ -65,7 +65,7 @@ def ratios(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace
 
 
 def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> Picture:
-    """Say in computed sentences what the kernel's record layer cost and brought against userspace's."""
+    """Say in computed sentences what the kernel's record layer costs and saves against userspace's."""
     found = compared(frame, layer=layer, over=over)
     rows, lines = [], []
     for workload in sorted(found["workload"].unique(), key=order):
@@ -87,8 +87,8 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
             )
     said = (
         f"{layer} divided by {over}, at the same I/O engine, suite and payload, on {place_name(frame)}. Latency and "
-        f"CPU below 1 are in favour of the {layer}, throughput above 1 is. A cell counts as less or more where its "
-        f"95 % interval leaves 1 out and the difference is larger than the noise floor."
+        f"CPU below 1 favour the {layer}, and so does throughput above 1. A cell counts as less or more where its "
+        f"95 % interval excludes 1 and the difference is larger than the noise floor."
     )
     head = ("workload", "quantity", "median", "lowest (where)", "highest (where)", "cells", f"in favour of {layer}")
     return picture(f"{layer} against {over}", prose(said), table(head, rows, numbers=(2,)), text="\n".join(lines))
@@ -100,7 +100,7 @@ def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = 
     try:
         found = compared(frame, layer=layer, over=over)
     except UsageError as error:
-        return f"On {where}, whether the {layer} record layer costs less than {over}'s is not told: {error.answered}."
+        return f"On {where}, whether the {layer} record layer costs less than {over}'s is not known: {error.answered}."
     told = []
     for quantity in _ASKED:
         part = found[found["quantity"] == quantity]
@@ -111,7 +111,7 @@ def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = 
             f"{100 * (one['ratio'].median() - 1):+.1f} % by {engine}" for engine, one in part.groupby("io_engine")
         ]
         ends = [f"{100 * (value - 1):+.1f} %" for value in part["ratio"].quantile([0.0, 1.0])]
-        unknown = f", not to be judged in {counts['unjudged']} (too few blocks, or no A/A arm)"
+        unknown = f", and could not be judged in {counts['unjudged']} (too few blocks, or no A/A arm)"
         told.append(
             f"{QUANTITIES[quantity][0]} is less in {counts['less']}, more in {counts['more']} and not different from "
             f"noise in {counts['none']} of {len(part)} cells{unknown * bool(counts['unjudged'])} "
@@ -130,7 +130,7 @@ def cell_name(row: pd.Series) -> str:
 
 
 def place_name(frame: pd.DataFrame) -> str:
-    """Say where and by which clock a frame was measured, and that an emulated CPU's seconds are emulated."""
+    """Say where and by which clock a frame was measured, and whether its seconds are those of an emulated CPU."""
     kernels = f"Linux {joined(list(frame['kernel'].unique()))}"
     unit = str(frame["unit"].iloc[0])
     names = list(frame["machine"].unique())
@@ -149,7 +149,7 @@ def is_emulated(frame: pd.DataFrame) -> bool:
 
 
 def order(workload: str) -> tuple[int, str]:
-    """Return what workloads are sorted by: both ways, out, in, and whatever else there may be."""
+    """Return the key that workloads are sorted by: both ways, out, in, then any others."""
     known = ("echo", "upload", "download", "sendfile")
     return (known.index(workload) if workload in known else len(known)), workload
 

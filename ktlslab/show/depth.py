@@ -1,7 +1,7 @@
-"""What more operations in flight change: latency and CPU of an operation against depth, connections or record size.
+"""What more operations in flight change: latency and CPU per operation against depth, connections or record size.
 
-io_uring with one operation in flight is dearer than a system call: it pays by batching, and here one sees from which
-depth on.
+io_uring with one operation in flight costs more than a system call. It pays by batching, and the plot shows from
+which depth on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _FACTORS = {
     "depth": "operations in flight on a connection",
     "connections": "connections at once",
-    "record_size": "bytes of payload a record holds at most",
+    "record_size": "maximum payload bytes per record",
 }
 _MAX_COLUMNS = 4
 
@@ -42,7 +42,7 @@ def against(
 ) -> Plot:
     """Plot quantities against a factor (depth, connections, record_size), a column for each workload and payload.
 
-    UsageError where the table has but one value of it.
+    UsageError where the table has only one value of it.
     """
     if factor not in _FACTORS:
         raise UsageError("plotting", answered=f"there is no {factor!r}", remedy=f"Choose {', '.join(_FACTORS)}.")
@@ -55,7 +55,7 @@ def against(
     cell = ["workload", "payload_bytes", "suite", "record_layer", "io_engine"]
     varied = rows.groupby(cell)[factor].transform("nunique") > 1
     if not varied.any():
-        answered = f"the table has {frame[factor].iloc[0]} alone"
+        answered = f"the table has only {frame[factor].iloc[0]}"
         raise UsageError(f"plotting against {factor}", answered=answered, remedy="Sweep a plan with several.")
     rows = rows[varied]
     name = selection.one_suite(rows, suite)
@@ -86,13 +86,13 @@ def against(
         common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(values))
         head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
-    figure.alt = f"Lines of latency and client CPU an operation against {factor.replace('_', ' ')}, an arm a line."
+    figure.alt = f"Lines of latency and client CPU per operation against {factor.replace('_', ' ')}, a line per arm."
     figure.caption = " ".join(filter(None, said))
     return figure
 
 
 def _said(values: pd.DataFrame, workload: str, size: int, factor: str, unit: str) -> str:
-    """Say for each arm with TLS what latency at the factor's largest value is, over that at its smallest."""
+    """Say for each arm with TLS the ratio of latency at the factor's largest value to that at its smallest."""
     said = []
     for arm in arms_of(values):
         one = rows_of(values, arm).sort_values(factor)["value"]

@@ -1,7 +1,7 @@
 """The five stages in one line, and where a session stands among them.
 
-`overview` takes whatever artefacts there are, in any order, and marks the stages that gave them. A refusal by the
-kernel is an answer, not an end: its stage is marked as such and the next one goes on.
+`overview` takes any artefacts, in any order, and marks the stages that gave them. A refusal by the
+kernel is an answer, not the end: its stage is marked as such and the next stage follows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Found:
 
 
 def overview(*artefacts: Artefact) -> Picture:
-    """Show the five stages, what each takes and gives, and which are done given these artefacts."""
+    """Show the five stages, what each takes and gives, and which of them these artefacts complete."""
     found = {}
     for artefact in artefacts:
         stage, mark, detail = _read(artefact)

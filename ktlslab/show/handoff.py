@@ -10,8 +10,8 @@
     verdict(answer)                  what the kernel's answer to install means
     counters(before, after)          what moved in /proc/net/tls_stat
 
-Key bytes are shown only where `reveal=True` asks for them. Nothing here imports more than the session itself does: the
-pictures are made in a guest as well.
+Key bytes are shown only where `reveal=True` asks for them. Nothing here imports more than the session itself does, so
+the pictures can be made in a guest as well.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ _MEANINGS = {
     "TlsCurrRxSw": "open sessions that receive, decrypted by the CPU",
     "TlsCurrTxDevice": "open sessions that send, encrypted by the network card",
     "TlsCurrRxDevice": "open sessions that receive, decrypted by the network card",
-    "TlsTxSw": "sessions ever given keys to send, the CPU",
-    "TlsRxSw": "sessions ever given keys to receive, the CPU",
-    "TlsTxDevice": "sessions ever given keys to send, the network card",
-    "TlsRxDevice": "sessions ever given keys to receive, the network card",
+    "TlsTxSw": "sessions that ever sent, encrypted by the CPU",
+    "TlsRxSw": "sessions that ever received, decrypted by the CPU",
+    "TlsTxDevice": "sessions that ever sent, encrypted by the network card",
+    "TlsRxDevice": "sessions that ever received, decrypted by the network card",
     "TlsDecryptError": "records that did not open",
     "TlsRxDeviceResync": "times the network card lost its place in the stream",
     "TlsDecryptRetry": "records that had to be decrypted twice",
@@ -71,7 +71,7 @@ _MEANINGS = {
     "TlsRxRekeyError": "receive keys that could not be changed",
     "TlsTxRekeyOk": "send keys changed",
     "TlsTxRekeyError": "send keys that could not be changed",
-    "TlsRxRekeyReceived": "KeyUpdate messages that came",
+    "TlsRxRekeyReceived": "KeyUpdate messages received",
 }
 
 
@@ -79,7 +79,7 @@ def counters(before: Counters, after: Counters) -> Picture:
     """Show /proc/net/tls_stat before and after, and what changed."""
     title = "/proc/net/tls_stat, before and after"
     if not after.values:
-        said = "This kernel has no /proc/net/tls_stat: its tls module is not there, so it can count nothing."
+        said = "This kernel has no /proc/net/tls_stat: its tls module is not loaded."
         return picture(title, prose(said), text=said)
     rows = []
     for name, value in after.values.items():

@@ -1,7 +1,7 @@
-"""Latency distributions: how many timed steps were at most as slow as that, for each arm.
+"""Latency distributions: the share of timed steps that were at most this slow, for each arm.
 
 Drawn from the histograms that every sample keeps, all blocks of a cell together. A median hides what a step in such a
-line shows: two ways through the code, a timer that struck, a tail.
+line shows: two paths through the code, a timer that fired, a tail.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def distributions(
     payloads: tuple[int, ...] | None = None,
     machine: str | None = None,
 ) -> Plot:
-    """Draw each arm's cumulated latencies, a panel for each workload and payload, at one suite.
+    """Draw each arm's cumulative latencies, a panel for each workload and payload, at one suite.
 
     `payloads`: by default the smallest, the largest, and the one nearest to a full record. UsageError where the table
     has no histograms.
@@ -72,14 +72,14 @@ def distributions(
                     _step(axes, values * scale, share, arm)
                 axes.set_title(f"{work}, {size_name(size)}")
                 _axis(axes, unit)
-            line[0].set_ylabel("timed steps\nat most as slow")
+            line[0].set_ylabel("share of timed steps\nat most this slow")
         for axes in panels[-1]:
             axes.set_xlabel(f"latency, {common.unit_of('latency', unit)}")
         note = "all timed steps of all blocks; marker: the 99th percentile"
         common.legend(figure, [key(arm) for arm in arms_of(rows)], note)
         head = f"Distribution of latency, {suite_name(name)}{selection.setting_name(rows, among=frame)}"
         common.title(figure, head, rows)
-    figure.alt = "Rising step lines: the share of timed steps at most as slow, against latency, an arm a line."
+    figure.alt = "Rising step lines: the share of timed steps at most as slow, against latency, a line per arm."
     figure.caption = _said(said, unit)
     return figure
 
@@ -128,7 +128,7 @@ def _axis(axes: Axes, unit: str) -> None:
 
 
 def _said(lines: list[tuple[str, int, Arm, np.ndarray, np.ndarray]], unit: str) -> str:
-    """Say whose tail is longest: 99th percentile over median."""
+    """Say which arm has the longest tail: the 99th percentile over the median."""
     tails = [
         (percentile(v, s, 0.99) / percentile(v, s, 0.5), workload, size, arm, v, s)
         for workload, size, arm, v, s in lines

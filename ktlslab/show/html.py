@@ -2,7 +2,7 @@
 
 Everything is styled inline with translucent colours and inherits the text's colour, so that it reads in light and dark
 alike, and nothing but plain HTML is used: no script, no SVG, no class. JupyterLab strips those from a notebook that it
-does not trust, which every notebook is that someone else executed.
+does not trust, and every notebook that someone else executed is one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HUES = {
 }
 MONO = "font-family:monospace;font-size:0.88em;line-height:1.45;white-space:pre"
 SMALL = "font-size:0.82em;line-height:1.35"
-ROW = 16  # bytes a line
+ROW = 16  # bytes per line
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def joined(names: Sequence[str]) -> str:
 
 
 def hexes(data: bytes) -> str:
-    """Return the bytes in hexadecimal, sixteen a line, a little apart after each eight."""
+    """Return the bytes in hexadecimal, sixteen per line, with a gap after eight."""
     lines = [data[at : at + ROW] for at in range(0, len(data), ROW)]
     return "\n".join(f"{line[:8].hex(' ')}  {line[8:].hex(' ')}".rstrip() for line in lines)
 

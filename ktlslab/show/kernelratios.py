@@ -2,9 +2,9 @@
 
 Kernels share no block: their intervals and floors are those of two tables compared (`ktlslab.measure.difference`).
 
-A column of panels an arm, a row a workload: what changed for userspace TLS as well as for the kernel's is the rest of
-the kernel (TCP, system calls), what changed for kernel TLS alone is kernel TLS. Points are dodged, so that none hides
-another; the oldest kernel is the line at 1.
+Each arm is a column of panels, each workload a row. What changed for userspace TLS and kernel TLS alike is the rest
+of the kernel (TCP, system calls); what changed only for kernel TLS is kernel TLS. Points are dodged, so that none
+hides another; the oldest kernel is the line at 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def kernels(
     rows = selection.at(rows, setting)
     where = selection.places(rows)
     if len(where) < 2:
-        answered = f"there is one alone, Linux {where[0][1]}"
+        answered = f"there is only Linux {where[0][1]}"
         raise UsageError("comparing kernels", answered=answered, remedy="Sweep with several --on.")
     name = selection.one_suite(rows, suite)
     rows = rows[rows["suite"].isin([name, ""])]
@@ -66,11 +66,13 @@ def kernels(
                     look = {"color": colour, "marker": marker, "linestyle": "none"}
                     common.with_bars(axes, points["payload_bytes"] * shift[str(kernel)], points, **look)
                 common.payload_axis(axes, sizes, last=line is panels[-1])
-            common.ratio_axis(line[0], f"{work},\nover the oldest", pd.concat([rows_of(compared, arm) for arm in arms]))
+            common.ratio_axis(
+                line[0], f"{work}\nratio to the oldest", pd.concat([rows_of(compared, arm) for arm in arms])
+            )
         keys = [_key(str(place[1]), styles) for place in where[1:]]
         keys.append(Line2D([], [], color="black", linewidth=1, label=f"1: Linux {where[0][1]}"))
         common.legend(figure, [*keys, common.floor_key("two runs")], common.blocks_said(compared, kind=""))
-        head = f"{common.sentence(QUANTITIES[quantity][0])} on each kernel over that on the oldest, {suite_name(name)}"
+        head = f"{common.sentence(QUANTITIES[quantity][0])} on each kernel relative to the oldest, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, among=frame), rows)
     figure.alt = (
         "Points: each kernel's ratio to the oldest one's, against the payload, a panel for each arm and workload."

@@ -1,7 +1,7 @@
 """Pictures of keys: how they follow from the handshake's secrets, and how they lie in the kernel's struct.
 
-Key bytes are dots unless `reveal=True`. Revealing is for a throw-away session such as a lesson's: whoever sees the
-bytes can read and forge what the session carries.
+Key bytes are dots unless `reveal=True`. Revealing is for a throw-away session such as a lesson's: anyone who sees
+the bytes can read and forge what the session carries.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _FIELD_HUES = {"iv": "iv", "key": "key", "salt": "salt", "rec_seq": "sequence"}
 
 
 def key_derivation(handshake: Handshake, reveal: bool = False) -> Picture:  # noqa: FBT001, FBT002 - said by its name
-    """Show how each direction's key and write IV follow from what the handshake agreed on.
+    """Show how each direction's key and write IV are derived from the handshake's secrets.
 
-    SuiteUnsupportedError where the suite is none that a kernel knows.
+    SuiteUnsupportedError where no kernel has the suite.
     """
     suite = handshake.suite
     if suite is None:
@@ -143,8 +143,8 @@ def _tls12(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
             [
                 secret("master secret", master, "none", "known to both ends, never sent", reveal=reveal),
                 shown("label", b"key expansion", "header", '"key expansion"'),
-                shown("server random", server, "hello", "from its hello, in clear"),
-                shown("client random", client, "hello", "from its hello, in clear"),
+                shown("server random", server, "hello", "from its hello, in the clear"),
+                shown("client random", client, "hello", "from its hello, in the clear"),
             ],
             [
                 secret("client's key: TX", block.client_key, "key", reveal=reveal),
@@ -174,7 +174,7 @@ def _hex_or_dots(field: Field) -> str:
 
 
 def _memory(fields: list[Field]) -> str:
-    """Return the struct sixteen bytes a line, each byte in its field's colour."""
+    """Return the struct, sixteen bytes per line, each byte in its field's colour."""
     cells = []
     for field in fields:
         data = ["••"] * field.size if field.data is None else [f"{byte:02x}" for byte in field.data]
@@ -191,7 +191,7 @@ def _nonce(info: CryptoInfo, *, reveal: bool) -> str:
     salt = secret("salt", info.salt, "salt", reveal=reveal)
     iv = secret("iv", info.iv, "iv", reveal=reveal)
     if not info.salt:
-        said = "ChaCha20-Poly1305's write IV is not cut: all 12 bytes are iv, and the salt is empty."
+        said = "ChaCha20-Poly1305's write IV is not split: all 12 bytes are iv, and the salt is empty."
     elif info.version == Version.TLS12.wire:
         said = (
             "TLS 1.2: the key block gave the salt; the iv is the first explicit nonce, which the kernel counts up and "
@@ -199,7 +199,7 @@ def _nonce(info: CryptoInfo, *, reveal: bool) -> str:
         )
     else:
         said = (
-            "TLS 1.3: the write IV's 12 bytes are cut after the fourth; the kernel joins them again and XORs the "
+            "TLS 1.3: the write IV's 12 bytes are split after the fourth; the kernel joins them again and XORs the "
             "sequence number into the last eight."
         )
     return prose(said) + strip([salt, iv] if info.salt else [iv])
@@ -214,7 +214,7 @@ def _meaning(name: str, info: CryptoInfo) -> str:
         "iv": "the write IV's last part",
         "key": f"{cipher.name}'s key",
         "salt": "the write IV's first part" if info.salt else "none for this cipher",
-        "rec_seq": f"the next record's number: {int.from_bytes(info.rec_seq, 'big')}, the big end first",
+        "rec_seq": f"the next record's number: {int.from_bytes(info.rec_seq, 'big')}, big-endian",
     }
     return said.get(name, "")
 

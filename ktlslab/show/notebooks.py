@@ -2,8 +2,8 @@
 
 What `notebooks/run` does once everything is installed: a quick sweep on real kTLS, then every notebook, as .ipynb and
 .html, plots as .png. Those whose metadata say `kernel_tls` run in a kernel that has it (a guest's, where this machine's
-has it not), the others here, on the sweep's table. Where no such kernel can be had it says so, runs the notebooks all
-the same, and marks the figures as recorded ones.
+has none), the others here, on the sweep's table. Where no such kernel is available it says so, runs the notebooks
+anyway, and marks the figures as recorded.
 """
 
 from __future__ import annotations
@@ -45,15 +45,17 @@ _PRINTED = """
   .jp-OutputArea-output table { font-size: 8.5px !important; }
   .jp-OutputArea-output td, .jp-OutputArea-output th { padding: 1px 0.5em 1px 0 !important; }
   .jp-OutputArea-output td { white-space: normal !important; }
-  .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] { white-space: pre-wrap !important; }
-  details td, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
+  .jp-InputArea pre, .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] {
+    white-space: pre-wrap !important;
+  }
+  details td, .jp-InputArea pre, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
   .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
 }
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do it all, and say where things lie. 0: done, also with recorded figures; 1: something failed."""
+    """Sweep, execute, export, and say where the files are. 0: done, also with recorded figures; 1: something failed."""
     options = _parser().parse_args(argv)
     notebooks: Path = options.notebooks.resolve()
     out: Path = (options.out or notebooks / "out").resolve()
@@ -72,7 +74,7 @@ def execute(
     """Execute a notebook from its own folder and write it with its outputs to `target`.
 
     `kernel` is a Jupyter kernel's name, looked up in `specs` too; `env` is added to its environment. KtlsLabError where
-    a cell fails; the notebook is written all the same, to show where.
+    a cell fails; the notebook is written anyway, to show where.
     """
     with extra("lab"):
         import nbformat  # noqa: PLC0415 - Jupyter is an extra
@@ -171,7 +173,7 @@ def _table(notebooks: Path, out: Path, plan: str, on: str) -> tuple[Path, bool, 
     except MachineError as error:
         recorded = newest_recorded(notebooks.parent / "data")
         if recorded is None:
-            remedy = "Mend what the message above names; `ktlslab doctor` says what else is missing."
+            remedy = "Fix what the message above names; `ktlslab doctor` says what else is missing."
             raise TableError(
                 "measuring", answered=f"{error} And no recorded table is at hand", remedy=remedy
             ) from error
@@ -181,7 +183,7 @@ def _table(notebooks: Path, out: Path, plan: str, on: str) -> tuple[Path, bool, 
 
 
 def wants_ktls(notebook: Path) -> bool:
-    """Whether a notebook is to run in a kernel that has kTLS, as its metadata say."""
+    """Return whether a notebook's metadata ask for a kernel that has kTLS."""
     metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
     return bool(metadata.get("ktlslab", {}).get("kernel_tls"))
 
@@ -189,7 +191,7 @@ def wants_ktls(notebook: Path) -> bool:
 def _kernel_with_ktls(on: str, folder: Path) -> tuple[str, Path | None]:
     """Return the Jupyter kernel for notebooks that want kTLS and where its kernelspec lies.
 
-    Here if this machine's kernel has kTLS, else in a guest, else here all the same.
+    Here if this machine's kernel has kTLS, else in a guest, else here without kTLS.
     """
     if on == "here" or (on == "auto" and probe.probe().ktls):
         return HERE, None
@@ -208,7 +210,7 @@ def _say(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ktlslab.show.notebooks", description=__doc__.split("\n")[0])
-    parser.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="the folder they lie in")
+    parser.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="the folder of the notebooks")
     parser.add_argument("--out", type=Path, help="where everything goes; default NOTEBOOKS/out")
     parser.add_argument("--plan", default="quick", help="quick, standard, full or a file; default quick")
     parser.add_argument("--on", default="auto", help="auto, here, or a guest's kernel; default auto")

@@ -1,18 +1,18 @@
 """Plots of a table of samples: functions from a frame to a figure, which shows itself in a notebook.
 
-A point is the typical value over the blocks, its bar the 95 % bootstrap interval; the noise floor, what equal arms
-differ by, is drawn into every plot. Every axis names its unit; a table of mixed units is refused: nanoseconds and
-instructions have no common axis. Where a table spans more than a panel can, `ktlslab.show.selection` chooses, and the
-title says what.
+A point is the typical value over the blocks, its bar the 95 % bootstrap interval; the noise floor, what
+equal arms differ by, is drawn into every plot. Every axis names its unit. A table of mixed units is refused:
+nanoseconds and instructions have no common axis. Where a table spans more than a panel can show,
+`ktlslab.show.selection` chooses, and the title says what.
 
-    latency(frame)      median operation, by payload: a panel for each workload and suite
-    cpu(frame)          what client and peer spent on an operation
+    latency(frame)      median per operation, by payload: a panel for each workload and suite
+    cpu(frame)          what client and peer spent per operation
     throughput(frame)
-    ratio(frame)        kernel / userspace, the line at 1 being "as dear as userspace"
+    ratio(frame)        kernel / userspace, 1 is "as expensive as userspace"
     sign_map(frame)     the same ratio at every cell, as numbers
     cpu_split(frame)    where the CPU went, with system calls and bytes on the wire
     kernels(frame)      the same cells on several kernels
-    distributions(frame)  every timed step's latency, not its median alone
+    distributions(frame)  every timed step's latency, not only the median
     against(frame, "depth")  what more operations in flight change
     figures(frame)      all that the frame allows, by name
     summary(frame)      the same in sentences (from `ktlslab.show.compare`)
@@ -77,8 +77,8 @@ class _Row:
 def latency(
     frame: pd.DataFrame, *, workload: str | None = None, suite: str | None = None, machine: str | None = None
 ) -> Plot:
-    """Plot the median latency of an operation against its payload."""
-    return _grid(frame, "Latency", {"latency_p50": ""}, workload=workload, suite=suite, machine=machine)
+    """Plot the median latency per operation against the payload."""
+    return _grid(frame, "Latency", {"latency_p50": "latency"}, workload=workload, suite=suite, machine=machine)
 
 
 def cpu(
@@ -89,11 +89,11 @@ def cpu(
     machine: str | None = None,
     of: str | None = None,
 ) -> Plot:
-    """Plot the CPU that an operation costs the client and the peer; `of` chooses one of the two."""
+    """Plot client and peer CPU per operation; `of` chooses one of the two."""
     both = {"client": "client_cpu", "peer": "peer_cpu"}
     if of is not None and of not in both:
         raise UsageError("plotting CPU", answered=f"there is no {of!r}", remedy="Choose client or peer.")
-    quantities = {column: who for who, column in both.items() if of in (None, who)}
+    quantities = {column: f"{who} CPU" for who, column in both.items() if of in (None, who)}
     title = f"CPU of the {of}" if of else "CPU of client and peer"
     return _grid(frame, title, quantities, workload=workload, suite=suite, machine=machine)
 
@@ -101,9 +101,14 @@ def cpu(
 def throughput(
     frame: pd.DataFrame, *, workload: str | None = None, suite: str | None = None, machine: str | None = None
 ) -> Plot:
-    """Plot payload bytes moved a unit of time or work."""
+    """Plot payload bytes per unit of time or work."""
     return _grid(
-        frame, "Throughput", {"throughput_bytes_per_unit": ""}, workload=workload, suite=suite, machine=machine
+        frame,
+        "Throughput",
+        {"throughput_bytes_per_unit": "throughput"},
+        workload=workload,
+        suite=suite,
+        machine=machine,
     )
 
 
@@ -115,7 +120,7 @@ def ratio(
     over: str = "userspace",
     machine: str | None = None,
 ) -> Plot:
-    """Plot what `layer` costs divided by what `over` costs, where all else is equal; the line at 1 is a tie."""
+    """Plot the cost of `layer` divided by that of `over`, where all else is equal; 1 is a tie."""
     frame = ready(frame)
     place = selection.one_place(frame, machine)
     setting = selection.usual(place)
@@ -151,13 +156,13 @@ def ratio(
         common.legend(figure, [*keys, common.floor_key()], common.blocks_said(found))
         head = f"{layer.capitalize()} over {over} record layer, below 1 the {layer} is cheaper"
         common.title(figure, head + selection.setting_name(rows, among=frame) + few, rows)
-    figure.alt = f"Lines of the ratio {layer} / {over} against the payload, a panel for each workload and quantity."
+    figure.alt = f"Lines of the ratio {layer} / {over} against the payload, a panel per workload and quantity."
     figure.caption = " ".join(_ratio_said(found, quantity, layer) for quantity in quantities)
     return figure
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Plot]:
-    """Return every plot that this frame allows, by name; of the newest kernel, where a plot shows one alone."""
+    """Return every plot that this frame allows, by name. A plot of a single kernel shows the newest."""
     frame = ready(frame)
     newest = selection.one_place(frame)
     layers = set(newest["record_layer"])
@@ -194,7 +199,7 @@ def _grid(
     suite: str | None,
     machine: str | None,
 ) -> Plot:
-    """Draw a row of panels for each workload and quantity, a column for each suite."""
+    """Draw a row of panels for each workload and quantity, and a column for each suite."""
     place = selection.one_place(ready(frame), machine)
     rows = selection.chosen(place, workload, suite)
     setting = selection.usual(rows)
@@ -215,7 +220,7 @@ def _grid(
                 else:
                     _lines(axes, shown[shown["suite"].isin([name, ""])], common.scale(row.quantity, unit))
                 common.payload_axis(axes, selection.payloads(rows), last=line is panels[-1])
-            label = f"{row.workload}, {row.label}" if row.label else row.workload
+            label = f"{row.workload}, {row.label}"
             common.value_axis(line[0], row.quantity, label, unit)
             here = floors[(floors["workload"] == row.workload) & (floors["quantity"] == row.quantity)]
             common.floor_bar(line[0], float(here["floor"].max()))
@@ -224,7 +229,7 @@ def _grid(
         every = values[panel_rows[0].quantity]
         common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(every))
         common.title(figure, f"{title} by payload{selection.setting_name(rows, among=frame)}{few}", rows)
-    figure.alt = f"Lines of {title} against the payload, an arm a line, a panel for each workload and suite."
+    figure.alt = f"Lines of {title} against the payload, a line per arm, a panel per workload and suite."
     figure.caption = " ".join(_grid_said(values[row.quantity], row, unit) for row in panel_rows)
     return figure
 
@@ -263,10 +268,9 @@ def _grid_said(values: pd.DataFrame, row: _Row, unit: str) -> str:
         said.append(
             f"at {size_name(int(size))} {Arm(best['record_layer'], best['io_engine'])} with "
             f"{suite_name(best['suite'])} ({common.amount(best['value'], row.quantity, unit)}, "
-            f"{factor:.1f} times from the worst)"
+            f"{factor:.1f} times better than the worst)"
         )
-    who = f", {row.label}" if row.label else ""
-    return f"{common.sentence(row.workload)}{who}: best {', '.join(said)}."
+    return f"{common.sentence(row.workload)}, {row.label}: best {', '.join(said)}."
 
 
 def _ratio_said(found: pd.DataFrame, quantity: str, layer: str) -> str:

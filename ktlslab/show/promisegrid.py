@@ -1,8 +1,8 @@
-"""What each kernel keeps, as one picture: a square a promise, a line a group, a block a kernel.
+"""What each kernel keeps, as one picture: a square per promise, a line per group, a block per kernel.
 
 A promise has the same place in each kernel's block, so that a difference between kernels shows as a difference. Kept is
-light, broken is dark and crossed out, what a kernel does not have is empty and struck through: the marks alone say it,
-in print and to readers who tell no red from green.
+light, broken is dark and crossed out, what a kernel does not have is empty and struck through. The marks alone are
+enough, in print and for readers who cannot tell red from green.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Grid:
 
     @property
     def widest(self) -> int:
-        """How many promises the largest group has."""
+        """The number of promises in the largest group."""
         return max(map(len, self.groups.values()))
 
 

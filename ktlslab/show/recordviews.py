@@ -2,7 +2,7 @@
 
 A record's header is never encrypted, so that much can be said of any record. What is inside a protected one is shown by
 opening it with `ktlslab.tls.protect`, by hand: for the handshake's own records with the handshake's traffic secrets,
-which no application byte is ever protected with; for application records with the keys that the caller passes in.
+which never protect application bytes; for application records with the keys that the caller passes in.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def record_bytes(
     write_iv: bytes | None = None,
     sequence: int = 0,
 ) -> Picture:
-    """Show one record as it lay on the wire, each part named; with key and write IV also what is inside.
+    """Show one record as it was on the wire, each part named, and with key and write IV its plaintext.
 
     `write_iv` is the direction's 12 bytes (TLS 1.2: its fixed part). The key itself is not shown.
     """
@@ -121,7 +121,7 @@ def record_bytes(
     header = RecordHeader.parse(data[:HEADER_BYTES])
     kind = ContentType(header.content_type).name.lower()
     fields = [
-        shown("type", data[:1], "header", f"{kind}, in clear"),
+        shown("type", data[:1], "header", f"{kind}, in the clear"),
         shown("version", data[1:3], "header", _VERSION[suite.version] if suite else "of the record layer"),
         shown("length", data[3:5], "header", f"{header.length:,} bytes follow"),
     ]
@@ -133,9 +133,11 @@ def record_bytes(
     explicit = cipher.explicit_nonce_bytes if suite.version is Version.TLS12 else 0
     sealed, tag = payload[explicit : -cipher.tag_bytes], payload[-cipher.tag_bytes :]
     if explicit:
-        fields.append(shown("explicit nonce", payload[:explicit], "nonce", "the 8 of 12 bytes that travel"))
-    fields.append(shown("ciphertext", sealed, "cipher", f"as long as what it hides, {cipher.name}"))
-    fields.append(shown("tag", tag, "tag", "proves that neither ciphertext nor header was changed"))
+        fields.append(
+            shown("explicit nonce", payload[:explicit], "nonce", "the 8 of the nonce's 12 bytes that are sent")
+        )
+    fields.append(shown("ciphertext", sealed, "cipher", f"{cipher.name}, as long as the plaintext"))
+    fields.append(shown("tag", tag, "tag", "proves that ciphertext and header are unchanged"))
     parts = [strip(fields)]
     title = f"A record of {plural(len(data), 'byte')} on the wire"
     if key is None or write_iv is None:
@@ -165,7 +167,7 @@ def opened(keys: DirectionKeys, numbered: Iterable[tuple[int, Record]]) -> list[
 
 
 def contents(records_opened: Iterable[Opened]) -> Picture:
-    """Show what opened records hold, a line each."""
+    """Show what opened records hold, one per line."""
     rows, lines = [], []
     for one in records_opened:
         start = one.plain[:ROW].hex(" ") + (" …" if len(one.plain) > ROW else "")
@@ -201,7 +203,7 @@ def _inside(suite: Suite, sealed: bytes, plain: bytes, content_type: int, sequen
         inner = plain + bytes([content_type])
         hidden = (
             f" The last byte that is not zero, {code(f'{content_type:02x}')}, is the record's true type, "
-            f"{ContentType(content_type).name.lower()}: TLS 1.3 hides it from the wire."
+            f"{ContentType(content_type).name.lower()}: TLS 1.3 does not show it on the wire."
         )
     says = prose(
         Html(f"Opened by hand with key, write IV and number {sequence}: {markup(holds(content_type, plain))}.{hidden}")
@@ -237,7 +239,7 @@ def _tinted(hue: str, text: str) -> str:
 
 def _clear(record: Record) -> str:
     if record.header.content_type == ContentType.CHANGE_CIPHER_SPEC:
-        return "one byte, 1; in TLS 1.3 it is there for middleboxes alone (RFC 8446, D.4)"
+        return "one byte, 1; in TLS 1.3 it is there only for middleboxes (RFC 8446, D.4)"
     return describe(record).partition(": ")[2].replace("_", " ")
 
 

@@ -66,10 +66,9 @@ _PAGE = """<!DOCTYPE html>
 """
 _PROOF = "what changed in the kernel's counters and sequence numbers says who made the records."
 _EFFECTS = (
-    "Ratios within blocks, of what was measured side by side, as differences in percent: the median over a row's "
-    "cells, their range, and the number of cells with less, more, and no difference, and of those that could not be "
-    "judged. A cell counts as less or more where its 95 % bootstrap interval leaves 1 out and the difference is larger "
-    "than the noise floor."
+    "Ratios within blocks, as differences in percent: the median over a row's cells and their range, then the number "
+    "of cells with less, more and no difference, and of those that could not be judged. A cell counts as less or more "
+    "where its 95 % bootstrap interval excludes 1 and the difference is larger than the noise floor."
 )
 _EVERY = "Every cell of the effect of kernel TLS"
 _TITLES = {
@@ -93,7 +92,7 @@ _TITLES = {
 def write_report(source: Path, output: Path, pictures: Path | None = None) -> list[Path]:
     """Write the report of a table, and with `pictures` every plot as PNG into that folder. Returns what was written.
 
-    TableError where the table cannot be read, UsageError where it cannot be drawn, StorageError where the disk says no.
+    TableError where the table cannot be read, UsageError where it cannot be drawn, StorageError where writing fails.
     """
     if not output.parent.is_dir():  # known before half a minute is spent on drawing
         raise _refused(source, f"there is no folder {output.parent}")
@@ -135,8 +134,8 @@ def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -
         "The effects": f"<p>{_EFFECTS}</p>\n{_effects(found)}",
         "The counts": _shown(counts(frame)),
         "The method": _list(method(frame)),
-        "What was unusual": _list(unusual(frame)) or "<p>Nothing that the runs took note of.</p>",
-        "Arms left out": _list(left_out(frame)) or "<p>None that the runs took note of.</p>",
+        "What was unusual": _list(unusual(frame)) or "<p>Nothing that the runs noted.</p>",
+        "Arms left out": _list(left_out(frame)) or "<p>None that the runs noted.</p>",
         "Where the figures are from": f"<p>{origin}</p>"
         + "".join(f"<h3>Run {escape(run)}</h3>{table((), rows)}" for run, rows in provenance(frame)),
     }
@@ -170,8 +169,8 @@ def question(frame: pd.DataFrame) -> str:
     kernels = [f"Linux {place[1]}" for place in selection.places(frame)]
     what = f"for {joined(selection.workloads(frame))} of {spans} with {joined(suites)}" if suites else f"of {spans}"
     return (
-        f"What does it cost, and what does it bring, that the kernel makes TLS records instead of a library in "
-        f"userspace: {what}, moved by {joined(sorted(map(str, frame['io_engine'].unique())))}, on {joined(kernels)}?"
+        f"What does it cost or save when the kernel makes TLS records instead of a library in userspace: {what}, "
+        f"moved by {joined(sorted(map(str, frame['io_engine'].unique())))}, on {joined(kernels)}?"
     )
 
 

@@ -1,6 +1,6 @@
 """The scoreboard to read and to open: every promise with its verdicts, what was seen, and the check as it is written.
 
-Plain HTML, no script and no network: a line is a promise with a cell a kernel, and a click on any of them opens what
+Plain HTML, no script and no network: a line is a promise with a cell per kernel, and a click on it opens what
 the kernel did and the source of the check.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["broken_by_all", "differing", "heatmap", "in_words", "origin", "promi
 
 _MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–"}  # noqa: RUF001 - a dash is no minus
 _TINT = {KEPT: "rgba(86,180,233,0.22)", BROKEN: "rgba(213,94,0,0.42)", ABSENT: "rgba(128,128,128,0.10)"}
-# A line is as wide as its fold, and its cells end where those of the other lines end, however deep it is folded.
+# The cells of all lines share one right edge, however deeply a line is nested.
 _CODE = f"{MONO};border:1px solid {LINE};padding:0.4em;margin:0.15em 0 0.6em 0;white-space:pre-wrap"
 _LINE = "display:inline-flex;width:96%;align-items:flex-start"
 _NAME = "flex:1 1 auto;min-width:0;padding-right:0.5em"
@@ -45,7 +45,7 @@ def origin(frame: pd.DataFrame) -> Picture:
 
 
 def in_words(frame: pd.DataFrame) -> Picture:
-    """Say in sentences what the table says: how many every kernel keeps, how many none does, what differs."""
+    """Say in sentences what the table says: how many promises are kept by every kernel, by none, and by some."""
     wide = _wide(frame)
     kept, broken = (wide == KEPT).all(axis=1), (wide == BROKEN).all(axis=1)
     sentences = [
@@ -61,13 +61,13 @@ def in_words(frame: pd.DataFrame) -> Picture:
 
 
 def differing(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of promises that not every kernel answers alike."""
+    """Return the rows of promises on which the kernels differ."""
     wide = _wide(frame)
     return _of(frame, list(wide.index[_differ(wide)]))
 
 
 def broken_by_all(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of promises that no kernel here keeps, though it has the thing."""
+    """Return the rows of promises that no kernel here keeps, though it has the feature."""
     wide = _wide(frame)
     return _of(frame, list(wide.index[(wide == BROKEN).all(axis=1)]))
 
@@ -98,7 +98,7 @@ def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool 
 
 
 def _promise(rows: pd.DataFrame, grid: Grid) -> str:
-    """Return a promise as a line that opens."""
+    """Return a promise as a line that opens on a click."""
     first, by_kernel = rows.iloc[0], rows.set_index("kernel")
     cells, seen = "", []
     for _, release in grid.kernels:
@@ -136,7 +136,7 @@ def _fold(line: str, body: str, *, opened: bool = False, size: str = "1em") -> s
 
 
 def _wide(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return verdicts with a line a promise and a column a kernel, in the table's order."""
+    """Return verdicts with a row per promise and a column per kernel, in the table's order."""
     wide = frame.pivot_table(index="promise", columns="kernel", values="verdict", aggfunc="first", sort=False)
     return wide[list(dict.fromkeys(frame["kernel"]))]
 

@@ -1,4 +1,4 @@
-"""Which rows of a table a plot shows: one place, one setting but for what it varies, few enough suites to read.
+"""Which rows of a table a plot shows: one place, one setting except for what it varies, few enough suites to read.
 
 A table can span kernels, links, depths; a panel cannot. What is not asked for is chosen here, always by the same rule,
 and a plot's title names the choice: the newest kernel, and of links, depths, connections and record sizes the value
@@ -34,7 +34,7 @@ def places(frame: pd.DataFrame) -> list[Place]:
 
 
 def place_name(place: Place, among: list[Place]) -> str:
-    """Name a place by its kernel, and by what else tells it from others: the host, the machine."""
+    """Name a place by its kernel, and by host and machine where several share that kernel."""
     said = [f"Linux {place[1]}"]
     for name in ("host", "machine"):
         at = PLACE.index(name)
@@ -60,7 +60,7 @@ def one_place(frame: pd.DataFrame, machine: str | None = None) -> pd.DataFrame:
 
 
 def usual(frame: pd.DataFrame, *varied: str) -> dict[str, Any]:
-    """Return the usual link, depth, connections and record size, but for those that are `varied`.
+    """Return the usual link, depth, connections and record size, except those that are `varied`.
 
     The usual value is the one that most rows have; among equals the default, then the smallest.
     """
@@ -120,7 +120,7 @@ def few_suites(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def one_suite(frame: pd.DataFrame, suite: str | None) -> str:
-    """Return the suite asked for, or AES-256-GCM in TLS 1.3, or the one with most rows; empty for plain TCP alone."""
+    """Return the suite asked for, or AES-256-GCM in TLS 1.3, or the one with most rows; empty for plain TCP."""
     have = frame.loc[frame["suite"] != "", "suite"]
     if suite is not None:
         return str(next(iter(set(chosen(frame, None, suite)["suite"]) - {""})))
@@ -138,7 +138,7 @@ def payloads(frame: pd.DataFrame) -> list[int]:
 
 
 def nearest(frame: pd.DataFrame, payload: int | None, default: int = MAX_PLAINTEXT) -> int:
-    """Return the payload asked for, else the one nearest to a full record. UsageError where there is no such."""
+    """Return the payload asked for, else the one nearest to a full record. UsageError where it is not there."""
     have = payloads(frame)
     if payload is None:
         return min(have, key=lambda size: (max(size, default) / min(size, default), size))

@@ -1,8 +1,8 @@
-"""A TLS server to hand off from, in this process, that keeps every byte which passed: the view from the other end.
+"""A TLS server to hand off from, in this process, that records every byte that passed: the view from the other end.
 
 It is Python's own `ssl` module over memory BIOs, and knows nothing of kTLS: what reaches it are bytes on a socket, and
-it opens them or not. It answers one HTTP request a connection. Its certificate is made on the spot and dies with it.
-For lessons and tests only.
+it opens them or not. It answers one HTTP request per connection. Its certificate is made at the start and removed at
+the end. For lessons and tests only.
 """
 
 from __future__ import annotations

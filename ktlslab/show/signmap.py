@@ -1,10 +1,10 @@
-"""The sign map: kernel TLS over userspace TLS at every cell, one number a cell.
+"""The sign map: kernel TLS over userspace TLS, one number per cell.
 
-Rows are ciphers and workloads, columns payloads, panels I/O engines and kernels. A number is the difference in
-percent, with its sign: -12 says that the kernel's record layer takes 12 % less. Blue is less, orange more, the deeper
-the further from nothing, the two as far apart for colour-blind eyes as colours get. A cell is hatched where there is
-nothing to say: its interval crosses 1, or the difference is inside the noise floor. In print without colours the sign
-and the hatching say the same.
+Rows are ciphers and workloads, columns payloads, panels I/O engines and kernels. A number is the difference in percent,
+with its sign: -12 says that the kernel's record layer takes 12 % less. Blue is less, orange more, the deeper the
+further from nothing, a pair that colour-blind readers can tell apart. A cell is hatched where no difference was found:
+its interval includes 1, or the difference is inside the noise floor. In print without colours the sign and the hatching
+say the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # From Okabe and Ito's blue through near white to their vermilion; light enough in the middle for black numbers.
 _COLOURS = LinearSegmentedColormap.from_list("sign", ["#0062A3", "#6FB1DD", "#F7F7F7", "#F0A35E", "#C04F00"])
-_LEAST, _MOST = math.log(1.1), math.log(3)  # the scale ends at the furthest ratio, but never nearer nor further
+_MIN_END, _MAX_END = math.log(1.1), math.log(3)  # the scale ends at the furthest ratio, within these
 _DARK = 0.62  # of the way to the scale's end: from there on a number is white
 _DARKEST = "#111111"  # on a cell, which is light in every theme
 NOTHING = "////"
@@ -122,7 +122,7 @@ def _lines(found: pd.DataFrame, suites: list[str]) -> list[_Line]:
 
 def _norm(ratios: pd.Series) -> Normalize:
     furthest = max(abs(math.log(ratio)) for ratio in ratios)
-    end = min(max(furthest, _LEAST), _MOST)
+    end = min(max(furthest, _MIN_END), _MAX_END)
     return Normalize(-end, end)
 
 
@@ -177,7 +177,7 @@ def _labels(
         if suite is None:
             axes.text(-0.45, at + 0.1, workload, ha="left", va="center", fontsize=8, fontweight="bold")
     if last:
-        axes.set_xlabel("payload of an operation")
+        axes.set_xlabel("payload per operation")
 
 
 def _key(name: str, layer: str, over: str, *, less: bool) -> list[Patch]:
@@ -201,5 +201,5 @@ def _said(found: pd.DataFrame, layer: str, name: str, names: dict[str, str]) -> 
     return (
         f"Of {len(found)} cells the {layer} record layer has less {name} in {counts['less']}, more in "
         f"{counts['more']}; in {counts['none']} no difference was found{rest}. The "
-        f"differences reach from {ends[0]} to {ends[1]}."
+        f"differences range from {ends[0]} to {ends[1]}."
     )

@@ -1,15 +1,15 @@
 """Where the CPU went: client and peer, user and system, beside system calls and bytes on the wire.
 
-kTLS moves work rather than removing it, so one bar a process and arm, both processes together. How long a bar is, is
-exact: the scheduler's own clock of the process. Where user ends and system begins is not. The kernel looks at each tick
-(250 to 1000 times a second) whether the process is in user mode, and divides the exact total by what it saw
+kTLS moves work rather than removing it, so each arm has a bar per process. The length of a bar is exact: it is the
+scheduler's own clock of the process. The boundary between user and system is not. The kernel looks at each tick
+(250 to 1000 per second) whether the process is in user mode, and divides the exact total by what it saw
 (cputime_adjust in kernel/sched/cputime.c): a sample shorter than a few ticks says nothing. So the ticks of all blocks
 of a cell are taken together, the boundary carries the 95 % interval that so many ticks allow, and where they are fewer
 than 25 a bar stays whole.
 
 Softirqs run on the back of whatever process they meet, and kernels without CONFIG_IRQ_TIME_ACCOUNTING count them into
-that process as well: no part of the bars, then, but a mark of their own, of the whole machine, and none where the
-kernel does not tell or looked too seldom.
+that process as well: so they are not part of the bars but a mark for the whole machine, and absent where the kernel
+does not count them or sampled too rarely.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 ENOUGH = 25  # ticks: the boundary is then known to about 20 % of the bar's length
 _WHO = {"client": ("#0072B2", "#8CC3E8"), "peer": ("#D55E00", "#F5B57F")}  # system dark, user light
 _HALF = 0.19  # of a bar's height
-_BESIDE = ("client's system calls\nan operation", "bytes on the wire\nabove payload")
+_BESIDE = ("client's system calls\nper operation", "bytes on the wire\nbeyond the payload")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """What one process spent on an operation, in the table's unit. `share`: of user mode; NaN: too few ticks to say."""
+    """What one process spent per operation, in the table's unit. `share`: of user mode; NaN: too few ticks to say."""
 
     total: float
     share: float
@@ -86,10 +86,10 @@ def cpu_split(
     workload: str | None = None,
     machine: str | None = None,
 ) -> Plot:
-    """Draw what client and peer spent on an operation of one payload and suite, an arm a pair of bars.
+    """Draw what client and peer spent per operation at one payload and suite, a pair of bars per arm.
 
     `payload`: by default the one nearest to a full record. Beside the bars: the client's system calls, and the bytes
-    that crossed the wire above the payload (record headers, tags, acknowledgements), both an operation.
+    on the wire beyond the payload (record headers, tags, acknowledgements), both per operation.
     """
     rows = selection.chosen(selection.one_place(ready(frame), machine), workload, None)
     rows = selection.at(rows, selection.usual(rows))
@@ -132,7 +132,7 @@ def cpu_split(
         common.legend(figure, _key(rows, found, marked=marked), note)
         where = f"{size_name(size)}, {suite_name(name)}{selection.setting_name(rows, among=frame)}"
         common.title(figure, f"Where the CPU went: {where}", rows)
-    figure.alt = "Bars: CPU of client and peer an operation, split into user and system where ticks suffice, by arm."
+    figure.alt = "Bars: CPU of client and peer per operation, split into user and system where ticks suffice, by arm."
     figure.caption = _said(found, workloads, size, unit)
     return figure
 
@@ -162,7 +162,7 @@ def _bar(axes: Axes, y: float, who: str, split: Split, scale: float) -> None:
 
 
 def _softirq(axes: Axes, at: int, rows: pd.DataFrame, scale: float, grain: float) -> None:
-    """Mark the machine's time in interrupts, with the 95 % interval that its resolution allows, if it is told at all.
+    """Mark the machine's time in interrupts, with the 95 % interval that its resolution allows, where it is known.
 
     `grain`: what the kernel counts it in, in the table's unit: a tick where it is sampled.
     """
@@ -190,9 +190,9 @@ def _mixed(dark: str, light: str) -> str:
 
 
 def _count(axes: Axes, at: int, value: float) -> None:
-    """Draw a small bar with its number; where the kernel does not tell, say so."""
+    """Draw a small bar with its number, or say that it is not available."""
     if math.isnan(value):
-        _say(axes, at, "not told")
+        _say(axes, at, "not available")
         return
     axes.barh(at, value, height=0.5, facecolor="#7D7D7D")
     axes.text(value, at, f" {value:.3g}" if value < 1000 else f" {value:,.0f}", va="center", fontsize=7.5)

@@ -1,8 +1,8 @@
 """How every plot looks: its page, its colours, its markers, its lines.
 
 Colour and marker say who made the records, the line's style and the marker's filling which I/O engine moved the bytes,
-hatching what counts for nothing. Each can be told apart by two means, of which one is not colour, so that plots survive
-a black-and-white printer and readers who see other colours. A page is as wide as a notebook's column, never wider.
+hatching what is no difference. Colour is never the only mark, so that plots survive a black-and-white printer and
+colour-blind readers. A page is as wide as a notebook's column, never wider.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Plot(Figure):
 
     @property
     def pixels(self) -> tuple[int, int]:
-        """Return width and height as a browser counts them, 96 an inch."""
+        """Return width and height as a browser counts them, 96 per inch."""
         width, height = self.get_size_inches()
         return int(width * 96), int(height * 96)
 

@@ -1,7 +1,7 @@
 """Where a notebook's table comes from, so that the notebook itself need not say: swept now, swept before, or recorded.
 
 A table that was measured on the reader's own machine is worth more than a recorded one, so a sweep is tried first.
-Where no kernel with kTLS can be had, the recorded figures of `data/` stand in, and `Table` says so when it is shown.
+Where no kernel with kTLS is available, the recorded figures of `data/` stand in, and `Table` says so when it is shown.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _read(path: Path, origin: str) -> Table:
 
 
 def _provenance(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return what a reader needs to judge the runs; those of which the same is to be said, together."""
+    """Return what a reader needs to judge the runs; runs with the same facts are listed together."""
     told: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for run, known in runs.items():
         told.setdefault(tuple(_facts(known)), []).append(run)
@@ -134,9 +134,9 @@ def _provenance(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
 def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is known of a run: processor, kernel, libraries, code, what was left out, what was unusual."""
     if not known:
-        return [("provenance", "it is lost")]
+        return [("provenance", "lost")]
     if known.get("cpu") is None:
-        return [("provenance", "it is not that of a sweep")]
+        return [("provenance", "not that of a sweep")]
     drivers = ", ".join(f"{name}: {driver}" for name, driver in known.get("crypto_drivers", {}).items() if driver)
     packages = ", ".join(f"{name} {version}" for name, version in known.get("packages", {}).items())
     config = known.get("kernel_config", {})
@@ -144,7 +144,7 @@ def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     where = (known.get("cpu"), f"on host {known['host']}" if known.get("host") else "", _if(known, "emulated"))
     facts = [
         ("processor", ", ".join(filter(None, where)) or "?"),
-        ("kernel", f"{known.get('kernel', '?')}; {tls or 'its configuration is not told'}"),
+        ("kernel", f"{known.get('kernel', '?')}; {tls or 'its configuration is not known'}"),
         ("kernel's crypto drivers", drivers or "not known"),
         ("TLS libraries", f"client {known.get('client_openssl', '?')}, peer {known.get('peer_openssl', '?')}"),
         ("code", f"{known.get('commit') or 'not in a checkout'}; {packages}"),

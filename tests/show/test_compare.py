@@ -74,7 +74,7 @@ def test_the_answer_is_one_sentence_whatever_the_figures_say(known):
     assert "% by syscall and " in said
     assert "all from -50.0 % to +10" in said
     assert said.count(". ") == 0
-    assert "is not told: no cell was measured both ways; there are plain" in verdict_sentence(
+    assert "is not known: no cell was measured both ways; there are plain" in verdict_sentence(
         known[known["record_layer"] == "plain"]
     )
 

@@ -34,7 +34,7 @@ def test_bars_are_as_long_as_the_exact_clock_says(wide):
     rows = wide[(wide["payload_bytes"] == 64) & (wide["suite"].isin(["TLS_AES_256_GCM_SHA384", ""]))]
     want = rows.groupby(["record_layer", "io_engine"])[["client_cpu", "peer_cpu"]].mean().to_numpy().ravel()
     assert sorted(lengths(axes)) == pytest.approx(sorted(want))  # too few ticks: a whole bar each
-    assert "instructions an operation" in axes.get_xlabel()
+    assert "instructions per operation" in axes.get_xlabel()
 
 
 def test_user_and_system_are_told_apart_where_ticks_suffice(wide):
@@ -64,7 +64,7 @@ def test_system_calls_and_bytes_on_the_wire_stand_beside(wide):
     assert sorted(set(lengths(figure.axes[2]))) == [0.0, 44.0]
     untold = cpu_split(wide.assign(client_syscalls=math.nan, machine_softirq=math.nan), payload=64)
     assert lengths(untold.axes[1]) == []
-    assert {text.get_text() for text in untold.axes[1].texts} == {"not told"}
+    assert {text.get_text() for text in untold.axes[1].texts} == {"not available"}
     assert not any("interrupts" in text.get_text() for text in untold.legends[0].get_texts())
 
 
@@ -87,7 +87,7 @@ def test_a_distribution_rises_through_each_arm(wide):
         for line in steps:
             assert line.get_ydata()[-1] == pytest.approx(1)
             assert (np.diff(line.get_ydata()) >= 0).all()
-    assert "instructions an operation" in figure.axes[0].get_xlabel()
+    assert "instructions per operation" in figure.axes[0].get_xlabel()
     with pytest.raises(UsageError, match="no histograms"):
         distributions(wide.assign(latency_histogram=[[]] * len(wide)))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.effects import effects, intervals, noise_floor
@@ -40,8 +42,8 @@ def test_a_panel_for_each_direction_and_suite(frame, draw):
 
 def test_cpu_is_the_clients_and_the_peers(frame):
     assert [axes.get_ylabel().split("\n")[0] for axes in plots.cpu(frame, workload="echo").axes[::3]] == [
-        "echo, client",
-        "echo, peer",
+        "echo, client CPU",
+        "echo, peer CPU",
     ]
 
 
@@ -53,8 +55,8 @@ def test_titles_say_where_and_by_which_clock(frame, make_frame):
 
 def test_an_axis_of_seconds_says_so(make_frame):
     frame = make_frame(unit="ns", payloads=(64,))
-    assert first_axes(plots.latency(frame)).get_ylabel() == "echo\nseconds an operation"
-    assert first_axes(plots.throughput(frame)).get_ylabel() == "echo\nbytes a second"
+    assert first_axes(plots.latency(frame)).get_ylabel() == "echo, latency\nseconds per operation"
+    assert first_axes(plots.throughput(frame)).get_ylabel() == "echo, throughput\nbytes per second"
 
 
 def test_payloads_are_labelled_by_name(frame):
@@ -222,3 +224,14 @@ import sys, ktlslab.show.handoff, ktlslab.show.server
 print(*{'pandas', 'numpy', 'matplotlib'} & set(sys.modules))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_on_a_page_a_figure_takes_the_reader_s_theme_and_a_file_is_white(drawn):
+    figure = drawn["latency"]
+    page, _ = figure._repr_png_()
+    shown, kept = (Image.open(io.BytesIO(data)).convert("RGBA") for data in (page, figure.png()))
+    assert shown.getpixel((2, 2))[3] == 0
+    assert kept.getpixel((2, 2)) == (255, 255, 255, 255)
+    opaque = {pixel[:3] for _, pixel in shown.getcolors(1 << 24) if pixel[3] == 255}
+    assert (0, 0, 0) not in opaque  # what is black on paper would not be seen on black
+    assert figure.axes[0].yaxis.label.get_color() == "black"

@@ -107,7 +107,7 @@ def test_every_figure_has_its_caption(page, drawn):
 def test_method_provenance_and_what_was_unusual(page):
     for said in (
         "seed 42",
-        "until each arm&#x27;s cost over the first arm&#x27;s is known to 1.0% either way",
+        "until the ratio of each arm&#x27;s cost to the first arm&#x27;s is known within 1.0%",
         "kernel+uring runs twice in every block (A/A)",
         "Noise floor",
         "counts the instructions that an emulated CPU executes",
@@ -158,7 +158,7 @@ def test_a_cell_that_cannot_be_judged_is_no_finding(make_frame, repeats, control
     assert all("nan" not in word for row in cells for word in row)
     rows = effect_summary(found).rows
     ktls = next(row for row in rows if row[0] == "kTLS" and row[2] == "echo")
-    assert re.fullmatch(r".* 0/0/0, \d not judged", ktls[3])
+    assert re.fullmatch(r".*\n0/0/0, \d not judged", ktls[3])
     assert "no difference was found in 0 (18 could not be judged); the ratio" in plots.ratio(frame).caption
     assert "in 0 no difference was found; 18 could not be judged" in plots.sign_map(frame).caption
     assert "0 less, 0 more, 0 none, 6 not judged" in repr(summary(frame))
@@ -169,7 +169,7 @@ def test_a_lost_provenance_is_said(measured):
     frame.attrs["provenance"] = {"r1": {"plan": PLAN}}
     said = unusual(frame)
     assert "r2: its provenance is lost." in said
-    assert any(line.startswith("r1: it did not come to its end") for line in said)
+    assert any(line.startswith("r1: it did not finish") for line in said)
     assert hertz(frame) == 250
     assert any("5 blocks" in line for line in method(frame))
 

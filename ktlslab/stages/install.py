@@ -20,7 +20,7 @@ from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Operation, transfer
-from ktlslab.stages.sides import push_all
+from ktlslab.stages.transfer.sides import push_all
 from ktlslab.tls.suites import Suite
 
 if TYPE_CHECKING:

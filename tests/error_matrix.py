@@ -24,6 +24,7 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
+from ktlslab._closing import Closing
 from ktlslab.certificates import make_certificates
 from ktlslab.errors import AlertError, KtlsLabError, PeerTimeoutError, StreamError, TruncatedError
 from ktlslab.linux.ring import Operation, Ring
@@ -87,7 +88,7 @@ def send(stream, _room):
 CALLS = (recv, recv_into, recv_exactly_into, pieces, splice_into, send)
 
 
-class Server:
+class Server(Closing):
     """Accepts one connection after the other; what it sends after the handshake is made with the client's keys."""
 
     def __init__(self, folder):
@@ -96,6 +97,9 @@ class Server:
         self.context.use_certificate_chain_file(str(self.files.chain))
         self.context.use_privatekey_file(str(self.files.key))
         self.listener = socket.create_server(("127.0.0.1", 0))
+
+    def close(self):
+        self.listener.close()
 
     def accept(self, *, tls):
         sock, _ = self.listener.accept()
@@ -197,8 +201,7 @@ def main(times, layers):
         return
     ending.LINGER_S = 0.001  # no one answers a close here
     count = 0
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         for fault, layer, engine, call in itertools.product(FAULTS, layers, ("syscall", "uring"), CALLS):
             if not possible(fault, layer, call):
                 continue

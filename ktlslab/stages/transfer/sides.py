@@ -1,7 +1,7 @@
 """The two sides of a stream, sending and receiving, for each way in which records can be made.
 
 Plain: bytes as they are. Userspace: OpenSSL makes records, we carry them, or OpenSSL does so itself. Kernel: plain
-bytes go into the socket, as with plain TCP; what comes out of it is ``receiver``'s.
+bytes go into the socket, as with plain TCP; what comes out of it is in `receiver`.
 """
 
 from __future__ import annotations

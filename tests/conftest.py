@@ -10,6 +10,7 @@ import datetime as dt
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -349,6 +350,21 @@ def nginx(certificates, tmp_path):
             pytest.fail(f"nginx did not start: {(folder / 'log').read_text()}")
 
         yield start
+
+
+@pytest.fixture
+def error_matrix():
+    """error_matrix(times, *layers) -> how many faults were met, by tests/error_matrix.py under a debug allocator."""
+
+    def run(times, *layers):
+        argv = [sys.executable, "-X", "dev", Path(__file__).with_name("error_matrix.py"), str(times), *layers]
+        environment = {**os.environ, "PYTHONMALLOC": "debug", "MALLOC_PERTURB_": "165", "MALLOC_CHECK_": "3"}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
+        assert "Exception ignored" not in done.stderr, done.stderr
+        return int(done.stdout.split()[0])
+
+    return run
 
 
 @pytest.fixture

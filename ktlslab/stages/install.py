@@ -24,7 +24,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Operation, transfer
 from ktlslab.stages.connect import Connection
 from ktlslab.stages.export import TrafficKeys
-from ktlslab.stages.sides import push_all
+from ktlslab.stages.transfer.sides import push_all
 from ktlslab.tls.suites import Suite
 
 BOTH = (Direction.TX, Direction.RX)

@@ -28,7 +28,7 @@ def part(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]
 
 
 def sides(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
-    return (stream._sender.push, (one,)), (stream._receiver.pull, (room,))
+    return (stream._condition.sender.push, (one,)), (stream._condition.pull, (room,))
 
 
 def ring(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:

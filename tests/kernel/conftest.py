@@ -9,7 +9,8 @@ import pytest
 
 from ktlslab.linux import probe
 from ktlslab.linux.ring import Ring
-from ktlslab.stages import BOTH, Installed, Stream, export, install, life
+from ktlslab.stages import BOTH, Installed, Stream, export, install
+from ktlslab.stages.transfer import ending
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.suites import Suite, Version
 
@@ -28,7 +29,7 @@ def kernel_tls():
 @pytest.fixture
 def no_long_farewell(monkeypatch):
     """For tests with both ends in one thread, where no one answers a close."""
-    monkeypatch.setattr(life, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(ending, "LINGER_S", 0.05)
 
 
 @pytest.fixture

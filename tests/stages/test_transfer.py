@@ -14,7 +14,8 @@ from OpenSSL import SSL
 
 from ktlslab.errors import AlertError, PeerTimeoutError, StreamClosedError, StreamError, TruncatedError, UsageError
 from ktlslab.session import open_session
-from ktlslab.stages import Stream, connect, life
+from ktlslab.stages import Stream, connect
+from ktlslab.stages.transfer import ending
 from ktlslab.tls.suites import Suite
 
 TLS13 = Suite.TLS_AES_128_GCM_SHA256
@@ -26,7 +27,7 @@ MEBIBYTE = bytes(range(256)) * 4096
 @pytest.fixture(autouse=True)
 def no_long_farewell(monkeypatch):
     """Both ends are mostly in one thread here: no one answers a close."""
-    monkeypatch.setattr(life, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(ending, "LINGER_S", 0.05)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def digest(tls, _sock):
 def test_a_mebibyte_arrives_whole_by_send_and_by_sendfile_though_nothing_is_ever_received(  # noqa: PLR0917 - fixtures
     tls_peer, certificates, tmp_path, monkeypatch, negotiated, io_engine
 ):
-    monkeypatch.setattr(life, "LINGER_SECONDS", 20)
+    monkeypatch.setattr(ending, "LINGER_S", 20)
     (tmp_path / "file").write_bytes(MEBIBYTE)
     peer = tls_peer(digest, suite=negotiated, connections=2)
     for by_file in (True, False):
@@ -219,7 +220,7 @@ def test_a_peer_that_vanished_with_a_reset_ends_the_stream_for_good(ends):
 
 @BOTH_VERSIONS
 def test_closing_does_not_wait_for_ever_for_a_peer_that_does_not_answer(ends, monkeypatch):
-    monkeypatch.setattr(life, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(ending, "LINGER_S", 0.2)
     stream, _ = ends
     started = time.monotonic()
     stream.close()

@@ -18,15 +18,15 @@ from ktlslab.linux.buffers import RECORD_HEAD
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.stages.keyupdate import UPDATE_REQUESTED
-from ktlslab.stages.sides import truncated
+from ktlslab.stages.transfer.keyupdate import UPDATE_REQUESTED
+from ktlslab.stages.transfer.sides import truncated
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
 from ktlslab.tls.records import ContentType, HandshakeType
 
 if TYPE_CHECKING:
     from ktlslab.stages.connect import Connection
-    from ktlslab.stages.keyupdate import KeyUpdates
-    from ktlslab.stages.library import Library
+    from ktlslab.stages.transfer.keyupdate import KeyUpdates
+    from ktlslab.stages.transfer.library import Library
 
 _RECORD_BYTES = 1 << 14
 _BUFFERS = 32  # of a record each, for a multishot receive: 512 KiB

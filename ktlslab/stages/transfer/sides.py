@@ -1,7 +1,7 @@
 """The two sides of a stream, sending and receiving, for each way in which records can be made.
 
 Plain: bytes as they are. Userspace: OpenSSL makes records, we carry them, or OpenSSL does so itself. Kernel: plain
-bytes go into the socket, as with plain TCP; what comes out of it is `stages.kernelreceiver`'s.
+bytes go into the socket, as with plain TCP; what comes out of it is in `receiver`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from OpenSSL import SSL
@@ -217,6 +217,15 @@ def push_all(push: Callable[..., int], data: Buffer, sent: int = 0, flags: int =
     while sent < size:
         with Part(data, sent) as rest:
             sent += push(rest, flags)
+
+
+def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer]) -> None:
+    """Push all buffers with one submission; where something stood in the way, the rest tells what."""
+    sent = connection.engine.send_many(connection.socket, buffers)
+    for data in buffers if sent != sum(map(len, buffers)) else ():
+        if sent < len(data):
+            push_all(push, data, sent)
+        sent = max(0, sent - len(data))
 
 
 def truncated(connection: Connection, layer: str) -> TruncatedError:

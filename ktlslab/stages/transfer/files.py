@@ -1,0 +1,82 @@
+"""Sending out of files and pipes: bytes that need not pass through Python, where the kernel makes the records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from OpenSSL import SSL
+
+from ktlslab.errors import UsageError
+from ktlslab.linux.arguments import need_number, need_pipe
+from ktlslab.linux.ktls import Direction
+from ktlslab.stages.transfer.sides import push_all
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from ktlslab.stages.transfer.condition import Condition
+    from ktlslab.stages.transfer.watch import Watch
+
+_FILE_BYTES = 1 << 17
+
+
+class Files:
+    """What one stream sends of files and pipes."""
+
+    def __init__(self, condition: Condition, watch: Watch) -> None:
+        self._condition, self._watch = condition, watch
+
+    def sendfile(self, file: BinaryIO, offset: int, count: int | None) -> int:
+        """`Stream.sendfile`."""
+        verb = "sending a file"
+        tried = self._condition.tried(verb)
+        self._condition.attend(verb)
+        try:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+        except (AttributeError, ValueError, OSError) as error:
+            remedy = "Give a file opened by open(path, 'rb') and not closed yet."
+            raise UsageError(tried, answered=f"{file!r} is no open file: {error}", remedy=remedy) from error
+        need_number(tried, "offset", offset)
+        if count is not None:
+            need_number(tried, "count", count)
+        out = self._condition.connection.socket.fileno()
+        return self._move(
+            verb,
+            size - offset if count is None else count,
+            lambda size, at: os.sendfile(out, descriptor, offset + at, size),
+            lambda size, at: os.pread(descriptor, size, offset + at),
+        )
+
+    def splice_from(self, pipe: int, count: int) -> int:
+        """`Stream.splice_from`."""
+        verb = "sending from a pipe"
+        tried = self._condition.tried(verb)
+        self._condition.attend(verb)
+        need_number(tried, "count", count)
+        need_pipe(tried, pipe, os.O_RDONLY)
+        out = self._condition.connection.socket.fileno()
+        return self._move(verb, count, lambda size, _: os.splice(pipe, out, size), lambda size, _: os.read(pipe, size))
+
+    def _move(self, verb: str, count: int, whole: Callable[[int, int], int], read: Callable[[int, int], bytes]) -> int:
+        """Send up to `count` bytes that need not pass through here, by `whole(size, at)`; else `read` and send them."""
+        condition, moved = self._condition, 0
+        while moved < count:
+            size = min(count - moved, _FILE_BYTES)
+            self._watch.count(verb, 1, size)
+            try:
+                if condition.layers[Direction.TX] == "userspace":
+                    data = read(size, moved)
+                    push_all(condition.push, data)
+                    step = len(data)
+                else:
+                    step = whole(size, moved)
+            except (OSError, SSL.Error) as error:
+                raise condition.failed(verb, error) from error
+            if not step:
+                break
+            moved += step
+            condition.unconfirmed = True
+        return moved

@@ -1,0 +1,118 @@
+"""What a receive comes to where a plain one is not enough: a control record, a rest of one, an end of some kind.
+
+A control record (session ticket, alert, KeyUpdate) makes a plain receive in kernel TLS fail with EIO, again and again,
+until recvmsg(2) with room for its type fetches it: that is done at once, without polling first. An end of file may be a
+truncation: only close_notify ends a stream cleanly.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ktlslab.errors import KtlsLabError, UsageError
+from ktlslab.linux.arguments import WRONG, need_buffer, need_pipe
+from ktlslab.linux.ktls import Direction
+from ktlslab.linux.ring import Buffer
+from ktlslab.stages.transfer.receiver import KernelReceiver
+
+if TYPE_CHECKING:
+    from ktlslab.stages.transfer.condition import Condition
+    from ktlslab.stages.transfer.sides import Receiver
+    from ktlslab.stages.transfer.watch import Watch
+
+
+class Inlet:
+    """The receiving side of one stream, beyond `receiver.pull`."""
+
+    def __init__(self, condition: Condition, watch: Watch, receiver: Receiver) -> None:
+        self._condition, self._watch, self._receiver = condition, watch, receiver
+
+    def again(self, buffer: Buffer, error: Exception) -> int:
+        """Receive once more after a control record stood in the way, or raise what the stream failed of."""
+        condition, receiver = self._condition, self._receiver
+        if error is condition.failure:
+            raise error
+        if isinstance(error, WRONG):
+            need_buffer(condition.tried("receiving"), buffer, writable=True)
+            raise error
+        if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver)):
+            raise condition.received(error) from error
+        return self._fetch(receiver, buffer)
+
+    def at_end(self, buffer: Buffer) -> int:
+        """Nothing came: a clean end, a truncation, or an empty record. The typed receive tells them apart."""
+        receiver = self._receiver
+        if not len(buffer):
+            return 0
+        while isinstance(receiver, KernelReceiver) and not (self._condition.ended or receiver.ended):
+            if count := self._fetch(receiver, buffer):
+                return count
+        self._condition.end()
+        return 0
+
+    def _fetch(self, receiver: KernelReceiver, buffer: Buffer) -> int:
+        try:
+            count = receiver.fetch(buffer)
+        except (OSError, KtlsLabError) as failure:
+            raise self._condition.received(failure) from failure
+        if receiver.left:
+            self._condition.pull = self._left
+        return count
+
+    def _left(self, buffer: Buffer) -> int:
+        """Receive what a typed receive left over, then as before."""
+        receiver = self._receiver
+        assert isinstance(receiver, KernelReceiver)  # noqa: S101 - no other leaves anything
+        count = receiver.take_left(buffer)
+        if not (receiver.left or receiver.backlog):
+            self._condition.pull = receiver.pull
+        return count or (0 if receiver.ended else self._condition.pull(buffer))
+
+    def _heed_left(self, receiver: KernelReceiver) -> None:
+        self._condition.ended = receiver.ended
+        if not self._condition.failure and (receiver.left or receiver.backlog or receiver.ended):
+            self._condition.pull = self._left
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """`Stream.pieces`."""
+        receiver, condition = self._receiver, self._condition
+        if not isinstance(receiver, KernelReceiver):
+            answered = f"the receiving side is {condition.layers[Direction.RX]}"
+            raise UsageError(condition.tried("receiving pieces"), answered=answered, remedy="Let the kernel receive.")
+        return self._pieces(receiver)
+
+    def _pieces(self, receiver: KernelReceiver) -> Iterator[tuple[int, bytes]]:
+        condition, watch = self._condition, self._watch
+        if condition.over:
+            condition.answer_of_the_end()
+            return
+        try:
+            for piece in receiver.pieces():
+                condition.unconfirmed = False
+                watch.until_look -= 1
+                if watch.until_look < 0:
+                    watch.look()
+                yield piece
+        except (OSError, KtlsLabError) as error:
+            raise condition.received(error) from error
+        finally:
+            self._heed_left(receiver)
+
+    def splice(self, pipe: int, count: int) -> int:
+        """`Stream.splice_into` where the kernel opens the records."""
+        receiver, condition = self._receiver, self._condition
+        if condition.over:
+            return condition.answer_of_the_end()
+        assert isinstance(receiver, KernelReceiver)  # noqa: S101 - else `write` does it
+        try:
+            moved = receiver.splice_into(pipe, count)
+        except OSError as error:
+            need_pipe(condition.tried("receiving into a pipe"), pipe, os.O_WRONLY)
+            raise condition.received(error) from error
+        except KtlsLabError as error:
+            raise condition.received(error) from error
+        self._heed_left(receiver)
+        return moved

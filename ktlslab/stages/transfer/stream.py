@@ -1,0 +1,354 @@
+"""`Stream`: the same calls whoever makes the records.
+
+What kTLS asks of its user is answered next door: control records in `inlet`, connections that are gone and keys that
+are used up in `watch`, errors that come only once in `condition`, the close in `ending`. What is here is what a user
+calls. `send`, `recv_into` and `recv_exactly_into` are one frame above the engine's call: they are what is measured.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from OpenSSL import SSL
+
+from ktlslab._closing import Closing
+from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, TruncatedError, UsageError, errno_name
+from ktlslab.linux import ktls
+from ktlslab.linux.arguments import WRONG, need_buffer, need_buffers, need_number, need_pipe
+from ktlslab.linux.ktls import Direction
+from ktlslab.linux.ring import Buffer
+from ktlslab.linux.views import Part
+from ktlslab.stages.connect import Connection
+from ktlslab.stages.transfer import sides
+from ktlslab.stages.transfer.condition import Condition
+from ktlslab.stages.transfer.ending import farewell
+from ktlslab.stages.transfer.files import Files
+from ktlslab.stages.transfer.inlet import Inlet
+from ktlslab.stages.transfer.keyupdate import KeyUpdates, key_update
+from ktlslab.stages.transfer.library import Library, resumption
+from ktlslab.stages.transfer.receiver import KernelReceiver
+from ktlslab.stages.transfer.watch import Watch
+from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
+from ktlslab.tls.suites import Version
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from ktlslab.stages.config import Resumption
+    from ktlslab.stages.handshake import Handshake
+
+_MORE = int(socket.MSG_MORE)
+_MAX_TYPE = 255
+
+
+class Stream(Closing):
+    """Bytes to and from the peer.
+
+    For one thread at a time where io_uring moves the bytes (a ring is one thread's), else for one in each direction.
+
+    `kernel` says which directions were installed; without a `handshake` both sides are plain, or, where `kernel` names
+    them, the kernel's by keys that were made up. `record_limit` is how many records one key may protect (default: the
+    cipher's, RFC 8446, 5.5): new keys are agreed on in time, or the stream ends with KeyUpdateError.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        handshake: Handshake | None = None,
+        kernel: tuple[Direction, ...] = (),
+        *,
+        record_limit: int | None = None,
+    ) -> None:
+        _check(connection, handshake, kernel)
+        rest = "userspace" if handshake else "plain"
+        self.connection = connection
+        # Who makes the records of each direction: plain, userspace, kernel.
+        self.layers = {direction: "kernel" if direction in kernel else rest for direction in Direction}
+        self.tickets: list[bytes] = []  # NewSessionTicket messages that came by kTLS, as they came
+        self._handshake, self._kernel = handshake, kernel
+        self._updates = KeyUpdates(connection, handshake) if handshake and kernel else None
+        self._library = Library(handshake) if handshake and Direction.RX in kernel else None
+        self._condition = Condition(connection, self.layers, self.update_keys)
+        self._watch = Watch(self._condition, self._updates, kernel, self.update_keys, limit=record_limit)
+        sender, receiver = self._sides(handshake)
+        self._condition.use(sender, receiver)
+        self._inlet = Inlet(self._condition, self._watch, receiver)
+        self._files = Files(self._condition, self._watch)
+
+    def _sides(self, handshake: Handshake | None) -> tuple[sides.Sender, sides.Receiver]:
+        connection, tx, rx = self.connection, self.layers[Direction.TX], self.layers[Direction.RX]
+        owe = self._condition.owe
+        if handshake and not self._kernel and connection.engine.name == "syscall":
+            both = sides.OpenSslSide(connection, handshake.machine)
+            return both, both
+        sender: sides.Sender = sides.SocketSender(connection)
+        if handshake and tx == "userspace":
+            sender = sides.UserspaceSender(connection, handshake.machine)
+        if rx == "kernel":
+            library = self._library if tx == "userspace" else None
+            return sender, KernelReceiver(
+                connection, tickets=self.tickets, updates=self._updates, asked=owe, library=library
+            )
+        if handshake:
+            asked = owe if tx == "kernel" and handshake.version is Version.TLS13 else None
+            return sender, sides.UserspaceReceiver(connection, handshake.machine, asked)
+        return sender, sides.PlainReceiver(connection)
+
+    @property
+    def record_layer(self) -> str:
+        """Who makes the records: plain, userspace, kernel, kernel-tx or kernel-rx."""
+        return self._condition.record_layer
+
+    @property
+    def generations(self) -> dict[Direction, int]:
+        """How many times each direction that the kernel has changed its keys."""
+        return {direction: self._updates.generation[direction] for direction in self._kernel} if self._updates else {}
+
+    # Sending
+
+    def send(self, data: Buffer, *, more: bool = False) -> None:
+        """Send all of `data`. With `more` (MSG_MORE) the last record is held back until a send without it.
+
+        StreamClosedError after `close`, after a failure, or once the peer is known to be gone.
+        """
+        condition, watch = self._condition, self._watch
+        try:
+            size = len(data)
+            watch.until_check_up -= 1 + (size >> watch.shift)
+            if watch.until_check_up < 0:
+                watch.check_up("sending")
+            sent = condition.push(data, _MORE) if more else condition.push(data)
+            if sent != size:
+                sides.push_all(condition.push, data, sent, _MORE if more else 0)
+        except (OSError, SSL.Error) as error:
+            raise condition.failed("sending", error) from error
+        except WRONG:
+            need_buffer(condition.tried("sending"), data)
+            raise
+        condition.unconfirmed = True
+
+    def send_many(self, buffers: Sequence[Buffer]) -> None:
+        """Send buffers one after the other, each in records of its own; through io_uring with one submission for all.
+
+        Raises what `send` raises.
+        """
+        condition = self._condition
+        if not isinstance(buffers, list | tuple):
+            need_buffers(condition.tried("sending many"), buffers := _listed(buffers))
+        if self.layers[Direction.TX] == "userspace" or self.connection.engine.name == "syscall":
+            for data in buffers:
+                self.send(data)
+            return
+        condition.attend("sending")
+        try:
+            self._watch.count("sending", len(buffers), sum(map(len, buffers)))
+            sides.push_many(self.connection, condition.push, buffers)
+        except OSError as error:
+            raise condition.failed("sending", error) from error
+        except WRONG:
+            need_buffers(condition.tried("sending many"), buffers)
+            raise
+        condition.unconfirmed = True
+
+    def send_record(self, data: Buffer, record_type: int) -> None:
+        """Send one record of any type (sendmsg(2) with TLS_SET_RECORD_TYPE). The kernel checks nothing.
+
+        UsageError where the kernel does not send.
+        """
+        condition = self._condition
+        tried = condition.tried("sending a record")
+        if self.layers[Direction.TX] != "kernel":
+            answered = f"the sending side is {self.layers[Direction.TX]}"
+            raise UsageError(tried, answered=answered, remedy="Let the kernel send.")
+        need_number(tried, "the record type", record_type, 0, _MAX_TYPE)
+        condition.attend("sending a record")
+        self._watch.count("sending a record", 1, 0)
+        try:
+            condition.sender.send_record(data, record_type)
+        except OSError as error:
+            raise condition.failed("sending a record", error) from error
+        except WRONG:
+            need_buffer(tried, data)
+            raise
+        condition.unconfirmed = True
+
+    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
+        """Send a file's bytes and return how many: by sendfile(2), or by read and send where OpenSSL makes records."""
+        return self._files.sendfile(file, offset, count)
+
+    def splice_from(self, pipe: int, count: int) -> int:
+        """Send up to `count` bytes out of a pipe, by splice(2) where the kernel makes the records; returns how many."""
+        return self._files.splice_from(pipe, count)
+
+    # Receiving
+
+    def recv_into(self, buffer: Buffer) -> int:
+        """Fill `buffer` with what has come, at least one byte; 0 only at a clean end.
+
+        Raises TruncatedError, AlertError, KeyUpdateError, StreamError, PeerTimeoutError; the first of them is raised
+        again ever after, except a time-out, after which one may try again.
+        """
+        condition, watch = self._condition, self._watch
+        watch.until_look -= 1
+        if watch.until_look < 0:
+            watch.look()
+        try:
+            count = condition.pull(buffer)
+        except (OSError, SSL.Error, KtlsLabError, *WRONG) as error:
+            count = self._inlet.again(buffer, error)
+        condition.unconfirmed = False
+        return count or self._inlet.at_end(buffer)
+
+    def recv(self, count: int = 1 << 16) -> bytes:
+        """Return up to `count` bytes, b"" only at a clean end."""
+        try:
+            buffer = bytearray(count)
+        except (TypeError, ValueError, OverflowError, MemoryError):
+            need_number(self._condition.tried("receiving"), "count", count)
+            raise
+        return bytes(buffer[: self.recv_into(buffer)])
+
+    def recv_exactly_into(self, buffer: Buffer) -> None:
+        """Fill all of `buffer`. TruncatedError where the stream ends before."""
+        condition = self._condition
+        try:
+            have = condition.pull(buffer)  # as in recv_into, which would cost another frame
+        except (OSError, SSL.Error, KtlsLabError, *WRONG) as error:
+            have = self._inlet.again(buffer, error)
+        condition.unconfirmed = False
+        if have == len(buffer):
+            return
+        have = have or self.recv_into(buffer)
+        while have < len(buffer):
+            with Part(buffer, have) as rest:
+                got = self.recv_into(rest)
+            if not got:
+                answered = f"the peer closed after {have} of {len(buffer)} bytes"
+                raise TruncatedError(condition.tried("receiving"), answered=answered)
+            have += got
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (record type, bytes) up to the clean end, control records included; those are acted on before.
+
+        Through io_uring by one multishot receive. A control record stands alone; data records that are there together
+        come as one piece, for the kernel joins them. UsageError where the kernel does not receive.
+        """
+        return self._inlet.pieces()
+
+    def splice_into(self, pipe: int, count: int) -> int:
+        """Move up to `count` received bytes into a pipe, by splice(2) where the kernel opens the records.
+
+        Returns how many, 0 only at a clean end. Raises what `recv_into` raises.
+        """
+        tried = self._condition.tried("receiving into a pipe")
+        need_number(tried, "count", count)
+        if self.layers[Direction.RX] == "kernel":
+            return self._inlet.splice(pipe, count)
+        need_pipe(tried, pipe, os.O_WRONLY)  # before anything is taken that could then go nowhere
+        data = self.recv(min(count, MAX_PLAINTEXT))
+        return os.write(pipe, data)
+
+    # Keys
+
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Change the keys of what this end sends (KeyUpdate, RFC 8446, 4.6.3), and ask the peer to do so as well.
+
+        KeyUpdateError, before anything has happened, where this session cannot; see `transfer.keyupdate`.
+        """
+        condition = self._condition
+        tried = condition.tried("changing keys")
+        if self._updates is None or self.layers[Direction.TX] != "kernel":
+            answered = f"the sending side is {self.layers[Direction.TX]}"
+            remedy = "The kernel must send: OpenSSL's binding for Python cannot be asked for a KeyUpdate."
+            raise KeyUpdateError(tried, answered=answered, remedy=remedy)
+        self._updates.check(tried)
+        condition.owed = False
+        condition.attend("changing keys")
+        try:
+            condition.sender.send_record(key_update(request_peer=request_peer), ContentType.HANDSHAKE)
+            self._updates.install(Direction.TX, tried)
+        except OSError as error:
+            raise condition.failed("changing keys", error) from error
+        except KeyUpdateError as error:
+            condition.fail(error)
+            raise
+
+    def resumption(self) -> Resumption | None:
+        """Return what a later session can resume: `ClientConfig(resume=...)`. None where no ticket has come yet."""
+        if self._handshake is None:
+            return None
+        if self._library and self._handshake.version is Version.TLS13:
+            return self._library.resumption(self.tickets) if self.tickets else None
+        return resumption(self._handshake)
+
+    def limit_records(self, size: int) -> None:
+        """Let the kernel put at most `size` bytes into a record (TLS_TX_MAX_PAYLOAD_LEN; RFC 8449 asks for it).
+
+        MachineError where this kernel has not the option, UsageError where the size or the stream does not allow it.
+        """
+        tried = self._condition.tried(f"limiting records to {size} bytes")
+        if self.layers[Direction.TX] != "kernel":
+            remedy = "Let the kernel send, or send pieces of that size: each send ends its record."
+            raise UsageError(tried, answered=f"the sending side is {self.layers[Direction.TX]}", remedy=remedy)
+        need_number(tried, "size", size, 1, MAX_PLAINTEXT)
+        self._condition.attend("limiting records")
+        try:
+            ktls.set_max_payload(self.connection.socket, size)
+        except OSError as error:
+            if error.errno in {errno.ENOPROTOOPT, errno.EOPNOTSUPP}:
+                remedy = "Send in pieces of that size instead: each send ends its record."
+                raise MachineError(tried, answered=errno_name(error.errno), remedy=remedy) from error
+            remedy = "64 to 16384 bytes for TLS 1.2, 63 to 16384 for 1.3, and no record may be held back."
+            raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
+        self._watch.shift = size.bit_length() - 1
+
+    # The end
+
+    def close(self) -> None:
+        """Send close_notify, then FIN, wait for the peer's end, then close: in this order nothing sent is lost.
+
+        StreamError where the peer was gone before, and what was sent last may not have arrived.
+        """
+        condition, lost = self._condition, None
+        try:
+            if not condition.closed:
+                doubtful = condition.unconfirmed and not (condition.failure or condition.ended)
+                lost = condition.lost() if doubtful else None
+                condition.close()
+                farewell(condition)
+        finally:  # whatever interrupts the farewell
+            if self._updates:
+                self._updates.wipe()
+            self.connection.close()
+        if lost:
+            raise lost
+
+    def __repr__(self) -> str:
+        state = "closed" if self._condition.closed else "open"
+        return f"Stream({self.connection.target}, {self.record_layer}+{self.connection.engine.name}, {state})"
+
+
+def _check(connection: Any, handshake: Any, kernel: Any) -> None:
+    """Refuse what does not belong together, in the words of the stages."""
+    tried = "making a Stream"
+    if not isinstance(connection, Connection):
+        remedy = "Give what `connect` or `accept` returned."
+        raise UsageError(tried, answered=f"a {type(connection).__name__} is no Connection", remedy=remedy)
+    if connection.socket.fileno() < 0:
+        answered = "the connection was closed before"
+        raise UsageError(tried, answered=answered, remedy="Connect again; a Stream closes its connection at its end.")
+    if handshake is not None and getattr(handshake, "connection", None) is not connection:
+        remedy = "Give what `handshake(connection)` returned for this connection."
+        raise UsageError(tried, answered=f"{handshake!r} is no handshake of this connection", remedy=remedy)
+    if not isinstance(kernel, tuple) or not all(isinstance(direction, Direction) for direction in kernel):
+        remedy = "Give a tuple of directions, as `install(...).directions` has it."
+        raise UsageError(tried, answered=f"kernel is {kernel!r}", remedy=remedy)
+
+
+def _listed(buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    """Take an iterator's items; what is one buffer, or nothing of the kind, is left to be refused."""
+    return list(buffers) if isinstance(buffers, Iterator) else buffers

@@ -48,6 +48,8 @@ BATCH_OPERATIONS = 8
 SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
 MIN_STEPS = 6
 
+# What all arms of a block share, beside the machine and clock that it was measured on and by.
+SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size")
 Setting = tuple[str, str, int, int, int, int]
 
 FORMER_FIELDS = {"directions": "workloads", "most_repeats": "max_repeats"}  # of plans made before version 0.2

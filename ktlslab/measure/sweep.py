@@ -65,7 +65,7 @@ def sweep(
     progress: bool = True,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """Measure a plan and return its table, one row a sample (`ktlslab.measure.table.COLUMNS`).
+    """Measure a plan and return its table, one row a sample (`ktlslab.measure.table.SCHEMA`).
 
     `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
     `clock`: wall or instructions; by default wall where the CPU is real, else instructions. `output`: NAME.parquet,

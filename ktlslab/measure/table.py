@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ktlslab.errors import TableError
 from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.plan import renamed
+from ktlslab.runs.arguments import check_that, frame_of, frames_of, path_of
 from ktlslab.runs.clocks import UNITS
 from ktlslab.runs.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Name, type and meaning. `unit` says what "units" are: ns or instructions.
-COLUMNS: tuple[tuple[str, type, str], ...] = (
+SCHEMA: tuple[tuple[str, type, str], ...] = (
     ("run_id", str, "the run that measured it; its provenance is beside the table"),
     ("host", str, "the name of the machine that measured, or that the guest ran on"),
     ("machine", str, "here, or the series of the guest's kernel"),
@@ -77,9 +78,8 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("payload_ok", bool, "whether the checksums agreed at both ends"),
 )
 __all__ = [
-    "COLUMNS",
     "NAMES",
-    "SETTING",
+    "SCHEMA",
     "check",
     "comparable",
     "merge",
@@ -88,7 +88,7 @@ __all__ = [
     "write_table",
 ]
 FORMER_COLUMNS = {"direction": "workload", "burst": "operations_per_step"}  # of tables made before version 0.2
-NAMES = tuple(name for name, _, _ in COLUMNS)
+NAMES = tuple(name for name, _, _ in SCHEMA)
 _KEY = [
     "run_id",
     *NAMES[NAMES.index("record_layer") : NAMES.index("repeat") + 1],
@@ -103,8 +103,6 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "tls_version": ("", *(version.label for version in Version)),
     "record_layer_observed": RECORD_LAYERS,
 }
-# What all arms of a block share, beside the machine and clock that it was measured on and by.
-SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size")
 # What must be alike in all runs of a table, and what besides where it is a time: in words, and where it stands.
 _Fact = Callable[[dict[str, Any]], Any]
 _ALIKE: dict[str, _Fact] = {
@@ -129,7 +127,7 @@ _POSITIVE = (
     *("latency_p50", "latency_p99", "latency_min", "latency_max"),
     *("throughput_bytes_per_unit", "client_cpu", "peer_cpu"),
 )
-_NAN_TELLS = frozenset(name for name, _, meaning in COLUMNS if "NaN:" in meaning)
+_NAN_TELLS = frozenset(name for name, _, meaning in SCHEMA if "NaN:" in meaning)
 _ANEW = "Sweep anew, or move away what made it."
 _OLDER = "It is of another version of ktlslab: read it with that one, or sweep anew."
 
@@ -138,10 +136,12 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
     """Return rows as a DataFrame with the schema's columns and types; `attrs["provenance"]` is a copy of `runs`."""
     import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
+    fits = isinstance(rows, list) and all(isinstance(row, dict) for row in rows) and isinstance(runs, dict)
+    check_that(fits, rows, "making a table", "Give a list of rows, and the provenance of their runs by run_id.")
     for row in rows:
         if missing := [name for name in NAMES if name not in row]:
             raise TableError("making a table", answered=f"a row lacks {', '.join(missing)}", remedy=_OLDER)
-    frame = pd.DataFrame(rows, columns=list(NAMES)).astype({name: kind for name, kind, _ in COLUMNS})
+    frame = pd.DataFrame(rows, columns=list(NAMES)).astype({name: kind for name, kind, _ in SCHEMA})
     frame.attrs["provenance"] = dict(runs)
     return frame
 
@@ -151,6 +151,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
     TableError where it breaks the schema, StorageError where the disk says no.
     """
+    path = path_of(path, "writing a table")
     check(frame, f"writing {path}")
     store(frame, path)
 
@@ -159,7 +160,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """Read a table back, schema checked. TableError says what is wrong with it, and where."""
     import pandas as pd  # noqa: PLC0415
 
-    path = Path(path)
+    path = path_of(path, "reading a table")
     beside = path.with_suffix(".json")
     try:
         frame = pd.read_parquet(path)
@@ -179,11 +180,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:
     """Refuse what is no table of samples: TableError with the first thing wrong and where."""
+    frame_of(frame, tried)
     if missing := [name for name in NAMES if name not in frame]:
         raise TableError(tried, answered=f"it lacks the columns {', '.join(missing)}", remedy=_OLDER)
     if unknown := [str(name) for name in frame if name not in NAMES]:
         raise TableError(tried, answered=f"it has columns of its own: {', '.join(unknown)}", remedy="Drop them first.")
-    for name, kind, _ in COLUMNS:
+    for name, kind, _ in SCHEMA:
         if not _is_of(frame[name], kind):
             answered = f"column {name} holds {frame[name].dtype}, not {kind.__name__}"
             raise TableError(tried, answered=answered, remedy=_ANEW)
@@ -201,7 +203,7 @@ def _faults(frame: pd.DataFrame) -> Iterator[tuple[pd.Series, str, str]]:
         yield ~frame[name].isin(known), name, f"known: {', '.join(word or 'empty' for word in known)}"
     yield frame["unit"] != frame["clock"].map(UNITS), "unit", "which is not its clock's"
     yield (frame["suite"] == "") != (frame["record_layer"] == "plain"), "suite", "empty is for plain TCP alone"
-    for name, kind, _ in COLUMNS:
+    for name, kind, _ in SCHEMA:
         if kind is float:
             nan_is_wrong = name not in _NAN_TELLS
             yield frame[name].abs() == math.inf, name, "no figure"
@@ -266,6 +268,8 @@ def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
     Kernels and machines may differ, to compare them is what it is for. What may not: the clock's unit, the code, how
     much a sample holds, the libraries at both ends; and under the wall clock the CPU, and how it is run.
     """
+    for frame in (one, other):
+        frame_of(frame, "seeing whether tables are comparable", ["unit", "run_id"])
     reasons = []
     units = [", ".join(sorted(set(frame["unit"]))) for frame in (one, other)]
     if units[0] != units[1]:
@@ -294,8 +298,7 @@ def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415
 
-    if not frames:
-        raise TableError("merging tables", answered="there is none", remedy="Give one at least.")
+    frames = frames_of(frames, "merging tables")
     merged = frames[0]
     check(merged, "merging tables: number 1")
     for number, frame in enumerate(frames[1:], 2):

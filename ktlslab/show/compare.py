@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, checked, effects, tally
+from ktlslab.measure.effects import PLACE, QUANTITIES, Contrast, checked, effects, tally
+from ktlslab.measure.plan import SETTING
 from ktlslab.show.html import Picture, joined, picture, prose, table
 from ktlslab.tls.suites import Suite
 

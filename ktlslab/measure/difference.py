@@ -58,7 +58,7 @@ _NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "packages": lambda run: run.get("packages"),
     "crypto drivers": lambda run: run.get("crypto_drivers"),
     "mitigations": lambda run: run.get("mitigations"),
-    "steps a sample": lambda run: run.get("plan", {}).get("steps"),
+    "steps per sample": lambda run: run.get("plan", {}).get("steps"),
     "arm slowed on purpose": lambda run: run["plan"].get("handicap") or "none" if "plan" in run else None,
 }
 _MAX_LINES = 40
@@ -135,7 +135,7 @@ def difference(
     tolerance: float | None = None,
     quantities: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return what changed from `a` to `b`: a row a common cell and quantity. See `compared` for all of it.
+    """Return what changed from `a` to `b`: a row for each common cell and quantity. See `compared` for all of it.
 
     B's place and the cell, `from_machine` and `from_kernel` (A's), quantity, ratio (b / a), low, high, blocks_a,
     blocks_b, floor, verdict ("less", "more" or "none"), reason (why none: "blocks", "interval", "floor", "chance").
@@ -149,7 +149,7 @@ def compared(
     tolerance: float | None = None,
     quantities: str | Sequence[str] | None = None,
 ) -> Difference:
-    """Compare two tables. Places match by machine, or, where each table has but one a unit, across machines.
+    """Compare two tables. Places match by machine, or, where each table has only one per unit, across machines.
 
     `tolerance`: the repeatability of two runs, 0.01 for 1 %; by default REPEATABILITY, for CPU more. UsageError
     where the tables have no unit or no cell in common.

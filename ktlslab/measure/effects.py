@@ -151,7 +151,7 @@ def effects(
     confidence: float = 0.95,
     asked: Iterable[Contrast] | None = None,
 ) -> pd.DataFrame:
-    """Return every effect that the table can answer: a row a place, setting, suite, effect and quantity.
+    """Return every effect that the table can answer: a row for each place, setting, suite, effect and quantity.
 
     `of`, `over`: the arms, "kernel+uring" over "userspace+uring"; the interaction is a ratio of two such ratios. `at`:
     what was held equal. `ratio`, `low`, `high`: the effect and its interval (NaN for fewer than 3 `blocks`). `floor`:
@@ -190,8 +190,8 @@ def noise_floor(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITIE
     """Return the noise floor of each place, setting and quantity, as a ratio: 1.01 says that 1 % is noise.
 
     What two equal arms differ by has two parts. Noise of the blocks averages away with their number; it is known in
-    every setting from all its arms. A constant difference of two sessions does not; one A/A pair a setting says little
-    of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks' share,
+    every setting from all its arms. A constant difference of two sessions does not; one A/A pair per setting says
+    little of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks' share,
     weighted 1 in the setting itself and half for each step away from it (a factor of four in payload, depth or
     connections, another workload, link or record size). Both together, times Student's quantile at as many degrees of
     freedom as A/A pairs weigh in, is what 96 in 100 pairs of equal arms stay below, however much of it is constant. A

@@ -38,7 +38,7 @@ from ktlslab.measure.dimensions import (
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 
-BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: it is not to be reached through a ring
+BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: a ring cannot use it
 CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are another thing)
 DEEP = ("echo", "upload")  # workloads in which several operations of a connection can be in flight
 # Bytes that one batch of one-way operations moves at most, and operations in it: it fits well into a new connection's

@@ -48,8 +48,8 @@ class Work:
 class Round:
     """So many steps, agreed on with the peer: `run` them, then `settle`. `spin` units are added to each step.
 
-    `lead` more steps are done at once, by both ends: who is first in a round meets caches, and counters, as nobody
-    behind him does, and a few steps would share that cost.
+    `lead` more steps are done at once, by both ends: the first step of a round finds caches and counters in
+    another state than those after it, and a few steps would share that cost.
     """
 
     def __init__(self, channels: Sequence[Channel], cell: Cell, steps: int, *, spin: int = 0, lead: int = 0) -> None:

@@ -1,7 +1,7 @@
 """The table: its columns, what may stand in them, and its provenance beside it.
 
-`NAME.parquet` has a row a sample; `NAME.json` holds the provenance of each run in it, by `run_id`. What a table must be
-is checked when it is written and again when it is read: a figure that breaks a rule is refused, and named.
+`NAME.parquet` has a row per sample; `NAME.json` holds the provenance of each run in it, by `run_id`. What a table must
+be is checked when it is written and again when it is read: a figure that breaks a rule is refused, and named.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SCHEMA: tuple[tuple[str, type, str], ...] = (
     ("io_engine", str, "syscall or uring"),
     ("suite", str, "IANA name, empty for plain TCP"),
     ("tls_version", str, "TLS 1.2, TLS 1.3, or empty"),
-    ("payload_bytes", int, "bytes an operation moves (an echo: each way)"),
+    ("payload_bytes", int, "bytes that one operation moves (an echo: each way)"),
     ("workload", str, "echo, upload, download or sendfile (an upload out of a file)"),
     ("depth", int, "operations in flight on a connection"),
     ("connections", int, "connections at once"),
@@ -48,27 +48,27 @@ SCHEMA: tuple[tuple[str, type, str], ...] = (
     ("warm_up", int, "timed steps that ran before and do not count"),
     ("steady", bool, "whether the last of them had become as fast as they get"),
     ("operations", int, "operations in this sample"),
-    ("operations_per_step", int, "operations a timed step"),
+    ("operations_per_step", int, "operations per timed step"),
     ("elapsed", int, "units, the whole sample"),
-    ("latency_p50", float, "units an operation, median over the timed steps"),
-    ("latency_p99", float, "units an operation, 99th percentile: the slowest step where there are fewer than 100"),
-    ("latency_min", float, "units an operation"),
-    ("latency_max", float, "units an operation"),
-    ("latency_histogram", object, "[[units an operation, timed steps], ...]; see statistics.histogram"),
-    ("throughput_bytes_per_unit", float, "payload bytes a unit, acknowledgement included"),
+    ("latency_p50", float, "units per operation, median over the timed steps"),
+    ("latency_p99", float, "units per operation, 99th percentile: the slowest step where there are fewer than 100"),
+    ("latency_min", float, "units per operation"),
+    ("latency_max", float, "units per operation"),
+    ("latency_histogram", object, "[[units per operation, timed steps], ...]; see statistics.histogram"),
+    ("throughput_bytes_per_unit", float, "payload bytes per unit, acknowledgement included"),
     ("client_cpu", float, "units of CPU per operation, exact process clock; NaN: it is too coarse"),
-    ("client_user", float, "units an operation in user mode, sampled by the tick"),
-    ("client_system", float, "units an operation in the kernel, sampled by the tick"),
+    ("client_user", float, "units per operation in user mode, sampled by the tick"),
+    ("client_system", float, "units per operation in the kernel, sampled by the tick"),
     ("peer_cpu", float, "units of CPU per operation, the peer's process clock; NaN: it is too coarse"),
-    ("peer_user", float, "units an operation in user mode, sampled by the tick"),
-    ("peer_system", float, "units an operation in the kernel, sampled by the tick"),
-    ("machine_softirq", float, "units an operation in interrupts and softirqs, the whole machine; NaN: not told"),
-    ("client_syscalls", float, "system calls an operation, counted in the warm-up; NaN: not told"),
-    ("client_cycles", float, "CPU cycles an operation, by the hardware's counter; NaN: there is none"),
-    ("client_instructions", float, "instructions an operation, by the hardware's counter; NaN: there is none"),
-    ("client_cache_misses", float, "cache misses an operation, by the hardware's counter; NaN: there is none"),
-    ("wire_tx_bytes", float, "bytes of TCP payload that the client sent, an operation"),
-    ("wire_rx_bytes", float, "bytes of TCP payload that the client received, an operation"),
+    ("peer_user", float, "units per operation in user mode, sampled by the tick"),
+    ("peer_system", float, "units per operation in the kernel, sampled by the tick"),
+    ("machine_softirq", float, "units per operation in interrupts and softirqs, the whole machine; NaN: not available"),
+    ("client_syscalls", float, "system calls per operation, counted in the warm-up; NaN: not available"),
+    ("client_cycles", float, "CPU cycles per operation, by the hardware's counter; NaN: there is none"),
+    ("client_instructions", float, "instructions per operation, by the hardware's counter; NaN: there is none"),
+    ("client_cache_misses", float, "cache misses per operation, by the hardware's counter; NaN: there is none"),
+    ("wire_tx_bytes", float, "bytes of TCP payload that the client sent, per operation"),
+    ("wire_rx_bytes", float, "bytes of TCP payload that the client received, per operation"),
     ("crypto_driver", str, "the kernel's driver for the suite's cipher where the kernel made records, else empty"),
     ("kernel_tx_records", int, "records by which the kernel's TX sequence number moved"),
     ("kernel_rx_records", int, "records by which the kernel's RX sequence number moved"),
@@ -263,7 +263,7 @@ def _plain(histogram: Any) -> Any:
 
 
 def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
-    """Return why two tables should not be put into one, a sentence a reason; [] where they may be.
+    """Return why two tables should not be put into one, a sentence for each reason; [] where they may be.
 
     Kernels and machines may differ, to compare them is what it is for. What may not: the clock's unit, the code, how
     much a sample holds, the libraries at both ends; and under the wall clock the CPU, and how it is run.

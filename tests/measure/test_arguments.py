@@ -26,7 +26,7 @@ def frame():
 
 
 CALLS = {
-    "a plan": lambda junk: named(junk),
+    "a plan": named,
     "a machine": lambda junk: sweep(on=junk),
     "a clock": lambda junk: sweep(on="here", clock=junk),
     "a sweep's output": lambda junk: sweep(on="here", output=junk),
@@ -55,7 +55,7 @@ CALLS = {
     "table B": lambda junk: compared(frame(), junk),
     "a tolerance": lambda junk: compared(frame(), frame(), [junk]),
     "a quantity to compare": lambda junk: compared(frame(), frame(), None, junk),
-    "where promises are checked": lambda junk: promises.scoreboard(junk),
+    "where promises are checked": promises.scoreboard,
     "which promises": lambda junk: promises.scoreboard("here", names=junk),
     "a scoreboard's output": lambda junk: promises.scoreboard("here", output=junk),
     "who is told": lambda junk: promises.scoreboard("here", say=junk),

@@ -72,7 +72,7 @@ def test_rows_of_other_machines_and_clocks_are_not_taken_for_these():
         assert remaining(PLAN, "7.3", "instructions", Journal(rows=rows)).at_least == len(WHOLE)
 
 
-def test_arms_that_a_machine_has_not_are_not_waited_for():
+def test_unavailable_arms_are_not_waited_for():
     arm = WHOLE[0][1].session_name
     samples = [sample for sample in WHOLE if sample[1].session_name != arm]
     wanted = remaining(PLAN, "7.3", "instructions", journal(samples, left_out={arm: "no"}))

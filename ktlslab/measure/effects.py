@@ -191,8 +191,8 @@ def noise_floor(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITIE
 
     What two equal arms differ by has two parts. Noise of the blocks averages away with their number; it is known in
     every setting from all its arms. A constant difference of two sessions does not; one A/A pair per setting says
-    little of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks' share,
-    weighted 1 in the setting itself and half for each step away from it (a factor of four in payload, depth or
+    little of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks'
+    share, weighted 1 in the setting itself and half for each step away from it (a factor of four in payload, depth or
     connections, another workload, link or record size). Both together, times Student's quantile at as many degrees of
     freedom as A/A pairs weigh in, is what 96 in 100 pairs of equal arms stay below, however much of it is constant. A
     single pair weighs little, and its floor is high: a plan of one setting should have more (`Plan.replicas`). NaN

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ktlslab.linux.probe import probe
     from ktlslab.linux.ring import Ring
     from ktlslab.measure.plan import Plan
-    from ktlslab.measure.sweep import sweep
+    from ktlslab.measure.sweeping import sweep
     from ktlslab.measure.table import read_table
     from ktlslab.relay import Fault, Relay
     from ktlslab.session import Session, accept_session, open_session, session_pair
@@ -71,7 +71,7 @@ _HOMES = {
     "Suite": "tls.suites",
     "Version": "tls.suites",
     # measuring
-    "sweep": "measure.sweep",  # a plan, on machines -> DataFrame
+    "sweep": "measure.sweeping",  # a plan, on machines -> DataFrame
     "Plan": "measure.plan",
     "read_table": "measure.table",
     "examine": "doctor",  # what this machine can do, and what to install

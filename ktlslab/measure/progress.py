@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.measure.estimate import duration, rate
-from ktlslab.measure.remaining import Remaining
+from ktlslab.measure.remainder import Remaining
 from ktlslab.runs.journal import run_files
 
 

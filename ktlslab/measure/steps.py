@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ktlslab.measure import peer
 from ktlslab.measure.channels import Channel
-from ktlslab.measure.payload import Room, checksum, crc_of, payload
+from ktlslab.measure.payloads import Room, checksum, crc_of, payload
 from ktlslab.measure.plan import Cell
 from ktlslab.runs.clocks import Cpu
 

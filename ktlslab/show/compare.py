@@ -1,6 +1,6 @@
 """Kernel against userspace, computed: the sentences that a notebook and a report may print, and names for people.
 
-All of it is a view of `ktlslab.measure.effects`: ratios within blocks, their intervals, and the noise floor that a
+All of it is a view of `ktlslab.measure.analysis`: ratios within blocks, their intervals, and the noise floor that a
 difference must rise above. Ratios have no unit, but are only ever taken within one.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import PLACE, QUANTITIES, Contrast, checked, effects, tally
+from ktlslab.measure.analysis import PLACE, QUANTITIES, Contrast, checked, effects, tally
 from ktlslab.measure.plan import SETTING
 from ktlslab.show.html import Picture, joined, picture, prose, table
 from ktlslab.tls.suites import Suite

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ktlslab.measure.effects import checked
+from ktlslab.measure.analysis import checked
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name
 from ktlslab.show.style import arms_of, rows_of

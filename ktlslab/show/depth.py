@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, intervals, noise_floor
+from ktlslab.measure.analysis import QUANTITIES, checked, intervals, noise_floor
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.compare import size_name, suite_name

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import checked
+from ktlslab.measure.analysis import checked
 from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection

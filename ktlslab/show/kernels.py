@@ -1,6 +1,6 @@
 """Kernels side by side: the same cells on several kernels, each divided by the oldest one's.
 
-Kernels share no block: their intervals and floors are those of two tables compared (`ktlslab.measure.difference`).
+Kernels share no block: their intervals and floors are those of two tables compared (`ktlslab.measure.comparison`).
 
 A column of panels an arm, a row a workload: what changed for userspace TLS as well as for the kernel's is the rest of
 the kernel (TCP, system calls), what changed for kernel TLS alone is kernel TLS. Points are dodged, so that none hides
@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.difference import difference
-from ktlslab.measure.effects import QUANTITIES, checked, tally
+from ktlslab.measure.analysis import QUANTITIES, checked, tally
+from ktlslab.measure.comparison import difference
 from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection

@@ -27,7 +27,7 @@ import matplotlib as mpl
 from matplotlib.lines import Line2D
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects, intervals, noise_floor, tally
+from ktlslab.measure.analysis import QUANTITIES, checked, effects, intervals, noise_floor, tally
 from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection

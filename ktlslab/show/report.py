@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import ktlslab
 from ktlslab.errors import StorageError
-from ktlslab.measure.effects import checked, effects
+from ktlslab.measure.analysis import checked, effects
 from ktlslab.measure.table import read_table
 from ktlslab.show import plots, selection
 from ktlslab.show.compare import place_name, size_name, suite_name, suite_names, verdict_sentence

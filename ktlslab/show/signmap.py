@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Patch, Rectangle
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, checked, effects, tally, unjudged
+from ktlslab.measure.analysis import QUANTITIES, checked, effects, tally, unjudged
 from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection

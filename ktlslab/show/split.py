@@ -23,7 +23,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ktlslab.measure.effects import checked
+from ktlslab.measure.analysis import checked
 from ktlslab.measure.plan import Arm
 from ktlslab.show import axes as common
 from ktlslab.show import selection

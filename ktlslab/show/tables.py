@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ktlslab.errors import MachineError, StorageError, TableError
 from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.plan import SETTING
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs.journal import interrupted
 from ktlslab.show.compare import place_name, size_name, suite_name

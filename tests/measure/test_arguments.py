@@ -8,13 +8,13 @@ import pytest
 
 from ktlslab import promises
 from ktlslab.errors import KtlsLabError
-from ktlslab.measure.difference import compared, difference
-from ktlslab.measure.effects import effects, false_alarms, intervals, noise_floor
+from ktlslab.measure.analysis import effects, false_alarms, intervals, noise_floor
+from ktlslab.measure.comparison import compared, difference
 from ktlslab.measure.plan import Plan, named
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import check, comparable, merge, read_table, to_frame, write_table
 from ktlslab.promises import collect
-from tests.measure.test_effects import table
+from tests.measure.test_analysis import table
 
 JUNK = (5, -1.5, True, b"x", object(), {"a": 1}, [5], [[]], float("nan"))
 Q = "latency_p50"

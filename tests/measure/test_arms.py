@@ -10,7 +10,7 @@ from ktlslab.errors import KtlsLabError, MachineError
 from ktlslab.linux import probe
 from ktlslab.measure import steps
 from ktlslab.measure.arms import LeftOut, check
-from ktlslab.measure.payload import Room, checksum, crc_of, payload, room_for
+from ktlslab.measure.payloads import Room, checksum, crc_of, payload, room_for
 from ktlslab.measure.peer import OVERLAPPING_BYTES
 from ktlslab.measure.plan import Cell
 from ktlslab.measure.table import SCHEMA

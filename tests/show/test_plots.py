@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import effects, intervals, noise_floor
+from ktlslab.measure.analysis import effects, intervals, noise_floor
 from ktlslab.show import plots
 from ktlslab.show.style import WIDTH
 

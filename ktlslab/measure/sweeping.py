@@ -40,7 +40,7 @@ from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.progress import Progress
-from ktlslab.measure.remaining import Remaining, remaining
+from ktlslab.measure.remainder import Remaining, remaining
 from ktlslab.measure.table import read_table, to_frame, write_table
 from ktlslab.runs.arguments import check_that, output_of
 from ktlslab.runs.journal import Journal, journal_path, run_files, run_path

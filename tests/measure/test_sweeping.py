@@ -16,7 +16,7 @@ from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.linux import probe
 from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Cell, Plan
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs.journal import Journal, journal_path, run_files
 from ktlslab.runs.lock import measuring

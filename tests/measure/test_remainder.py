@@ -11,7 +11,7 @@ from ktlslab.measure.blocks import Blocks
 from ktlslab.measure.estimate import duration
 from ktlslab.measure.plan import Plan
 from ktlslab.measure.progress import announcement
-from ktlslab.measure.remaining import remaining
+from ktlslab.measure.remainder import remaining
 from ktlslab.runs.journal import Journal
 
 PLAN = Plan(name="p", suites=("TLS_AES_128_GCM_SHA256",), payloads=(64, 4096, 262144), repeats=2, steps=4)

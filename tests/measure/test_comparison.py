@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ktlslab.cli import main
 from ktlslab.errors import UsageError
-from ktlslab.measure.difference import compared, difference
+from ktlslab.measure.comparison import compared, difference
 from ktlslab.measure.table import SCHEMA, to_frame, write_table
 
 SUITE = "TLS_AES_256_GCM_SHA384"

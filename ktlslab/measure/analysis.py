@@ -127,7 +127,7 @@ def figures_of(quantities: Any) -> list[str]:
 
 def _contrasts_of(asked: Any) -> list[Contrast]:
     fits = isinstance(asked, list | tuple) and all(isinstance(question, Contrast) for question in asked)
-    check_that(fits, asked, "comparing", "Give a list of ktlslab.measure.effects.Contrast.")
+    check_that(fits, asked, "comparing", "Give a list of ktlslab.measure.analysis.Contrast.")
     return list(asked)
 
 

@@ -22,8 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
-from ktlslab.measure.effects import (
+from ktlslab.measure.analysis import (
     BLOCK,
     CELL,
     PLACE,
@@ -34,6 +33,7 @@ from ktlslab.measure.effects import (
     logarithms,
     one_fleet,
 )
+from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
 from ktlslab.measure.plan import SETTING
 from ktlslab.runs.arguments import frame_of, share_of
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ktlslab.linux.counters import Counters
     from ktlslab.linux.probe import probe
     from ktlslab.linux.ring import Ring
-    from ktlslab.measure.difference import compared as compare
-    from ktlslab.measure.effects import effects
+    from ktlslab.measure.comparison import compared as compare
+    from ktlslab.measure.analysis import effects
     from ktlslab.measure.plan import Plan
-    from ktlslab.measure.sweep import sweep
+    from ktlslab.measure.sweeping import sweep
     from ktlslab.measure.table import read_table
     from ktlslab.relay import Fault, Relay
     from ktlslab.session import Session, accept_session, open_session, session_pair
@@ -94,11 +94,11 @@ _HOMES = {
     "Version": "tls.suites",
     "doctor": "diagnosis",  # what this machine can do, and what to install
     # measuring
-    "sweep": "measure.sweep",  # a plan, on machines -> DataFrame
+    "sweep": "measure.sweeping",  # a plan, on machines -> DataFrame
     "Plan": "measure.plan",
     "read_table": "measure.table",  # TABLE.parquet -> DataFrame
-    "effects": "measure.effects",  # DataFrame -> kTLS and io_uring apart, with intervals
-    "compare": "measure.difference:compared",  # two DataFrames -> what changed
+    "effects": "measure.analysis",  # DataFrame -> kTLS and io_uring apart, with intervals
+    "compare": "measure.comparison:compared",  # two DataFrames -> what changed
     "plots": "show.plots:",  # the module: DataFrame -> figures
     # packages
     "stages": "stages:",

@@ -219,12 +219,14 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from ktlslab.measure import comparison  # noqa: PLC0415 - it loads pandas
+    from ktlslab.measure.table import read_table  # noqa: PLC0415
+
     try:
-        from ktlslab.measure import difference  # noqa: PLC0415 - it loads pandas
         from ktlslab.measure.table import read_table  # noqa: PLC0415
 
         tables = read_table(options.a), read_table(options.b)
-        found = difference.compared(*tables, options.tolerance, options.quantity)
+        found = comparison.compared(*tables, options.tolerance, options.quantity)
     except KtlsLabError as error:
         return _complain(error, 2)  # 1 says that there is a difference, as with diff
     _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ktlslab.measure.analysis import effects, false_alarms
 from ktlslab.measure.blocks import cell_of
-from ktlslab.measure.effects import effects, false_alarms
 from ktlslab.measure.plan import Plan
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 
 DATA = Path(__file__).resolve().parents[1] / "data"

@@ -83,7 +83,7 @@ for module in pkgutil.walk_packages(ktlslab.__path__, "ktlslab."):
     done = without_lab(code)
     assert done.returncode == 0, done.stderr
     without = done.stdout.split()
-    assert {"ktlslab.show.plots", "ktlslab.measure.effects", "ktlslab.guests.provisioner"} <= set(without)
+    assert {"ktlslab.show.plots", "ktlslab.measure.analysis", "ktlslab.guests.provisioner"} <= set(without)
     assert not {"ktlslab.session", "ktlslab.measure.worker", "ktlslab.show.handoff", "ktlslab.doctor"} & set(without)
 
 

@@ -33,7 +33,7 @@ TOLERANCE = {"instructions": 0.01, "wall": 0.05}
 WARM_UP_SHARE = 32  # by the wall clock a round of the warm-up lasts at least this part of what a sample is to last
 MAX_BYTES = 32 << 20  # that a sample moves where it is to last a time: the receiver keeps it for its checksum
 
-# System calls an operation. The suite does not change them, and to count them takes the kernel tens of milliseconds.
+# System calls per operation. The suite does not change them, and to count them takes the kernel tens of milliseconds.
 _syscalls: dict[tuple[str, str, str, Setting], float] = {}
 
 

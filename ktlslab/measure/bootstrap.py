@@ -42,7 +42,7 @@ _STEPS = 8193  # of the integral behind Student's distribution
 
 
 class Typical(NamedTuple):
-    """Geometric means of positive figures with their intervals, which are NaN for fewer than FEWEST figures."""
+    """Geometric means of positive figures with their intervals, which are NaN for fewer than MIN_BLOCKS figures."""
 
     value: Floats
     low: Floats
@@ -80,8 +80,8 @@ def resamples(size: int) -> tuple[Floats, Floats]:
         return drawn / size, np.full(RESAMPLES, 1 / RESAMPLES)
     chosen = [Counter(which) for which in itertools.combinations_with_replacement(range(size), size)]
     counts = np.array([[which[at] for at in range(size)] for which in chosen], dtype=float)
-    workloads = [math.factorial(size) / math.prod(map(math.factorial, which.values())) for which in chosen]
-    return counts / size, np.array(workloads) / size**size
+    orders = [math.factorial(size) / math.prod(map(math.factorial, which.values())) for which in chosen]
+    return counts / size, np.array(orders) / size**size
 
 
 def _quantiles(values: Floats, share: Floats, tail: float) -> tuple[Floats, Floats]:

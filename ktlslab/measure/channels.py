@@ -42,7 +42,7 @@ _OPENSSL = {BOTH: "openssl-ktls", _TX: "openssl-ktls"}
 
 
 class LeftOut(MachineError):  # noqa: N818 - it is no failure: a sweep goes on without the arm, and says why
-    """This machine has not what the arm is about, and no other machine is promised to: a sweep leaves it out."""
+    """What the arm needs is not available on this machine, and need not be: a sweep leaves it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ class Wire:
 class Meters:
     """A context manager around the timed part; afterwards its attributes say what changed.
 
-    `records`: the kernel's sequence numbers, a mapping a channel. `hardware`, `softirq`: NaN where not told.
+    `records`: the kernel's sequence numbers, a mapping per channel. `hardware`, `softirq`: NaN where not available.
     """
 
     def __init__(self, channels: Sequence[Channel]) -> None:

@@ -27,7 +27,7 @@ import struct
 import sys
 
 from ktlslab.linux.process import end_with_parent
-from ktlslab.measure.payload import Room, checksum, payload, room_for
+from ktlslab.measure.payloads import Room, checksum, payload, room_for
 from ktlslab.runs.clocks import Cpu
 
 REQUEST = struct.Struct("!IIIII")  # workload, payload bytes, operations a batch, steps before, steps

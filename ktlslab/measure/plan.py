@@ -38,7 +38,7 @@ from ktlslab.measure.dimensions import (
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 
-BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: it is not to be reached through a ring
+BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: a ring cannot use it
 CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are another thing)
 DEEP = ("echo", "upload")  # workloads in which several operations of a connection can be in flight
 # Bytes that one batch of one-way operations moves at most, and operations in it: it fits well into a new connection's
@@ -48,6 +48,8 @@ BATCH_OPERATIONS = 8
 SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
 MIN_STEPS = 6
 
+# What all arms of a block share, beside the machine and clock that it was measured on and by.
+SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size")
 Setting = tuple[str, str, int, int, int, int]
 
 FORMER_FIELDS = {"directions": "workloads", "most_repeats": "max_repeats"}  # of plans made before version 0.2

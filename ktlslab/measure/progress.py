@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.measure.estimate import duration, rate
-from ktlslab.measure.remaining import Remaining
+from ktlslab.measure.remainder import Remaining
 from ktlslab.packages import extra
 from ktlslab.runs.journal import run_files
 
@@ -55,7 +55,7 @@ class Progress:
             self._bar.update(rows)
 
     def left_out(self, runs: Mapping[str, Mapping[str, Any]]) -> None:
-        """Say which arms a machine has not, and why."""
+        """Say which arms are not available on a machine, and why."""
         found = {(run["machine"], arm): why for run in runs.values() for arm, why in run.get("left_out", {}).items()}
         for (machine, arm), why in found.items():
             self.line(f"left out on {machine}: {arm}: {why}")

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ktlslab.measure import peer
 from ktlslab.measure.channels import Channel
-from ktlslab.measure.payload import Room, checksum, crc_of, payload
+from ktlslab.measure.payloads import Room, checksum, crc_of, payload
 from ktlslab.measure.plan import Cell
 from ktlslab.runs.clocks import Cpu
 
@@ -28,7 +28,7 @@ Call = Callable[[Any], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class PeerReport:
     """What the peers say of a round, all connections together, and whether every payload arrived as it was sent."""
 
     cpu: Cpu
@@ -48,8 +48,8 @@ class Work:
 class Round:
     """So many steps, agreed on with the peer: `run` them, then `settle`. `spin` units are added to each step.
 
-    `lead` more steps are done at once, by both ends: who is first in a round meets caches, and counters, as nobody
-    behind him does, and a few steps would share that cost.
+    `lead` more steps are done at once, by both ends: the first step of a round finds caches and counters in
+    another state than those after it, and a few steps would share that cost.
     """
 
     def __init__(self, channels: Sequence[Channel], cell: Cell, steps: int, *, spin: int = 0, lead: int = 0) -> None:
@@ -84,7 +84,7 @@ class Round:
             return _batch(self._work, self._receives[0], rooms[0])
         return _exchange(self._work, self._receives[0], rooms[0])
 
-    def settle(self) -> Report:
+    def settle(self) -> PeerReport:
         """Hear the peers, and compare all that came with what was sent."""
         size = self._cell.payload_bytes
         expected = crc_of(size)
@@ -101,7 +101,7 @@ class Round:
             one_total, one_user, one_system, crc = peer.REPORT.unpack(report)
             total, user, system = total + one_total, user + one_user, system + one_system
             ok = ok and (crc == expected or self._cell.workload == "download")
-        return Report(cpu=Cpu(total, user, system), ok=ok)
+        return PeerReport(cpu=Cpu(total, user, system), ok=ok)
 
     def _work_of_a_step(self) -> Work:
         cell, channels, size = self._cell, self._channels, self._answer

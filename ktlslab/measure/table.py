@@ -1,7 +1,7 @@
 """The table: its columns, what may stand in them, and its provenance beside it.
 
-`NAME.parquet` has a row a sample; `NAME.json` holds the provenance of each run in it, by `run_id`. What a table must be
-is checked when it is written and again when it is read: a figure that breaks a rule is refused, and named.
+`NAME.parquet` has a row per sample; `NAME.json` holds the provenance of each run in it, by `run_id`. What a table must
+be is checked when it is written and again when it is read: a figure that breaks a rule is refused, and named.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ktlslab.errors import TableError
 from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.plan import renamed
 from ktlslab.packages import extra, require
+from ktlslab.runs.arguments import check_that, frame_of, frames_of, path_of
 from ktlslab.runs.clocks import UNITS
 from ktlslab.runs.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Name, type and meaning. `unit` says what "units" are: ns or instructions.
-COLUMNS: tuple[tuple[str, type, str], ...] = (
+SCHEMA: tuple[tuple[str, type, str], ...] = (
     ("run_id", str, "the run that measured it; its provenance is beside the table"),
     ("host", str, "the name of the machine that measured, or that the guest ran on"),
     ("machine", str, "here, or the series of the guest's kernel"),
@@ -36,7 +37,7 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("io_engine", str, "syscall or uring"),
     ("suite", str, "IANA name, empty for plain TCP"),
     ("tls_version", str, "TLS 1.2, TLS 1.3, or empty"),
-    ("payload_bytes", int, "bytes an operation moves (an echo: each way)"),
+    ("payload_bytes", int, "bytes that one operation moves (an echo: each way)"),
     ("workload", str, "echo, upload, download or sendfile (an upload out of a file)"),
     ("depth", int, "operations in flight on a connection"),
     ("connections", int, "connections at once"),
@@ -48,27 +49,27 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("warm_up", int, "timed steps that ran before and do not count"),
     ("steady", bool, "whether the last of them had become as fast as they get"),
     ("operations", int, "operations in this sample"),
-    ("operations_per_step", int, "operations a timed step"),
+    ("operations_per_step", int, "operations per timed step"),
     ("elapsed", int, "units, the whole sample"),
-    ("latency_p50", float, "units an operation, median over the timed steps"),
-    ("latency_p99", float, "units an operation, 99th percentile: the slowest step where there are fewer than 100"),
-    ("latency_min", float, "units an operation"),
-    ("latency_max", float, "units an operation"),
-    ("latency_histogram", object, "[[units an operation, timed steps], ...]; see statistics.histogram"),
-    ("throughput_bytes_per_unit", float, "payload bytes a unit, acknowledgement included"),
+    ("latency_p50", float, "units per operation, median over the timed steps"),
+    ("latency_p99", float, "units per operation, 99th percentile: the slowest step where there are fewer than 100"),
+    ("latency_min", float, "units per operation"),
+    ("latency_max", float, "units per operation"),
+    ("latency_histogram", object, "[[units per operation, timed steps], ...]; see statistics.histogram"),
+    ("throughput_bytes_per_unit", float, "payload bytes per unit, acknowledgement included"),
     ("client_cpu", float, "units of CPU per operation, exact process clock; NaN: it is too coarse"),
-    ("client_user", float, "units an operation in user mode, sampled by the tick"),
-    ("client_system", float, "units an operation in the kernel, sampled by the tick"),
+    ("client_user", float, "units per operation in user mode, sampled by the tick"),
+    ("client_system", float, "units per operation in the kernel, sampled by the tick"),
     ("peer_cpu", float, "units of CPU per operation, the peer's process clock; NaN: it is too coarse"),
-    ("peer_user", float, "units an operation in user mode, sampled by the tick"),
-    ("peer_system", float, "units an operation in the kernel, sampled by the tick"),
-    ("machine_softirq", float, "units an operation in interrupts and softirqs, the whole machine; NaN: not told"),
-    ("client_syscalls", float, "system calls an operation, counted in the warm-up; NaN: not told"),
-    ("client_cycles", float, "CPU cycles an operation, by the hardware's counter; NaN: there is none"),
-    ("client_instructions", float, "instructions an operation, by the hardware's counter; NaN: there is none"),
-    ("client_cache_misses", float, "cache misses an operation, by the hardware's counter; NaN: there is none"),
-    ("wire_tx_bytes", float, "bytes of TCP payload that the client sent, an operation"),
-    ("wire_rx_bytes", float, "bytes of TCP payload that the client received, an operation"),
+    ("peer_user", float, "units per operation in user mode, sampled by the tick"),
+    ("peer_system", float, "units per operation in the kernel, sampled by the tick"),
+    ("machine_softirq", float, "units per operation in interrupts and softirqs, the whole machine; NaN: not available"),
+    ("client_syscalls", float, "system calls per operation, counted in the warm-up; NaN: not available"),
+    ("client_cycles", float, "CPU cycles per operation, by the hardware's counter; NaN: there is none"),
+    ("client_instructions", float, "instructions per operation, by the hardware's counter; NaN: there is none"),
+    ("client_cache_misses", float, "cache misses per operation, by the hardware's counter; NaN: there is none"),
+    ("wire_tx_bytes", float, "bytes of TCP payload that the client sent, per operation"),
+    ("wire_rx_bytes", float, "bytes of TCP payload that the client received, per operation"),
     ("crypto_driver", str, "the kernel's driver for the suite's cipher where the kernel made records, else empty"),
     ("kernel_tx_records", int, "records by which the kernel's TX sequence number moved"),
     ("kernel_rx_records", int, "records by which the kernel's RX sequence number moved"),
@@ -78,9 +79,8 @@ COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("payload_ok", bool, "whether the checksums agreed at both ends"),
 )
 __all__ = [
-    "COLUMNS",
     "NAMES",
-    "SETTING",
+    "SCHEMA",
     "check",
     "comparable",
     "merge",
@@ -89,7 +89,7 @@ __all__ = [
     "write_table",
 ]
 FORMER_COLUMNS = {"direction": "workload", "burst": "operations_per_step"}  # of tables made before version 0.2
-NAMES = tuple(name for name, _, _ in COLUMNS)
+NAMES = tuple(name for name, _, _ in SCHEMA)
 _KEY = [
     "run_id",
     *NAMES[NAMES.index("record_layer") : NAMES.index("repeat") + 1],
@@ -104,8 +104,6 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "tls_version": ("", *(version.label for version in Version)),
     "record_layer_observed": RECORD_LAYERS,
 }
-# What all arms of a block share, beside the machine and clock that it was measured on and by.
-SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size")
 # What must be alike in all runs of a table, and what besides where it is a time: in words, and where it stands.
 _Fact = Callable[[dict[str, Any]], Any]
 _ALIKE: dict[str, _Fact] = {
@@ -130,7 +128,7 @@ _POSITIVE = (
     *("latency_p50", "latency_p99", "latency_min", "latency_max"),
     *("throughput_bytes_per_unit", "client_cpu", "peer_cpu"),
 )
-_NAN_TELLS = frozenset(name for name, _, meaning in COLUMNS if "NaN:" in meaning)
+_NAN_TELLS = frozenset(name for name, _, meaning in SCHEMA if "NaN:" in meaning)
 _ANEW = "Sweep anew, or move away what made it."
 _OLDER = "It is of another version of ktlslab: read it with that one, or sweep anew."
 
@@ -140,10 +138,12 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
     with extra("lab"):
         import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
+    fits = isinstance(rows, list) and all(isinstance(row, dict) for row in rows) and isinstance(runs, dict)
+    check_that(fits, rows, "making a table", "Give a list of rows, and the provenance of their runs by run_id.")
     for row in rows:
         if missing := [name for name in NAMES if name not in row]:
             raise TableError("making a table", answered=f"a row lacks {', '.join(missing)}", remedy=_OLDER)
-    frame = pd.DataFrame(rows, columns=list(NAMES)).astype({name: kind for name, kind, _ in COLUMNS})
+    frame = pd.DataFrame(rows, columns=list(NAMES)).astype({name: kind for name, kind, _ in SCHEMA})
     frame.attrs["provenance"] = dict(runs)
     return frame
 
@@ -153,6 +153,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
     TableError where it breaks the schema, StorageError where the disk says no.
     """
+    path = path_of(path, "writing a table")
     check(frame, f"writing {path}")
     store(frame, path)
 
@@ -162,7 +163,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
-    path = Path(path)
+    path = path_of(path, "reading a table")
     beside = path.with_suffix(".json")
     try:
         frame = pd.read_parquet(path)
@@ -182,11 +183,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:
     """Refuse what is no table of samples: TableError with the first thing wrong and where."""
+    frame_of(frame, tried)
     if missing := [name for name in NAMES if name not in frame]:
         raise TableError(tried, answered=f"it lacks the columns {', '.join(missing)}", remedy=_OLDER)
     if unknown := [str(name) for name in frame if name not in NAMES]:
         raise TableError(tried, answered=f"it has columns of its own: {', '.join(unknown)}", remedy="Drop them first.")
-    for name, kind, _ in COLUMNS:
+    for name, kind, _ in SCHEMA:
         if not _is_of(frame[name], kind):
             answered = f"column {name} holds {frame[name].dtype}, not {kind.__name__}"
             raise TableError(tried, answered=answered, remedy=_ANEW)
@@ -204,7 +206,7 @@ def _faults(frame: pd.DataFrame) -> Iterator[tuple[pd.Series, str, str]]:
         yield ~frame[name].isin(known), name, f"known: {', '.join(word or 'empty' for word in known)}"
     yield frame["unit"] != frame["clock"].map(UNITS), "unit", "which is not its clock's"
     yield (frame["suite"] == "") != (frame["record_layer"] == "plain"), "suite", "empty is for plain TCP alone"
-    for name, kind, _ in COLUMNS:
+    for name, kind, _ in SCHEMA:
         if kind is float:
             nan_is_wrong = name not in _NAN_TELLS
             yield frame[name].abs() == math.inf, name, "no figure"
@@ -265,11 +267,13 @@ def _plain(histogram: Any) -> Any:
 
 
 def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
-    """Return why two tables should not be put into one, a sentence a reason; [] where they may be.
+    """Return why two tables should not be put into one, a sentence for each reason; [] where they may be.
 
     Kernels and machines may differ, to compare them is what it is for. What may not: the clock's unit, the code, how
     much a sample holds, the libraries at both ends; and under the wall clock the CPU, and how it is run.
     """
+    for frame in (one, other):
+        frame_of(frame, "seeing whether tables are comparable", ["unit", "run_id"])
     reasons = []
     units = [", ".join(sorted(set(frame["unit"]))) for frame in (one, other)]
     if units[0] != units[1]:
@@ -299,8 +303,7 @@ def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     with extra("lab"):
         import pandas as pd  # noqa: PLC0415
 
-    if not frames:
-        raise TableError("merging tables", answered="there is none", remedy="Give one at least.")
+    frames = frames_of(frames, "merging tables")
     merged = frames[0]
     check(merged, "merging tables: number 1")
     for number, frame in enumerate(frames[1:], 2):

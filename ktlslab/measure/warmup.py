@@ -27,8 +27,8 @@ def warm_up(
 ) -> Warm:
     """Do rounds by `median_of(steps)` until one is within `tolerance` (a share) of the best one before.
 
-    `size` is how many steps the first round has, `lasting` how many a round should have at so many units a step. `best`
-    is what is known from earlier, inf for nothing. At most MOST_ROUNDS.
+    `size` is how many steps the first round has, `lasting` how many a round should have at so many units per step.
+    `best` is what is known from earlier, inf for nothing. At most MAX_ROUNDS.
     """
     taken = waited = 0
     for _ in range(MAX_ROUNDS):

@@ -1,6 +1,6 @@
 """The process that measures: started by `sweep` on this machine or in a guest, it never imports pandas.
 
-It gets a job as a JSON file and appends to a journal, one line of JSON a sample, each written out before the next
+It gets a job as a JSON file and appends to a journal, one line of JSON per sample, each written out before the next
 begins, so that a kill costs at most the sample in flight. The first line of each run is its provenance; the last one
 is that again, with what is known only at the end.
 """
@@ -101,7 +101,7 @@ class Laboratory:
         self._stack.close()
 
     def arm(self, cell: Cell) -> OpenArm:
-        """Return the cell's arm, opened when it is first asked for. LeftOut: this machine has it not."""
+        """Return the cell's arm, opened when it is first asked for. LeftOut: it is not available on this machine."""
         key = (*cell.session, cell.connections)
         if key not in self._arms:
             ends, ports = self._link(cell.link)

@@ -12,7 +12,7 @@ The promises are the kernel documentation's (Documentation/networking/tls.rst), 
     check        what a promise is, and what a check says
     pair         a socket in the kernel's hands, and its peer in ours
     catalogue    all of them
-    run          checks them on this kernel: what runs in a guest
+    checker      checks them on this kernel: what runs in a guest
     collect      boots the guests, collects what they found, makes the table
 
 The names below are resolved when they are first used.

@@ -45,7 +45,7 @@ def what_is_no_record_is_reported_once(pair: Pair) -> None:
 
 @promise("a user's expectation: a stream that cannot go on says so")
 def what_is_no_record_stays_an_error(pair: Pair) -> None:
-    """After bytes that are no record, every receive is an error, so that nobody waits for more."""
+    """After bytes that are no record, every receive is an error, so that no program waits for more."""
     pair.peer.sock.sendall(b"\x55" * 64)
     pair.expect("recv", pair.recv(64), "EMSGSIZE")
     pair.one_of("recv again", pair.recv_now(64), ("EMSGSIZE", "EBADMSG", "EINVAL"))

@@ -50,7 +50,7 @@ class Absent(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """One behaviour that a user of kTLS may count on, and the function that looks whether he can.
+    """One behaviour that users of kTLS may count on, and the function that checks whether they can.
 
     `suites`: the cipher suites it is tried with, one after the other. `installed`: what the kernel's end has when the
     check begins: directions with keys, () for the tls module without keys, None for plain TCP.

@@ -228,7 +228,7 @@ def _once(where: Machine, job: Job, scratch: Path, image: Path | None) -> tuple[
     mounted = (image, kernelimage.PLACE) if image else None
     why = ""
     try:
-        with worker(where, "ktlslab.promises.run", folder / "job", journal, image=mounted) as running:
+        with worker(where, "ktlslab.promises.checker", folder / "job", journal, image=mounted) as running:
             while (status := running.poll()) is None:
                 time.sleep(_LOOK_S)
                 if time.time() - max(began, _written(journal)) > _STALLED_S:

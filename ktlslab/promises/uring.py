@@ -47,5 +47,5 @@ def finished(ring: Ring, token: int, within: float = ENOUGH_S) -> Any:
 
 
 def waits(ring: Ring, token: int) -> bool:
-    """Whether a started operation has not ended in a short while."""
+    """Whether a started operation is still running after a short while."""
     return bool(finished(ring, token, QUIET_S) == "in flight")

@@ -1,9 +1,9 @@
 """What a sweep has measured so far: a folder beside the table, with a file for each run.
 
-A run's file is written by whoever measures it, a line a sample as it is measured, so a kill costs at most the sample in
-flight. It begins with the run's provenance and ends with it again, richer. No two processes write to the same file, and
-no file is written to a second time: what resumes a sweep is a run of its own. The folder goes when the table is safely
-there, and comes back where a finished table is gone on with.
+A run's file is written by whoever measures it, a line per sample as it is measured, so a kill costs at most the sample
+in flight. It begins with the run's provenance and ends with it again, richer. No two processes write to the same file,
+and no file is written to a second time: what resumes a sweep is a run of its own. The folder goes when the table is
+safely there, and comes back where a finished table is gone on with.
 """
 
 from __future__ import annotations

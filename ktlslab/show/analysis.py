@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ktlslab.measure.effects import QUANTITIES, checked, effects
+from ktlslab.measure.analysis import QUANTITIES, checked, effects
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ktlslab.measure.effects import BLOCK, PLACE, QUANTITIES, SETTING, noise_floor
+from ktlslab.measure.analysis import BLOCK, PLACE, QUANTITIES, noise_floor
+from ktlslab.measure.plan import SETTING
 from ktlslab.show.axes import percent
 from ktlslab.show.compare import is_emulated
 from ktlslab.show.html import plural

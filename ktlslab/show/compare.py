@@ -1,6 +1,6 @@
 """Kernel against userspace, computed: the sentences that a notebook and a report may print, and names for people.
 
-All of it is a view of `ktlslab.measure.effects`: ratios within blocks, their intervals, and the noise floor that a
+All of it is a view of `ktlslab.measure.analysis`: ratios within blocks, their intervals, and the noise floor that a
 difference must rise above. Ratios have no unit, but are only ever taken within one.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import PLACE, QUANTITIES, SETTING, Contrast, contrasts, effects, tally
+from ktlslab.measure.analysis import PLACE, QUANTITIES, Contrast, contrasts, effects, tally
+from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
 from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.html import Picture, joined, picture, prose, table

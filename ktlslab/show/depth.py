@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, intervals, noise_floor
+from ktlslab.measure.analysis import QUANTITIES, intervals, noise_floor
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection

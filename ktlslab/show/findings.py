@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ktlslab.measure.effects import QUANTITIES, tally
+from ktlslab.measure.analysis import QUANTITIES, tally
 from ktlslab.show import selection
 from ktlslab.show.compare import order, size_name, suite_name
 from ktlslab.show.html import Lines

@@ -1,6 +1,6 @@
 """Kernels side by side: the same cells on several kernels, each divided by the oldest one's.
 
-Kernels share no block: their intervals and floors are those of two tables compared (`ktlslab.measure.difference`).
+Kernels share no block: their intervals and floors are those of two tables compared (`ktlslab.measure.comparison`).
 
 Each arm is a column of panels, each workload a row. What changed for userspace TLS and kernel TLS alike is the rest
 of the kernel (TCP, system calls); what changed only for kernel TLS is kernel TLS. Points are dodged, so that none
@@ -10,8 +10,8 @@ hides another; the oldest kernel is the line at 1.
 from __future__ import annotations
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.difference import difference
-from ktlslab.measure.effects import QUANTITIES, tally
+from ktlslab.measure.analysis import QUANTITIES, tally
+from ktlslab.measure.comparison import difference
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
 from ktlslab.linux import probe
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.sweeping import sweep
 from ktlslab.packages import extra, require
 from ktlslab.runs.journal import interrupted
 from ktlslab.runs.machines import machine

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, intervals, noise_floor, tally
+from ktlslab.measure.analysis import QUANTITIES, intervals, noise_floor, tally
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common

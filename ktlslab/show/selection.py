@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import PLACE
+from ktlslab.measure.analysis import PLACE
 from ktlslab.show.compare import order, size_name
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite

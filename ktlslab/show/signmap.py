@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import QUANTITIES, tally, unjudged
+from ktlslab.measure.analysis import QUANTITIES, tally, unjudged
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import MachineError, StorageError, TableError
 from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
-from ktlslab.measure.sweep import sweep
-from ktlslab.measure.table import SETTING, read_table
+from ktlslab.measure.plan import SETTING
+from ktlslab.measure.sweeping import sweep
+from ktlslab.measure.table import read_table
 from ktlslab.runs.journal import interrupted
 from ktlslab.show.compare import place_name, size_name, suite_name
 from ktlslab.show.html import Html, plural, prose, table

@@ -125,7 +125,7 @@ def profile_table(runs: Sequence[Run], engine: str, columns: Sequence[tuple[str,
         now = [middle(runs, work, who, figure) for work, figure in columns]
         rows.append((label, *(_step(value, last) for value, last in zip(now, before, strict=True))))
         before = [last if value is None else value for value, last in zip(now, before, strict=True)]
-    return table((f"{engine}: instructions an operation", *(work for work, _ in columns)), rows)
+    return table((f"{engine}: instructions per operation", *(work for work, _ in columns)), rows)
 
 
 def record_table(runs: Sequence[Run]) -> str:
@@ -136,7 +136,7 @@ def record_table(runs: Sequence[Run]) -> str:
         (f"{work}: {who}", *(_figure(middle(runs, work, who, figure), "instructions") for figure in ("step", "cpu")))
         for work, who in seen
     ]
-    return table(("instructions an operation", "elapsed", "CPU"), rows)
+    return table(("instructions per operation", "elapsed", "CPU"), rows)
 
 
 def price_table(runs: Sequence[Run]) -> str:

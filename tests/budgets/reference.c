@@ -1,16 +1,16 @@
 /* The C program that ktlslab's instructions are held against: kernel TLS by liburing, one operation in flight.
  *
  *   reference peer   LAYER                                            serves for ever; its port is the first line
- *   reference client LAYER ENGINE PORT DIRECTION SIZE BURST BURSTS    one timed run; its figures are a line of JSON
+ *   reference client LAYER ENGINE PORT WORKLOAD SIZE BATCH BATCHES   one timed run; its figures are a line of JSON
  *
  * LAYER      plain, or kernel: both ends install keys that are made up, for a handshake is not what is measured.
  * ENGINE     blocking: send(2) and recv(2)
  *            uring: prep, submit_and_wait, seen; one call each, waiting without a bound
  *            uring-timed: the same with a bound on the wait, as every wait of ktlslab has one
- *            uring-batch: the sends of a burst linked and submitted as one
- * DIRECTION  echo: a burst of payloads comes back; upload: a burst is answered by one byte
+ *            uring-batch: the sends of a batch linked and submitted as one
+ * WORKLOAD  echo: a batch of payloads comes back; upload: a batch is answered by one byte
  *            sends, replies: an echo of which the send, or the receive, is timed alone
- *            receives: a burst of receives, each timed, all that they receive having come before
+ *            receives: a batch of receives, each timed, all that they receive having come before
  *
  * Figures, in the unit of the clock: `step`, the median of what was timed, an operation, less what reading the clock
  * costs; `cpu`, this process's CPU clock, an operation; and `sent` and `received`, the records that the kernel made and
@@ -45,12 +45,12 @@
 #endif
 
 enum { ECHO, UPLOAD, SENDS, REPLIES, RECEIVES };
-static const char *const DIRECTIONS[] = {"echo", "upload", "sends", "replies", "receives"};
+static const char *const WORKLOADS[] = {"echo", "upload", "sends", "replies", "receives"};
 enum { BLOCKING, URING, URING_TIMED, URING_BATCH };
 static const char *const ENGINES[] = {"blocking", "uring", "uring-timed", "uring-batch"};
 
 struct request {
-  uint32_t direction, size, burst, bursts;
+  uint32_t workload, size, batch, batches;
 };
 
 static void check(int failed, const char *what) {
@@ -148,20 +148,20 @@ static void give(int fd, const char *data, size_t size) {
 static void converse(int fd) {
   struct request r;
   while (fill(fd, (char *)&r, sizeof r)) {
-    char *room = room_for((size_t)r.size * r.burst);
-    for (uint32_t i = 0; i < r.bursts; i++) {
-      if (r.direction == RECEIVES) {
+    char *room = room_for((size_t)r.size * r.batch);
+    for (uint32_t i = 0; i < r.batches; i++) {
+      if (r.workload == RECEIVES) {
         char mark;
         if (!fill(fd, &mark, 1)) break;
-        for (uint32_t j = 0; j < r.burst; j++) give(fd, room, r.size);
-      } else if (r.direction == UPLOAD) {
-        if (!fill(fd, room, (size_t)r.size * r.burst)) break;
+        for (uint32_t j = 0; j < r.batch; j++) give(fd, room, r.size);
+      } else if (r.workload == UPLOAD) {
+        if (!fill(fd, room, (size_t)r.size * r.batch)) break;
         give(fd, ".", 1);
       } else {
-        for (uint32_t j = 0; j < r.burst && fill(fd, room, r.size); j++) give(fd, room, r.size);
+        for (uint32_t j = 0; j < r.batch && fill(fd, room, r.size); j++) give(fd, room, r.size);
       }
     }
-    munmap(room, (size_t)r.size * r.burst);
+    munmap(room, (size_t)r.size * r.batch);
   }
 }
 
@@ -248,81 +248,81 @@ static void receive_all(struct client *c, char *room, size_t size) {
   for (size_t have = 0; have < size;) have += receive_once(c, room + have, size - have);
 }
 
-static void send_burst(struct client *c, const char *data, size_t size, uint32_t burst) {
+static void send_batch(struct client *c, const char *data, size_t size, uint32_t batch) {
   if (c->engine != URING_BATCH) {
-    for (uint32_t i = 0; i < burst; i++) send_all(c, data, size);
+    for (uint32_t i = 0; i < batch; i++) send_all(c, data, size);
     return;
   }
-  for (uint32_t i = 0; i < burst; i++) {
+  for (uint32_t i = 0; i < batch; i++) {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&c->ring);
     io_uring_prep_send(sqe, c->fd, data, size, MSG_NOSIGNAL);
-    if (i + 1 < burst) sqe->flags |= IOSQE_IO_LINK;
+    if (i + 1 < batch) sqe->flags |= IOSQE_IO_LINK;
   }
-  int submitted = io_uring_submit_and_wait(&c->ring, burst);
+  int submitted = io_uring_submit_and_wait(&c->ring, batch);
   errno = submitted < 0 ? -submitted : EBUSY;
-  check(submitted != (int)burst, "io_uring_submit_and_wait");
+  check(submitted != (int)batch, "io_uring_submit_and_wait");
   struct io_uring_cqe *cqe;
-  for (uint32_t i = 0; i < burst; i++) {
+  for (uint32_t i = 0; i < batch; i++) {
     errno = -io_uring_peek_cqe(&c->ring, &cqe);
     check(errno > 0, "io_uring_peek_cqe");
     errno = cqe->res < 0 ? -cqe->res : EMSGSIZE;
-    check(cqe->res != (int32_t)size, "an operation of a burst");
+    check(cqe->res != (int32_t)size, "an operation of a batch");
     io_uring_cqe_seen(&c->ring, cqe);
   }
 }
 
-/* One burst. What comes back lies in `room`, one payload behind the other. Returns the number of steps. */
-static size_t burst_of(struct client *c, const struct request *r, const char *one, char *room, int64_t *steps) {
+/* One batch. What comes back lies in `room`, one payload behind the other. Returns the number of steps. */
+static size_t batch_of(struct client *c, const struct request *r, const char *one, char *room, int64_t *steps) {
   char mark;
   int64_t start = now(CLOCK_MONOTONIC);
-  if (r->direction == RECEIVES) {
+  if (r->workload == RECEIVES) {
     struct timespec pause = {0, 5000000};
     send_all(c, ".", 1);
     nanosleep(&pause, NULL);
-    for (uint32_t j = 0; j < r->burst; j++) {
+    for (uint32_t j = 0; j < r->batch; j++) {
       start = now(CLOCK_MONOTONIC);
       receive_all(c, room + (size_t)j * r->size, r->size);
       steps[j] = now(CLOCK_MONOTONIC) - start;
     }
-    return r->burst;
+    return r->batch;
   }
-  send_burst(c, one, r->size, r->burst);
-  if (r->direction == SENDS) steps[0] = now(CLOCK_MONOTONIC) - start;
-  if (r->direction == REPLIES) start = now(CLOCK_MONOTONIC);
-  if (r->direction == UPLOAD)
+  send_batch(c, one, r->size, r->batch);
+  if (r->workload == SENDS) steps[0] = now(CLOCK_MONOTONIC) - start;
+  if (r->workload == REPLIES) start = now(CLOCK_MONOTONIC);
+  if (r->workload == UPLOAD)
     receive_all(c, &mark, 1);
   else
-    receive_all(c, room, (size_t)r->size * r->burst);
-  if (r->direction != SENDS) steps[0] = now(CLOCK_MONOTONIC) - start;
+    receive_all(c, room, (size_t)r->size * r->batch);
+  if (r->workload != SENDS) steps[0] = now(CLOCK_MONOTONIC) - start;
   return 1;
 }
 
 static size_t steps_of(struct client *c, const struct request *r, const char *one, char *room, int64_t *steps) {
   size_t n = 0;
-  for (uint32_t i = 0; i < r->bursts; i++, room += (size_t)r->size * r->burst)
-    n += burst_of(c, r, one, room, steps + n);
+  for (uint32_t i = 0; i < r->batches; i++, room += (size_t)r->size * r->batch)
+    n += batch_of(c, r, one, room, steps + n);
   return n;
 }
 
 static void measure(struct client *c, int kernel, struct request r) {
-  size_t operations = (size_t)r.burst * r.bursts, bytes = r.size * operations;
+  size_t operations = (size_t)r.batch * r.batches, bytes = r.size * operations;
   char *one = room_for(r.size), *room = room_for(bytes);
   int64_t *steps = (int64_t *)room_for(operations * sizeof *steps);
-  for (uint32_t i = 0; i < r.size; i++) one[i] = r.direction == RECEIVES ? 0 : (char)(i * 7 + 1);
+  for (uint32_t i = 0; i < r.size; i++) one[i] = r.workload == RECEIVES ? 0 : (char)(i * 7 + 1);
   struct request warm_up = r;
-  warm_up.bursts = r.bursts / 4 ? r.bursts / 4 : 1;
+  warm_up.batches = r.batches / 4 ? r.batches / 4 : 1;
   send_all(c, (char *)&warm_up, sizeof r);
   steps_of(c, &warm_up, one, room, steps);
   send_all(c, (char *)&r, sizeof r);
   int64_t cpu = now(CLOCK_PROCESS_CPUTIME_ID);
   size_t n = steps_of(c, &r, one, room, steps);
   cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-  for (size_t i = 0; r.direction != UPLOAD && i < operations; i++) {
+  for (size_t i = 0; r.workload != UPLOAD && i < operations; i++) {
     errno = EBADMSG;
     check(memcmp(room + i * r.size, one, r.size), "comparing what came back");
   }
-  int single = r.direction == RECEIVES; /* a step is one call there, a burst elsewhere */
-  double step = (double)(median(steps, n) - clock_cost()) / (single ? 1 : r.burst);
+  int single = r.workload == RECEIVES; /* a step is one call there, a batch elsewhere */
+  double step = (double)(median(steps, n) - clock_cost()) / (single ? 1 : r.batch);
   unsigned long long sent = records(c->fd, kernel, TLS_TX), received = records(c->fd, kernel, TLS_RX);
   printf("{\"step\": %.1f, \"cpu\": %.1f, \"sent\": %llu, \"received\": %llu}\n", step, (double)cpu / operations, sent,
          received);
@@ -337,7 +337,7 @@ int main(int argc, char **argv) {
     int kernel = index_of(argv[2], LAYERS, 2);
     struct sockaddr_in peer = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     peer.sin_port = htons(atoi(argv[4]));
-    struct request r = {index_of(argv[5], DIRECTIONS, 5), atoi(argv[6]), atoi(argv[7]), atoi(argv[8])};
+    struct request r = {index_of(argv[5], WORKLOADS, 5), atoi(argv[6]), atoi(argv[7]), atoi(argv[8])};
     c.fd = socket(AF_INET, SOCK_STREAM, 0);
     check(connect(c.fd, (struct sockaddr *)&peer, sizeof peer), "connect");
     prepare(c.fd, kernel, 'c', 's');

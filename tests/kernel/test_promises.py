@@ -7,7 +7,7 @@ import time
 import pytest
 
 from ktlslab.linux import probe
-from ktlslab.promises import run
+from ktlslab.promises import checker
 from ktlslab.promises.catalogue import named
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT, TLS13, Group
 
@@ -26,17 +26,17 @@ BROKEN_BY_ALL = ("an_end_inside_a_record_is_an_error", "sending_after_shutdown_i
 
 @pytest.mark.parametrize("name", KEPT_BY_ALL)
 def test_what_every_kernel_keeps(name):
-    verdict, seen = run.judge(named(name))
+    verdict, seen = checker.judge(named(name))
     assert verdict == KEPT, seen
 
 
 @pytest.mark.parametrize("name", BROKEN_BY_ALL)
 def test_what_no_kernel_keeps(name):
-    assert run.judge(named(name))[0] == BROKEN
+    assert checker.judge(named(name))[0] == BROKEN
 
 
 def test_new_keys_are_kept_or_absent_as_a_probe_says():
-    verdict, seen = run.judge(named("receiving_pauses_until_the_new_key_is_set"))
+    verdict, seen = checker.judge(named("receiving_pauses_until_the_new_key_is_set"))
     assert verdict == (KEPT if probe.rekey() else ABSENT), seen
 
 
@@ -51,7 +51,7 @@ def test_a_check_that_waits_for_ever_on_ktls_is_a_verdict():
             pair.recv(64)
 
     began = time.monotonic()
-    assert run.judge(group.promises[0], within=1) == (BROKEN, "hung: no answer within 1 s")
+    assert checker.judge(group.promises[0], within=1) == (BROKEN, "hung: no answer within 1 s")
     assert time.monotonic() - began < 10
 
 
@@ -65,6 +65,6 @@ def test_a_check_that_raises_on_ktls_is_a_verdict():
         pair.peer.opened = 5
         pair.peer.record()
 
-    verdict, seen = run.judge(group.promises[0])
+    verdict, seen = checker.judge(group.promises[0])
     assert verdict == BROKEN
     assert seen.startswith("ValueError: the record does not open")

@@ -10,10 +10,10 @@ from ktlslab.errors import KtlsLabError, MachineError
 from ktlslab.linux import probe
 from ktlslab.measure import steps
 from ktlslab.measure.arms import LeftOut, check
-from ktlslab.measure.payload import Room, checksum, crc_of, payload, room_for
+from ktlslab.measure.payloads import Room, checksum, crc_of, payload, room_for
 from ktlslab.measure.peer import OVERLAPPING_BYTES
 from ktlslab.measure.plan import Cell
-from ktlslab.measure.table import COLUMNS
+from ktlslab.measure.table import SCHEMA
 from ktlslab.measure.worker import Laboratory
 
 ARMS = [
@@ -106,7 +106,7 @@ def test_a_payload_of_one_byte(laboratory, workload):
 
 def test_a_row_has_the_columns_of_the_table(laboratory):
     row = sample(laboratory, cell_of("userspace"))
-    named = {name: kind for name, kind, _ in COLUMNS if name not in LABELS}
+    named = {name: kind for name, kind, _ in SCHEMA if name not in LABELS}
     assert set(row) == set(named)
     assert all(isinstance(row[name], kind) for name, kind in named.items() if kind is not float)
     json.dumps(row)

@@ -89,7 +89,7 @@ def test_some_settings_alone(small):
         Blocks(small, rows, settings=list(small.settings())[1:])
 
 
-def test_an_arm_that_turns_out_not_to_be_had_is_waited_for_no_longer(small):
+def test_an_arm_that_turns_out_to_be_unavailable_is_waited_for_no_longer(small):
     plan = replace(small, repeats=4, max_repeats=6, precision=0.01)
     gone = plan.cells()[0].session_name
     blocks = Blocks(plan)

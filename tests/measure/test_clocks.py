@@ -6,14 +6,14 @@ import time
 
 import pytest
 
+from ktlslab.measure.analysis import QUANTITIES, effects, intervals, noise_floor
 from ktlslab.measure.blocks import Blocks
-from ktlslab.measure.difference import compared, difference
-from ktlslab.measure.effects import QUANTITIES, effects, intervals, noise_floor
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.comparison import compared, difference
+from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs import clocks
+from tests.measure.test_analysis import table
 from tests.measure.test_blocks import row as sample
-from tests.measure.test_effects import table
 
 # Every Python process that finds this first lives under a CPU clock that ticks at 10 ms, as User-Mode Linux has it.
 COARSE = """

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import effects, false_alarms
+from ktlslab.measure.analysis import effects, false_alarms
 
 NOISE = 0.01
 SWEEPS = 30

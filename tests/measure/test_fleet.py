@@ -21,9 +21,9 @@ import psutil
 import pytest
 
 from ktlslab.errors import MachineError
-from ktlslab.measure import remaining
+from ktlslab.measure import remainder
 from ktlslab.measure.plan import Cell
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs import lock
 from ktlslab.runs.journal import Journal, journal_path
@@ -38,7 +38,7 @@ def own_lock(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(lock, "LOCK", tmp_path / "tmp" / lock.LOCK.name)
-    monkeypatch.setattr(remaining, "PART_S", 1.0)
+    monkeypatch.setattr(remainder, "PART_S", 1.0)
 
 
 @pytest.fixture

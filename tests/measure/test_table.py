@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ktlslab.errors import StorageError, TableError
-from ktlslab.measure.table import COLUMNS, NAMES, check, comparable, merge, read_table, to_frame, write_table
+from ktlslab.measure.table import NAMES, SCHEMA, check, comparable, merge, read_table, to_frame, write_table
 
 PLAN = {"steps": 8, "handicap": ""}
 RUN = {"clock": "wall", "commit": "c0ffee", "packages": {"ktlslab": "1"}, "plan": PLAN, "python": "3.13", "cpu": "x"}
@@ -15,7 +15,7 @@ RUN = {"clock": "wall", "commit": "c0ffee", "packages": {"ktlslab": "1"}, "plan"
 
 def row(**changed):
     """Return a row that breaks no rule."""
-    values = {name: {str: "", int: 1, float: 1.0, bool: True, object: [[1.0, 3]]}[kind] for name, kind, _ in COLUMNS}
+    values = {name: {str: "", int: 1, float: 1.0, bool: True, object: [[1.0, 3]]}[kind] for name, kind, _ in SCHEMA}
     values |= {"run_id": "r", "machine": "here", "kernel": "7.3", "clock": "wall", "unit": "ns", "workload": "echo"}
     values |= {"record_layer": "plain", "record_layer_observed": "plain", "io_engine": "uring", "link": "loopback"}
     return values | changed
@@ -84,7 +84,7 @@ def test_what_breaks_the_schema_is_named_with_its_place_and_neither_written_nor_
             read_table(path)
 
 
-NAN_TELLS = sorted(name for name, _, meaning in COLUMNS if "NaN" in meaning)
+NAN_TELLS = sorted(name for name, _, meaning in SCHEMA if "NaN" in meaning)
 
 
 @pytest.mark.parametrize("name", NAN_TELLS)

@@ -74,6 +74,8 @@ def test_no_check_asks_for_the_kernels_version():
 
 
 def test_what_runs_in_a_guest_is_light():
-    code = "import sys, ktlslab.promises.run; print(*{'pandas', 'numpy', 'matplotlib', 'pyarrow'} & set(sys.modules))"
+    code = (
+        "import sys, ktlslab.promises.checker; print(*{'pandas', 'numpy', 'matplotlib', 'pyarrow'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []

@@ -111,10 +111,8 @@ def test_the_kernels_command_line_is_told_only_where_it_changes_speed(monkeypatc
     line = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 mitigations=off nosmt secret=1 isolcpus=2-3 quiet"
     read = provenance._read
     monkeypatch.setattr(provenance, "_read", lambda path: line if path == "/proc/cmdline" else read(path))
-    assert (
-        collect(Job(run_id="r", machine="here", plan={}), {})["kernel_command_line"]
-        == "mitigations=off nosmt isolcpus=2-3"
-    )
+    found = collect(Job(run_id="r", machine="here", plan={}), {})
+    assert found["kernel_command_line"] == "mitigations=off nosmt isolcpus=2-3"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import random
 
 import pytest
 
-from ktlslab.measure.table import COLUMNS, to_frame
+from ktlslab.measure.table import SCHEMA, to_frame
 
 SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 COST = {"plain": (36_000, 1.2), "userspace": (105_000, 18.0), "kernel": (88_000, 17.0)}
@@ -43,7 +43,7 @@ def made_up(
                 cost = (fixed + each * payload * (1 + at / 4)) * (1.1 / depth**0.5 if engine == "uring" else 1)
                 cost *= (1 + repeat / 50) * (0.3 if workload != "echo" else 1) * 0.9**age
                 cost *= 1 + chance.uniform(-noise, noise)
-                row = {name: kind() for name, kind, _ in COLUMNS} | dict.fromkeys(FREE, float("nan"))
+                row = {name: kind() for name, kind, _ in SCHEMA} | dict.fromkeys(FREE, float("nan"))
                 row |= {"run_id": f"r{age + 1}", "host": "bench", "machine": machine, "kernel": kernel, "unit": unit}
                 row |= {"clock": "instructions" if unit == "instructions" else "wall", "record_layer": layer}
                 row |= {"io_engine": engine, "suite": suite, "tls_version": "TLS 1.3" if suite else ""}

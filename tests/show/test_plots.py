@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.effects import effects, intervals, noise_floor
+from ktlslab.measure.analysis import effects, intervals, noise_floor
 from ktlslab.show import plots
 from ktlslab.show.style import WIDTH
 

@@ -11,7 +11,7 @@ import pytest
 
 from ktlslab.cli import main
 from ktlslab.errors import StorageError
-from ktlslab.measure.effects import effects
+from ktlslab.measure.analysis import effects
 from ktlslab.measure.table import write_table
 from ktlslab.show import plots, reporting
 from ktlslab.show.background import hertz, method, unusual

@@ -10,7 +10,7 @@ from matplotlib.colors import rgb_to_hsv, to_rgb
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ktlslab.measure.effects import effects
+from ktlslab.measure.analysis import effects
 from ktlslab.show.signmap import NOTHING, sign_map, signed
 
 

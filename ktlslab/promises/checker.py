@@ -1,4 +1,4 @@
-"""Check promises on the kernel that this runs on: `python -m ktlslab.promises.run JOB JOURNAL`, in a guest or here.
+"""Check promises on the kernel that this runs on: `python -m ktlslab.promises.checker JOB JOURNAL`, in a guest or here.
 
 Every check runs in a process of its own, with a bound: one that hangs, or takes its process along, is a verdict and not
 the end of the run. Each verdict is written out as a line of JSON before the next check begins; and so is the check
@@ -152,7 +152,7 @@ def _short(text: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run as `python -m ktlslab.promises.run JOB JOURNAL`; the job's plan names what to check."""
+    """Run as `python -m ktlslab.promises.checker JOB JOURNAL`; the job's plan names what to check."""
     job, journal = Job.read(argv[0]), Path(argv[1])
     probe.probe()  # loads the kernel's ciphers, so that no check's bound pays for it
     labels = {"run_id": job.run_id, "machine": job.machine, "kernel": os.uname().release}

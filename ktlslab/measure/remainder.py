@@ -75,7 +75,7 @@ class Remaining:
 
 
 def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaining:
-    """Return what a journal has not yet of a plan. UsageError where it has what is not of that plan."""
+    """Return what of a plan a journal lacks. UsageError where the journal is of another plan."""
     mine = [row for row in journal.rows if (row["machine"], row["clock"]) == (machine, clock)]
     runs = [run for run in journal.runs.values() if (run.get("machine"), run.get("clock")) == (machine, clock)]
     left_out = {arm for run in runs for arm in run.get("left_out", {})}

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import student, typical
+from ktlslab.measure.dimensions import nearest
+from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
+from ktlslab.runs.arguments import check_that, frame_of, share_of, words_of
 
 with extra("lab"):
     import numpy as np
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 PLACE = ["machine", "kernel", "clock", "unit", "host"]
-SETTING = ["link", "workload", "payload_bytes", "depth", "connections", "record_size"]
 CELL = [*SETTING, "record_layer", "io_engine", "suite", "tls_version"]
 BLOCK = ["run_id", "repeat"]  # a block that was cut in two by a kill is two: the machine was not the same any more
 # What is compared: the table's column, what people call it, and whether less of it is better.
@@ -39,7 +41,7 @@ QUANTITIES = {
     "peer_cpu": ("peer CPU", True),
     "throughput_bytes_per_unit": ("throughput", False),
 }
-COLUMNS = [
+EFFECT_COLUMNS = [
     *(name for name in PLACE if name != "host"),
     "host",
     *SETTING,
@@ -73,8 +75,9 @@ class Contrast(NamedTuple):
 def checked(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame if it can be drawn or compared, a fleet's hosts as one where they count instructions.
 
-    UsageError: no rows, mixed units, rows without proof.
+    UsageError: no table, no rows, mixed units, rows without proof.
     """
+    frame_of(frame, "showing a table", [*PLACE, "run_id", "record_layer", "record_layer_observed", "payload_ok"])
     if frame.empty:
         raise UsageError("showing a table", answered="it has no rows", remedy="Widen the selection.")
     units = sorted(frame["unit"].unique())
@@ -105,18 +108,29 @@ def one_fleet(frame: pd.DataFrame) -> pd.DataFrame:
 
 def logarithms(frame: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Return the frame with its arms named and its quantities as logarithms; NaN for what is not positive."""
-    figures = set(frame.select_dtypes("number").columns)
+    names = [*PLACE, *CELL, *BLOCK, "replica"]
+    figures = set(frame_of(frame, "comparing", names).select_dtypes("number").columns)
     if unknown := [name for name in quantities if name not in figures]:
-        remedy = f"Known: {', '.join(QUANTITIES)}, and any other column of figures."
+        remedy = f"{nearest(unknown[0], QUANTITIES)}Known: {', '.join(QUANTITIES)}, and any other column of figures."
         raise UsageError("comparing", answered=f"there is no column of figures {unknown[0]!r}", remedy=remedy)
     frame = checked(frame)
-    names = [*PLACE, *CELL, *BLOCK, "replica"]
     logs = pd.DataFrame({name: frame[name].array for name in names})  # without attrs, which each step would copy
     logs["arm"] = logs["record_layer"] + "+" + logs["io_engine"]
     for name in quantities:
         values = frame[name].to_numpy(dtype=float)
         logs[name] = np.log(values, out=np.full(len(values), np.nan), where=values > 0)
     return logs
+
+
+def figures_of(quantities: Any) -> list[str]:
+    """Return a list of columns of figures, given as a list or as one name. UsageError: they are not names."""
+    return words_of(quantities, "comparing", f"Give columns of figures, such as {', '.join(QUANTITIES)}.")
+
+
+def _contrasts_of(asked: Any) -> list[Contrast]:
+    fits = isinstance(asked, list | tuple) and all(isinstance(question, Contrast) for question in asked)
+    check_that(fits, asked, "comparing", "Give a list of ktlslab.measure.analysis.Contrast.")
+    return list(asked)
 
 
 def contrasts() -> Iterator[Contrast]:
@@ -139,14 +153,15 @@ def effects(
     confidence: float = 0.95,
     asked: Iterable[Contrast] | None = None,
 ) -> pd.DataFrame:
-    """Return every effect that the table can answer: a row a place, setting, suite, effect and quantity.
+    """Return every effect that the table can answer: a row for each place, setting, suite, effect and quantity.
 
     `of`, `over`: the arms, "kernel+uring" over "userspace+uring"; the interaction is a ratio of two such ratios. `at`:
     what was held equal. `ratio`, `low`, `high`: the effect and its interval (NaN for fewer than 3 `blocks`). `floor`:
     a ratio of at least 1; differences inside [1 / floor, floor] are noise. `verdict`: "less", "more" or "none", and
     `reason` says why none: "blocks", "interval", "floor", or "no A/A arm". `asked`: other questions than `contrasts`.
     """
-    quantities, asked = list(quantities), list(contrasts()) if asked is None else list(asked)
+    quantities, asked = figures_of(quantities), list(contrasts()) if asked is None else _contrasts_of(asked)
+    share_of(confidence, "taking intervals", "a confidence", "Give 0.95 for 95 %.")
     logs = logarithms(frame, quantities)
     answers = [_answers(logs, quantities, asked)]
     equal = _equal(logs, quantities)
@@ -158,7 +173,7 @@ def effects(
     rank = {name: at for at, name in enumerate(dict.fromkeys([*(question.effect for question in asked), "A/A"]))}
     result["_rank"] = result["effect"].map(rank)
     keys = [*PLACE, "_rank", *SETTING, "suite", "of", "over", "quantity"]
-    return result.sort_values(keys, kind="stable", ignore_index=True)[COLUMNS]
+    return result.sort_values(keys, kind="stable", ignore_index=True)[EFFECT_COLUMNS]
 
 
 def intervals(frame: pd.DataFrame, quantity: str, confidence: float = 0.95) -> pd.DataFrame:
@@ -166,6 +181,8 @@ def intervals(frame: pd.DataFrame, quantity: str, confidence: float = 0.95) -> p
 
     The blocks' common drift is in it: to compare two cells, take `effects`, whose pairs cancel it.
     """
+    share_of(confidence, "taking intervals", "a confidence", "Give 0.95 for 95 %.")
+    (quantity,) = figures_of([quantity])
     logs = logarithms(frame, [quantity])
     cells = logs[logs["replica"] == 0].melt([*PLACE, *CELL, *BLOCK], [quantity], var_name="quantity", value_name="log")
     return _typical(cells, [*PLACE, *CELL], confidence).drop(columns="quantity").rename(columns={"ratio": "value"})
@@ -175,16 +192,20 @@ def noise_floor(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITIE
     """Return the noise floor of each place, setting and quantity, as a ratio: 1.01 says that 1 % is noise.
 
     What two equal arms differ by has two parts. Noise of the blocks averages away with their number; it is known in
-    every setting from all its arms. A constant difference of two sessions does not; one A/A pair a setting says little
-    of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks' share,
-    weighted 1 in the setting itself and half for each step away from it (a factor of four in payload, depth or
+    every setting from all its arms. A constant difference of two sessions does not; one A/A pair per setting says
+    little of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks'
+    share, weighted 1 in the setting itself and half for each step away from it (a factor of four in payload, depth or
     connections, another workload, link or record size). Both together, times Student's quantile at as many degrees of
     freedom as A/A pairs weigh in, is what 96 in 100 pairs of equal arms stay below, however much of it is constant. A
     single pair weighs little, and its floor is high: a plan of one setting should have more (`Plan.replicas`). NaN
     where no arm ran twice.
     """
-    quantities = list(quantities)
-    logs = logarithms(frame, quantities)
+    quantities = figures_of(quantities)
+    return floors_of(logarithms(frame, quantities), quantities)
+
+
+def floors_of(logs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+    """As `noise_floor`, of what `logarithms` returned."""
     return _floors(_equal(logs, quantities), _block_noise(logs, quantities))
 
 
@@ -227,7 +248,7 @@ def false_alarms(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITI
     The floor comes from replicas 0 and 1 of one arm, the first by name unless it is kernel+uring, as in any sweep;
     judged are all pairs of equal arms that it does not come from. UsageError: fewer than four replicas.
     """
-    quantities = list(quantities)
+    quantities = figures_of(quantities)
     logs = logarithms(frame, quantities)
     if logs["replica"].max() < 3:
         remedy = "Sweep a plan with replicas = 4."
@@ -238,7 +259,7 @@ def false_alarms(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITI
     control = (logs["arm"] == arm) & (logs["suite"] == suite)
     # As in an ordinary sweep, what is known of noise comes from each arm once, and from the control twice.
     ordinary = logs[(logs["replica"] == 0) | (control & (logs["replica"] == 1))]
-    floors = _floors(_equal(ordinary, quantities), _block_noise(ordinary, quantities))
+    floors = floors_of(ordinary, quantities)
     rest = logs[~(control & (logs["replica"] < 2))]
     count = int(rest["replica"].max()) + 1
     pairs = [(one, two) for one in range(count) for two in range(one + 1, count)]

@@ -16,7 +16,7 @@ from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.linux import probe
 from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Cell, Plan
-from ktlslab.measure.sweep import sweep
+from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs.journal import Journal, journal_path, run_files
 from ktlslab.runs.lock import measuring
@@ -71,7 +71,7 @@ def test_when_the_time_is_over_before_the_first_block_it_says_so(small):
         sweep(replace(small, minutes=1e-9), on="here", progress=False)
 
 
-def test_an_arm_that_this_machine_has_not_is_left_out_said_and_kept_in_the_provenance(small, tmp_path, capsys):
+def test_an_arm_that_is_not_available_is_left_out_said_and_kept_in_the_provenance(small, tmp_path, capsys):
     assert not probe.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
     path = tmp_path / "t.parquet"
     plan = replace(small, record_layers=("plain", "openssl-ktls"), payloads=(64,))
@@ -84,7 +84,7 @@ def test_an_arm_that_this_machine_has_not_is_left_out_said_and_kept_in_the_prove
     assert f"left out on here: {arm}: {why}\n" in capsys.readouterr().err
 
 
-def test_a_plan_of_nothing_but_what_this_machine_has_not_says_so(small):
+def test_a_plan_of_nothing_but_unavailable_arms_says_so(small):
     plan = replace(small, record_layers=("openssl-ktls",), payloads=(64,))
     with pytest.raises(MachineError, match=r"every arm was left out: openssl-ktls\+syscall"):
         sweep(plan, on="here", progress=False)

@@ -19,20 +19,21 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import UsageError
-from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
-from ktlslab.measure.effects import (
+from ktlslab.measure.analysis import (
     BLOCK,
     CELL,
     PLACE,
     QUANTITIES,
-    SETTING,
-    checked,
     decided,
+    figures_of,
+    floors_of,
     logarithms,
-    noise_floor,
     one_fleet,
 )
+from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
+from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
+from ktlslab.runs.arguments import frame_of, share_of
 
 with extra("lab"):
     import numpy as np
@@ -59,10 +60,11 @@ _NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "packages": lambda run: run.get("packages"),
     "crypto drivers": lambda run: run.get("crypto_drivers"),
     "mitigations": lambda run: run.get("mitigations"),
-    "steps a sample": lambda run: run.get("plan", {}).get("steps"),
+    "steps per sample": lambda run: run.get("plan", {}).get("steps"),
     "arm slowed on purpose": lambda run: run["plan"].get("handicap") or "none" if "plan" in run else None,
 }
 _MAX_LINES = 40
+_TRIED = "comparing two tables"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -133,9 +135,9 @@ def difference(
     a: pd.DataFrame,
     b: pd.DataFrame,
     tolerance: float | None = None,
-    quantities: Sequence[str] | None = None,
+    quantities: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return what changed from `a` to `b`: a row a common cell and quantity. See `compared` for all of it.
+    """Return what changed from `a` to `b`: a row for each common cell and quantity. See `compared` for all of it.
 
     B's place and the cell, `from_machine` and `from_kernel` (A's), quantity, ratio (b / a), low, high, blocks_a,
     blocks_b, floor, verdict ("less", "more" or "none"), reason (why none: "blocks", "interval", "floor", "chance").
@@ -147,18 +149,17 @@ def compared(
     a: pd.DataFrame,
     b: pd.DataFrame,
     tolerance: float | None = None,
-    quantities: Sequence[str] | None = None,
+    quantities: str | Sequence[str] | None = None,
 ) -> Difference:
-    """Compare two tables. Places match by machine, or, where each table has but one a unit, across machines.
+    """Compare two tables. Places match by machine, or, where each table has only one per unit, across machines.
 
     `tolerance`: the repeatability of two runs, 0.01 for 1 %; by default REPEATABILITY, for CPU more. UsageError
     where the tables have no unit or no cell in common.
     """
-    quantities = list(quantities or QUANTITIES)
-    if tolerance is not None and not 0 <= tolerance < 1:
-        remedy = "Give 0.01 for 1 %."
-        raise UsageError("comparing two tables", answered=f"a tolerance of {tolerance}", remedy=remedy)
-    a, b = one_fleet(a), one_fleet(b)
+    quantities = list(QUANTITIES) if quantities is None else figures_of(quantities)
+    if tolerance is not None:
+        tolerance = share_of(tolerance, _TRIED, "a tolerance", "Give 0.01 for 1 %.")
+    a, b = (one_fleet(frame_of(frame, _TRIED, [*PLACE, *CELL, "run_id"])) for frame in (a, b))
     places = matched(a, b)
     parts, only_a, only_b = [], _missing(a, {one for one, _ in places}), _missing(b, {two for _, two in places})
     for one, two in places:
@@ -171,7 +172,7 @@ def compared(
     cells = pd.concat(parts, ignore_index=True)
     if cells.empty:
         remedy = "Sweep the same plan, or parts of it, twice."
-        raise UsageError("comparing two tables", answered="they have no cell in common", remedy=remedy)
+        raise UsageError(_TRIED, answered="they have no cell in common", remedy=remedy)
     cells = _judged(cells)
     names = [*PLACE, "from_machine", "from_kernel", *CELL, "quantity", "ratio", "low", "high", "blocks_a", "blocks_b"]
     notes = [*_differing(a, b), *_without_floor(cells)]
@@ -185,7 +186,7 @@ def matched(a: pd.DataFrame, b: pd.DataFrame) -> list[tuple[tuple[str, ...], tup
     if not units:
         had = " and ".join(", ".join(sorted({place[3] for place in places})) for places in (ours, theirs))
         remedy = "Nanoseconds and instructions have no ratio: compare tables of one clock."
-        raise UsageError("comparing two tables", answered=f"their units differ: {had}", remedy=remedy)
+        raise UsageError(_TRIED, answered=f"their units differ: {had}", remedy=remedy)
     found = []
     for unit in sorted(units):
         left = [place for place in ours if place[3] == unit]
@@ -203,13 +204,13 @@ def matched(a: pd.DataFrame, b: pd.DataFrame) -> list[tuple[tuple[str, ...], tup
     if not found:
         machines = " and ".join(", ".join(sorted({place[0] for place in places})) for places in (ours, theirs))
         remedy = "Compare one machine with one: frame[frame.machine == ...] selects it."
-        raise UsageError("comparing two tables", answered=f"no machine is in both: {machines}", remedy=remedy)
+        raise UsageError(_TRIED, answered=f"no machine is in both: {machines}", remedy=remedy)
     return found
 
 
 def at(frame: pd.DataFrame, place: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of a place."""
-    rows = checked(frame[(frame[PLACE] == list(place)).all(axis=1)])
+    rows = frame[(frame[PLACE] == list(place)).all(axis=1)]
     rows.attrs = {}  # what each step would copy
     return rows
 
@@ -229,7 +230,8 @@ def percent(ratio: float) -> str:
 
 def _part(a: pd.DataFrame, b: pd.DataFrame, tolerance: float | None, quantities: Sequence[str]) -> pd.DataFrame:
     """Return the ratios of the cells that both places have, with intervals, error and floor."""
-    ours, theirs = _samples(a, quantities), _samples(b, quantities)
+    both_logs = [logarithms(frame, quantities) for frame in (a, b)]
+    ours, theirs = (_samples(logs, quantities) for logs in both_logs)
     common = [key for key in ours if key in theirs]
     one, two = (typical([samples[key] for key in common]) for samples in (ours, theirs))
     logs = [np.log(np.array(part)) for part in (one, two)]
@@ -242,7 +244,7 @@ def _part(a: pd.DataFrame, b: pd.DataFrame, tolerance: float | None, quantities:
     result["chance"] = [_chance(ours[key], theirs[key]) for key in common]
     result["blocks_a"], result["blocks_b"] = ([len(samples[key]) for key in common] for samples in (ours, theirs))
     keys = [*SETTING, "quantity"]
-    floors = [noise_floor(frame, quantities)[[*keys, "floor"]] for frame in (a, b)]
+    floors = [floors_of(logs, quantities)[[*keys, "floor"]] for logs in both_logs]
     both = result[keys].merge(floors[0], on=keys, how="left").merge(floors[1], on=keys, how="left")
     squares = both[["floor_x", "floor_y"]].map(lambda floor: math.log(floor) ** 2)
     clock, cpu = str(a["clock"].iloc[0]), result["quantity"].str.endswith("_cpu")
@@ -253,8 +255,7 @@ def _part(a: pd.DataFrame, b: pd.DataFrame, tolerance: float | None, quantities:
     return result
 
 
-def _samples(frame: pd.DataFrame, quantities: Sequence[str]) -> dict[tuple[Any, ...], Any]:
-    logs = logarithms(frame, quantities)
+def _samples(logs: pd.DataFrame, quantities: Sequence[str]) -> dict[tuple[Any, ...], Any]:
     logs = logs[logs["replica"] == 0].melt([*CELL, *BLOCK], list(quantities), var_name="quantity", value_name="log")
     groups = logs.dropna(subset="log").groupby([*CELL, "quantity"], sort=False)["log"]
     return {key: group.to_numpy(dtype=float) for key, group in groups}

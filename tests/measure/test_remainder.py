@@ -11,7 +11,7 @@ from ktlslab.measure.blocks import Blocks
 from ktlslab.measure.estimate import duration
 from ktlslab.measure.plan import Plan
 from ktlslab.measure.progress import announcement
-from ktlslab.measure.remaining import remaining
+from ktlslab.measure.remainder import remaining
 from ktlslab.runs.journal import Journal
 
 PLAN = Plan(name="p", suites=("TLS_AES_128_GCM_SHA256",), payloads=(64, 4096, 262144), repeats=2, steps=4)
@@ -72,7 +72,7 @@ def test_rows_of_other_machines_and_clocks_are_not_taken_for_these():
         assert remaining(PLAN, "7.3", "instructions", Journal(rows=rows)).at_least == len(WHOLE)
 
 
-def test_arms_that_a_machine_has_not_are_not_waited_for():
+def test_unavailable_arms_are_not_waited_for():
     arm = WHOLE[0][1].session_name
     samples = [sample for sample in WHOLE if sample[1].session_name != arm]
     wanted = remaining(PLAN, "7.3", "instructions", journal(samples, left_out={arm: "no"}))

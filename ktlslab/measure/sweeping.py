@@ -1,13 +1,13 @@
 """A sweep: a plan measured on one or more machines, into one table.
 
 It is cut into parts (`measure.parts`), each of which is one run of a worker. By default they run on this host: one by
-one under the wall clock, where they would measure each other; side by side, one a CPU, in guests that count
+one under the wall clock, where they would measure each other; side by side, one per CPU, in guests that count
 instructions, whose figures know nothing of what else runs. Or an executor takes them to as many hosts as it has.
 
 Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there. A block that was
 cut is measured again as a whole, and that is what the table has of it.
 
-A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker a host:
+A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker per host:
 
     dask scheduler
     dask worker SCHEDULER:8786 --nworkers 1 --nthreads 1 --resources measure=1     # on every host
@@ -40,7 +40,7 @@ from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.progress import Progress
-from ktlslab.measure.remaining import Remaining, remaining
+from ktlslab.measure.remainder import Remaining, remaining
 from ktlslab.measure.table import read_table, to_frame, write_table
 from ktlslab.packages import require
 from ktlslab.runs.arguments import check_that, output_of
@@ -66,7 +66,7 @@ def sweep(
     progress: bool = True,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """Measure a plan and return its table, one row a sample (`ktlslab.measure.table.COLUMNS`).
+    """Measure a plan and return its table, one row per sample (`ktlslab.measure.table.SCHEMA`).
 
     `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
     `clock`: wall or instructions; by default wall where the CPU is real, else instructions. `output`: NAME.parquet,
@@ -146,7 +146,7 @@ def _refuse_machines(journal: Journal, machines: Sequence[Machine]) -> None:
 
 
 def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, waited: str) -> None:
-    """Measure on this host: under the wall clock one part after the other, counting instructions one a CPU."""
+    """Measure on this host: under the wall clock one part after the other, counting instructions one per CPU."""
     counted = [one for one in wanted if one.clock == "instructions" and one.seconds]
     lanes = _lanes() if counted else 1
     # So many parts of each machine that the lanes are done at about the same time.

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ktlslab.cli import main
 from ktlslab.errors import UsageError
-from ktlslab.measure.difference import compared, difference
-from ktlslab.measure.table import COLUMNS, to_frame, write_table
+from ktlslab.measure.comparison import compared, difference
+from ktlslab.measure.table import SCHEMA, to_frame, write_table
 
 SUITE = "TLS_AES_256_GCM_SHA384"
 
@@ -33,7 +33,7 @@ def table(*, seed, slowed=1.0, noise=0.002, blocks=6, payloads=(64, 1024, 16384)
         cost = 50_000 + 4 * payload
         factor = slowed if (layer, engine) == ("kernel", "syscall") else 1.0
         latency, client, peer, rate = (math.exp(noise * draw.standard_normal()) for _ in range(4))
-        row = {name: kind() for name, kind, _ in COLUMNS}
+        row = {name: kind() for name, kind, _ in SCHEMA}
         row |= {"run_id": f"r{seed}", "host": "bench", "machine": machine, "kernel": f"{machine}.4", "clock": clock}
         row |= {"unit": unit, "record_layer": layer, "record_layer_observed": layer, "io_engine": engine}
         row |= {"suite": SUITE, "tls_version": "TLS 1.3", "payload_bytes": payload, "workload": workload, "depth": 1}

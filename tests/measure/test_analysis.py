@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktlslab.errors import UsageError
+from ktlslab.measure.analysis import contrasts, effects, intervals, noise_floor
 from ktlslab.measure.blocks import unbroken
-from ktlslab.measure.effects import contrasts, effects, intervals, noise_floor
 
 SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
 COST = {"plain": 1.0, "userspace": 4.0, "kernel": 2.0, "stdlib-ssl": 5.0}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ktlslab.promises import run
+from ktlslab.promises import checker
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT, TLS12, TLS13, Absent, Broken
 from ktlslab.promises.elsewhere import Elsewhere
 from ktlslab.promises.pair import DATA, Pair
@@ -32,22 +32,22 @@ def test_a_check_that_returns_is_kept_with_what_it_saw(made_up):
         pair.sock.sendall(b"over")
         pair.expect("the peer got", pair.peer.sock.recv(64), b"over")
 
-    assert run.judge(made_up(check)) == (KEPT, "the peer got: b'over'")
+    assert checker.judge(made_up(check)) == (KEPT, "the peer got: b'over'")
 
 
 def test_another_answer_than_promised_is_broken_and_both_are_told(made_up):
     promise = made_up(lambda pair: pair.expect("recv", pair.recv_now(64), b"what never came"))
-    assert run.judge(promise) == (BROKEN, "recv: EAGAIN; promised: b'what never came'")
+    assert checker.judge(promise) == (BROKEN, "recv: EAGAIN; promised: b'what never came'")
 
 
 def test_bytes_that_only_differ_inside_are_told_apart(made_up):
     promise = made_up(lambda pair: pair.expect("data", b"a" * 40 + b"b" * 10, b"a" * 50))
-    assert run.judge(promise)[1] == "data: 50 bytes, others from byte 40 on, b'bbbbbbbb'; promised: 50 bytes"
+    assert checker.judge(promise)[1] == "data: 50 bytes, others from byte 40 on, b'bbbbbbbb'; promised: 50 bytes"
 
 
 def test_a_refusal_that_means_no_such_thing_is_not_broken(made_up):
     promise = made_up(lambda pair: pair.needs("an option", "ENOPROTOOPT", "ENOPROTOOPT"))
-    assert run.judge(promise) == (ABSENT, "an option: ENOPROTOOPT")
+    assert checker.judge(promise) == (ABSENT, "an option: ENOPROTOOPT")
 
 
 def test_a_check_that_hangs_is_broken_and_ended_with_all_it_started(made_up, tmp_path):
@@ -57,7 +57,7 @@ def test_a_check_that_hangs_is_broken_and_ended_with_all_it_started(made_up, tmp
         time.sleep(60)
 
     began = time.monotonic()
-    assert run.judge(made_up(check), within=0.5) == (BROKEN, "TLS 1.3: hung: no answer within 0.5 s")
+    assert checker.judge(made_up(check), within=0.5) == (BROKEN, "TLS 1.3: hung: no answer within 0.5 s")
     assert time.monotonic() - began < 10
     pid, deadline = int((tmp_path / "pid").read_text()), time.monotonic() + 5
     while running(pid) and time.monotonic() < deadline:
@@ -74,10 +74,10 @@ def test_a_check_that_raises_or_dies_is_a_verdict(made_up):
         """Die."""
         os.kill(os.getpid(), signal.SIGKILL)
 
-    verdict, seen = run.judge(made_up(raising))
+    verdict, seen = checker.judge(made_up(raising))
     assert verdict == BROKEN
     assert seen.startswith("KeyError: 'nothing'")
-    assert run.judge(made_up(dying, suites=TLS13)) == (BROKEN, "the process that checked was ended")
+    assert checker.judge(made_up(dying, suites=TLS13)) == (BROKEN, "the process that checked was ended")
 
 
 def test_an_errno_that_no_check_expected_says_where(made_up):
@@ -87,7 +87,7 @@ def test_an_errno_that_no_check_expected_says_where(made_up):
         pair.sock.close()
         pair.sock.getpeername()
 
-    verdict, seen = run.judge(made_up(check))
+    verdict, seen = checker.judge(made_up(check))
     assert verdict == BROKEN
     assert "EBADF" in seen
     assert "after so far: 1" in seen
@@ -100,7 +100,7 @@ def test_suites_are_summed_up_broken_first_and_named(made_up):
             raise Broken("1.2 does not")
         raise Absent("nor is it there")
 
-    assert run.judge(made_up(check)) == (BROKEN, "TLS 1.2: 1.2 does not")
+    assert checker.judge(made_up(check)) == (BROKEN, "TLS 1.2: 1.2 does not")
 
 
 def test_a_suite_that_lacks_it_does_not_spoil_one_that_keeps_it(made_up):
@@ -109,7 +109,7 @@ def test_a_suite_that_lacks_it_does_not_spoil_one_that_keeps_it(made_up):
         pair.needs("here", "no" if pair.suite in TLS12 else "yes", "no")
         pair.expect("here", "yes", "yes")
 
-    assert run.judge(made_up(check)) == (KEPT, "TLS 1.3: here: yes")
+    assert checker.judge(made_up(check)) == (KEPT, "TLS 1.3: here: yes")
 
 
 def test_the_journal_says_what_began_and_how_it_ended(made_up, tmp_path):
@@ -118,7 +118,7 @@ def test_the_journal_says_what_began_and_how_it_ended(made_up, tmp_path):
         pair.expect("one", 1, 1)
 
     journal = tmp_path / "journal"
-    run.check_all([made_up(check)], journal)
+    checker.check_all([made_up(check)], journal)
     began, ended = map(json.loads, journal.read_text().splitlines())
     assert began == {"began": "check"}
     assert (ended["promise"], ended["verdict"], ended["seen"]) == ("check", KEPT, "one: 1")

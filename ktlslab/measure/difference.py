@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
 from ktlslab.measure.effects import (
@@ -35,6 +36,7 @@ from ktlslab.measure.effects import (
     noise_floor,
     one_fleet,
 )
+from ktlslab.measure.table import samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,10 +154,12 @@ def compared(
     `tolerance`: the repeatability of two runs, 0.01 for 1 %; by default REPEATABILITY, for CPU more. UsageError
     where the tables have no unit or no cell in common.
     """
-    quantities = list(quantities or QUANTITIES)
-    if tolerance is not None and not 0 <= tolerance < 1:
-        remedy = "Give 0.01 for 1 %."
-        raise UsageError("comparing two tables", answered=f"a tolerance of {tolerance}", remedy=remedy)
+    tried = "comparing two tables"
+    samples(a, tried)
+    samples(b, tried)
+    chosen = QUANTITIES if quantities is None else quantities
+    quantities = _checks.several(tried, "quantities", chosen, lambda *given: _checks.word(*given, QUANTITIES))
+    _checks.optional(_checks.number, tried, "tolerance", tolerance, 0, 1)
     a, b = one_fleet(a), one_fleet(b)
     places = matched(a, b)
     parts, only_a, only_b = [], _missing(a, {one for one, _ in places}), _missing(b, {two for _, two in places})

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import student, typical
+from ktlslab.measure.table import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -143,7 +145,11 @@ def effects(
     a ratio of at least 1; differences inside [1 / floor, floor] are noise. `verdict`: "less", "more" or "none", and
     `reason` says why none: "blocks", "interval", "floor", or "no A/A arm". `asked`: other questions than `contrasts`.
     """
-    quantities, asked = list(quantities), list(contrasts()) if asked is None else list(asked)
+    tried = "computing effects"
+    samples(frame, tried)
+    quantities = _checks.several(tried, "quantities", quantities, lambda *given: _checks.word(*given, QUANTITIES))
+    confidence = _checks.number(tried, "confidence", confidence, 0.5, 0.999)
+    asked = list(contrasts()) if asked is None else list(asked)
     logs = logarithms(frame, quantities)
     answers = [_answers(logs, quantities, asked)]
     equal = _equal(logs, quantities)

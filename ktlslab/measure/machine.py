@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ktlslab import guests
+from ktlslab import _checks, guests
 from ktlslab.errors import UsageError
 from ktlslab.linux import probe
 from ktlslab.measure import clocks
@@ -25,6 +25,7 @@ def machine(name: str, clock: str | None = None) -> Machine:
     `clock`: wall or instructions; None takes wall where the CPU is real, else instructions.
     Raises UsageError, KernelUnavailableError.
     """
+    _checks.text("choosing a machine", "on", name, "auto, here, a guest's kernel such as 6.12, oldest or newest")
     if clock not in (None, *clocks.UNITS):
         raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
     if name == "auto":

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.link import Link
 from ktlslab.tls.records import MAX_PLAINTEXT
@@ -373,7 +374,7 @@ def named(plan: str | Path | Plan) -> Plan:
         return plan
     if str(plan) in PLANS:
         return PLANS[str(plan)]
-    path = Path(plan)
+    path = _checks.path("reading a plan", "plan", plan)
     remedy = f"Plans are {', '.join(PLANS)}, or a TOML file with fields such as payloads = [64, 16384]."
     try:
         text = path.read_text()

@@ -33,6 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ktlslab import _checks
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.measure import parts
 from ktlslab.measure.journal import Journal, journal_path, run_files, run_path
@@ -78,12 +79,12 @@ def sweep(
     Raises UsageError, MachineError, GuestError, StorageError, TableError; rows measured before are kept.
     """
     plan = named(plan)
-    found = [machine(name, clock) for name in ([on] if isinstance(on, str) else on)]
+    found = [machine(name, clock) for name in _checks.several("sweeping", "on", on, _checks.text)]
     machines = list({where.name: where for where in found}.values())
     with contextlib.ExitStack() as stack:
         if output is None:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-sweep-"))) / "table.parquet"
-        table = Path(output).absolute()
+        table = _checks.path("sweeping", "output", output).absolute()
         if table.suffix != ".parquet":
             raise UsageError(f"sweeping into {output}", answered="not NAME.parquet", remedy="Name it so.")
         say = Progress(shown=progress)

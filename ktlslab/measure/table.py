@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ktlslab.errors import TableError
+from ktlslab import _checks
+from ktlslab.errors import TableError, UsageError
 from ktlslab.measure.clocks import UNITS
 from ktlslab.measure.plan import IO_ENGINES, RECORD_LAYERS, WORKLOADS, renamed
 from ktlslab.measure.storage import store, unreadable
@@ -22,6 +23,8 @@ from ktlslab.tls.suites import Suite, Version
 if TYPE_CHECKING:
     import pandas as pd
 
+# By which a table of samples is known.
+_NEEDED = ("run_id", "host", "machine", "kernel", "unit", "record_layer", "io_engine", "suite", "payload_bytes")
 # Name, type and meaning. `unit` says what "units" are: ns or instructions.
 COLUMNS: tuple[tuple[str, type, str], ...] = (
     ("run_id", str, "the run that measured it; its provenance is beside the table"),
@@ -158,7 +161,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """Read a table back, schema checked. TableError says what is wrong with it, and where."""
     import pandas as pd  # noqa: PLC0415
 
-    path = Path(path)
+    path = _checks.path("reading a table", "path", path)
     beside = path.with_suffix(".json")
     try:
         frame = pd.read_parquet(path)
@@ -174,6 +177,17 @@ def read_table(path: str | Path) -> pd.DataFrame:
         frame["latency_histogram"] = frame["latency_histogram"].map(_plain)
     check(frame, f"reading {path}")
     return frame[list(NAMES)]
+
+
+def samples(frame: object, tried: str) -> None:
+    """Refuse what is no table of samples at all, at the price of a look at its columns. UsageError."""
+    import pandas as pd  # noqa: PLC0415
+
+    remedy = "Give what `sweep` or `read_table` returned, or a selection of its rows."
+    if not isinstance(frame, pd.DataFrame):
+        _checks.refuse(tried, "frame", frame, remedy)
+    if missing := [name for name in _NEEDED if name not in frame]:
+        raise UsageError(tried, answered=f"the table lacks the columns {', '.join(missing)}", remedy=remedy)
 
 
 def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:

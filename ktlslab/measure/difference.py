@@ -158,7 +158,7 @@ def compared(
     samples(a, tried)
     samples(b, tried)
     chosen = QUANTITIES if quantities is None else quantities
-    quantities = _checks.several(tried, "quantities", chosen, lambda *given: _checks.word(*given, QUANTITIES))
+    quantities = _checks.several(tried, "quantities", chosen, _checks.text)
     _checks.optional(_checks.number, tried, "tolerance", tolerance, 0, 1)
     a, b = one_fleet(a), one_fleet(b)
     places = matched(a, b)

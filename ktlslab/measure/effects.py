@@ -147,7 +147,7 @@ def effects(
     """
     tried = "computing effects"
     samples(frame, tried)
-    quantities = _checks.several(tried, "quantities", quantities, lambda *given: _checks.word(*given, QUANTITIES))
+    quantities = _checks.several(tried, "quantities", quantities, _checks.text)
     confidence = _checks.number(tried, "confidence", confidence, 0.5, 0.999)
     asked = list(contrasts()) if asked is None else list(asked)
     logs = logarithms(frame, quantities)

@@ -37,7 +37,7 @@ ORDER = (
 STRANGERS = {
     "certificates": {"_html", "_closing", "_lazy"},
     "guests": {"https", "session", "stages", "linux", "tls"},
-    "linux": {"tls", "_html"},
+    "linux": {"_html"},
     "tls": {"_html", "_closing", "_lazy"},
     "_closing": {"errors", "_traceback", "_html"},
 }

@@ -6,6 +6,7 @@
 * `ktls`: the socket options and structs of ``linux/tls.h``;
 * `probe`: what this kernel accepts, found by trying;
 * `counters`: ``/proc/net/tls_stat`` as a snapshot and a difference;
+* `namespaces` and `tcpinfo`: network namespaces; what TCP tells of a connection;
 * `perf` and `interrupts`: what the kernel counts of a process, and what interrupts took of the machine.
 
 Below this line errors are OSError, as the kernel gives them; the stages above turn them into sentences.

@@ -11,7 +11,7 @@ from ktlslab import _checks
 from ktlslab.errors import StreamError, UsageError
 from ktlslab.session import RecordLayer, Session, open_session
 from ktlslab.stages.config import ClientConfig
-from ktlslab.stages.connect import EngineChoice
+from ktlslab.stages.connection import EngineChoice
 
 _AS_THEY_ARE = "%/:=&?~#+!$,;'@()*[]"  # what a URL may hold, percent signs of what is quoted already included
 _FORM = "Write https://HOST[:PORT]/PATH."

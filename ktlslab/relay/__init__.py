@@ -28,7 +28,7 @@ from ktlslab.errors import MachineError
 from ktlslab.relay.fault import Fault
 
 if TYPE_CHECKING:
-    from ktlslab.stages.export import DirectionKeys
+    from ktlslab.stages.keys import DirectionKeys
 
 __all__ = ["HTTP", "Fault", "Relay", "Report"]
 

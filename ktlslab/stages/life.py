@@ -35,7 +35,7 @@ from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:
-    from ktlslab.stages.connect import Connection
+    from ktlslab.stages.connection import Connection
     from ktlslab.stages.keyupdate import KeyUpdates
 
 # A socket that is closed with unread bytes in it (TLS 1.3's session tickets are enough) resets the connection, and what

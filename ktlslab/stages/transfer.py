@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ktlslab.stages.config import Resumption
-    from ktlslab.stages.connect import Connection
-    from ktlslab.stages.handshake import Handshake
+    from ktlslab.stages.connection import Connection
+    from ktlslab.stages.handshaking import Handshake
 
 # A check-up costs a few thousand instructions, so it comes once in so many records; on the receiving side, where only
 # the number of records under one key is looked at, once in so many receives.

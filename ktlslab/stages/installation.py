@@ -2,7 +2,8 @@
 
 Three setsockopt calls: attach the tls module (TCP_ULP), hand over TLS_TX, hand over TLS_RX. Each direction may go
 alone. What the kernel would accept is found out on another socket first (`linux.capabilities`), so that a refusal
-leaves this one as it was. A refusal is an answer, not an exception: `Refused` says which step, why and with which errno.
+leaves this one as it was. A refusal is an answer, not an exception: `Refused` says which step, why and with which
+errno.
 """
 
 from __future__ import annotations

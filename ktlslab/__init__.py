@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ktlslab.diagnosis import doctor
     from ktlslab.errors import KtlsLabError
     from ktlslab.https import Response, get
+    from ktlslab.linux.capabilities import probe
     from ktlslab.linux.counters import Counters
-    from ktlslab.linux.probe import probe
     from ktlslab.linux.ring import Ring
-    from ktlslab.measure.comparison import compared as compare
     from ktlslab.measure.analysis import effects
+    from ktlslab.measure.comparison import compared as compare
     from ktlslab.measure.plan import Plan
     from ktlslab.measure.sweeping import sweep
     from ktlslab.measure.table import read_table
@@ -88,7 +88,7 @@ _HOMES = {
     "Fault": "relay",
     # the kernel
     "Ring": "linux.ring",  # io_uring for one thread
-    "probe": "linux.probe",  # what this kernel accepts
+    "probe": "linux.capabilities",  # what this kernel accepts
     "Counters": "linux.counters",  # /proc/net/tls_stat
     "Suite": "tls.suites",
     "Version": "tls.suites",

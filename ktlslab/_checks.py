@@ -91,6 +91,22 @@ def path(tried: str, name: str, value: Any) -> Path:
     return Path(made)
 
 
+def number(tried: str, name: str, value: Any, low: float, high: float) -> float:
+    """Return a number within these bounds."""
+    found = instance(tried, name, value, (int, float), f"a number from {low} to {high}")
+    if not low <= found <= high:
+        raise UsageError(tried, answered=f"`{name}` is {found}", remedy=f"It is a number from {low} to {high}.")
+    return float(found)
+
+
+def address(tried: str, name: str, value: Any) -> tuple[str, int]:
+    """Return (host, port)."""
+    remedy = 'It takes a host and a port: ("localhost", 443).'
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        refuse(tried, name, value, remedy)
+    return text(tried, f"{name}[0]", value[0], "a host's name"), whole(tried, f"{name}[1]", value[1], 1, 65535)
+
+
 def optional(check: Callable[..., T], tried: str, name: str, value: Any, *more: Any) -> T | None:
     """Let None pass a check."""
     return None if value is None else check(tried, name, value, *more)

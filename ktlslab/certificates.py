@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ktlslab import _checks
+from ktlslab.errors import StorageError, UsageError, errno_name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
@@ -22,8 +25,18 @@ class Certificates:
     key: Path
 
 
-def make_certificates(folder: Path, address: str = "127.0.0.1") -> Certificates:
-    """Write an authority and a certificate for localhost and an address (ECDSA P-256, valid for a day)."""
+def make_certificates(folder: str | Path, address: str = "127.0.0.1") -> Certificates:
+    """Write an authority and a certificate for localhost and an address (ECDSA P-256, valid for a day).
+
+    StorageError where they cannot be written.
+    """
+    tried = "making certificates"
+    folder = _checks.path(tried, "folder", folder)
+    try:
+        ip = ipaddress.ip_address(_checks.text(tried, "address", address, "an IP address"))
+    except ValueError as error:
+        remedy = "Give an IP address: 127.0.0.1."
+        raise UsageError(tried, answered=f"`address` is {address!r}", remedy=remedy) from error
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ktlslab throw-away authority")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
@@ -34,7 +47,7 @@ def make_certificates(folder: Path, address: str = "127.0.0.1") -> Certificates:
         .add_extension(_usage(sign_certificates=True), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip)])
     certificate = (
         _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), authority_name, key)
         .add_extension(names, critical=False)
@@ -44,12 +57,19 @@ def make_certificates(folder: Path, address: str = "127.0.0.1") -> Certificates:
         .sign(authority_key, hashes.SHA256())
     )
     files = Certificates(ca=folder / "ca.pem", chain=folder / "chain.pem", key=folder / "key.pem")
-    files.ca.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    files.chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files.key.touch(0o600)
-    files.key.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    try:
+        files.ca.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+        files.chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        files.key.touch(0o600)
+        files.key.write_bytes(secret)
+    except OSError as error:
+        remedy = "Give a folder that exists and can be written to."
+        raise StorageError(
+            f"writing certificates to {folder}", answered=errno_name(error.errno or 0), remedy=remedy
+        ) from error
     return files
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError, errno_name
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.tls.suites import CIPHERS
 
@@ -55,9 +55,9 @@ class Diagnosis:
 
 def doctor() -> Diagnosis:
     """Look at everything that ktlslab needs; changes nothing, needs no network."""
-    found = probe.probe()
+    found = capabilities.probe()
     suites: dict[str, dict[str, bool]] = {}
-    for version in probe.TLS_VERSIONS:
+    for version in capabilities.TLS_VERSIONS:
         for cipher in CIPHERS:
             taken = {
                 direction.name: bool(found.suites[version, cipher.kernel_type, direction]) for direction in Direction
@@ -72,14 +72,14 @@ def _system() -> Finding:
     return Finding(name="system", ok=sys.platform == "linux", says=says)
 
 
-def _ktls(found: probe.Probe) -> Finding:
+def _ktls(found: capabilities.Probe) -> Finding:
     if found.ktls:
         count = sum(map(bool, found.suites.values()))
         says = f"kTLS works here: {count} of {len(found.suites)} combinations of version, cipher and direction"
         more = {
-            "KeyUpdate": probe.rekey(),
-            "a limit on records": probe.max_payload(),
-            "keys by io_uring": probe.uring_setsockopt(),
+            "KeyUpdate": capabilities.rekey(),
+            "a limit on records": capabilities.max_payload(),
+            "keys by io_uring": capabilities.uring_setsockopt(),
         }
         says += "".join(f"; {name}: {'yes' if answer else 'no'}" for name, answer in more.items())
         return Finding(name="ktls", ok=True, says=says)
@@ -96,7 +96,7 @@ def _ktls(found: probe.Probe) -> Finding:
     return Finding(name="ktls", ok=False, says=says, remedy=remedy)
 
 
-def _io_uring(found: probe.Probe) -> Finding:
+def _io_uring(found: capabilities.Probe) -> Finding:
     if found.io_uring:
         return Finding(name="io_uring", ok=True, says="io_uring works")
     says = f"io_uring does not work: io_uring_setup(2) answered {errno_name(found.io_uring.errno)}"

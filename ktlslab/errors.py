@@ -36,7 +36,7 @@ class KtlsLabError(Exception):
 
 
 class UsageError(KtlsLabError):
-    """An argument that cannot be meant."""
+    """An argument that makes no sense, or a call at the wrong time."""
 
 
 class MachineError(KtlsLabError):

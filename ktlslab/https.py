@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import h11
 
+from ktlslab import _checks
 from ktlslab.errors import StreamError, UsageError
 from ktlslab.session import RecordLayer, Session, open_session
 from ktlslab.stages.config import ClientConfig
-from ktlslab.stages.connect import EngineChoice
+from ktlslab.stages.connection import EngineChoice
 
+_AS_THEY_ARE = "%/:=&?~#+!$,;'@()*[]"  # what a URL may hold, percent signs of what is quoted already included
 _FORM = "Write https://HOST[:PORT]/PATH."
 
 
@@ -35,6 +37,9 @@ def get(
     timeout: float | None = 10.0,
 ) -> Response:
     """GET an https URL, following no redirect. Raises what `open_session` raises, and StreamError for bad HTTP."""
+    tried = "getting a URL"
+    _checks.text(tried, "url", url, "an https URL")
+    _checks.optional(_checks.instance, tried, "config", config, ClientConfig)
     try:
         parts = urlsplit(url)
         port = parts.port or 443
@@ -43,7 +48,7 @@ def get(
     if parts.scheme != "https" or not parts.hostname:
         raise UsageError(f"getting {url!r}", answered="this is no https URL", remedy=_FORM)
     config = replace(config or ClientConfig(), alpn=("http/1.1",))
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_AS_THEY_ARE)
     with open_session(
         parts.hostname,
         port,
@@ -54,6 +59,8 @@ def get(
     ) as session:
         try:
             return _exchange(session, parts.netloc.rpartition("@")[2], target)
+        except h11.LocalProtocolError as error:
+            raise UsageError(f"getting {url!r}", answered=str(error), remedy=_FORM) from error
         except h11.RemoteProtocolError as error:
             raise StreamError(f"getting {url}", answered=f"this is not HTTP/1.1: {error}") from error
 

@@ -26,12 +26,11 @@ from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import EngineName
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
-from ktlslab.stages.accept import accept
 from ktlslab.stages.config import ClientConfig, ServerConfig
-from ktlslab.stages.connect import Connection, EngineChoice, connect
-from ktlslab.stages.export import export
-from ktlslab.stages.handshake import Handshake, handshake
-from ktlslab.stages.install import BOTH, Installed, Refused, Why, install
+from ktlslab.stages.connection import Connection, EngineChoice, accept, connect
+from ktlslab.stages.handshaking import Handshake, handshake
+from ktlslab.stages.installation import BOTH, Installed, Refused, Why, install
+from ktlslab.stages.keys import export
 from ktlslab.stages.transfer import Stream
 from ktlslab.tls.suites import Suite
 

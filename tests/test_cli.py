@@ -8,7 +8,7 @@ import pytest
 
 from ktlslab import guests
 from ktlslab.cli import main
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_doctor_says_in_plain_words_what_this_machine_can_do():
     done = run("doctor")
     assert "io_uring works" in done.stdout
     assert "guests available" in done.stdout
-    expected = "kTLS works here" if probe.probe().ktls else "no kTLS here"
+    expected = "kTLS works here" if capabilities.probe().ktls else "no kTLS here"
     assert expected in done.stdout
     assert done.returncode == 0
 
@@ -34,8 +34,8 @@ def test_doctor_says_in_plain_words_what_this_machine_can_do():
 def test_doctor_says_the_same_to_programs():
     report = json.loads(run("doctor", "--json").stdout)
     found = {finding["name"]: finding for finding in report["findings"]}
-    assert found["ktls"]["ok"] is probe.probe().ktls
-    assert found["io_uring"]["ok"] is bool(probe.io_uring())
+    assert found["ktls"]["ok"] is capabilities.probe().ktls
+    assert found["io_uring"]["ok"] is bool(capabilities.io_uring())
     assert all(finding["ok"] or finding["remedy"] or finding["name"] == "guests" for finding in report["findings"])
     assert len(report["suites"]) == 8
     assert report["ready"] is True
@@ -58,8 +58,8 @@ def test_get_prints_the_body_and_on_request_the_stages(s_server_url):
 def test_asking_for_the_kernel_where_it_cannot_is_a_failure_that_says_why(s_server_url):
     url, ca = s_server_url
     done = run("get", url, "--ca", ca, "--record-layer", "kernel")
-    assert (done.returncode == 0) is probe.probe().ktls
-    if not probe.probe().ktls:
+    assert (done.returncode == 0) is capabilities.probe().ktls
+    if not capabilities.probe().ktls:
         assert "no tls module" in done.stderr
         assert done.stdout == ""
 

@@ -8,7 +8,7 @@ import pytest
 
 from ktlslab import https
 from ktlslab.errors import CertificateError, StreamError, TruncatedError, UsageError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.tls.suites import Version
 
 FILE = random.Random(7).randbytes(1 << 20)  # noqa: S311 - any bytes will do
@@ -26,7 +26,7 @@ def test_a_mebibyte_from_nginx_is_the_file_byte_by_byte(nginx, certificates, rec
     assert got.session.version is version
     assert got.session.alpn == "http/1.1"
     assert got.session.io_engine == io_engine
-    assert got.session.record_layer == ("kernel" if record_layer == "auto" and probe.ulp() else "userspace")
+    assert got.session.record_layer == ("kernel" if record_layer == "auto" and capabilities.ulp() else "userspace")
 
 
 def test_a_missing_page_is_an_answer_and_no_error(nginx, certificates):

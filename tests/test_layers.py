@@ -41,7 +41,7 @@ STRANGERS = {
     "promises": {"measure"},
     "runs": {"https", "relay", "session", "stages"},
     "guests": {"https", "session", "stages", "linux", "tls"},
-    "linux": {"tls", "_html"},
+    "linux": {"_html"},
     "tls": {"_html", "_closing", "_lazy"},
     "_closing": {"errors", "_traceback", "_html"},
 }

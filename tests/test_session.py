@@ -17,7 +17,7 @@ from ktlslab.errors import (
     RecordLayerUnavailableError,
     RingUnavailableError,
 )
-from ktlslab.linux import engines, probe
+from ktlslab.linux import capabilities, engines
 from ktlslab.linux.ring import Ring
 from ktlslab.session import open_session
 from ktlslab.stages import Why
@@ -33,7 +33,7 @@ def expected(record_layer):
     """Return what this kernel makes of a wish, by the probe's word."""
     if record_layer in {"plain", "userspace"}:
         return record_layer, ()
-    if probe.ulp():
+    if capabilities.ulp():
         return ("kernel" if record_layer == "auto" else record_layer), ()
     return "userspace", (Why.NO_TLS_MODULE,)
 
@@ -57,7 +57,7 @@ def test_a_demand_that_the_kernel_does_not_meet_is_an_error_and_the_connection_i
 @pytest.mark.parametrize("record_layer", DEMANDS)
 def test_a_demand_carries_the_kernels_refusal(tls_peer, certificates, record_layer):
     port = tls_peer(lambda *_: None).port
-    if probe.ulp():
+    if capabilities.ulp():
         with open_session("localhost", port, config=certificates.config(), record_layer=record_layer) as session:
             assert (session.record_layer, session.why) == (record_layer, ())
         return
@@ -66,7 +66,7 @@ def test_a_demand_carries_the_kernels_refusal(tls_peer, certificates, record_lay
     assert caught.value.refused.reason is caught.value.why is Why.NO_TLS_MODULE
 
 
-@pytest.mark.parametrize("record_layer", ["auto", "userspace", *(DEMANDS if probe.ulp() else ())])
+@pytest.mark.parametrize("record_layer", ["auto", "userspace", *(DEMANDS if capabilities.ulp() else ())])
 @pytest.mark.parametrize("version", Version)
 def test_bytes_come_back_whatever_was_asked_for_and_the_session_says_what_it_does(
     tls_echo, certificates, record_layer, version, io_engine
@@ -106,7 +106,7 @@ def test_a_suite_that_no_kernel_knows_is_spoken_in_userspace_and_the_reason_is_n
 
 
 def test_without_io_uring_plain_calls_do_it_and_the_reason_is_named(tls_echo, certificates, monkeypatch):
-    monkeypatch.setattr(probe, "io_uring", lambda: probe.Answer(accepted=False, errno=errno.EPERM))
+    monkeypatch.setattr(capabilities, "io_uring", lambda: capabilities.Answer(accepted=False, errno=errno.EPERM))
     with open_session("localhost", tls_echo(), config=certificates.config(), record_layer="userspace") as session:
         assert (session.io_engine, session.why) == ("syscall", (Why.NO_IO_URING,))
         session.stream.send(b"x")
@@ -167,7 +167,7 @@ def test_no_descriptor_left_for_a_ring_is_not_a_reason_to_fall_back_in_silence(t
     import resource
 
     port = tls_echo()
-    assert probe.io_uring()
+    assert capabilities.io_uring()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), limits[1]))
     try:

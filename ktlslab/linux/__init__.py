@@ -4,8 +4,9 @@
 * `operations`: what can be put in flight on a ring; `buffers`: receives that stay armed; `features`: what works here;
 * `engines`: the two I/O engines, `syscall` and `uring`, behind one interface;
 * `ktls`: the socket options and structs of ``linux/tls.h``;
-* `probe`: what this kernel accepts, found by trying;
+* `capabilities`: what this kernel accepts, found by trying;
 * `counters`: ``/proc/net/tls_stat`` as a snapshot and a difference;
+* `namespaces` and `tcpinfo`: network namespaces; what TCP tells of a connection;
 * `perf` and `interrupts`: what the kernel counts of a process, and what interrupts took of the machine.
 
 Below this line errors are OSError, as the kernel gives them; the stages above turn them into sentences.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ktlslab.errors import RingUnavailableError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
 
@@ -42,7 +42,7 @@ def _works(attempt: Callable[[], bool]) -> bool:
 @contextlib.contextmanager
 def _sockets(**setup: Any) -> Iterator[tuple[Ring, socket.socket, socket.socket]]:
     """Give a ring and both ends of a TCP connection over loopback."""
-    with Ring(8, **setup) as ring, probe.connected() as (ours, theirs):
+    with Ring(8, **setup) as ring, capabilities.connected() as (ours, theirs):
         yield ring, ours, theirs
 
 
@@ -76,5 +76,5 @@ _ATTEMPTS: dict[str, Callable[[], bool]] = {
     "recv_multishot": lambda: _multishot(typed=False),
     "recvmsg_multishot": lambda: _multishot(typed=True),
     "send_zc": _send_zc,
-    "setsockopt": lambda: bool(probe.uring_setsockopt()),
+    "setsockopt": lambda: bool(capabilities.uring_setsockopt()),
 }

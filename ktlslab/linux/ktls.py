@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 from ktlslab.linux import _native
+from ktlslab.tls.suites import CIPHERS, RARE_CIPHERS
 
 ffi, lib = _native.ffi, _native.lib
 
@@ -27,23 +28,9 @@ TLS_SET_RECORD_TYPE: int = lib.TLS_SET_RECORD_TYPE
 TLS_GET_RECORD_TYPE: int = lib.TLS_GET_RECORD_TYPE
 
 # Cipher type (TLS_CIPHER_*) -> the struct that carries its keys.
-STRUCTS: dict[int, str] = {
-    lib.TLS_CIPHER_AES_GCM_128: "tls12_crypto_info_aes_gcm_128",
-    lib.TLS_CIPHER_AES_GCM_256: "tls12_crypto_info_aes_gcm_256",
-    lib.TLS_CIPHER_AES_CCM_128: "tls12_crypto_info_aes_ccm_128",
-    lib.TLS_CIPHER_CHACHA20_POLY1305: "tls12_crypto_info_chacha20_poly1305",
-    lib.TLS_CIPHER_SM4_GCM: "tls12_crypto_info_sm4_gcm",
-    lib.TLS_CIPHER_SM4_CCM: "tls12_crypto_info_sm4_ccm",
-    lib.TLS_CIPHER_ARIA_GCM_128: "tls12_crypto_info_aria_gcm_128",
-    lib.TLS_CIPHER_ARIA_GCM_256: "tls12_crypto_info_aria_gcm_256",
-}
+STRUCTS: dict[int, str] = {cipher.kernel_type: cipher.kernel_struct for cipher in CIPHERS + RARE_CIPHERS}
 # Those that kernels usually have. Asking for one that a kernel has not built costs it a search by modprobe: seconds.
-COMMON = (
-    lib.TLS_CIPHER_AES_GCM_128,
-    lib.TLS_CIPHER_AES_GCM_256,
-    lib.TLS_CIPHER_AES_CCM_128,
-    lib.TLS_CIPHER_CHACHA20_POLY1305,
-)
+COMMON = tuple(cipher.kernel_type for cipher in CIPHERS)
 FIELDS = ("iv", "key", "salt", "rec_seq")
 _LOADS = 5  # modules that a cipher takes, at most: itself, and what it is made of
 RECORD_TYPE_SPACE = socket.CMSG_SPACE(1)

@@ -10,8 +10,6 @@ However this process ends, they and the pair between them end with it. The host'
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import re
 import shutil
 import subprocess
@@ -19,19 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ktlslab.errors import MachineError, UsageError, errno_name
+from ktlslab.errors import MachineError, UsageError
+from ktlslab.linux import namespaces
 from ktlslab.packages import how_to_get
 
 NEAR, FAR = "198.18.0.1", "198.18.0.2"  # of the block kept for measuring networks (RFC 2544)
 _PREFIX = 30
 _NUMBER = r"\d+(?:\.\d+)?"
 _VETH = re.compile(rf"veth(?: (?P<delay>{_NUMBER})ms)?(?: (?P<loss>{_NUMBER})%)?", re.ASCII)
-_CLONE_NEWNET = 0x40000000
 _PACKETS = 100_000  # that netem holds at most: never the reason of a loss, TCP's windows are far smaller
 _PROGRAMS = ("ip", "tc", "nsenter")
 _ROOTS = "/usr/sbin:/sbin"
 _SECONDS = 60.0  # an emulated machine loads modules slowly
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +72,15 @@ def lay(link: Link) -> Iterator[Ends]:
         return
     programs = {name: _program(name) for name in _PROGRAMS}
     with contextlib.ExitStack() as stack:
-        near, far = (stack.enter_context(_namespace()) for _ in range(2))
-        pair = f"link add name veth type veth peer name veth netns {_path(far)}"
+        near, far = (stack.enter_context(namespaces.new()) for _ in range(2))
+        pair = f"link add name veth type veth peer name veth netns {namespaces.path(far)}"
         _run(near, programs["ip"], [pair, *_raising(NEAR, link)])
         _run(far, programs["ip"], _raising(FAR, link))
         if link.delay_ms or link.loss_percent:
             for namespace in (near, far):
                 _run(namespace, programs["tc"], [_netem(link)])
-        prefix = (programs["nsenter"], f"--net={_path(far)}", "--")
-        yield Ends(address=FAR, prefix=prefix, near=lambda: _inside(near))
+        prefix = (programs["nsenter"], f"--net={namespaces.path(far)}", "--")
+        yield Ends(address=FAR, prefix=prefix, near=lambda: namespaces.inside(near))
 
 
 def _raising(address: str, link: Link) -> list[str]:
@@ -106,7 +103,7 @@ def _netem(link: Link) -> str:
 
 def _run(namespace: int, program: str, commands: list[str]) -> None:
     """Have a program of iproute2 carry out commands in a namespace."""
-    with _inside(namespace):
+    with namespaces.inside(namespace):
         done = subprocess.run(
             [program, "-batch", "-"],
             input="\n".join(commands),
@@ -120,52 +117,6 @@ def _run(namespace: int, program: str, commands: list[str]) -> None:
         answered = done.stderr.strip().partition("\n")[0].rstrip(".") or f"{program} gave {done.returncode}"
         remedy = f"Has this kernel the module {module}? Guests' kernels have it: measure with `--on newest`."
         raise MachineError(f"laying a link by `{'; '.join(commands)}`", answered=answered, remedy=remedy)
-
-
-@contextlib.contextmanager
-def _namespace() -> Iterator[int]:
-    """Give a new network namespace as a descriptor; the thread stays where it was."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if _libc.unshare(_CLONE_NEWNET):
-            number = ctypes.get_errno()
-            remedy = "Run as root, or measure in a guest: `--on newest`; a container needs CAP_SYS_ADMIN for this."
-            raise MachineError("making a network namespace", answered=errno_name(number), remedy=remedy)
-        try:
-            made = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            _enter(home)
-    finally:
-        os.close(home)
-    try:
-        yield made
-    finally:
-        os.close(made)
-
-
-@contextlib.contextmanager
-def _inside(namespace: int) -> Iterator[None]:
-    """Have this thread in a namespace, and back."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _enter(namespace)
-        try:
-            yield
-        finally:
-            _enter(home)
-    finally:
-        os.close(home)
-
-
-def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET):
-        answered = errno_name(ctypes.get_errno())
-        raise MachineError("entering a network namespace", answered=answered, remedy="Run as root.")
-
-
-def _path(namespace: int) -> str:
-    """Return a namespace's path for other programs: they open it while this process lives."""
-    return f"/proc/{os.getpid()}/fd/{namespace}"
 
 
 def _program(name: str) -> str:

@@ -7,21 +7,17 @@ headers and what was sent twice are not.
 from __future__ import annotations
 
 import math
-import socket
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from ktlslab.linux import tcpinfo
 from ktlslab.linux.interrupts import interrupt_time_ns
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.perf import HardwareCounters
 from ktlslab.measure.channels import Channel
 from ktlslab.runs.clocks import Cpu
-
-_BYTES_RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received
-_BYTES_SENT = struct.Struct("=200xQQ")  # tcpi_bytes_sent, tcpi_bytes_retrans (kernel 4.19)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +31,8 @@ class Wire:
     def read(cls, channels: Sequence[Channel]) -> Wire:
         tx = rx = 0
         for channel in channels:
-            info = channel.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_SENT.size)
-            sent, again = _BYTES_SENT.unpack(info)
-            tx, rx = tx + sent - again, rx + _BYTES_RECEIVED.unpack_from(info)[0]
+            sent, received = tcpinfo.moved(channel.socket)
+            tx, rx = tx + sent, rx + received
         return cls(tx=tx, rx=rx)
 
     def __sub__(self, before: Wire) -> Wire:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.dimensions import (
     DIMENSIONS,
@@ -368,7 +369,7 @@ def named(plan: str | Path | Plan) -> Plan:
         raise UsageError(tried, answered=f"it is {type(plan).__name__}, not a name, a file or a Plan", remedy=remedy)
     if str(plan) in PLANS:
         return PLANS[str(plan)]
-    path = Path(plan)
+    path = _checks.path("reading a plan", "plan", plan)
     try:
         text = path.read_text()
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

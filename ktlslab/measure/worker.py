@@ -21,7 +21,7 @@ from typing import Any, Self, cast
 
 from ktlslab.certificates import Certificates, make_certificates
 from ktlslab.errors import KtlsLabError, MachineError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.process import end_with_parent
 from ktlslab.measure.arms import LeftOut, OpenArm, Ports, check
 from ktlslab.measure.blocks import Blocks
@@ -41,7 +41,7 @@ def measure(job: Job, journal: Path) -> None:
     plan = Plan.from_json(job.plan)
     settings = None if job.settings is None else [cast("Setting", tuple(setting)) for setting in job.settings]
     blocks = Blocks(plan, job.rows, settings)
-    probe.probe()  # now: it loads the kernel's ciphers, whose drivers the provenance names, and moves its counters
+    capabilities.probe()  # now: it loads the ciphers, whose drivers the provenance names, and moves the counters
     labels = {"run_id": job.run_id, "host": job.host, "machine": job.machine, "kernel": os.uname().release}
     labels |= {"clock": clocks.current(), "unit": clocks.UNITS[clocks.current()]}
     # Batch: a process that is woken waits until the other one blocks. So it is the work that decides who runs when, on

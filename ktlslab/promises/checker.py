@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.promises.catalogue import named
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT, Absent, Broken, Promise, errno_of
 from ktlslab.promises.pair import Pair, readable_fd
@@ -154,7 +154,7 @@ def _short(text: str) -> str:
 def main(argv: list[str]) -> int:
     """Run as `python -m ktlslab.promises.checker JOB JOURNAL`; the job's plan names what to check."""
     job, journal = Job.read(argv[0]), Path(argv[1])
-    probe.probe()  # loads the kernel's ciphers, so that no check's bound pays for it
+    capabilities.probe()  # loads the kernel's ciphers, so that no check's bound pays for it
     labels = {"run_id": job.run_id, "machine": job.machine, "kernel": os.uname().release}
     with journal.open("a", encoding="utf-8") as out:
         out.write(json.dumps({"provenance": provenance.collect(job, labels)}) + "\n")

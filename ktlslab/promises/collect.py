@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import GuestError, MachineError, TableError, UsageError
 from ktlslab.guests import kernelimage
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.packages import extra, require
 from ktlslab.promises.catalogue import promises
 from ktlslab.promises.check import BROKEN, VERDICTS, Promise
@@ -179,7 +179,7 @@ def _check_on(
     where: Machine, wanted: Sequence[Promise], image: Path | None, say: Say
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return a machine's rows and its provenance."""
-    if where.kernel is None and not probe.ulp():
+    if where.kernel is None and not capabilities.ulp():
         remedy = "Check a guest's kernel: `--on newest`."
         raise MachineError("checking promises here", answered="this kernel has no kTLS", remedy=remedy)
     run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where.name}-{uuid.uuid4().hex[:6]}"

@@ -22,17 +22,19 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab.errors import MachineError
 from ktlslab.relay.fault import Fault
 
 if TYPE_CHECKING:
-    from ktlslab.stages.export import DirectionKeys
+    from ktlslab.stages.keys import DirectionKeys
 
 __all__ = ["HTTP", "Fault", "Relay", "Report"]
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nThis is no TLS port.\r\n"
 LIFE_SECONDS = 600
+_MAX_LIFE_SECONDS = 1 << 31
 _ANSWER_SECONDS = 30.0  # an emulated machine starts Python slowly
 _ANSWER_BYTES = 1 << 16
 
@@ -55,7 +57,10 @@ class Relay(Closing):
     """
 
     def __init__(self, target: tuple[str, int], fault: Fault | None = None, *, seconds: int = LIFE_SECONDS) -> None:
-        self.target, self.fault = target, fault
+        tried = "starting a relay"
+        self.target, self.fault = _checks.address(tried, "target", target), fault
+        _checks.optional(_checks.instance, tried, "fault", fault, Fault)
+        _checks.whole(tried, "seconds", seconds, 1, _MAX_LIFE_SECONDS)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(_ANSWER_SECONDS)
         argv = [sys.executable, "-m", "ktlslab.relay.process", str(os.getpid()), str(seconds)]
@@ -76,7 +81,9 @@ class Relay(Closing):
 
         A connection that a stall still holds open is reset.
         """
-        self.fault, self.target = fault, target or self.target
+        tried = "giving a relay a fault"
+        self.fault = _checks.optional(_checks.instance, tried, "fault", fault, Fault)
+        self.target = self.target if target is None else _checks.address(tried, "target", target)
         told = dataclasses.asdict(fault) | {"data": fault.data.hex()} if fault else None
         return self._ask({"fault": told, "target": self.target})
 

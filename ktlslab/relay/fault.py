@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ktlslab.errors import UsageError
+from ktlslab import _checks
 from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ Kind = Literal[
 Part = Literal["type", "version", "length", "ciphertext", "tag"]
 
 TAG_BYTES = 16
+_MAX_NUMBER = 1 << 62
 _STARTS: dict[str, int] = {"type": 0, "version": 1, "length": 3, "ciphertext": HEADER_BYTES, "tag": -TAG_BYTES}
 _CONTENT_TYPES = frozenset(ContentType)
 _SAYS_TLS13 = b"\x00\x2b\x00\x02\x03\x04"  # ServerHello's supported_versions (RFC 8446, 4.2.1)
@@ -60,10 +61,19 @@ class Fault:
     padding: int = 0
 
     def __post_init__(self) -> None:
-        for value, words in ((self.kind, Kind), (self.towards, End), (self.part, Part)):
-            if value not in get_args(words):
-                remedy = f"Choose one of {', '.join(get_args(words))}."
-                raise UsageError("describing a fault", answered=f"there is no {value!r}", remedy=remedy)
+        tried = "describing a fault"
+        for name, value, words in (
+            ("kind", self.kind, Kind),
+            ("towards", self.towards, End),
+            ("part", self.part, Part),
+        ):
+            _checks.word(tried, name, value, get_args(words))
+        for name in ("record", "bit", "keep", "length", "padding"):
+            _checks.whole(tried, name, getattr(self, name), 0, _MAX_NUMBER)
+        _checks.optional(_checks.whole, tried, "byte", self.byte, 0, _MAX_NUMBER)
+        _checks.instance(tried, "handshake", self.handshake, bool)
+        _checks.number(tried, "seconds", self.seconds, 0, _checks.MAX_SECONDS)
+        _checks.instance(tried, "data", self.data, bytes)
 
 
 class Mark:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ktlslab import guests
 from ktlslab.errors import UsageError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.runs import clocks
 from ktlslab.runs.arguments import words_of
 
@@ -33,7 +33,7 @@ def machine(name: str, clock: str | None = None) -> Machine:
     if clock not in (None, *clocks.UNITS):
         raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
     if name == "auto":
-        name = "here" if probe.probe().ktls else "newest"
+        name = "here" if capabilities.probe().ktls else "newest"
     if name == "here":
         if clock == "instructions":
             remedy = "Leave out the clock, or measure in a guest: `--on newest`."

@@ -40,14 +40,6 @@ _OPTION = re.compile(
     r"(?:=(.*)| is not set)$",
     re.MULTILINE,
 )
-_KERNEL_NAMES = {  # a cipher's name here, less its key length -> what net/tls asks the kernel's crypto API for
-    "AES-GCM": "gcm(aes)",
-    "AES-CCM": "ccm(aes)",
-    "CHACHA20-POLY1305": "rfc7539(chacha20,poly1305)",
-    "SM4-GCM": "gcm(sm4)",
-    "SM4-CCM": "ccm(sm4)",
-    "ARIA-GCM": "gcm(aria)",
-}
 # What a job tells of the host that a guest runs on.
 _OF_THE_HOST = ("host", "host_kernel", "host_python", "host_cpu", "host_load", "emulator")
 _drivers: dict[str, str] = {}
@@ -123,8 +115,7 @@ def driver_of(suite: str) -> str:
     if not suite:
         return ""
     if suite not in _drivers:
-        name = _KERNEL_NAMES.get(re.sub(r"-(128|256)(?=-)", "", Suite[suite].cipher.name), "")
-        found = crypto_drivers().get(name, "")
+        found = crypto_drivers().get(Suite[suite].cipher.kernel_algorithm, "")
         if not found:
             return ""
         _drivers[suite] = found

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from ktlslab import guests
 from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.measure.sweeping import sweep
 from ktlslab.packages import extra, require
 from ktlslab.runs.journal import interrupted
@@ -155,7 +155,7 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
         _say(f"{kind:>9}  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     if not measured:
         _say(f"\nThe figures are RECORDED ones, not measured here: {why}")
-    if kernel == HERE and not probe.probe().ktls:
+    if kernel == HERE and not capabilities.probe().ktls:
         _say("Notebooks that show the handoff ran without kTLS: they show the userspace path.")
     _say(f"\ndone in {time.monotonic() - began:.0f} s")
     return 0
@@ -193,7 +193,7 @@ def _kernel_with_ktls(on: str, folder: Path) -> tuple[str, Path | None]:
 
     Here if this machine's kernel has kTLS, else in a guest, else here without kTLS.
     """
-    if on == "here" or (on == "auto" and probe.probe().ktls):
+    if on == "here" or (on == "auto" and capabilities.probe().ktls):
         return HERE, None
     try:
         spec = guests.install(machine(on).name, prefix=folder)

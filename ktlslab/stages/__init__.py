@@ -5,12 +5,11 @@ handles that they refer to (socket, ring, library) belong to the `Connection`, w
 """
 
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages.accept import accept
 from ktlslab.stages.config import ClientConfig, Psk, Resumption, ServerConfig
-from ktlslab.stages.connect import Connection, connect
-from ktlslab.stages.export import DirectionKeys, Secret, TrafficKeys, export
-from ktlslab.stages.handshake import Handshake, handshake
-from ktlslab.stages.install import BOTH, Installed, Refused, Why, install, install_linked, kernel_suites
+from ktlslab.stages.connection import Connection, accept, connect
+from ktlslab.stages.handshaking import Handshake, handshake
+from ktlslab.stages.installation import BOTH, Installed, Refused, Why, install, install_linked, kernel_suites
+from ktlslab.stages.keys import DirectionKeys, Secret, TrafficKeys, export
 from ktlslab.stages.transfer import Stream
 
 __all__ = [

@@ -78,7 +78,7 @@ class ClientConfig:
     where the server asks. `resume` offers a former session, `psk` a key agreed on beforehand.
 
     A list, or a single one, may stand for each tuple, a name for a suite or version (`Suite.of`, `Version.of`), a
-    string for a path. UsageError for what cannot be meant.
+    string for a path. UsageError for what makes no sense.
     """
 
     server_name: str | None = None

@@ -8,9 +8,10 @@ Read in this order:
 * `alerts`: how a peer says that it is done, or why it gives up;
 * `unbuffered`: a TLS connection as a state machine over pyOpenSSL, moving no bytes itself;
 * `traffic`: application data through that state machine, at what it costs OpenSSL;
-* `protect`: one record sealed and opened by hand, to teach and to check.
+* `protect`: one record sealed and opened by hand, to teach and to check;
+* `contexts` and `openssl`: OpenSSL's contexts, made of what one end brings.
 
-The last three need pyOpenSSL and `cryptography`, so they are imported by their own names.
+The last four need pyOpenSSL and `cryptography`, so they are imported by their own names.
 
 Nothing here opens a socket or knows the rest of ktlslab but its errors. Bad bytes are ValueError.
 """

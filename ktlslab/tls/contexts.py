@@ -1,4 +1,4 @@
-"""OpenSSL's contexts, made of what one end brings and insists on: for pyOpenSSL, which the rest of `tls` needs not.
+"""OpenSSL's contexts, made of what one end brings and insists on. Needs pyOpenSSL, as `openssl` and `unbuffered` do.
 
 What an end brings is described by the protocols below; `ktlslab.stages` has the configs that fulfil them.
 """
@@ -20,7 +20,7 @@ from .keylog import KeylogLine
 from .suites import CIPHERS, Suite, Version
 
 _WIRE = {Version.TLS12: SSL.TLS1_2_VERSION, Version.TLS13: SSL.TLS1_3_VERSION}
-# OpenSSL offers AES-CCM in TLS 1.3 only when it is named. ARIA and SM4 are left out: hardly a kernel has them built in.
+# OpenSSL offers AES-CCM in TLS 1.3 only when it is named. ARIA and SM4 are left out: few kernels have them built in.
 _TLS13_SUITES = tuple(suite for suite in Suite if suite.version is Version.TLS13 and suite.cipher in CIPHERS)
 
 
@@ -81,7 +81,7 @@ class Noted:
 
 
 def client_context(config: ClientSide) -> SSL.Context:
-    """Return OpenSSL's context for a client. UsageError: files or names that cannot be meant."""
+    """Return OpenSSL's context for a client. UsageError: files that cannot be read, unknown names."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     _common(context, config)
     if config.verify:

@@ -40,7 +40,7 @@ def set_client_psk(context: Any, identity: bytes, key: bytes) -> None:
 
 
 def set_server_psk(context: Any, identity: bytes, key: bytes) -> None:
-    """Accept one external PSK from whoever names its identity and proves that he has it."""
+    """Accept one external PSK from whoever names its identity and proves that they have it."""
 
     @_ffi.callback("unsigned int(SSL *, const char *, unsigned char *, unsigned int)")  # type: ignore[untyped-decorator]
     def find(_ssl: Any, name: Any, into: Any, room: int) -> int:

@@ -55,14 +55,16 @@ class Version(Enum):
 class Cipher:
     """An AEAD as the kernel sees it.
 
-    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``. The 12-byte write
-    IV is split there into `salt_bytes` and `iv_bytes`. `record_limit` is how many records of full size one key may
-    protect (RFC 8446 5.5, RFC 9147 4.5.3); smaller records allow more.
+    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``,
+    `kernel_algorithm` is what net/tls asks the kernel's crypto API for. The 12-byte write IV is split into `salt_bytes`
+    and `iv_bytes`. `record_limit` is how many full records one key may protect (RFC 8446 5.5, RFC 9147 4.5.3); smaller
+    records allow more.
     """
 
     name: str
     kernel_type: int
     kernel_struct: str
+    kernel_algorithm: str
     key_bytes: int
     salt_bytes: int
     iv_bytes: int
@@ -84,6 +86,7 @@ AES_128_GCM = Cipher(
     name="AES-128-GCM",
     kernel_type=51,
     kernel_struct="tls12_crypto_info_aes_gcm_128",
+    kernel_algorithm="gcm(aes)",
     key_bytes=16,
     salt_bytes=4,
     iv_bytes=8,
@@ -94,6 +97,7 @@ AES_256_GCM = Cipher(
     name="AES-256-GCM",
     kernel_type=52,
     kernel_struct="tls12_crypto_info_aes_gcm_256",
+    kernel_algorithm="gcm(aes)",
     key_bytes=32,
     salt_bytes=4,
     iv_bytes=8,
@@ -104,6 +108,7 @@ AES_128_CCM = Cipher(
     name="AES-128-CCM",
     kernel_type=53,
     kernel_struct="tls12_crypto_info_aes_ccm_128",
+    kernel_algorithm="ccm(aes)",
     key_bytes=16,
     salt_bytes=4,
     iv_bytes=8,
@@ -114,6 +119,7 @@ CHACHA20_POLY1305 = Cipher(
     name="CHACHA20-POLY1305",
     kernel_type=54,
     kernel_struct="tls12_crypto_info_chacha20_poly1305",
+    kernel_algorithm="rfc7539(chacha20,poly1305)",
     key_bytes=32,
     salt_bytes=0,
     iv_bytes=12,
@@ -124,10 +130,26 @@ CIPHERS = (AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, AES_128_CCM)
 
 # The kernel's tls module knows these too, but distributions hardly build the ciphers into their kernels: handed over
 # where one has them, never offered unasked.
-SM4_GCM = replace(AES_128_GCM, name="SM4-GCM", kernel_type=55, kernel_struct="tls12_crypto_info_sm4_gcm")
-SM4_CCM = replace(AES_128_CCM, name="SM4-CCM", kernel_type=56, kernel_struct="tls12_crypto_info_sm4_ccm")
-ARIA_128_GCM = replace(AES_128_GCM, name="ARIA-128-GCM", kernel_type=57, kernel_struct="tls12_crypto_info_aria_gcm_128")
-ARIA_256_GCM = replace(AES_256_GCM, name="ARIA-256-GCM", kernel_type=58, kernel_struct="tls12_crypto_info_aria_gcm_256")
+SM4_GCM = replace(
+    AES_128_GCM, name="SM4-GCM", kernel_type=55, kernel_struct="tls12_crypto_info_sm4_gcm", kernel_algorithm="gcm(sm4)"
+)
+SM4_CCM = replace(
+    AES_128_CCM, name="SM4-CCM", kernel_type=56, kernel_struct="tls12_crypto_info_sm4_ccm", kernel_algorithm="ccm(sm4)"
+)
+ARIA_128_GCM = replace(
+    AES_128_GCM,
+    name="ARIA-128-GCM",
+    kernel_type=57,
+    kernel_struct="tls12_crypto_info_aria_gcm_128",
+    kernel_algorithm="gcm(aria)",
+)
+ARIA_256_GCM = replace(
+    AES_256_GCM,
+    name="ARIA-256-GCM",
+    kernel_type=58,
+    kernel_struct="tls12_crypto_info_aria_gcm_256",
+    kernel_algorithm="gcm(aria)",
+)
 RARE_CIPHERS = (SM4_GCM, SM4_CCM, ARIA_128_GCM, ARIA_256_GCM)
 
 

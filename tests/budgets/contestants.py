@@ -23,7 +23,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.measure.peer import payload, room_for
 from ktlslab.measure.statistics import percentile
 from ktlslab.stages import BOTH, Stream, TrafficKeys, connect, install
-from ktlslab.stages.export import DirectionKeys, Secret
+from ktlslab.stages.keys import DirectionKeys, Secret
 from ktlslab.tls.suites import Suite
 
 SUITE = Suite.TLS_AES_256_GCM_SHA384

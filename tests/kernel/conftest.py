@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.ring import Ring
 from ktlslab.stages import BOTH, Installed, Stream, export, install
 from ktlslab.stages.transfer import ending
@@ -20,9 +20,10 @@ TICKETS = {Version.TLS12: 0, Version.TLS13: 2}  # records that OpenSSL sends aft
 @pytest.fixture(scope="session", autouse=True)
 def kernel_tls():
     """Fails every test here where the kernel cannot attach its tls module to a socket."""
-    if not probe.ulp():
+    if not capabilities.ulp():
         pytest.fail(
-            f"{os.uname().release} has no kernel TLS ({probe.ulp()}): run these in a guest, by tests/run", pytrace=False
+            f"{os.uname().release} has no kernel TLS ({capabilities.ulp()}): run these in a guest, by tests/run",
+            pytrace=False,
         )
 
 

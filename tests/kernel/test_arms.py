@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from ktlslab.errors import MachineError
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
 from ktlslab.measure import worker
 from ktlslab.measure.arms import LeftOut, check
 from ktlslab.measure.link import Link
@@ -117,7 +117,7 @@ def test_the_standard_library_does_without_the_kernel_unless_it_is_asked(laborat
 )
 def test_limited_records_show_on_the_wire(laboratory, layer, engine, suite):
     more = {"suite": suite, "size": 10_000, "workload": "upload", "record_size": 1_000}
-    if not probe.max_payload():
+    if not capabilities.max_payload():
         with pytest.raises(LeftOut, match="TLS_TX_MAX_PAYLOAD_LEN"):
             sample(laboratory, layer, engine, **more)
         return
@@ -150,7 +150,7 @@ def test_a_link_that_this_kernel_cannot_lay_is_left_out_by_its_name(laboratory, 
 
 
 def test_a_cipher_that_this_kernel_has_not_is_left_out(laboratory):
-    assert probe.ulp()
+    assert capabilities.ulp()
     with pytest.raises(LeftOut, match="has not this cipher"):
         sample(laboratory, "kernel", suite="TLS_ECDHE_ECDSA_WITH_ARIA_128_GCM_SHA256")
 

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.stages import BOTH, Refused, Stream, Why, export, install
 from ktlslab.tls.suites import Suite
@@ -16,7 +16,7 @@ TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 
 
 def test_this_kernel_takes_every_suite_of_the_table_in_both_directions():
-    found = probe.probe()
+    found = capabilities.probe()
     assert found.ulp
     assert {key: str(answer) for key, answer in found.suites.items() if not answer} == {}
     assert found.ktls

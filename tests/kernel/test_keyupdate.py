@@ -1,6 +1,6 @@
 """KeyUpdate: followed and made where the kernel can, refused before it does harm where it cannot.
 
-What this kernel can is asked of it by `probe.rekey`; each test says what is right in either case.
+What this kernel can is asked of it by `capabilities.rekey`; each test says what is right in either case.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ktlslab.errors import KeyUpdateError, StreamClosedError, StreamError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.ktls import Direction
 from ktlslab.session import session_pair
@@ -51,19 +51,19 @@ def test_three_updates_each_way_and_every_byte_arrives(suite, io_engine):
     with client, server:
         for number in range(3):
             for one, other in ((client.stream, server.stream), (server.stream, client.stream)):
-                if probe.rekey():
+                if capabilities.rekey():
                     one.update_keys()
                 else:
                     refused(one, r"EBUSY.*6\.14")
                 carry(one, other, b"after update %d" % number)
                 carry(one, other, MEBIBYTE[: 1 << 17])
-        times = 3 if probe.rekey() else 0
+        times = 3 if capabilities.rekey() else 0
         assert client.stream.generations == server.stream.generations == {TX: times, RX: times}
 
 
 def test_the_kernel_counts_the_update(pair):
     before = Counters.read()
-    if not probe.rekey():
+    if not capabilities.rekey():
         refused(pair[0], "EBUSY")
         assert (Counters.read() - before).values == {}
         return
@@ -79,7 +79,7 @@ def test_the_kernel_counts_the_update(pair):
 
 def test_a_request_is_answered_before_the_next_byte(pair):
     client, server = pair
-    if not probe.rekey():
+    if not capabilities.rekey():
         refused(client, "EBUSY", request_peer=True)
         carry(client, server, b"nothing was lost")
         return
@@ -96,7 +96,7 @@ def test_a_peer_that_openssl_reads_from_is_answered_by_the_kernel(io_engine):
     """The kernel sends and OpenSSL receives, at both ends: neither sees the other's message as we do."""
     client, server = session_pair(suite=TLS13, record_layer="kernel-tx", io_engine=io_engine)
     with client, server:
-        if not probe.rekey():
+        if not capabilities.rekey():
             refused(client.stream, "EBUSY", request_peer=True)
             return
         client.stream.update_keys(request_peer=True)
@@ -132,7 +132,7 @@ def test_a_peers_update_is_followed_or_an_error_that_names_it(kernel_pair, io_en
     assert ends.stream.recv() == b"before"
     peer.update(request=1)
     peer.send(ContentType.APPLICATION_DATA, b"after")
-    if not probe.rekey():
+    if not capabilities.rekey():
         for _ in range(2):
             with pytest.raises(KeyUpdateError, match=r"following a KeyUpdate.*EBUSY.*6\.14"):
                 ends.stream.recv()
@@ -159,7 +159,7 @@ def test_openssl_follows_and_answers(tls_pair, io_engine):
     pair = tls_pair(suite=TLS13, io_engine=io_engine)
     install(pair.connection, export(pair.handshake))
     stream = Stream(pair.connection, pair.handshake, (TX, RX))
-    if not probe.rekey():
+    if not capabilities.rekey():
         refused(stream, "EBUSY")
         stream.send(b"as before")
         assert pair.tls.recv(100) == b"as before"
@@ -211,7 +211,7 @@ def test_the_limit_of_what_one_key_may_protect_is_kept(tls_pair, io_engine):
     pair = tls_pair(suite=TLS13, io_engine=io_engine)
     stream = limited(pair, 400)
     sent, error = exchange(stream, pair.tls, 1000)
-    if probe.rekey():
+    if capabilities.rekey():
         assert (sent, error) == (1000, None)
         # Each direction leaves a key in time, and asking the peer to do so changes our own key as well.
         assert 1000 // 400 <= stream.generations[TX] <= 2 * (1000 // (400 - 3 * 64) + 1)
@@ -226,7 +226,7 @@ def test_a_peer_that_comes_near_the_limit_is_asked_for_new_keys(tls_pair):
     pair = tls_pair(suite=TLS13)
     stream = limited(pair, 300)
     _, error = exchange(stream, pair.tls, 600, ours=4)
-    if probe.rekey():
+    if capabilities.rekey():
         assert error is None
         assert stream.generations[RX] >= 1
     else:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ktlslab.errors import AlertError, MachineError, StreamClosedError, StreamError, TruncatedError, UsageError
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Operation, Ring, transfer
 from ktlslab.session import open_session, session_pair
@@ -233,7 +233,7 @@ def test_a_large_send_fills_its_records(kernel_pair, suite, io_engine, pattern):
 def test_key_updates_do_not_disturb_an_iteration(io_engine):
     client, server = session_pair(suite=TLS13, io_engine=io_engine)
     with client, server:
-        if not probe.rekey():  # test_keyupdate has what is right there
+        if not capabilities.rekey():  # test_keyupdate has what is right there
             return
         pieces = server.stream.pieces()
         for number in range(3):
@@ -279,7 +279,7 @@ def test_a_control_record_is_sent_with_its_type(ends):
 @BOTH_VERSIONS
 def test_the_size_of_records_is_limited_where_the_kernel_can(kernel_pair, suite, pattern):
     ends = kernel_pair(suite=suite)
-    if not probe.max_payload():
+    if not capabilities.max_payload():
         with pytest.raises(MachineError, match=r"ENOPROTOOPT.*each send ends its record"):
             ends.stream.limit_records(1000)
         ends.stream.send(pattern(5000))
@@ -299,7 +299,7 @@ def test_keys_and_first_record_go_in_with_one_submission(tls_pair, suite):
     pair = tls_pair(suite=suite, io_engine="uring")
     keys = export(pair.handshake)
     answer = install_linked(pair.connection, keys, first=b"first of all")
-    if not probe.uring_setsockopt():
+    if not capabilities.uring_setsockopt():
         assert isinstance(answer, Refused)
         assert answer.reason is Why.NO_RING_SETSOCKOPT
         assert not keys.tx.key.wiped
@@ -323,7 +323,7 @@ def test_linked_installing_refuses_what_cannot_be(tls_pair):
 
 
 def test_a_chain_that_breaks_says_where(tls_pair):
-    if not probe.uring_setsockopt():
+    if not capabilities.uring_setsockopt():
         return  # test_keys_and_first_record_go_in_with_one_submission has what is right there
     pair = tls_pair(suite=TLS13, io_engine="uring")
     ktls.attach(pair.connection.socket)

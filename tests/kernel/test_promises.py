@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.promises import checker
 from ktlslab.promises.catalogue import named
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT, TLS13, Group
@@ -37,7 +37,7 @@ def test_what_no_kernel_keeps(name):
 
 def test_new_keys_are_kept_or_absent_as_a_probe_says():
     verdict, seen = checker.judge(named("receiving_pauses_until_the_new_key_is_set"))
-    assert verdict == (KEPT if probe.rekey() else ABSENT), seen
+    assert verdict == (KEPT if capabilities.rekey() else ABSENT), seen
 
 
 def test_a_check_that_waits_for_ever_on_ktls_is_a_verdict():

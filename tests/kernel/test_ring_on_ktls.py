@@ -13,7 +13,7 @@ import time
 import pytest
 from OpenSSL import SSL
 
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.features import features
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.operations import Operation
@@ -266,7 +266,7 @@ def test_the_keys_and_the_first_bytes_go_with_one_submission(ring, tls_pair, sui
     else:  # before 6.7
         assert done == [-errno.EOPNOTSUPP] + [-errno.ECANCELED] * 3
         assert not ktls.attached(sock)
-        assert probe.uring_setsockopt().errno == errno.EOPNOTSUPP
+        assert capabilities.uring_setsockopt().errno == errno.EOPNOTSUPP
 
 
 # Set-ups and options
@@ -291,7 +291,7 @@ def test_other_setups_move_records_as_well(ends, fd, setup):
 
 def test_records_are_no_longer_than_was_set_or_the_kernel_does_not_know_how(ring, ends, fd, pattern):
     sock = ends.pair.connection.socket
-    if probe.max_payload():
+    if capabilities.max_payload():
         assert ktls.get_max_payload(sock) == 16384
         ktls.set_max_payload(sock, 100)
         assert ktls.get_max_payload(sock) == 100
@@ -322,7 +322,7 @@ def test_no_padding_may_be_expected_in_tls_1_3(ends):
 def test_the_probe_for_new_keys_says_what_a_live_session_is_told(ends):
     sock, kind = ends.pair.connection.socket, ends.suite.cipher.kernel_type
     live = ktls.get_keys(sock, Direction.TX, kind).pack()
-    answer = probe.rekey()
+    answer = capabilities.rekey()
     assert answer or answer.errno == errno.EBUSY
     if answer and ends.suite is TLS13:
         ktls.set_keys(sock, Direction.TX, live)

@@ -9,7 +9,7 @@ import pytest
 
 from ktlslab import https
 from ktlslab.errors import RingUnavailableError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.ring import Ring
 from ktlslab.session import open_session
 from ktlslab.stages import Why
@@ -55,13 +55,13 @@ def test_a_page_of_nginx_comes_whole_through_the_kernel(nginx, certificates, pat
 def no_io_uring():
     """io_uring forbidden for all, on kernels that can (6.6 and later); gives whether it is."""
     before = SYSCTL.read_text() if SYSCTL.exists() else None
-    probe.io_uring.cache_clear()
+    capabilities.io_uring.cache_clear()
     if before is not None:
         SYSCTL.write_text("2")
     yield before is not None
     if before is not None:
         SYSCTL.write_text(before)
-    probe.io_uring.cache_clear()
+    capabilities.io_uring.cache_clear()
 
 
 def test_where_io_uring_is_forbidden_plain_calls_do_its_work_and_the_reason_is_named(
@@ -76,7 +76,7 @@ def test_where_io_uring_is_forbidden_plain_calls_do_its_work_and_the_reason_is_n
     if no_io_uring:
         with pytest.raises(RingUnavailableError, match=r"io_uring: EPERM .*sysctl kernel\.io_uring_disabled") as caught:
             Ring()
-        answer = probe.io_uring()
+        answer = capabilities.io_uring()
         assert (bool(answer), answer.errno, answer.reason) == (False, errno.EPERM, caught.value.remedy)
         with pytest.raises(RingUnavailableError, match="EPERM"):
             open_session("localhost", 1, io_engine="uring")

@@ -36,7 +36,7 @@ def test_a_refusal_is_a_no(monkeypatch, refusal):
         raise refusal
 
     monkeypatch.setattr(module, "Ring", refuse)
-    assert {name for name, works in features().items() if works} <= {"setsockopt"}  # which probe.py tries
+    assert {name for name, works in features().items() if works} <= {"setsockopt"}  # which capabilities.py tries
 
 
 @pytest.mark.usefixtures("forgetful")

@@ -118,14 +118,14 @@ def test_an_unconnected_socket_cannot_be_attached():
 
 SLOW = """
 import errno, pathlib, socket, sys
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import ktls, capabilities
 
 slow = pathlib.Path("/tmp/modprobe")
 slow.write_text("#!/bin/sh\\ncase $* in *crypto-*) sleep 70;; esac; exec /sbin/modprobe $*\\n")
 slow.chmod(0o755)
 pathlib.Path("/proc/sys/kernel/modprobe").write_text(str(slow))
-keys = probe._made_up(0x0304, ktls.lib.TLS_CIPHER_AES_CCM_128)
-with probe.connected() as (sock, _):
+keys = capabilities._made_up(0x0304, ktls.lib.TLS_CIPHER_AES_CCM_128)
+with capabilities.connected() as (sock, _):
     ktls.attach(sock)
     try:
         sock.setsockopt(ktls.SOL_TLS, ktls.Direction.TX.value, keys)

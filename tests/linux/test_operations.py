@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
 
@@ -143,7 +143,7 @@ def test_socket_options_are_set_in_a_chain_with_the_first_send(ring, pair):
     on = (1).to_bytes(4, "little")
     option = Operation.setsockopt(ours.fileno(), socket.IPPROTO_TCP, socket.TCP_NODELAY, on, linked=True)
     done = run(ring, option, Operation.send(ours.fileno(), b"x"))
-    if not (answer := probe.uring_setsockopt()):  # a kernel before 6.7
+    if not (answer := capabilities.uring_setsockopt()):  # a kernel before 6.7
         assert done == [-answer.errno, -errno.ECANCELED]
         return
     assert done == [0, 1]

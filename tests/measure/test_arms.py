@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from ktlslab.errors import KtlsLabError, MachineError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.measure import steps
 from ktlslab.measure.arms import LeftOut, check
 from ktlslab.measure.payloads import Room, checksum, crc_of, payload, room_for
@@ -183,7 +183,7 @@ def test_a_checksum_sees_one_wrong_bit_anywhere(size):
 
 
 def test_arms_that_this_machine_has_not_are_left_out_with_the_reason(laboratory):
-    assert not probe.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
+    assert not capabilities.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
     with pytest.raises(LeftOut, match=r"opening openssl-ktls.*left the records to itself"):
         laboratory.arm(cell_of("openssl-ktls"))
     with pytest.raises(MachineError, match="no tls module") as caught:

@@ -13,7 +13,7 @@ import pytest
 
 import ktlslab
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Cell, Plan
 from ktlslab.measure.sweeping import sweep
@@ -72,7 +72,7 @@ def test_when_the_time_is_over_before_the_first_block_it_says_so(small):
 
 
 def test_an_arm_that_is_not_available_is_left_out_said_and_kept_in_the_provenance(small, tmp_path, capsys):
-    assert not probe.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
+    assert not capabilities.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
     path = tmp_path / "t.parquet"
     plan = replace(small, record_layers=("plain", "openssl-ktls"), payloads=(64,))
     sweep(plan, on="here", output=path)
@@ -91,7 +91,7 @@ def test_a_plan_of_nothing_but_unavailable_arms_says_so(small):
 
 
 def test_a_kernel_arm_where_the_kernel_cannot_is_an_error_and_no_row(tmp_path):
-    assert not probe.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
+    assert not capabilities.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
     plan = Plan(name="k", record_layers=("kernel",), payloads=(64,), repeats=1)
     with pytest.raises(MachineError, match=r"no tls module.*--on newest"):
         sweep(plan, on="here", output=tmp_path / "t.parquet", progress=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ktlslab import guests
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.show import notebooks, tables
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -82,7 +82,7 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(tmp_path):
     assert "the same page: True" in shown["session"]
     assert "DemoServer" in shown["end"]
     assert "close_notify" in shown["close"]
-    if probe.probe().ktls:
+    if capabilities.probe().ktls:
         assert "TlsTxSw" in shown["counters"]
         assert "Installed" in shown["answer"]
     else:
@@ -115,7 +115,7 @@ def test_what_comes_after_the_handoff_runs_to_its_end_without_ktls_too(tmp_path)
     assert "all 192 bytes and a clean end" in shown["harm"]
     assert "NotTlsError" in shown["harm"]
     assert "applied=True" in shown["relay-use"]
-    if not probe.probe().ktls:
+    if not capabilities.probe().ktls:
         assert "KeyUpdateError" in shown["update"]
         assert "Refused(NO_TLS_MODULE" in shown["linked"]
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ktlslab.errors import MachineError, TableError, UsageError
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.promises import collect as host
 from ktlslab.promises import read_scoreboard, scoreboard
 from ktlslab.promises.check import BROKEN, KEPT
@@ -36,7 +36,7 @@ def kernel_dies_once(monkeypatch):
 
     monkeypatch.setattr(host, "_once", once)
     monkeypatch.setattr(host, "machines_of", lambda name, clock: [Machine(name=name, kernel=None, clock=clock)])
-    monkeypatch.setattr(probe, "ulp", lambda: probe.Answer(accepted=True))
+    monkeypatch.setattr(capabilities, "ulp", lambda: capabilities.Answer(accepted=True))
     return jobs
 
 
@@ -94,6 +94,6 @@ def test_what_cannot_be_meant_is_said(tmp_path):
 
 
 def test_a_machine_without_ktls_is_an_error_that_names_the_way_out():
-    assert not probe.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
+    assert not capabilities.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
     with pytest.raises(MachineError, match="--on newest"):
         scoreboard("here")

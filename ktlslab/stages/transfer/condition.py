@@ -33,7 +33,7 @@ from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.records import ContentType
 
 if TYPE_CHECKING:
-    from ktlslab.stages.connect import Connection
+    from ktlslab.stages.connection import Connection
     from ktlslab.stages.transfer.sides import Receiver, Sender
 
 # What the kernel's errno says of a record that came; which call gets to see it is by chance.

@@ -4,7 +4,7 @@ Each direction changes for itself: its sender says so in a last record under the
 next traffic secret (7.2), sequence number 0. The kernel reads no handshake message. It hands a KeyUpdate to whoever
 asks for record types, then (6.14 and later) holds the receiver until it is given the next key by the same setsockopt
 as before. Kernels before that refuse the second setsockopt with EBUSY, and there it must be known beforehand: once the
-KeyUpdate has left, the stream cannot go on. So it is tried on another socket first (`linux.probe.rekey`).
+KeyUpdate has left, the stream cannot go on. So it is tried on another socket first (`linux.capabilities.rekey`).
 
 The kernel checks nothing: a key set twice, or without a KeyUpdate before it, ends the stream. Nor does it count, so the
 limit of RFC 8446 5.5 on what one key may protect is kept here, by the kernel's own sequence number.
@@ -15,16 +15,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import KeyUpdateError, errno_name
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages.export import DirectionKeys, Secret, traffic_secrets
+from ktlslab.stages.keys import DirectionKeys, Secret, traffic_secrets
 from ktlslab.tls.keyschedule import next_traffic_secret, traffic_key
 from ktlslab.tls.records import HandshakeType
 from ktlslab.tls.suites import Version
 
 if TYPE_CHECKING:
-    from ktlslab.stages.connect import Connection
-    from ktlslab.stages.handshake import Handshake
+    from ktlslab.stages.connection import Connection
+    from ktlslab.stages.handshaking import Handshake
 
 UPDATE_NOT_REQUESTED, UPDATE_REQUESTED = 0, 1
 
@@ -54,7 +54,7 @@ class KeyUpdates:
         if not self._next:
             remedy = "Open a new session; TLS 1.3 can."
             raise KeyUpdateError(tried, answered="TLS 1.2 has no KeyUpdate", remedy=remedy)
-        if not (answer := probe.rekey()):
+        if not (answer := capabilities.rekey()):
             answered = f"this kernel does not take new keys on a socket that has keys ({errno_name(answer.errno)})"
             raise KeyUpdateError(tried, answered=answered, remedy="Linux 6.14 and later do; else userspace TLS.")
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 
 from ktlslab.stages.config import ClientConfig, Resumption
-from ktlslab.stages.export import traffic_secrets
+from ktlslab.stages.keys import traffic_secrets
 from ktlslab.tls.keyschedule import next_traffic_secret, traffic_key
 from ktlslab.tls.protect import seal
 from ktlslab.tls.records import ContentType, HandshakeType
 from ktlslab.tls.suites import Version
 
 if TYPE_CHECKING:
-    from ktlslab.stages.handshake import Handshake
+    from ktlslab.stages.handshaking import Handshake
 
 
 class Library:

@@ -24,7 +24,7 @@ from ktlslab.tls.alerts import ALERT_BYTES, Alert
 from ktlslab.tls.records import ContentType, HandshakeType
 
 if TYPE_CHECKING:
-    from ktlslab.stages.connect import Connection
+    from ktlslab.stages.connection import Connection
     from ktlslab.stages.transfer.keyupdate import KeyUpdates
     from ktlslab.stages.transfer.library import Library
 

@@ -22,7 +22,7 @@ from ktlslab.linux.views import Part
 from ktlslab.tls.records import HEADER_BYTES, ContentType
 
 if TYPE_CHECKING:
-    from ktlslab.stages.connect import Connection
+    from ktlslab.stages.connection import Connection
     from ktlslab.tls.unbuffered import UnbufferedConnection
 
 CLOSE_NOTIFY = bytes([1, 0])

@@ -22,7 +22,7 @@ from ktlslab.linux.arguments import WRONG, need_buffer, need_buffers, need_numbe
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import Part
-from ktlslab.stages.connect import Connection
+from ktlslab.stages.connection import Connection
 from ktlslab.stages.transfer import sides
 from ktlslab.stages.transfer.condition import Condition
 from ktlslab.stages.transfer.ending import farewell
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ktlslab.stages.config import Resumption
-    from ktlslab.stages.handshake import Handshake
+    from ktlslab.stages.handshaking import Handshake
 
 _MORE = int(socket.MSG_MORE)
 _MAX_TYPE = 255

@@ -1,8 +1,9 @@
 """Stage 4, install: the kernel takes over the record layer.
 
 Three setsockopt calls: attach the tls module (TCP_ULP), hand over TLS_TX, hand over TLS_RX. Each direction may go
-alone. What the kernel would accept is found out on another socket first (`linux.probe`), so that a refusal leaves this
-one as it was. A refusal is an answer, not an exception: `Refused` says which step, why and with which errno.
+alone. What the kernel would accept is found out on another socket first (`linux.capabilities`), so that a refusal
+leaves this one as it was. A refusal is an answer, not an exception: `Refused` says which step, why and with which
+errno.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import Any
 from ktlslab import _checks
 from ktlslab._html import card
 from ktlslab.errors import PeerTimeoutError, StreamError, UsageError, errno_name
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Operation, transfer
-from ktlslab.stages.connect import Connection
-from ktlslab.stages.export import TrafficKeys
+from ktlslab.stages.connection import Connection
+from ktlslab.stages.keys import TrafficKeys
 from ktlslab.stages.transfer.sides import push_all
 from ktlslab.tls.suites import Suite
 
@@ -99,7 +100,7 @@ def kernel_suites() -> tuple[Suite, ...]:
     return tuple(
         suite
         for suite in Suite
-        if all(probe.accepts(suite.version.wire, suite.cipher.kernel_type, direction) for direction in Direction)
+        if all(capabilities.accepts(suite.version.wire, suite.cipher.kernel_type, direction) for direction in Direction)
     )
 
 
@@ -156,8 +157,8 @@ def install_linked(
         raise UsageError(tried, answered=f"the I/O engine is {engine.name}", remedy="Connect with io_engine='uring'.")
     if len(first) and Direction.TX not in directions:
         raise UsageError(tried, answered="a first send needs TX", remedy="Install TX as well, or send later.")
-    answer = probe.uring_setsockopt()
-    if probe.ulp() and not answer:
+    answer = capabilities.uring_setsockopt()
+    if capabilities.ulp() and not answer:
         return Refused(step="probing IORING_OP_URING_CMD", reason=Why.NO_RING_SETSOCKOPT, errno=answer.errno)
     if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
         return refused
@@ -237,9 +238,9 @@ def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refus
     """Return the kernel's refusal, found out on another socket, or None."""
     suite = keys.suite
     for direction in directions:
-        answer = probe.accepts(suite.version.wire, suite.cipher.kernel_type, direction)
+        answer = capabilities.accepts(suite.version.wire, suite.cipher.kernel_type, direction)
         if not answer:
-            step = _step(direction) if probe.ulp() else ATTACH
+            step = _step(direction) if capabilities.ulp() else ATTACH
             return Refused(step=f"probing {step}", reason=_reason(answer.errno), errno=answer.errno)
     return None
 
@@ -262,7 +263,7 @@ def _step(direction: Direction) -> str:
 
 
 def _reason(number: int) -> Why:
-    if not probe.ulp():
+    if not capabilities.ulp():
         return Why.NO_TLS_MODULE
     reasons = {errno.ENOENT: Why.CIPHER_REFUSED, errno.EINVAL: Why.VERSION_REFUSED, errno.ENOTCONN: Why.NOT_ESTABLISHED}
     return reasons.get(number, Why.KERNEL_REFUSED)

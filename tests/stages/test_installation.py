@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.ktls import Direction
 from ktlslab.stages import BOTH, Installed, Refused, Stream, Why, export, install
 from ktlslab.tls.suites import Suite
@@ -16,7 +16,7 @@ def test_the_answer_is_what_the_probe_promises_and_the_session_goes_on_either_wa
     pair = tls_pair(suite=SUITE, first=b"data")
     keys = export(pair.handshake)
     answer = install(pair.connection, keys)
-    if probe.ulp():
+    if capabilities.ulp():
         assert isinstance(answer, Installed)
         assert keys.tx.key.wiped
     else:
@@ -25,7 +25,7 @@ def test_the_answer_is_what_the_probe_promises_and_the_session_goes_on_either_wa
             repr(answer) == "Refused(NO_TLS_MODULE at probing setsockopt(TCP_ULP): ENOENT (No such file or directory))"
         )
         assert not keys.tx.key.wiped
-    assert bool(answer) == bool(probe.ulp())
+    assert bool(answer) == bool(capabilities.ulp())
     assert "<" in answer._repr_html_()
     stream = Stream(pair.connection, pair.handshake, answer.directions)
     assert stream.recv() == b"data"
@@ -34,11 +34,11 @@ def test_the_answer_is_what_the_probe_promises_and_the_session_goes_on_either_wa
 
 
 def test_a_cipher_that_the_probe_refuses_is_refused_before_the_socket_is_touched(tls_pair, monkeypatch):
-    from ktlslab.linux.probe import Answer
+    from ktlslab.linux.capabilities import Answer
 
     answers = {Direction.TX: Answer(accepted=True), Direction.RX: Answer(accepted=False, errno=errno.ENOENT)}
-    monkeypatch.setattr(probe, "ulp", lambda: Answer(accepted=True))
-    monkeypatch.setattr(probe, "accepts", lambda _version, _cipher, direction: answers[direction])
+    monkeypatch.setattr(capabilities, "ulp", lambda: Answer(accepted=True))
+    monkeypatch.setattr(capabilities, "accepts", lambda _version, _cipher, direction: answers[direction])
     pair = tls_pair(suite=SUITE)
     keys = export(pair.handshake)
     refused = install(pair.connection, keys, BOTH)

@@ -21,7 +21,7 @@ from ktlslab.tls.keyschedule import kernel_iv_tls12, key_block, sequence_bytes, 
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
-    from ktlslab.stages.handshake import Handshake
+    from ktlslab.stages.handshaking import Handshake
 
 
 class Secret:
@@ -133,7 +133,7 @@ def export(handshake: Handshake) -> TrafficKeys:
 
     Raises SuiteUnsupportedError where no kernel has a type for what was negotiated.
     """
-    from ktlslab.stages.handshake import Handshake  # noqa: PLC0415 - it imports OpenSSL, which keys alone do not need
+    from ktlslab.stages.handshaking import Handshake  # noqa: PLC0415 - it imports OpenSSL, which keys alone do not need
 
     _checks.instance("exporting keys", "handshake", handshake, Handshake, "handshake makes one")
     tried = f"exporting the keys of {handshake.suite_name}"

@@ -1,4 +1,4 @@
-"""Stage 1, connect: from a host and a port to a connected TCP socket, connected through io_uring.
+"""Stage 1: from a host and a port, or from a listening socket, to a connected TCP socket.
 
 The socket stays blocking and both ends of the later stages share it: the handshake's driver, the kernel's keys, the
 transfer. Nagle's algorithm is switched off, in every arm alike.
@@ -16,7 +16,7 @@ from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.errors import ConnectError, PeerTimeoutError, UnknownHostError, UsageError, errno_name
-from ktlslab.linux import probe
+from ktlslab.linux import capabilities
 from ktlslab.linux.engines import Engine, RingEngine, SyscallEngine
 from ktlslab.linux.ring import Ring
 
@@ -115,13 +115,44 @@ def connect(
     raise ConnectError(tried, answered=answered, remedy="Does a server listen there?") from failure
 
 
+def accept(
+    listener: socket.socket,
+    *,
+    io_engine: EngineChoice = "auto",
+    ring: Ring | None = None,
+    timeout: float | None = 10.0,
+) -> Connection:
+    """Accept one connection on a listening TCP socket, such as `socket.create_server` makes.
+
+    Arguments as for `connect`. Raises ConnectError, PeerTimeoutError (no one came), RingUnavailableError,
+    UsageError.
+    """
+    _look_at_listener(listener)
+    tried = f"accepting a connection on {listener.getsockname()[:2]}"
+    with contextlib.ExitStack() as undo:
+        engine = make_engine(io_engine, ring, timeout)
+        undo.callback(engine.close)
+        try:
+            sock = engine.accept(listener)
+        except TimeoutError as error:
+            raise PeerTimeoutError(tried, answered=f"no one came within {timeout} s") from error
+        except OSError as error:
+            remedy = "Is the socket listening, and still open?"
+            raise ConnectError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
+        undo.callback(sock.close)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer, local = sock.getpeername(), sock.getsockname()
+        undo.pop_all()
+    return Connection(host=peer[0], port=peer[1], peer=peer, local=local, socket=sock, engine=engine)
+
+
 def make_engine(io_engine: EngineChoice, ring: Ring | None, timeout: float | None) -> Engine:
     """Return the engine of that name. RingUnavailableError where io_uring is demanded and not available."""
     tried = "choosing an I/O engine"
     _checks.word(tried, "io_engine", io_engine, get_args(EngineChoice))
     timeout = _checks.seconds(tried, "timeout", timeout)
     _checks.optional(_checks.instance, tried, "ring", ring, Ring)
-    if io_engine == "syscall" or (io_engine == "auto" and ring is None and not probe.io_uring()):
+    if io_engine == "syscall" or (io_engine == "auto" and ring is None and not capabilities.io_uring()):
         return SyscallEngine(timeout)
     return RingEngine(ring, timeout)
 
@@ -147,3 +178,13 @@ def _resolve(host: str, port: int) -> list[Any]:
         answered = getattr(error, "strerror", None) or str(error)
         remedy = "Check the spelling, and that this machine's name resolution works."
         raise UnknownHostError(f"looking up {host!r}", answered=answered, remedy=remedy) from error
+
+
+def _look_at_listener(listener: socket.socket) -> None:
+    """Refuse what is no open socket of TCP's."""
+    tried, remedy = "accepting a connection", 'Make one: socket.create_server(("127.0.0.1", 0)).'
+    _checks.instance(tried, "listener", listener, socket.socket, "socket.create_server makes one")
+    if listener.fileno() < 0:
+        raise UsageError(tried, answered="the listening socket was closed before", remedy=remedy)
+    if listener.family not in {socket.AF_INET, socket.AF_INET6} or listener.type != socket.SOCK_STREAM:
+        raise UsageError(tried, answered="`listener` is no TCP socket", remedy=remedy)

@@ -20,7 +20,7 @@ from ktlslab._html import card
 from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
 from ktlslab.linux.views import Part
 from ktlslab.stages.config import ClientConfig, ServerConfig
-from ktlslab.stages.connect import Connection
+from ktlslab.stages.connection import Connection
 from ktlslab.tls import openssl
 from ktlslab.tls.alerts import Alert
 from ktlslab.tls.contexts import Noted, client_context, server_context

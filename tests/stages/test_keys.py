@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
 
 import pytest
 from OpenSSL import SSL
 
 from ktlslab.errors import HandshakeError, SuiteUnsupportedError, UsageError
 from ktlslab.linux.ktls import CryptoInfo
-from ktlslab.stages import Secret, Stream, connect, export, handshake
+from ktlslab.stages import Secret, Stream, connect, export, handshake, handshaking
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite, Version
@@ -142,9 +141,8 @@ def test_a_session_with_short_tags_is_never_exported_as_its_neighbour(
             context.set_cipher_list(f"{name}:@SECLEVEL=0".encode())
         return context
 
-    stage = sys.modules[handshake.__module__]  # the function has taken the module's name
-    offer = stage.client_context
-    monkeypatch.setattr(stage, "client_context", lambda config: limited(offer(config)))
+    offer = handshaking.client_context
+    monkeypatch.setattr(handshaking, "client_context", lambda config: limited(offer(config)))
     server = limited(SSL.Context(SSL.TLS_SERVER_METHOD))
     server.use_certificate_chain_file(str(certificates.server("good")))
     server.use_privatekey_file(str(certificates.server("good")))

@@ -7,20 +7,20 @@ import errno
 import pytest
 
 from ktlslab.errors import RingUnavailableError
-from ktlslab.linux import ktls, probe
+from ktlslab.linux import capabilities, ktls
+from ktlslab.linux.capabilities import Answer, Probe
 from ktlslab.linux.ktls import Direction
-from ktlslab.linux.probe import Answer, Probe
 
 
 def test_every_version_cipher_and_direction_is_answered():
-    found = probe.probe()
+    found = capabilities.probe()
     assert len(found.suites) == 2 * len(ktls.COMMON) * 2
-    assert found.ulp == probe.ulp()
+    assert found.ulp == capabilities.ulp()
     assert all(answer.accepted == (answer.errno == 0) for answer in (found.ulp, *found.suites.values()))
 
 
 def test_without_the_module_no_suite_is_accepted_and_with_it_aes_gcm_is():
-    found = probe.probe()
+    found = capabilities.probe()
     if found.ulp:
         assert found.suites[0x0303, 51, Direction.TX]
         assert found.ktls
@@ -30,16 +30,16 @@ def test_without_the_module_no_suite_is_accepted_and_with_it_aes_gcm_is():
         assert not found.ktls
 
 
-@pytest.mark.parametrize("ask", [probe.rekey, probe.max_payload])
+@pytest.mark.parametrize("ask", [capabilities.rekey, capabilities.max_payload])
 def test_what_needs_the_module_is_refused_as_the_module_is(ask):
     answer = ask()
     assert answer.accepted == (answer.errno == 0)
-    if not probe.ulp():
-        assert answer == probe.ulp()
+    if not capabilities.ulp():
+        assert answer == capabilities.ulp()
 
 
 def test_a_ring_sets_socket_options_or_says_that_it_does_not():
-    answer = probe.uring_setsockopt()
+    answer = capabilities.uring_setsockopt()
     assert answer or answer.errno in {errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -47,31 +47,31 @@ def test_a_passing_failure_is_raised_and_asked_again(monkeypatch):
     def fail(_sock):
         raise OSError(errno.ENOMEM, "no memory")
 
-    probe.ulp.cache_clear()
+    capabilities.ulp.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(ktls, "attach", fail)
         with pytest.raises(OSError, match="memory"):
-            probe.ulp()
-    assert probe.ulp().errno != errno.ENOMEM
+            capabilities.ulp()
+    assert capabilities.ulp().errno != errno.ENOMEM
 
 
 def test_asking_again_gives_the_same_answer_without_asking_the_kernel(monkeypatch):
-    first = probe.probe()
-    monkeypatch.setattr(probe, "connected", None)
-    assert probe.probe() == first
+    first = capabilities.probe()
+    monkeypatch.setattr(capabilities, "connected", None)
+    assert capabilities.probe() == first
 
 
 def test_io_uring_works_here_and_the_answer_is_truthy_as_all_answers_are():
-    assert probe.io_uring()
-    assert isinstance(probe.probe().io_uring, Answer)
-    assert bool(probe.probe().io_uring) is probe.probe().io_uring.accepted is True
+    assert capabilities.io_uring()
+    assert isinstance(capabilities.probe().io_uring, Answer)
+    assert bool(capabilities.probe().io_uring) is capabilities.probe().io_uring.accepted is True
 
 
 @pytest.fixture
 def asked_anew():
-    probe.io_uring.cache_clear()
+    capabilities.io_uring.cache_clear()
     yield
-    probe.io_uring.cache_clear()
+    capabilities.io_uring.cache_clear()
 
 
 @pytest.mark.usefixtures("asked_anew")
@@ -79,8 +79,8 @@ def test_where_io_uring_is_forbidden_the_answer_is_no_with_errno_and_remedy(monk
     def refuse(_entries):
         raise RingUnavailableError("setting up an io_uring", errno=errno.EPERM, remedy="Allow it.")
 
-    monkeypatch.setattr(probe, "Ring", refuse)
-    answer = probe.io_uring()
+    monkeypatch.setattr(capabilities, "Ring", refuse)
+    answer = capabilities.io_uring()
     assert (bool(answer), answer.errno, answer.reason) == (False, errno.EPERM, "Allow it.")
     assert str(answer) == "refused, EPERM (Operation not permitted): Allow it."
 

@@ -1,0 +1,63 @@
+"""Network namespaces, held by descriptors: they have no name, and end with the process that holds them.
+
+A namespace belongs to a thread (unshare(2), setns(2), network_namespaces(7)): a thread may work in another one for a
+while, and what it opens there stays there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+
+from ktlslab.errors import MachineError, errno_name
+
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def new() -> Iterator[int]:
+    """Give a new network namespace as a descriptor; the thread stays where it was."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.unshare(_CLONE_NEWNET):
+            number = ctypes.get_errno()
+            remedy = "Run as root, or measure in a guest: `--on newest`; a container needs CAP_SYS_ADMIN for this."
+            raise MachineError("making a network namespace", answered=errno_name(number), remedy=remedy)
+        try:
+            made = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            _enter(home)
+    finally:
+        os.close(home)
+    try:
+        yield made
+    finally:
+        os.close(made)
+
+
+@contextlib.contextmanager
+def inside(namespace: int) -> Iterator[None]:
+    """Have this thread in a namespace, and back."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(namespace)
+        try:
+            yield
+        finally:
+            _enter(home)
+    finally:
+        os.close(home)
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET):
+        answered = errno_name(ctypes.get_errno())
+        raise MachineError("entering a network namespace", answered=answered, remedy="Run as root.")
+
+
+def path(namespace: int) -> str:
+    """Return a namespace's path for other programs: they open it while this process lives."""
+    return f"/proc/{os.getpid()}/fd/{namespace}"

@@ -1,0 +1,257 @@
+"""Whatever is given to a public function, what comes back is a result or an error of ktlslab's that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ktlslab
+from ktlslab.errors import KtlsLabError, UsageError
+
+WRONG = (
+    *(None, True, -1, 0, 1 << 70, 65536, 0.5, -1.5, float("nan"), float("inf")),
+    *("", "x", "\0", "\udcff", "no such thing", "AES-128", "localhost:443", "a..b", "1.2", "here"),
+    *(b"", b"x", bytearray(3), (), [], [None], ["x"], {}, {"x": 1}, {1, 2}, ("localhost", 443)),
+    *(object(), object, len, Path("/no/such/file"), Path(), ktlslab.Direction.TX, ktlslab.Suite.TLS_SM4_CCM_SM3),
+    *(pd.DataFrame(), pd.DataFrame({"x": [1]}), ktlslab.ClientConfig(), UsageError("x")),
+)
+ANYTHING = st.sampled_from(WRONG) | st.text(max_size=8) | st.binary(max_size=8) | st.integers() | st.floats()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function and arguments that it takes. Those in `kept` are not replaced: no junk may stand there by chance."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    kept: tuple[str, ...] = ()
+
+
+class Room:
+    """What the functions are given: made once, and new connections for each call."""
+
+    def __init__(self, stack, certificates, folder):
+        self.stack, self.certificates, self.folder = stack, certificates, folder
+        self.listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            self.closed_port = closed.getsockname()[1]
+        self.client, self.server = (
+            stack.enter_context(end) for end in ktlslab.session_pair(record_layer="userspace", io_engine="uring")
+        )
+        self.server_config = ktlslab.ServerConfig(certificate=certificates.server("good"))
+
+    def connection(self):
+        """Connect to a listener where no one answers."""
+        made = ktlslab.connect("127.0.0.1", self.listener.getsockname()[1], io_engine="syscall", timeout=0.01)
+        return self.stack.enter_context(made)
+
+    def visited(self):
+        """Give the listener once a visitor waits there who has hung up."""
+        self.connection().close()
+        return self.listener
+
+
+def keys(room):
+    return ktlslab.export(room.client.handshake)
+
+
+ENGINE = {"io_engine": "syscall", "ring": None, "timeout": 0.01}
+OPEN = {"record_layer": "auto", **ENGINE}
+
+
+def cases(room):
+    """Return what makes each case, by name."""
+    return {
+        "connect": lambda: Case(ktlslab.connect, {"host": "127.0.0.1", "port": room.closed_port, **ENGINE}),
+        "accept": lambda: Case(ktlslab.accept, {"listener": room.visited(), **ENGINE}),
+        "handshake": lambda: Case(ktlslab.handshake, {"connection": room.connection(), "config": None}),
+        "export": lambda: Case(ktlslab.export, {"handshake": room.client.handshake}),
+        "install": lambda: Case(
+            ktlslab.install, {"connection": room.connection(), "keys": keys(room), "directions": (), "wipe": True}
+        ),
+        "install_linked": lambda: Case(
+            ktlslab.install_linked,
+            {"connection": room.connection(), "keys": keys(room), "directions": (), "first": b"", "wipe": True},
+        ),
+        "ClientConfig": lambda: Case(
+            ktlslab.ClientConfig,
+            dict.fromkeys(("server_name", "ca", "verify", "versions", "suites", "groups", "alpn", "certificate", "key"))
+            | {"verify": True, "versions": "1.3", "alpn": (), "resume": None, "psk": None},
+        ),
+        "ServerConfig": lambda: Case(
+            ktlslab.ServerConfig,
+            {"certificate": "x.pem", "key": None, "versions": ["1.2"], "suites": None, "groups": None, "alpn": ()}
+            | {"client_ca": None, "psk": None},
+        ),
+        "Psk": lambda: Case(ktlslab.Psk, {"identity": "lab", "key": b"agreed on"}),
+        "make_certificates": lambda: Case(
+            ktlslab.make_certificates, {"folder": room.folder, "address": "127.0.0.1"}, kept=("folder",)
+        ),
+        "make_certificates in no folder": lambda: Case(ktlslab.make_certificates, {"folder": "/no/such/folder"}),
+        "open_session": lambda: Case(
+            ktlslab.open_session, {"host": "127.0.0.1", "port": room.closed_port, "config": None, **OPEN}
+        ),
+        "accept_session": lambda: Case(
+            ktlslab.accept_session, {"listener": room.visited(), "config": room.server_config, **OPEN}
+        ),
+        "session_pair": lambda: Case(
+            ktlslab.session_pair,
+            {"record_layer": "plain", "io_engine": "syscall", "suite": "AES-128-GCM", "timeout": 0.1},
+        ),
+        "get": lambda: Case(
+            ktlslab.get,
+            {"url": f"https://127.0.0.1:{room.closed_port}/", "config": None, "record_layer": "auto"}
+            | {"io_engine": "syscall", "timeout": 0.01},
+        ),
+        "Relay": lambda: Case(ktlslab.Relay, {"target": ("localhost",), "fault": None, "seconds": 1}, kept=("target",)),
+        "Relay to nowhere": lambda: Case(ktlslab.Relay, {"target": ("localhost", 1), "fault": 1}, kept=("fault",)),
+        "Fault": lambda: Case(
+            ktlslab.Fault,
+            {
+                "kind": "flip",
+                "towards": "client",
+                "record": 0,
+                "byte": None,
+                "handshake": False,
+                "part": "tag",
+                "bit": 0,
+            }
+            | {"keep": 0, "seconds": 1.0, "length": 0, "data": b"", "padding": 0},
+        ),
+        "Suite.of": lambda: Case(ktlslab.Suite.of, {"value": "AES-128-GCM"}),
+        "Version.of": lambda: Case(ktlslab.Version.of, {"value": "1.3"}),
+        "read_table": lambda: Case(ktlslab.read_table, {"path": "/no/such/table.parquet"}),
+        "effects": lambda: Case(ktlslab.effects, {"frame": pd.DataFrame()}),
+        "compare": lambda: Case(
+            ktlslab.compare, {"a": pd.DataFrame(), "b": pd.DataFrame(), "tolerance": None, "quantities": None}
+        ),
+        "sweep": lambda: Case(ktlslab.sweep, {"plan": "quick", "on": "no such machine", "clock": None}, kept=("on",)),
+        "sweep of nothing": lambda: Case(ktlslab.sweep, {"plan": "no such plan", "on": "here"}, kept=("plan",)),
+    }
+
+
+NOT_HERE = {
+    # Ring's and Stream's methods, and Plan, have tests of their own beside those of what they do.
+    *("Ring", "Stream", "Plan"),
+    # What functions return; no one makes one by hand.
+    *("Connection", "Handshake", "TrafficKeys", "DirectionKeys", "Installed", "Refused", "Resumption", "Response"),
+    *("Session", "Certificates", "Counters"),
+    # What takes no arguments, and what is no function.
+    *("doctor", "kernel_suites", "probe", "Direction", "Why", "KtlsLabError"),
+    *("errors", "guests", "linux", "measure", "plots", "promises", "show", "stages", "tls"),
+}
+
+
+@pytest.fixture(scope="module")
+def room(certificates, tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        yield Room(stack, certificates, tmp_path_factory.mktemp("room"))
+
+
+def test_every_public_function_is_among_them():
+    assert {name.partition(".")[0].partition(" ")[0] for name in cases(None)} | NOT_HERE >= set(ktlslab.__all__)
+    assert not NOT_HERE & set(cases(None))
+
+
+def shown(arguments):
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+
+
+@pytest.mark.parametrize("name", cases(None))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_bad_input_is_an_error_with_a_remedy(name, room, data):
+    case = cases(room)[name]()
+    chosen = data.draw(st.lists(st.sampled_from(sorted(set(case.arguments) - set(case.kept))), min_size=1, max_size=2))
+    arguments = dict(case.arguments)
+    for argument in chosen:
+        # None is for ever: a right value for a time, and no one would come.
+        junk = ANYTHING.filter(lambda value: value is not None) if argument == "timeout" else ANYTHING
+        arguments[argument] = data.draw(junk, label=argument)
+    try:
+        result = case.function(**arguments)
+    except KtlsLabError as error:
+        told = error.remedy if isinstance(error, UsageError) else error.answered
+    else:
+        told = "a result"
+        for one in result if isinstance(result, tuple) else (result,):
+            if hasattr(one, "close"):
+                one.close()
+    assert told
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: ktlslab.connect("localhost:443"), r'apart: connect\("localhost", 443\)'),
+        (lambda: ktlslab.connect(("localhost", 443)), r'apart: connect\("localhost", 443\)'),
+        (lambda: ktlslab.ClientConfig(suites=("TLS_AES_128_GCM_SHA265",)), "Is TLS_AES_128_GCM_SHA256 meant"),
+        (lambda: ktlslab.ClientConfig(verify="no"), "verify.*bool"),
+        (lambda: ktlslab.Psk(identity="lab", key="not bytes"), "key.*str.*bytes"),
+        (lambda: ktlslab.open_session("localhost", record_layer="kerne"), "Is kernel meant"),
+        (lambda: ktlslab.handshake("localhost"), "connect or accept makes one"),
+    ],
+)
+def test_the_message_names_the_way_out(call, says):
+    with pytest.raises(UsageError, match=says):
+        call()
+
+
+def test_no_message_holds_a_key():
+    with pytest.raises(UsageError) as caught:
+        ktlslab.Psk(identity="lab", key="secret words")
+    assert "secret words" not in str(caught.value)
+
+
+def test_names_lists_and_strings_stand_for_suites_versions_tuples_and_paths(certificates):
+    suite = ktlslab.Suite.TLS_AES_128_GCM_SHA256
+    for given_suites in (suite, [suite], "AES-128-GCM", ["TLS_AES_128_GCM_SHA256"], (suite.openssl_name,)):
+        config = ktlslab.ClientConfig(suites=given_suites, ca=str(certificates.ca), alpn="h2", versions=["1.3"])
+        assert config == ktlslab.ClientConfig(
+            suites=(suite,), ca=certificates.ca, alpn=("h2",), versions=(ktlslab.Version.TLS13,)
+        )
+
+
+# The order of the stages
+
+
+def test_a_handshake_is_done_once(tls_pair):
+    pair = tls_pair()
+    with pytest.raises(UsageError, match="handshake was called on this connection before"):
+        ktlslab.handshake(pair.connection)
+
+
+def test_stages_on_a_closed_connection_say_so(tls_pair, room):
+    pair = tls_pair()
+    traffic_keys = ktlslab.export(pair.handshake)
+    pair.connection.close()
+    for call in (
+        lambda: ktlslab.handshake(pair.connection),
+        lambda: ktlslab.export(pair.handshake),
+        lambda: ktlslab.install(pair.connection, traffic_keys),
+        lambda: ktlslab.install_linked(pair.connection, traffic_keys),
+    ):
+        with pytest.raises(UsageError, match="connection was closed before"):
+            call()
+    room.visited().getsockname()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.close()
+    with pytest.raises(UsageError, match="listening socket was closed before"):
+        ktlslab.accept(listener)
+
+
+def test_keys_that_were_wiped_are_not_installed(tls_pair):
+    pair = tls_pair()
+    traffic_keys = ktlslab.export(pair.handshake)
+    traffic_keys.wipe()
+    with pytest.raises(UsageError, match="keys were wiped"):
+        ktlslab.install(pair.connection, traffic_keys)

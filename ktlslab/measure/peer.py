@@ -3,7 +3,7 @@
 It speaks TLS by the standard library's ssl (OpenSSL, userspace, blocking calls) on one port and plain TCP on another,
 and forks for each connection, so that each has a CPU clock of its own. On a connection the client sends requests:
 
-    request    workload, payload bytes, operations a batch, steps before the timed part, steps    -> one byte: ready
+    request    workload, payload bytes, operations per batch, steps before the timed part, steps    -> one byte: ready
     the steps before, then the timed part (`measure.steps` has the client's half)
         echo       each payload comes back as soon as it is there, whatever else is on its way
         upload     each batch is answered by one byte, when all of it has arrived
@@ -30,7 +30,7 @@ from ktlslab.linux.process import end_with_parent
 from ktlslab.measure.payloads import Room, checksum, payload, room_for
 from ktlslab.runs.clocks import Cpu
 
-REQUEST = struct.Struct("!IIIII")  # workload, payload bytes, operations a batch, steps before, steps
+REQUEST = struct.Struct("!IIIII")  # workload, payload bytes, operations per batch, steps before, steps
 REPORT = struct.Struct("!QQQI")  # CPU total, user, system; CRC-32
 ECHO, UPLOAD, DOWNLOAD = range(3)
 MARK = b"."

@@ -25,7 +25,6 @@ from ktlslab.tls.suites import Suite, Version
 if TYPE_CHECKING:
     import pandas as pd
 
-# By which a table of samples is known.
 # Name, type and meaning. `unit` says what "units" are: ns or instructions.
 SCHEMA: tuple[tuple[str, type, str], ...] = (
     ("run_id", str, "the run that measured it; its provenance is beside the table"),

@@ -1,4 +1,4 @@
-"""Which sample is next: each arm of a setting once a block, nothing twice, more only where the interval is wide."""
+"""Which sample is next: each arm of a setting once per block, nothing twice, more only where the interval is wide."""
 
 import itertools
 import math

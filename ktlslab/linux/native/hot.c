@@ -1,4 +1,4 @@
-/* The ring's calls as Python makes them once an operation: no cffi, no Python code in between.
+/* The ring's calls as Python makes them, once per operation: no cffi, no Python code in between.
  *
  * A Calls object stands for an open ring; `bind` makes a callable with the descriptor and the time-out already in it.
  * Each call holds its buffer, releases the GIL while the kernel works, lets a signal's handler run, and cancels what is

@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from ktlslab._closing import Closing
-from ktlslab.errors import RingUnavailableError, errno_name
+from ktlslab.errors import RingUnavailableError, UsageError, errno_name
 from ktlslab.linux import _native
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ffi, lib = _native.ffi, _native.lib
 
-MOST = 1 << 15  # buffers in a ring
+MAX_BUFFERS = 1 << 15  # buffers in a ring
 RECORD_HEAD: int = lib.KL_RECORD_HEAD  # what recvmsg puts in front of the payload in each buffer, in bytes
 
 
@@ -31,8 +31,10 @@ class BufferRing(Closing):
     """`count` buffers of `size` bytes for any number of receives to fill; `Ring.buffer_ring` makes one."""
 
     def __init__(self, ring: Ring, handle: Any, group: int, count: int, size: int) -> None:
-        if not 0 < count <= MOST or count & (count - 1) or size <= RECORD_HEAD:
-            raise ValueError(f"a power of two up to {MOST} of buffers over {RECORD_HEAD} bytes, not {count} of {size}")
+        if not 0 < count <= MAX_BUFFERS or count & (count - 1) or size <= RECORD_HEAD:
+            answered = f"{count} of {size} bytes"
+            remedy = f"Give a power of two up to {MAX_BUFFERS} of buffers over {RECORD_HEAD} bytes."
+            raise UsageError("making a ring of buffers", answered=answered, remedy=remedy)
         error = ffi.new("int *")
         self._native = lib.kl_buffers_open(handle, group, count, size, error)
         if not self._native:
@@ -73,7 +75,8 @@ class Incoming(Closing):
         self, buffers: BufferRing, handle: Any, calls: Any, fd: int, timeout: float | None, *, typed: bool
     ) -> None:
         if buffers.closed:
-            raise ValueError("the buffers are closed")
+            remedy = "Make others: `ring.buffer_ring`."
+            raise UsageError("starting a multishot receive", answered="the buffers are closed", remedy=remedy)
         self.buffers, self.timeout = buffers, timeout
         self.ended = False
         self._handle, self._calls = handle, calls

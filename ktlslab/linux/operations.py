@@ -15,7 +15,9 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+from ktlslab.errors import UsageError
 from ktlslab.linux import _hot, _native
+from ktlslab.linux.arguments import WRONG, need_buffer
 
 Buffer = bytes | bytearray | memoryview
 
@@ -77,7 +79,11 @@ class Operation:
         if not isinstance(address, int):
             address = 0 if address is None else int(ffi.cast("uintptr_t", address))
         values = (self.opcode, self.fd, address, self.length, self.offset, self.op_flags)
-        packed = _hot.pack(*values, flags, self.index, self.second, self.third)
+        try:
+            packed = _hot.pack(*values, flags, self.index, self.second, self.third)
+        except WRONG as error:
+            remedy = "Descriptors, counts, offsets and flags are whole numbers."
+            raise UsageError("preparing an operation", answered=str(error), remedy=remedy) from error
         object.__setattr__(self, "packed", packed)
 
     @classmethod
@@ -87,7 +93,7 @@ class Operation:
     @classmethod
     def send(cls, fd: int, data: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """send(2)."""
-        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        pin, address, size = _pin(data)
         return cls(
             opcode=lib.IORING_OP_SEND,
             fd=fd,
@@ -101,7 +107,7 @@ class Operation:
     @classmethod
     def recv(cls, fd: int, buffer: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """recv(2) into `buffer`, which must be writable."""
-        pin, address, size = _hot.pin(buffer, True)  # noqa: FBT003 - C takes no keywords
+        pin, address, size = _pin(buffer, writable=True)
         return cls(opcode=lib.IORING_OP_RECV, fd=fd, address=address, length=size, keep=(pin,), op_flags=flags, **how)
 
     @classmethod
@@ -111,7 +117,7 @@ class Operation:
         Two completions: the result, then, when the kernel has let go of `data`, a notification. kTLS refuses with
         EOPNOTSUPP, and the notification comes all the same.
         """
-        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        pin, address, size = _pin(data)
         return cls(
             opcode=lib.KL_OP_SEND_ZC,
             fd=fd,
@@ -125,19 +131,19 @@ class Operation:
     @classmethod
     def write(cls, fd: int, data: Buffer, **how: Unpack[How]) -> Operation:
         """write(2): where linked, a short one breaks the chain, and kTLS takes it. It may raise SIGPIPE."""
-        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        pin, address, size = _pin(data)
         return cls(opcode=lib.IORING_OP_WRITE, fd=fd, address=address, length=size, keep=(pin,), **how)
 
     @classmethod
     def read(cls, fd: int, buffer: Buffer, **how: Unpack[How]) -> Operation:
         """read(2) into `buffer`, which must be writable."""
-        pin, address, size = _hot.pin(buffer, True)  # noqa: FBT003 - C takes no keywords
+        pin, address, size = _pin(buffer, writable=True)
         return cls(opcode=lib.IORING_OP_READ, fd=fd, address=address, length=size, keep=(pin,), **how)
 
     @classmethod
     def write_fixed(cls, fd: int, data: Buffer, index: int, **how: Unpack[How]) -> Operation:
         """write(2) of (a view of) the registered buffer `index`, whose pages the kernel has looked up already."""
-        pin, address, size = _hot.pin(data, False)  # noqa: FBT003
+        pin, address, size = _pin(data)
         return cls(
             opcode=lib.IORING_OP_WRITE_FIXED, fd=fd, address=address, length=size, keep=(pin,), index=index, **how
         )
@@ -145,7 +151,7 @@ class Operation:
     @classmethod
     def read_fixed(cls, fd: int, buffer: Buffer, index: int, **how: Unpack[How]) -> Operation:
         """read(2) into (a view of) the registered buffer `index`."""
-        pin, address, size = _hot.pin(buffer, True)  # noqa: FBT003 - C takes no keywords
+        pin, address, size = _pin(buffer, writable=True)
         return cls(
             opcode=lib.IORING_OP_READ_FIXED, fd=fd, address=address, length=size, keep=(pin,), index=index, **how
         )
@@ -153,7 +159,7 @@ class Operation:
     @classmethod
     def sendmsg(cls, fd: int, data: Buffer, record_type: int, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
-        message, (pin, address, size) = ffi.new("struct kl_message *"), _hot.pin(data, False)  # noqa: FBT003
+        message, (pin, address, size) = ffi.new("struct kl_message *"), _pin(data)
         lib.kl_message_prepare(message, ffi.cast("void *", address), size, record_type)
         op_flags = flags | _NOSIGNAL
         return cls(
@@ -163,7 +169,7 @@ class Operation:
     @classmethod
     def recvmsg(cls, fd: int, buffer: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """recvmsg(2) with room for TLS_GET_RECORD_TYPE, which is then `record_type`. To be started once only."""
-        message, (pin, address, size) = ffi.new("struct kl_message *"), _hot.pin(buffer, True)  # noqa: FBT003
+        message, (pin, address, size) = ffi.new("struct kl_message *"), _pin(buffer, writable=True)
         lib.kl_message_prepare(message, ffi.cast("void *", address), size, -1)
         return cls(opcode=lib.IORING_OP_RECVMSG, fd=fd, address=message, length=1, op_flags=flags, keep=(pin,), **how)
 
@@ -227,7 +233,7 @@ class Operation:
     @classmethod
     def setsockopt(cls, fd: int, level: int, option: int, value: Buffer, **how: Unpack[How]) -> Operation:
         """setsockopt(2) (SOCKET_URING_OP_SETSOCKOPT, kernel 6.7): -EOPNOTSUPP or -EINVAL where it is not known."""
-        pin, address, size = _hot.pin(value, False)  # noqa: FBT003
+        pin, address, size = _pin(value)
         return cls(
             opcode=lib.KL_OP_URING_CMD,
             fd=fd,
@@ -238,6 +244,15 @@ class Operation:
             keep=(pin,),
             **how,
         )
+
+
+def _pin(buffer: Buffer, *, writable: bool = False) -> tuple[object, int, int]:
+    """Return (what holds the buffer, address, bytes). UsageError where it is none."""
+    try:
+        return _hot.pin(buffer, writable)
+    except WRONG:
+        need_buffer("preparing an operation", buffer, writable=writable)
+        raise
 
 
 def _timespec(seconds: float) -> Any:

@@ -20,8 +20,9 @@ import struct
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ktlslab._closing import Closing
-from ktlslab.errors import RingUnavailableError
+from ktlslab.errors import RingUnavailableError, UsageError, errno_name
 from ktlslab.linux import _hot, _native
+from ktlslab.linux.arguments import WRONG, need_buffer, need_buffers, need_number, need_timeout
 from ktlslab.linux.buffers import BufferRing, Incoming
 from ktlslab.linux.operations import Buffer, Completion, Operation
 
@@ -131,19 +132,36 @@ class Ring(Closing):
 
     def send(self, fd: int, data: Buffer, flags: int = 0, timeout: float | None = None) -> int:
         """send(2): how many bytes the kernel took, which may be fewer than there are."""
-        return self._calls.send(fd, data, flags, timeout)
+        try:
+            return self._calls.send(fd, data, flags, timeout)
+        except WRONG:
+            self._blame("send", fd, timeout, data=data)
+            raise
 
     def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> int:
         """recv(2) into a writable buffer: how many bytes came, 0 at the end."""
-        return self._calls.recv_into(fd, buffer, flags, timeout)
+        try:
+            return self._calls.recv_into(fd, buffer, flags, timeout)
+        except WRONG:
+            self._blame("recv_into", fd, timeout, room=buffer)
+            raise
 
     def send_record(self, fd: int, data: Buffer, record_type: int, timeout: float | None = None) -> int:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
-        return self._calls.send_record(fd, data, record_type, timeout)
+        need_number("sending a record by io_uring", "the record type", record_type, 0, 255)  # C would cut it off
+        try:
+            return self._calls.send_record(fd, data, record_type, timeout)
+        except WRONG:
+            self._blame("send_record", fd, timeout, data=data)
+            raise
 
     def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> tuple[int, int]:
         """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 where kTLS names none."""
-        return self._calls.recv_record(fd, buffer, flags, timeout)
+        try:
+            return self._calls.recv_record(fd, buffer, flags, timeout)
+        except WRONG:
+            self._blame("recv_record", fd, timeout, room=buffer)
+            raise
 
     def send_many(self, fd: int, buffers: Sequence[Buffer], timeout: float | None = None, flags: int = 0) -> int:
         """Send all buffers in order, each by an operation of its own, with one submission and one wait.
@@ -152,7 +170,11 @@ class Ring(Closing):
         where the socket failed or nothing moved for `timeout` seconds; where none went that is raised. With `flags`
         they are sent one after the other.
         """
-        return self._calls.send_many(fd, buffers, flags, timeout)
+        try:
+            return self._calls.send_many(fd, buffers, flags, timeout)
+        except WRONG:
+            self._blame("send_many", fd, timeout, buffers=buffers)
+            raise
 
     def shutdown(self, fd: int, how: int) -> None:
         """shutdown(2)."""
@@ -227,7 +249,8 @@ class Ring(Closing):
 
     def _incoming(self, fd: int, buffers: BufferRing, timeout: float | None, *, typed: bool) -> Incoming:
         if buffers.ring is not self:
-            raise ValueError("the buffers are another ring's")
+            answered, remedy = "the buffers are another ring's", "Make them by this ring's `buffer_ring`."
+            raise UsageError("starting a multishot receive", answered=answered, remedy=remedy)
         incoming = Incoming(buffers, self._live(), self._calls, fd, timeout, typed=typed)
         self._open.append(incoming)
         return incoming
@@ -310,8 +333,29 @@ class Ring(Closing):
 
     def _live(self) -> Any:
         if not self._ring:
-            raise ValueError("the ring is closed")
+            raise _closed("using a ring")
         return self._ring
+
+    def _blame(
+        self,
+        call: str,
+        fd: object,
+        timeout: object,
+        *,
+        data: object = b"",
+        room: object = None,
+        buffers: object = (),
+    ) -> None:
+        """Raise UsageError where one of a call's arguments is at fault, or the ring was closed."""
+        tried = f"{call} by io_uring"
+        if not self._ring:
+            raise _closed(tried) from None
+        need_number(tried, "the descriptor", fd, -1, 1 << 30)
+        need_timeout(tried, timeout)
+        need_buffers(tried, buffers)
+        need_buffer(tried, data)
+        if room is not None or call.startswith("recv"):
+            need_buffer(tried, room, writable=True)
 
 
 def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None = None) -> list[int]:
@@ -336,6 +380,10 @@ def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None 
     finally:
         ring.put_back(others)
     return [results[token] for token in tokens]
+
+
+def _closed(tried: str) -> UsageError:
+    return UsageError(tried, answered="the ring is closed", remedy="Open another: `with Ring() as ring`.")
 
 
 def _check(result: int) -> int:

@@ -1,0 +1,130 @@
+"""What a caller gets wrong on a stream is a UsageError that says so, and the stream goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+
+import pytest
+
+from ktlslab.errors import StreamClosedError, UsageError
+from ktlslab.stages import Direction, Stream
+from ktlslab.stages.transfer import ending
+
+LAYERS = pytest.mark.parametrize("layer", ["plain", "userspace"])
+
+
+@pytest.fixture(autouse=True)
+def no_long_farewell(monkeypatch):
+    monkeypatch.setattr(ending, "LINGER_S", 0.05)
+
+
+@pytest.fixture
+def ends(tls_pair, layer, io_engine):
+    """(stream, what the other end has received): one of each layer and engine."""
+    pair = tls_pair(io_engine=io_engine)
+    stream = Stream(pair.connection, pair.handshake if layer == "userspace" else None)
+    return stream, pair.tls.recv if layer == "userspace" else pair.sock.recv
+
+
+def closed_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with (tmp_path / "file").open("rb") as file:
+        pass
+    return file
+
+
+def before_the_file(stream):
+    with open(os.devnull, "rb") as file:  # noqa: PTH123 - no folder of ours
+        stream.sendfile(file, -1)
+
+
+WRONG = {
+    "text": (lambda s, _: s.send("text"), r"'text' is no buffer of bytes\. Encode it first"),
+    "nothing": (lambda s, _: s.send(None), "None is no buffer"),
+    "a number": (lambda s, _: s.send(7), "7 is no buffer"),
+    "with holes": (lambda s, _: s.send(memoryview(b"a-b-")[::2]), "not in one piece"),
+    "many numbers": (lambda s, _: s.send_many([b"", 7]), "7 is no buffer"),
+    "many texts": (lambda s, _: s.send_many(["text"]), "'text' is no buffer"),
+    "not many": (lambda s, _: s.send_many(7), "7 is no list of buffers"),
+    "one for many": (lambda s, _: s.send_many(b"abc"), "one alone is for `send`"),
+    "receive into text": (lambda s, _: s.recv_into("x"), "'x' is no buffer"),
+    "receive into bytes": (lambda s, _: s.recv_into(b"constant"), r"cannot be written to.*Give a bytearray"),
+    "fill bytes": (lambda s, _: s.recv_exactly_into(b"constant"), "cannot be written to"),
+    "fill nothing": (lambda s, _: s.recv_exactly_into(None), "None is no buffer"),
+    "less than none": (lambda s, _: s.recv(-1), "count is -1"),
+    "a count of text": (lambda s, _: s.recv("many"), "count is 'many'"),
+    "a type of record": (lambda s, _: s.send_record(b"x", 21), "Let the kernel send"),
+    "pieces": (lambda s, _: next(s.pieces()), "Let the kernel receive"),
+    "a path": (lambda s, path: s.sendfile(str(path)), "no open file"),
+    "no file at all": (lambda s, _: s.sendfile(io.BytesIO(b"x")), "no open file"),
+    "a closed file": (lambda s, path: s.sendfile(closed_file(path)), r"no open file: I/O operation on closed file"),
+    "before the file": (lambda s, _: before_the_file(s), "offset is -1"),
+    "no pipe": (lambda s, _: s.splice_from(-1, 1), "the descriptor -1 is not open: EBADF"),
+    "no number": (lambda s, _: s.splice_from("pipe", 1), "'pipe' is no file descriptor"),
+    "into no pipe": (lambda s, _: s.splice_into(-1, 1), "the descriptor -1 is not open"),
+    "a negative count": (lambda s, _: s.splice_into(0, -1), "count is -1"),
+    "records of no size": (lambda s, _: s.limit_records("x"), "the sending side is"),
+}
+
+
+@LAYERS
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_argument_is_named_with_a_remedy_and_ends_nothing(ends, tmp_path, wrong):
+    stream, receive = ends
+    call, match = WRONG[wrong]
+    with pytest.raises(UsageError, match=match) as caught:
+        call(stream, tmp_path)
+    assert caught.value.remedy
+    stream.send(b"next")
+    assert receive(9) == b"next"
+
+
+@LAYERS
+def test_the_wrong_end_of_a_pipe_is_named(ends):
+    stream, _ = ends
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(UsageError, match=r"the pipe's other end.*Give the reading end"):
+            stream.splice_from(writing, 1)
+        with socket.socket() as sock, pytest.raises(UsageError, match="is no pipe"):
+            stream.splice_from(sock.fileno(), 1)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@LAYERS
+def test_buffers_may_be_handed_over_by_an_iterator(ends):
+    stream, receive = ends
+    stream.send_many(iter([b"a", b"b"]))
+    got = receive(9)
+    assert (got if len(got) == 2 else got + receive(9)) == b"ab"
+
+
+@LAYERS
+def test_a_closed_stream_says_that_it_was_closed(ends):
+    stream, _ = ends
+    stream.close()
+    for call in (
+        lambda: stream.send(b"x"),
+        lambda: stream.send_many([b"x"]),
+        stream.recv,
+        lambda: stream.recv_into(bytearray(1)),
+        lambda: stream.recv_exactly_into(bytearray(1)),
+    ):
+        with pytest.raises(StreamClosedError, match=r"close\(\) was called before"):
+            call()
+    with pytest.raises(UsageError, match="the connection was closed before"):
+        Stream(stream.connection)
+
+
+def test_what_does_not_belong_together_is_no_stream(tls_pair):
+    one, other = tls_pair(), tls_pair()
+    with pytest.raises(UsageError, match="a str is no Connection"):
+        Stream("localhost")
+    with pytest.raises(UsageError, match="no handshake of this connection"):
+        Stream(one.connection, other.handshake)
+    with pytest.raises(UsageError, match="Give a tuple of directions"):
+        Stream(one.connection, one.handshake, Direction.TX)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterable
 
 
@@ -26,5 +25,7 @@ def lazily(package: str, homes: dict[str, str]) -> tuple[Callable[[str], object]
 
 def modules(package: str, path: Iterable[str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Do the same for all modules of a package, by its `__path__`."""
+    import pkgutil  # noqa: PLC0415 - only where a package lists its modules
+
     names = [found.name for found in pkgutil.iter_modules(path) if not found.name.startswith("_")]
     return lazily(package, {name: f"{name}:" for name in names})

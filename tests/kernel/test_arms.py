@@ -151,7 +151,7 @@ def test_a_link_that_this_kernel_cannot_lay_is_left_out_by_its_name(laboratory, 
 
 def test_a_cipher_that_this_kernel_has_not_is_left_out(laboratory):
     assert capabilities.ulp()
-    with pytest.raises(LeftOut, match="has not this cipher"):
+    with pytest.raises(LeftOut, match="does not have this cipher"):
         sample(laboratory, "kernel", suite="TLS_ECDHE_ECDSA_WITH_ARIA_128_GCM_SHA256")
 
 

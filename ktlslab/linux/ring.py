@@ -20,7 +20,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ktlslab._closing import Closing
-from ktlslab.errors import RingUnavailableError, UsageError, errno_name
+from ktlslab.errors import RingUnavailableError, UsageError
 from ktlslab.linux import _hot, _native
 from ktlslab.linux.arguments import WRONG, need_buffer, need_buffers, need_number, need_timeout
 from ktlslab.linux.buffers import BufferRing, Incoming

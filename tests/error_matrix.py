@@ -115,7 +115,7 @@ class Server(Closing):
         accepted = []
         thread = threading.Thread(target=lambda: accepted.append(self.accept(tls=layer != "plain")))
         thread.start()
-        connection = connect(self.listener.getsockname(), io_engine=engine, timeout=PATIENCE_S)
+        connection = connect(*self.listener.getsockname(), io_engine=engine, timeout=PATIENCE_S)
         finished, record, kernel = None, lambda _kind, data: data, KERNEL.get(layer, ())
         if layer != "plain":
             finished = handshake(connection, ClientConfig(ca=self.files.ca, server_name="localhost"))

@@ -41,7 +41,6 @@ _BROKEN = {
     errno.EBADMSG: "A record did not decrypt: damaged on the way, or wrong keys or sequence number. ",
     errno.EMSGSIZE: "A record came whose header claims more than a record may hold: damaged, or no TLS. ",
 }
-_TCP_CLOSE = 7  # TCP_CLOSE of include/net/tcp_states.h
 # What this end tells the peer before it gives up on its records (RFC 8446, 6.2).
 _ALERTS = {
     errno.EBADMSG: AlertDescription.BAD_RECORD_MAC,
@@ -142,7 +141,7 @@ class Condition:
     def lost(self) -> StreamError | None:
         """Return the error of a connection that TCP has given up; where it has, kTLS still takes what is sent."""
         sock = self.connection.socket
-        if sock.fileno() < 0 or sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:
+        if sock.fileno() < 0 or tcpinfo.state(sock) != tcpinfo.CLOSED:
             return None
         answered = "the connection was reset: what was sent last may not have arrived"
         return StreamError(self.tried("sending"), answered=answered, remedy="Open a new session.")

@@ -27,6 +27,7 @@ from ktlslab.errors import (
     UsageError,
     errno_name,
 )
+from ktlslab.linux import tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.tls.alerts import AlertDescription, AlertLevel

@@ -194,10 +194,10 @@ def test_bad_input_is_an_error_with_a_remedy(name, room, data):
     [
         (lambda: ktlslab.connect("localhost:443"), r'apart: connect\("localhost", 443\)'),
         (lambda: ktlslab.connect(("localhost", 443)), r'apart: connect\("localhost", 443\)'),
-        (lambda: ktlslab.ClientConfig(suites=("TLS_AES_128_GCM_SHA265",)), "Is TLS_AES_128_GCM_SHA256 meant"),
+        (lambda: ktlslab.ClientConfig(suites=("TLS_AES_128_GCM_SHA265",)), "Did you mean TLS_AES_128_GCM_SHA256"),
         (lambda: ktlslab.ClientConfig(verify="no"), "verify.*bool"),
         (lambda: ktlslab.Psk(identity="lab", key="not bytes"), "key.*str.*bytes"),
-        (lambda: ktlslab.open_session("localhost", record_layer="kerne"), "Is kernel meant"),
+        (lambda: ktlslab.open_session("localhost", record_layer="kerne"), "Did you mean kernel"),
         (lambda: ktlslab.handshake("localhost"), "connect or accept makes one"),
     ],
 )

@@ -101,10 +101,10 @@ def test_a_plan_file_names_only_what_differs(tmp_path):
         ("repeats = true", "repeats is true"),
         ("also = [3]", "also is"),
         ('also = [{payloads = "64"}]', 'payloads is "64"'),
-        ('io_engines = "io_uring"', "Is uring meant"),
-        ('record_layers = ["kernel_tx"]', "Is kernel-tx meant"),
-        ('workloads = ["uplaod"]', "Is upload meant"),
-        ('suites = ["AES-129-GCM"]', "Is AES-128-GCM meant"),
+        ('io_engines = "io_uring"', "Did you mean uring"),
+        ('record_layers = ["kernel_tx"]', "Did you mean kernel-tx"),
+        ('workloads = ["uplaod"]', "Did you mean upload"),
+        ('suites = ["AES-129-GCM"]', "Did you mean AES-128-GCM"),
         ('control = "kernel+urng"', r"Is kernel\+uring meant"),
         ('handicap = "kernal+uring: 0.03"', r"Is kernel\+uring meant"),
         ('handicap = "kernel+uring: nan"', "handicap"),
@@ -165,7 +165,7 @@ def test_a_json_file_that_holds_a_list_is_no_plan(tmp_path):
 
 
 def test_a_near_miss_of_a_plans_name_says_which_is_meant():
-    with pytest.raises(UsageError, match="Is standard meant"):
+    with pytest.raises(UsageError, match="Did you mean standard"):
         named("standart")
 
 

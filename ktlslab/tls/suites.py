@@ -305,7 +305,7 @@ class Suite(Enum):
             return known[wanted]
         near = difflib.get_close_matches(wanted, known, 1)
         ciphers = ", ".join(cipher.name for cipher in CIPHERS + RARE_CIPHERS)
-        remedy = f"{f'Is {near[0]} meant? ' if near else ''}Known: {ciphers}, and the full names of IANA and OpenSSL."
+        remedy = f"{f'Did you mean {near[0]}? ' if near else ''}Known: {ciphers}, and the full names of IANA and OpenSSL."
         answered = f"there is no suite {value!r} that the kernel could take"
         raise UsageError("choosing a cipher suite", answered=answered, remedy=remedy)
 

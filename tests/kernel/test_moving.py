@@ -338,7 +338,7 @@ def test_keys_are_installed_once(tls_pair):
     pair = tls_pair(suite=TLS13)
     keys = export(pair.handshake)
     assert install(pair.connection, keys, [RX], wipe=False)
-    with pytest.raises(UsageError, match="install of RX was called on this connection before"):
+    with pytest.raises(UsageError, match="install of RX was already called on this connection"):
         install(pair.connection, keys, wipe=False)
     assert install(pair.connection, keys, Direction.TX)
     with pytest.raises(UsageError, match="install of TX was called"):

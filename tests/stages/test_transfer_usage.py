@@ -116,7 +116,7 @@ def test_a_closed_stream_says_that_it_was_closed(ends):
     ):
         with pytest.raises(StreamClosedError, match=r"close\(\) was called before"):
             call()
-    with pytest.raises(UsageError, match="the connection was closed before"):
+    with pytest.raises(UsageError, match="the connection is closed"):
         Stream(stream.connection)
 
 

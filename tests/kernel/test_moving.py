@@ -395,7 +395,7 @@ def test_a_close_tells_of_what_went_into_nothing(kernel_pair, suite, io_engine):
     ends.stream.send(b"on its way")
     reset(ends.pair.sock)
     time.sleep(0.1)
-    with pytest.raises(StreamError, match="what was sent last may not have arrived"):
+    with pytest.raises(StreamError, match="the last data sent may not have arrived"):
         ends.stream.close()
     ends.stream.close()
     assert ends.pair.connection.socket.fileno() == -1

@@ -57,9 +57,9 @@ WRONG = {
     "a count of text": (lambda s, _: s.recv("many"), "count is 'many'"),
     "a type of record": (lambda s, _: s.send_record(b"x", 21), "Let the kernel send"),
     "pieces": (lambda s, _: next(s.pieces()), "Let the kernel receive"),
-    "a path": (lambda s, path: s.sendfile(str(path)), "no open file"),
-    "no file at all": (lambda s, _: s.sendfile(io.BytesIO(b"x")), "no open file"),
-    "a closed file": (lambda s, path: s.sendfile(closed_file(path)), r"no open file: I/O operation on closed file"),
+    "a path": (lambda s, path: s.sendfile(str(path)), "not an open file"),
+    "no file at all": (lambda s, _: s.sendfile(io.BytesIO(b"x")), "not an open file"),
+    "a closed file": (lambda s, path: s.sendfile(closed_file(path)), r"not an open file: I/O operation on closed file"),
     "before the file": (lambda s, _: before_the_file(s), "offset is -1"),
     "no pipe": (lambda s, _: s.splice_from(-1, 1), "the descriptor -1 is not open: EBADF"),
     "no number": (lambda s, _: s.splice_from("pipe", 1), "'pipe' is no file descriptor"),
@@ -122,9 +122,9 @@ def test_a_closed_stream_says_that_it_was_closed(ends):
 
 def test_what_does_not_belong_together_is_no_stream(tls_pair):
     one, other = tls_pair(), tls_pair()
-    with pytest.raises(UsageError, match="a str is no Connection"):
+    with pytest.raises(UsageError, match="a str is not a Connection"):
         Stream("localhost")
-    with pytest.raises(UsageError, match="no handshake of this connection"):
+    with pytest.raises(UsageError, match="not the handshake of this connection"):
         Stream(one.connection, other.handshake)
     with pytest.raises(UsageError, match="Give a tuple of directions"):
         Stream(one.connection, one.handshake, Direction.TX)

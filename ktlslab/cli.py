@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
     get.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
     get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
-    get.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="limit for every wait; default 10")
+    get.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="limit for every wait; default 10"
+    )
     get.add_argument("-v", "--verbose", action="store_true", help="show the stages on standard error")
     get.set_defaults(run=_get)
 
@@ -76,9 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
     sweep.add_argument("--clock", choices=["wall", "instructions"], help="default: wall if the CPU is real")
     sweep.add_argument("-o", "--output", required=True, type=Path, metavar="TABLE.parquet")
-    sweep.add_argument(
-        "--resume", action="store_true", help="continue an interrupted sweep, or an existing table"
-    )
+    sweep.add_argument("--resume", action="store_true", help="continue an interrupted sweep, or an existing table")
     sweep.set_defaults(run=_sweep)
 
     _compare_parser(commands)
@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
 
     kept = commands.add_parser("promises", help="try which of kTLS's promises each kernel keeps")
     kept.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
-    kept.add_argument("-o", "--output", type=Path, metavar="TABLE.parquet", help="write the results, with their provenance")
+    kept.add_argument(
+        "-o", "--output", type=Path, metavar="TABLE.parquet", help="write the results, with their provenance"
+    )
     kept.set_defaults(run=_promises)
 
     _guest_parser(commands)
@@ -151,7 +153,9 @@ def _report_parser(commands: Any) -> None:
     )
     report.add_argument("table", type=Path, metavar="TABLE.parquet")
     report.add_argument("-o", "--output", required=True, type=Path, metavar="REPORT.html")
-    report.add_argument("--png", type=Path, metavar="FOLDER", help="also write each plot as a PNG file into this folder")
+    report.add_argument(
+        "--png", type=Path, metavar="FOLDER", help="also write each plot as a PNG file into this folder"
+    )
     report.set_defaults(run=_report)
 
 

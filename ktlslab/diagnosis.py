@@ -86,7 +86,10 @@ def _ktls(found: capabilities.Probe) -> Finding:
     if found.ulp:
         remedy = "Use a guest: `ktlslab guest run newest -- COMMAND`."
         return Finding(
-            name="ktls", ok=False, says="this kernel has the tls module, but it takes none of our ciphers", remedy=remedy
+            name="ktls",
+            ok=False,
+            says="this kernel has the tls module, but it takes none of our ciphers",
+            remedy=remedy,
         )
     says = f"no kTLS here: setsockopt(TCP_ULP, {ktls.ULP_NAME!r}) answered {errno_name(found.ulp.errno)}"
     remedy = (

@@ -53,9 +53,7 @@ class GuestProvisioner(LocalProvisioner):
     kernel = Unicode("newest", config=True, help="The guest's kernel: a series, oldest, newest, or an image's path.")
     clock = Unicode("wall", config=True, help="wall or instructions")
     memory = Unicode("1G", config=True, help="The guest's memory: 512M, 2G.")
-    rw = Unicode(
-        "", config=True, help="The only folder whose writes are kept; if empty, where Jupyter was started."
-    )
+    rw = Unicode("", config=True, help="The only folder whose writes are kept; if empty, where Jupyter was started.")
     boot_timeout = Float(kernelguest.BOOT_TIMEOUT, config=True, help="Seconds until the kernel must have answered.")
 
     guest: Guest | None = None

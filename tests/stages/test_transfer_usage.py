@@ -114,7 +114,7 @@ def test_a_closed_stream_says_that_it_was_closed(ends):
         lambda: stream.recv_into(bytearray(1)),
         lambda: stream.recv_exactly_into(bytearray(1)),
     ):
-        with pytest.raises(StreamClosedError, match=r"close\(\) was called before"):
+        with pytest.raises(StreamClosedError, match=r"close\(\) was called"):
             call()
     with pytest.raises(UsageError, match="the connection is closed"):
         Stream(stream.connection)

@@ -207,7 +207,9 @@ class KernelReceiver:
         if self._messages:
             raise StreamError(tried, answered="more follows it in its record, which RFC 8446 (5.1) forbids")
         if self._updates is None:
-            raise KeyUpdateError(tried, answered="the keys were installed by hand", remedy="Install new ones by hand, too.")
+            raise KeyUpdateError(
+                tried, answered="the keys were installed by hand", remedy="Install new ones by hand, too."
+            )
         self._updates.check(tried)
         self._updates.install(Direction.RX, tried)
         if self._library:

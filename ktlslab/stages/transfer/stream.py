@@ -255,7 +255,7 @@ class Stream(Closing):
     # Keys
 
     def update_keys(self, *, request_peer: bool = False) -> None:
-        """Change this end's sending keys (KeyUpdate, RFC 8446 4.6.3), and with `request_peer` ask the peer to do so too.
+        """Change this end's sending keys (KeyUpdate, RFC 8446 4.6.3), and with `request_peer` ask the peer to do so.
 
         Raises KeyUpdateError, before anything is sent, if this session cannot do it; see `transfer.keyupdate`.
         """

@@ -56,35 +56,35 @@ _HOMES = {
     # the five stages
     "connect": "stages",  # host, port -> Connection
     "accept": "stages",  # a listening socket -> Connection
-    "Connection": "stages",  # a TCP socket, and what moves its bytes
-    "handshake": "stages",  # Connection -> Handshake, in userspace, not one byte past its end
+    "Connection": "stages",  # a TCP socket and its I/O engine
+    "handshake": "stages",  # Connection -> Handshake, in userspace; reads no byte past its end
     "Handshake": "stages",
     "export": "stages",  # Handshake -> TrafficKeys
     "TrafficKeys": "stages",
     "DirectionKeys": "stages",  # of TX or RX
     "install": "stages",  # Connection, TrafficKeys -> Installed or Refused
-    "install_linked": "stages",  # the same by linked io_uring operations, the first send among them
+    "install_linked": "stages",  # the same by linked io_uring operations, with the first send
     "Installed": "stages",
     "Refused": "stages",
-    "Why": "stages",  # the reasons that the kernel, or io_uring, does not do it
-    "kernel_suites": "stages",  # those whose records this kernel makes
-    "Stream": "stages",  # bytes to and from the peer, whoever makes the records
-    "ClientConfig": "stages",  # what a client offers and insists on
-    "ServerConfig": "stages",  # what a server shows and agrees to
-    "Psk": "stages",  # a key agreed on beforehand
-    "Resumption": "stages",  # a former session, to be taken up again
-    "make_certificates": "certificates",  # throw-away ones, for a server on loopback
+    "Why": "stages",  # the reasons why the kernel or io_uring is not used
+    "kernel_suites": "stages",  # the suites that this kernel takes
+    "Stream": "stages",  # bytes to and from the peer, in every record layer
+    "ClientConfig": "stages",  # what a client offers and requires
+    "ServerConfig": "stages",  # what a server presents and accepts
+    "Psk": "stages",  # a pre-shared key
+    "Resumption": "stages",  # an earlier session to resume
+    "make_certificates": "certificates",  # temporary ones, for a server on loopback
     "Certificates": "certificates",
     "Direction": "stages",  # TX, RX
     # all five at once
     "open_session": "session",  # the stages in order, with a fallback that says why
-    "accept_session": "session",  # the same as a server
+    "accept_session": "session",  # the same for a server
     "session_pair": "session",  # a client and a server in this process
     "Session": "session",
     "get": "https",  # an https URL -> Response
     "Response": "https",
     # faults
-    "Relay": "relay",  # stands between two ends and damages what passes
+    "Relay": "relay",  # a proxy between two ends that damages what passes
     "Fault": "relay",
     # the kernel
     "Ring": "linux.ring",  # io_uring for one thread
@@ -97,7 +97,7 @@ _HOMES = {
     "sweep": "measure.sweeping",  # a plan, on machines -> DataFrame
     "Plan": "measure.plan",
     "read_table": "measure.table",  # TABLE.parquet -> DataFrame
-    "effects": "measure.analysis",  # DataFrame -> kTLS and io_uring apart, with intervals
+    "effects": "measure.analysis",  # DataFrame -> the effects of kTLS and of io_uring, with intervals
     "compare": "measure.comparison:compared",  # two DataFrames -> what changed
     "plots": "show.plots:",  # the module: DataFrame -> figures
     # packages

@@ -1,7 +1,7 @@
-"""What callers pass, looked at once: each check returns the value in the form that is used, or raises UsageError.
+"""Checks of arguments: each returns the value in the form that is used, or raises UsageError.
 
-`tried` is what the caller wanted done, `name` the argument. Messages show a value's type and never the value, unless it
-can hold no secret.
+`tried` is what the caller wanted to do, `name` the name of the argument. A message shows the type of a value; it shows
+the value itself only if that cannot be a secret.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def refuse(tried: str, name: str, value: object, remedy: str) -> Never:
 
 
 def instance(tried: str, name: str, value: Any, kind: type[T] | tuple[type[T], ...], source: str = "") -> T:
-    """Return the value if it is of this type; `source` says where to get one."""
+    """Return the value if it has this type; `source` says where to get one."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(one.__name__ for one in kinds)
@@ -33,7 +33,7 @@ def instance(tried: str, name: str, value: Any, kind: type[T] | tuple[type[T], .
 
 
 def word(tried: str, name: str, value: Any, words: Iterable[str]) -> str:
-    """Return the value if it is one of these words; a near miss names the nearest."""
+    """Return the value if it is one of these words; for a near miss the error suggests the nearest."""
     known = list(words)
     if not isinstance(value, str):
         refuse(tried, name, value, f"It is one of {', '.join(known)}.")
@@ -45,10 +45,10 @@ def word(tried: str, name: str, value: Any, words: Iterable[str]) -> str:
 
 
 def nearest(value: str, known: Iterable[str]) -> str:
-    """Return "Is ... meant? " for a near miss, "" for anything else."""
+    """Return "Did you mean ...? " for a near miss, otherwise ""."""
     by_case = {one.casefold(): one for one in known}
     found = difflib.get_close_matches(value.casefold(), by_case, 1)
-    return f"Is {by_case[found[0]]} meant? " if found else ""
+    return f"Did you mean {by_case[found[0]]}? " if found else ""
 
 
 def whole(tried: str, name: str, value: Any, low: int, high: int) -> int:
@@ -60,7 +60,7 @@ def whole(tried: str, name: str, value: Any, low: int, high: int) -> int:
 
 
 def seconds(tried: str, name: str, value: Any) -> float | None:
-    """Return a time that can be waited for; None is for ever."""
+    """Return a time-out in seconds; None waits for ever."""
     if value is None:
         return None
     remedy = "Give seconds above 0, or None to wait for ever."
@@ -71,11 +71,11 @@ def seconds(tried: str, name: str, value: Any) -> float | None:
     return float(value)
 
 
-MAX_SECONDS = 1e9  # 31 years: what the kernel's time-outs can hold
+MAX_SECONDS = 1e9  # 31 years: the kernel's time-outs can hold it
 
 
 def text(tried: str, name: str, value: Any, source: str = "") -> str:
-    """Return a string that is not empty and holds no control characters."""
+    """Return a string that is not empty and has no control characters."""
     if not instance(tried, name, value, str, source) or not value.isprintable():
         answered = f"`{name}` is {value!r}" if value else f"`{name}` is empty"
         raise UsageError(tried, answered=answered, remedy=f"It takes {source or 'a word'}.")
@@ -108,7 +108,7 @@ def address(tried: str, name: str, value: Any) -> tuple[str, int]:
 
 
 def optional(check: Callable[..., T], tried: str, name: str, value: Any, *more: Any) -> T | None:
-    """Let None pass a check."""
+    """Apply a check unless the value is None."""
     return None if value is None else check(tried, name, value, *more)
 
 

@@ -1,4 +1,4 @@
-"""What every live handle is: a context manager that closes itself when it is left."""
+"""The base class of every live handle: a context manager that closes itself on exit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Closing(ABC):
-    """For classes with a `close` that may be called twice."""
+    """The base of classes whose `close` may be called twice."""
 
     __slots__ = ()
 

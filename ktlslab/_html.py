@@ -1,4 +1,4 @@
-"""How things show themselves in a notebook: a table, and a card of names and values, styled inline.
+"""HTML for notebooks: a table, and a card of names and values, styled inline.
 
 JupyterLab strips style sheets and classes from a notebook that it does not trust, so every element carries its own
 style. Sizes are in em: they follow the reader's content font size.
@@ -10,17 +10,17 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 LINE = "rgba(128,128,128,0.45)"
-_MAX_UNBROKEN = 26  # characters: a name or a number stays on one line, a sentence may wrap
+_MAX_UNBROKEN = 26  # characters: names and numbers stay on one line, sentences may wrap
 
 
 class Html(str):
-    """Text that is HTML already. All other text is escaped where it is shown."""
+    """Text that is already HTML. All other text is escaped."""
 
     __slots__ = ()
 
 
 def markup(value: object) -> Html:
-    """Return a value as HTML: escaped unless it is `Html`, its lines kept apart."""
+    """Return a value as HTML, with its line breaks; it is escaped unless it is `Html`."""
     return value if isinstance(value, Html) else Html(escape(str(value)).replace("\n", "<br>"))
 
 

@@ -1,4 +1,4 @@
-"""Names of a package that are resolved when they are first used, so that importing it imports nothing else."""
+"""Resolve the names of a package when they are first used, so that importing the package imports nothing else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 
 def lazily(package: str, homes: dict[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return a package's `__getattr__` and `__dir__` (PEP 562) for names and the modules that they live in.
+    """Return a package's `__getattr__` and `__dir__` (PEP 562); `homes` maps each name to its home.
 
-    A home is `module`, `module:name` where the name there is another, or `module:` for the module itself.
+    A home is `module`, `module:name` if the name is different there, or `module:` for the module itself.
     """
 
     def resolve(name: str) -> object:
@@ -24,7 +24,7 @@ def lazily(package: str, homes: dict[str, str]) -> tuple[Callable[[str], object]
 
 
 def modules(package: str, path: Iterable[str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Do the same for all modules of a package, by its `__path__`."""
+    """Do the same for all modules of a package with this `__path__`."""
     import pkgutil  # noqa: PLC0415 - only where a package lists its modules
 
     names = [found.name for found in pkgutil.iter_modules(path) if not found.name.startswith("_")]

@@ -1,8 +1,8 @@
-"""How an error of ktlslab's shows itself in IPython: what was tried, answered and to be done; the traceback is folded.
+"""How IPython shows a ktlslab error: what was tried, what was answered, what to do.
 
-IPython asks an exception for the lines of its traceback by `_render_traceback_`. In a notebook a card is displayed and
-one line is left for the front end's own error box; in a terminal the three parts are printed. There the traceback is
-one `import traceback; traceback.print_last()` away; a script and the command line show errors as Python does.
+IPython calls an exception's `_render_traceback_` for the lines to print. In a notebook, a card with a folded traceback
+is displayed, and one line is left for the front end's own error box. In a terminal, the three parts are printed, and
+`import traceback; traceback.print_last()` shows the traceback. Scripts and the command line show errors as Python does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ktlslab._html import card
 
 
 def lines(error: Any) -> list[str]:  # a KtlsLabError, whose module imports this one
-    """Return the lines that stand in a traceback's place; in a notebook the rest is displayed."""
+    """Return the lines that replace the traceback; in a notebook, display the rest as a card."""
     name = type(error).__name__
     parts = [f"{name}: {error.tried}"]
     parts += [f"  {part}: {text}" for part, text in (("answered", error.answered), ("remedy", error.remedy)) if text]
@@ -30,7 +30,7 @@ def lines(error: Any) -> list[str]:  # a KtlsLabError, whose module imports this
 
 
 def html(error: Any) -> str:
-    """Return a card of the three parts, with the traceback folded."""
+    """Return a card of the three parts with a folded traceback."""
     rows = [("tried", error.tried), ("answered", error.answered), ("what to do", error.remedy)]
     whole = "".join(traceback.format_exception(error))
     return (
@@ -41,7 +41,7 @@ def html(error: Any) -> str:
 
 
 def _notebook() -> Any:
-    """Return what displays data in several forms at once, None where IPython runs in no Jupyter kernel."""
+    """Return the function that displays data in several formats, or None outside a Jupyter kernel."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is None or not hasattr(shell, "kernel"):

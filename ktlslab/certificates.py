@@ -1,4 +1,4 @@
-"""Throw-away certificates for one run: an authority and a server for localhost, made here and never kept."""
+"""Temporary certificates for one run: an authority, and a server certificate for localhost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Certificates:
 def make_certificates(folder: str | Path, address: str = "127.0.0.1") -> Certificates:
     """Write an authority and a certificate for localhost and an address (ECDSA P-256, valid for a day).
 
-    StorageError where they cannot be written.
+    Raises UsageError, and StorageError if they cannot be written.
     """
     tried = "making certificates"
     folder = _checks.path(tried, "folder", folder)

@@ -1,6 +1,6 @@
-"""The `ktlslab` command: thin, every subcommand is a call that a notebook can make as well.
+"""The `ktlslab` command. Each subcommand is a thin layer over a call that a notebook can make as well.
 
-Exit status: 0 done, 1 the thing asked for failed, 2 usage; `compare` is as diff: 0 alike, 1 different, 2 trouble.
+Exit status: 0 success, 1 failure, 2 usage error. `compare` follows diff(1): 0 no difference, 1 differences, 2 trouble.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", 1)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone, and wants no message of it
+        sys.stderr.close()  # the reader of our output is gone, as in `ktlslab ... | head`: that is no error
         return 1
     return status
 
@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     machine = "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest"
 
-    doctor = commands.add_parser("doctor", help="what this machine can do, and what to install for the rest")
-    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor = commands.add_parser("doctor", help="show what this machine can do, and what to install for the rest")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
 
     get = commands.add_parser("get", help="fetch an https URL through the five stages")
@@ -67,26 +67,28 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
     get.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
     get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
-    get.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for every wait; default 10")
-    get.add_argument("-v", "--verbose", action="store_true", help="the stages, on standard error")
+    get.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="limit for every wait; default 10"
+    )
+    get.add_argument("-v", "--verbose", action="store_true", help="show the stages on standard error")
     get.set_defaults(run=_get)
 
     sweep = commands.add_parser("sweep", help="measure a plan into a table")
     sweep.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
     sweep.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
-    sweep.add_argument("--clock", choices=["wall", "instructions"], help="default: wall where the CPU is real")
+    sweep.add_argument("--clock", choices=["wall", "instructions"], help="default: wall if the CPU is real")
     sweep.add_argument("-o", "--output", required=True, type=Path, metavar="TABLE.parquet")
-    sweep.add_argument(
-        "--resume", action="store_true", help="go on with what an interrupted sweep left, or with a table"
-    )
+    sweep.add_argument("--resume", action="store_true", help="continue an interrupted sweep, or an existing table")
     sweep.set_defaults(run=_sweep)
 
     _compare_parser(commands)
     _report_parser(commands)
 
-    kept = commands.add_parser("promises", help="what each kernel keeps of what kTLS promises, found by trying")
+    kept = commands.add_parser("promises", help="try which of kTLS's promises each kernel keeps")
     kept.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
-    kept.add_argument("-o", "--output", type=Path, metavar="TABLE.parquet", help="keep the table, and where it is from")
+    kept.add_argument(
+        "-o", "--output", type=Path, metavar="TABLE.parquet", help="write the results, with their provenance"
+    )
     kept.set_defaults(run=_promises)
 
     _guest_parser(commands)
@@ -95,12 +97,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _guest_parser(commands: Any) -> None:
-    guest = commands.add_parser("guest", help="kernels that have kTLS, booted in QEMU")
+    guest = commands.add_parser("guest", help="boot kernels that have kTLS in QEMU")
     actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
-    listing = actions.add_parser("list", help="the kernels at hand, and those that can be fetched")
-    listing.add_argument("--json", action="store_true", help="for programs")
+    listing = actions.add_parser("list", help="list the cached kernels, and those that can be fetched")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_guest_list)
-    fetch = actions.add_parser("fetch", help="get a kernel from Debian's archive, or a newer one of its series")
+    fetch = actions.add_parser("fetch", help="fetch a kernel from Debian's archive, or a newer one of its series")
     fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest or newest")
     fetch.set_defaults(run=_guest_fetch)
     run = actions.add_parser(
@@ -109,49 +111,51 @@ def _guest_parser(commands: Any) -> None:
     run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, or a path to a vmlinuz")
     run.add_argument("command", nargs="+", metavar="COMMAND")
     run.add_argument("--clock", choices=["wall", "instructions"])
-    run.add_argument("--rw", type=Path, metavar="DIR", help="the one folder whose writes are kept")
-    run.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's, as 512M or 2G; default 1G")
-    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for the command, the boot apart")
+    run.add_argument("--rw", type=Path, metavar="DIR", help="the only folder whose writes are kept")
+    run.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's memory: 512M, 2G, ...; default 1G")
+    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="limit for the command, without the boot")
     run.set_defaults(run=_guest_run)
 
 
 def _kernelspec_parser(commands: Any) -> None:
-    kernelspec = commands.add_parser("kernelspec", help="a Jupyter kernel that runs inside a guest")
+    kernelspec = commands.add_parser("kernelspec", help="install a Jupyter kernel that runs in a guest")
     specs = kernelspec.add_subparsers(required=True, metavar="install|remove")
-    install = specs.add_parser("install", help="make it known to Jupyter")
+    install = specs.add_parser("install", help="install it for Jupyter")
     install.add_argument("--kernel", default="newest", metavar="KERNEL", help="the guest's kernel; default newest")
-    folder = "the one folder whose writes are kept; default: the one that JupyterLab is started in"
+    folder = "the only folder whose writes are kept; default: where JupyterLab is started"
     install.add_argument("--rw", type=Path, metavar="DIR", help=folder)
-    install.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's, as 512M or 2G; default 1G")
+    install.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's memory: 512M, 2G, ...; default 1G")
     install.add_argument("--clock", choices=["wall", "instructions"], default="wall", help="default wall")
-    install.add_argument("--user", action="store_true", help="for this user instead of this environment")
+    install.add_argument("--user", action="store_true", help="install for this user instead of this environment")
     install.set_defaults(run=_kernelspec_install)
-    remove = specs.add_parser("remove", help="take it away from Jupyter")
-    remove.add_argument("--kernel", metavar="KERNEL", help="the guest's kernel; default: all that were installed")
-    remove.add_argument("--user", action="store_true", help="this user's instead of this environment's")
+    remove = specs.add_parser("remove", help="remove it from Jupyter")
+    remove.add_argument("--kernel", metavar="KERNEL", help="the guest's kernel; default: all installed ones")
+    remove.add_argument("--user", action="store_true", help="remove this user's instead of this environment's")
     remove.set_defaults(run=_kernelspec_remove)
 
 
 def _compare_parser(commands: Any) -> None:
-    status = "Exit status, as diff(1): 0 no difference found, 1 differences found, 2 trouble (said on standard error)."
-    compare = commands.add_parser("compare", help="what changed from one table to another", epilog=status)
+    status = "Exit status, as diff(1): 0 no difference found, 1 differences found, 2 trouble (see standard error)."
+    compare = commands.add_parser("compare", help="show what changed from one table to another", epilog=status)
     compare.add_argument("a", type=Path, metavar="A.parquet")
     compare.add_argument("b", type=Path, metavar="B.parquet")
-    repeatable = "what two runs of the same may differ by, 0.01 for 1 %%; default 0.005 (CPU: 0.01) for instructions, "
+    repeatable = "how much two equal runs may differ: 0.01 is 1 %%; default 0.005 (CPU: 0.01) for instructions, "
     repeatable += "0.03 for time"
     compare.add_argument("--tolerance", type=float, metavar="SHARE", help=repeatable)
     compare.add_argument("--quantity", action="append", metavar="COLUMN", help="may be repeated; default: all four")
-    compare.add_argument("--json", action="store_true", help="for programs")
+    compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=_compare)
 
 
 def _report_parser(commands: Any) -> None:
     report = commands.add_parser(
-        "report", help="a table as one HTML page: question, answer, plots, counts, method, provenance"
+        "report", help="show a table as one HTML page: question, answer, plots, counts, method, provenance"
     )
     report.add_argument("table", type=Path, metavar="TABLE.parquet")
     report.add_argument("-o", "--output", required=True, type=Path, metavar="REPORT.html")
-    report.add_argument("--png", type=Path, metavar="FOLDER", help="write each plot as PNG into this folder, too")
+    report.add_argument(
+        "--png", type=Path, metavar="FOLDER", help="also write each plot as a PNG file into this folder"
+    )
     report.set_defaults(run=_report)
 
 
@@ -183,7 +187,7 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _get_on(options: argparse.Namespace) -> int:
-    """Run the same command in a guest that reaches what this machine reaches; or here, where auto says so."""
+    """Run the same command in a guest that reaches what this machine reaches, or here if auto chooses so."""
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
     from ktlslab.runs.machines import machine  # noqa: PLC0415
 
@@ -200,10 +204,10 @@ def _get_on(options: argparse.Namespace) -> int:
 
 
 def _seconds(text: str) -> float:
-    """Read a time that one can wait for."""
+    """Read a time-out."""
     seconds = float(text)
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no time to wait: give seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a time-out: give seconds above 0")
     return seconds
 
 
@@ -244,7 +248,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _promises(options: argparse.Namespace) -> int:
-    """Print how each kernel does. What it breaks is a finding: the status is that of the run."""
+    """Print how each kernel does. A broken promise is a finding, not a failure of the command."""
     from ktlslab.promises.collect import scoreboard, summary  # noqa: PLC0415 - only where promises are asked for
 
     _say(summary(scoreboard(options.on or ["auto"], output=options.output, say=_note)))
@@ -267,7 +271,7 @@ def _guest_list(options: argparse.Namespace) -> int:
         _say(json.dumps(listed, indent=1))
         return 0
     for kernel in have:
-        _say(f"{kernel.series:>6}  at hand: {kernel.release} ({kernel.version or 'not from the archive'})")
+        _say(f"{kernel.series:>6}  cached: {kernel.release} ({kernel.version or 'not from the archive'})")
     for series, version in offered:
         if (series, version) not in {(kernel.series, kernel.version) for kernel in have}:
             _say(f"{series:>6}  available: {version}, by `ktlslab guest fetch {series}`")
@@ -285,7 +289,7 @@ def _guest_fetch(options: argparse.Namespace) -> int:
     except KernelUnavailableError as error:
         if kernel is None:
             raise
-        _complain(f"whether there is a newer one is not known: {error}", 0)
+        _complain(f"cannot find out whether there is a newer one: {error}", 0)
     _say(f"{kernel.series}: {kernel.release} in {kernel.vmlinuz}")
     return 0
 
@@ -313,8 +317,8 @@ def _kernelspec_install(options: argparse.Namespace) -> int:
         options.kernel, rw=options.rw, memory=options.memory, clock=options.clock, user=options.user
     )
     _say(f"installed in {folder}")
-    kept = options.rw.resolve() if options.rw else "the folder that JupyterLab is started in"
-    _say(f"writes to {kept} are kept; what a notebook writes elsewhere is gone when its kernel ends")
+    kept = options.rw.resolve() if options.rw else "the folder where JupyterLab is started"
+    _say(f"writes to {kept} are kept; what a notebook writes elsewhere is lost when its kernel ends")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What this machine can do, and what to install for the rest: findings, with a remedy where one is needed."""
+"""What this machine can do, and what to install for the rest: findings, each with a remedy if one is needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ktlslab.tls.suites import CIPHERS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at. `remedy` is empty where nothing is to be done."""
+    """The result of one check. `remedy` is empty if there is nothing to do."""
 
     name: str
     ok: bool
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """All findings, and what the kernel here accepts: (version, cipher, direction) -> answer."""
+    """All findings, and which suites this kernel accepts: "version cipher" -> direction -> answer."""
 
     findings: tuple[Finding, ...]
     suites: dict[str, dict[str, bool]]
@@ -54,7 +54,7 @@ class Diagnosis:
 
 
 def doctor() -> Diagnosis:
-    """Look at everything that ktlslab needs; changes nothing, needs no network."""
+    """Check everything that ktlslab needs. This changes nothing and needs no network."""
     found = capabilities.probe()
     suites: dict[str, dict[str, bool]] = {}
     for version in capabilities.TLS_VERSIONS:
@@ -86,12 +86,15 @@ def _ktls(found: capabilities.Probe) -> Finding:
     if found.ulp:
         remedy = "Use a guest: `ktlslab guest run newest -- COMMAND`."
         return Finding(
-            name="ktls", ok=False, says="the tls module is here, but takes none of our ciphers", remedy=remedy
+            name="ktls",
+            ok=False,
+            says="this kernel has the tls module, but it takes none of our ciphers",
+            remedy=remedy,
         )
     says = f"no kTLS here: setsockopt(TCP_ULP, {ktls.ULP_NAME!r}) answered {errno_name(found.ulp.errno)}"
     remedy = (
-        "`modprobe tls` as root loads the module where the kernel has one; "
-        "else use a guest: `ktlslab guest run newest -- COMMAND`, `--on newest`."
+        "`modprobe tls` as root loads the module if the kernel has one; "
+        "otherwise use a guest: `ktlslab guest run newest -- COMMAND`, `--on newest`."
     )
     return Finding(name="ktls", ok=False, says=says, remedy=remedy)
 
@@ -108,7 +111,7 @@ def _guests() -> list[Finding]:
     missing = [need for need in needs if not need.present]
     if missing:
         findings = [
-            Finding(name=need.name, ok=False, says=f"{need.name} is missing, which guests need", remedy=need.remedy)
+            Finding(name=need.name, ok=False, says=f"guests need {need.name}, which is missing", remedy=need.remedy)
             for need in missing
         ]
         return [Finding(name="guests", ok=False, says="guests cannot be started"), *findings]
@@ -125,11 +128,11 @@ def _kernels() -> Finding:
     kernels = guests.cached()
     if kernels:
         listed = ", ".join(f"{kernel.series} ({kernel.release})" for kernel in kernels)
-        return Finding(name="kernels", ok=True, says=f"guest kernels at hand: {listed}")
+        return Finding(name="kernels", ok=True, says=f"cached guest kernels: {listed}")
     can_fetch = shutil.which("apt-get") is not None
     remedy = (
-        "`ktlslab guest fetch newest` gets one"
+        "`ktlslab guest fetch newest` fetches one"
         if can_fetch
         else "Without apt: `ktlslab guest run /boot/vmlinuz-… -- …`"
     )
-    return Finding(name="kernels", ok=False, says="no guest kernel is at hand yet", remedy=f"{remedy}.")
+    return Finding(name="kernels", ok=False, says="no guest kernel is cached yet", remedy=f"{remedy}.")

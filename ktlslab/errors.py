@@ -1,9 +1,9 @@
-"""Everything that can go wrong, as one tree.
+"""All errors of ktlslab, as one tree.
 
-Each error is raised with three things that a reader needs and that its message always carries, in this order: what was
-tried, what the kernel or the peer answered, and what to do about it. The branches say who can act: `UsageError` is the
-caller's to mend, `MachineError` this machine's (a module, a package, a permission, a full disk), `PeerError` the other
-end's. A refusal by the kernel to take over a session is none of these: it is an answer (`ktlslab.stages.Refused`).
+A message says, in this order, what was tried, what the kernel or the peer answered, and what to do about it. The branch
+says where the cause lies: in the call (`UsageError`), in this machine (`MachineError`: a module, a package, a
+permission, a full disk), or at the other end (`PeerError`). A kernel that refuses to take over a session is none of
+these: the refusal is a result (`ktlslab.stages.Refused`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 
 
 def errno_name(number: int) -> str:
-    """Return errno by name with the C library's words, e.g. ``ENOENT (No such file or directory)``."""
+    """Return the name of an errno with the C library's description, e.g. ``ENOENT (No such file or directory)``."""
     return f"{_errno.errorcode.get(number, f'errno {number}')} ({os.strerror(number)})"
 
 
@@ -36,7 +36,7 @@ class KtlsLabError(Exception):
 
 
 class UsageError(KtlsLabError):
-    """An argument that makes no sense, or a call at the wrong time."""
+    """An invalid argument, or a call at the wrong time."""
 
 
 class MachineError(KtlsLabError):
@@ -44,7 +44,7 @@ class MachineError(KtlsLabError):
 
 
 class MissingExtraError(MachineError, ImportError):
-    """A library that only an extra of ktlslab brings is not installed; an ImportError as well."""
+    """A library that an extra of ktlslab installs is missing. This is an ImportError as well."""
 
 
 class RingUnavailableError(MachineError):
@@ -56,10 +56,10 @@ class RingUnavailableError(MachineError):
 
 
 class RecordLayerUnavailableError(MachineError):
-    """The kernel did not take over, and it was a demand that it does.
+    """The kernel did not take over a session that required it.
 
-    `why` is the reason, a `ktlslab.stages.Why`; `refused` the kernel's own answer, a `ktlslab.stages.Refused`, or None
-    where it was not asked.
+    `why` is the reason, a `ktlslab.stages.Why`. `refused` is the kernel's answer, a `ktlslab.stages.Refused`, or None
+    if the kernel was not asked.
     """
 
     def __init__(self, tried: str, *, why: Enum, refused: object = None, answered: str = "", remedy: str = "") -> None:
@@ -69,27 +69,27 @@ class RecordLayerUnavailableError(MachineError):
 
 
 class SuiteUnsupportedError(MachineError):
-    """The kernel has no type for what was negotiated, so there is nothing to export: use userspace TLS."""
+    """The kernel has no cipher type for the negotiated suite, so there is nothing to export: use userspace TLS."""
 
 
 class GuestError(MachineError):
-    """A guest could not be started or ended badly; the console's tail is in the message."""
+    """A guest did not start, or failed; the message holds the end of its console."""
 
 
 class KernelUnavailableError(MachineError):
-    """A guest kernel that was asked for is not available; the message lists those that are."""
+    """The requested guest kernel is not available; the message lists those that are."""
 
 
 class StorageError(MachineError):
-    """A table or journal could not be written; what had been measured before is kept."""
+    """A table or journal could not be written; earlier measurements are kept."""
 
 
 class TableError(KtlsLabError):
-    """A table that is not one of ours, or does not fit the plan it is to be continued with."""
+    """The table was not written by ktlslab, or does not match the plan that should continue it."""
 
 
 class PeerError(KtlsLabError):
-    """The other end, or the way to it."""
+    """The other end failed, or the network path to it."""
 
 
 class UnknownHostError(PeerError):
@@ -101,7 +101,7 @@ class ConnectError(PeerError):
 
 
 class PeerTimeoutError(PeerError):
-    """The peer did not answer within the bound that every wait has."""
+    """The peer did not answer in time. Every wait has a bound."""
 
 
 class HandshakeError(PeerError):
@@ -109,7 +109,7 @@ class HandshakeError(PeerError):
 
 
 class NotTlsError(HandshakeError):
-    """What answered does not speak TLS."""
+    """The peer does not speak TLS."""
 
 
 class CertificateError(HandshakeError):
@@ -121,7 +121,7 @@ class StreamError(PeerError):
 
 
 class TruncatedError(StreamError):
-    """The stream ended without close_notify: bytes may be missing (RFC 8446, section 6.1)."""
+    """The stream ended without close_notify, so bytes may be missing (RFC 8446, section 6.1)."""
 
 
 class AlertError(StreamError):
@@ -133,8 +133,8 @@ class AlertError(StreamError):
 
 
 class KeyUpdateError(StreamError):
-    """New keys cannot be agreed on: by this kernel, this version of TLS, or this library."""
+    """The keys cannot be changed by this kernel, this version of TLS, or this library."""
 
 
 class StreamClosedError(StreamError):
-    """Sending after this end closed the stream, or after the peer was known to be gone."""
+    """The stream was used for sending after this end closed it, or after the peer was known to be gone."""

@@ -1,4 +1,4 @@
-"""An HTTPS client on a session: h11 speaks HTTP/1.1, the session moves its bytes."""
+"""An HTTPS client: h11 speaks HTTP/1.1, and a session moves its bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ktlslab.session import RecordLayer, Session, open_session
 from ktlslab.stages.config import ClientConfig
 from ktlslab.stages.connection import EngineChoice
 
-_AS_THEY_ARE = "%/:=&?~#+!$,;'@()*[]"  # what a URL may hold, percent signs of what is quoted already included
+_AS_THEY_ARE = "%/:=&?~#+!$,;'@()*[]"  # not quoted: a URL's own characters, and the % of what is already quoted
 _FORM = "Write https://HOST[:PORT]/PATH."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What came back. `session` is closed by then, but still says who did the work."""
+    """An HTTP response. `session` is closed, but still says which record layer and I/O engine did the work."""
 
     status: int
     reason: str
@@ -36,7 +36,7 @@ def get(
     io_engine: EngineChoice = "auto",
     timeout: float | None = 10.0,
 ) -> Response:
-    """GET an https URL, following no redirect. Raises what `open_session` raises, and StreamError for bad HTTP."""
+    """GET an https URL; redirects are not followed. Raises what `open_session` raises, and StreamError for bad HTTP."""
     tried = "getting a URL"
     _checks.text(tried, "url", url, "an https URL")
     _checks.optional(_checks.instance, tried, "config", config, ClientConfig)
@@ -46,7 +46,7 @@ def get(
     except ValueError as error:
         raise UsageError(f"getting {url!r}", answered=str(error), remedy=_FORM) from error
     if parts.scheme != "https" or not parts.hostname:
-        raise UsageError(f"getting {url!r}", answered="this is no https URL", remedy=_FORM)
+        raise UsageError(f"getting {url!r}", answered="this is not an https URL", remedy=_FORM)
     config = replace(config or ClientConfig(), alpn=("http/1.1",))
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_AS_THEY_ARE)
     with open_session(
@@ -62,7 +62,7 @@ def get(
         except h11.LocalProtocolError as error:
             raise UsageError(f"getting {url!r}", answered=str(error), remedy=_FORM) from error
         except h11.RemoteProtocolError as error:
-            raise StreamError(f"getting {url}", answered=f"this is not HTTP/1.1: {error}") from error
+            raise StreamError(f"getting {url}", answered=f"the answer is not HTTP/1.1: {error}") from error
 
 
 def _exchange(session: Session, host: str, target: str) -> Response:

@@ -1,6 +1,6 @@
-"""Which package brings what is missing, in this machine's own words: packages.txt is the one table of names.
+"""Which system package provides a missing program, and which extra of ktlslab provides a missing library.
 
-And which of ktlslab's extras brings a library that is missing: nothing that needs one is imported outside `extra`.
+The names of the packages are in packages.txt. Whatever needs a library of an extra is imported inside `extra`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from ktlslab.errors import MissingExtraError
 
-# A package manager's command, and whose it is, in the order of the table's columns.
+# The command of each package manager and its distribution, in the order of the table's columns.
 INSTALLERS = {"apt-get install": "Debian", "dnf install": "Fedora", "pacman -S": "Arch"}
 
 
 def table() -> dict[str, dict[str, str]]:
-    """Return the table: what is needed -> the command that installs -> the package."""
+    """Return the table: program -> installing command -> package."""
     text = Path(__file__).with_name("packages.txt").read_text(encoding="utf-8")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     rows = (line.replace("X.Y", version).split() for line in text.splitlines() if not line.startswith("#"))
@@ -27,7 +27,7 @@ def table() -> dict[str, dict[str, str]]:
 
 
 def how_to_get(needed: str) -> str:
-    """Return the command that installs what is needed: this machine's, or where that is not known all three."""
+    """Return the command that installs a program: this machine's, or all three if its package manager is unknown."""
     names = table()[needed]
     for command, name in names.items():
         if shutil.which(command.split()[0]):
@@ -37,7 +37,7 @@ def how_to_get(needed: str) -> str:
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Import what an extra of ktlslab brings: MissingExtraError says how to get it where it is missing."""
+    """Import what an extra of ktlslab installs. If it is missing, MissingExtraError says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -47,7 +47,7 @@ def extra(name: str) -> Iterator[None]:
 
 
 def require(name: str, *modules: str) -> None:
-    """Raise MissingExtraError where a module of an extra is missing, before time is spent on what will need it."""
+    """Raise MissingExtraError now if a module of an extra is missing, before time is spent on work that needs it."""
     with extra(name):
         for module in modules:
             if importlib.util.find_spec(module) is None:

@@ -1,8 +1,8 @@
 """A session: the stages run in order, with a fallback that says why.
 
-Fallback changes who encrypts, never whether. Where the kernel cannot take over, the same connection goes on in
-userspace behind the same `Stream`, unless the kernel was demanded;
-where io_uring is not available, plain calls move the bytes. A certificate or protocol failure is an error.
+Fallback changes who encrypts, never whether. If the kernel cannot take over, the same connection continues in userspace
+behind the same `Stream`, unless the caller required the kernel. If io_uring is not available, blocking system calls
+move the bytes. A certificate or protocol failure is an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceEntry:
-    """One line of a session's trace; times are nanoseconds of the monotonic clock."""
+    """One line of a session's trace. Times are in nanoseconds of the monotonic clock."""
 
     stage: str
     start_ns: int
@@ -57,8 +57,8 @@ class TraceEntry:
 class Session(Closing):
     """An open session; a context manager. `stream` moves the bytes.
 
-    `record_layer` and `io_engine` say what does the work, `why` what was given up for which reason (empty: nothing),
-    `counters` what opening it changed in /proc/net/tls_stat.
+    `record_layer` and `io_engine` say what does the work. `why` holds the reason for each fallback; it is empty if
+    there was none. `counters` holds the changes in /proc/net/tls_stat that opening the session caused.
     """
 
     def __init__(
@@ -113,13 +113,15 @@ def open_session(
     ring: Ring | None = None,
     timeout: float | None = 10.0,
 ) -> Session:
-    """Connect, shake hands, and let the kernel take over.
+    """Connect, do the TLS handshake, and let the kernel take over.
 
-    `record_layer`: auto asks the kernel for both directions and goes on in userspace where it cannot, which never fails
-    and is told by `Session.why`. The others are demands: kernel asks for both directions, kernel-tx and kernel-rx for
-    one, userspace for none, plain does without TLS. `io_engine`: auto takes io_uring where it is available, and
-    `Session.why` tells where it is not; uring demands it. `timeout` in seconds bounds every wait. Raises what `connect`
-    and `handshake` raise, and RecordLayerUnavailableError where the kernel does not do what was demanded of it.
+    `record_layer`: auto asks the kernel for both directions. If the kernel refuses, the session continues in userspace
+    and `Session.why` gives the reason. The other values are requirements: kernel needs both directions, kernel-tx and
+    kernel-rx one, userspace none; plain uses no TLS. `io_engine`: auto uses io_uring if it is available, and
+    `Session.why` says if it is not; uring requires it. `timeout` in seconds bounds every wait.
+
+    Raises what `connect` and `handshake` raise, and RecordLayerUnavailableError if the kernel does not meet a
+    requirement.
     """
     _checks.word("opening a session", "record_layer", record_layer, get_args(RecordLayer))
     trace: list[TraceEntry] = []
@@ -136,10 +138,13 @@ def accept_session(
     ring: Ring | None = None,
     timeout: float | None = 10.0,
 ) -> Session:
-    """Do the same as a server: accept on a listening socket, shake hands, let the kernel take over."""
+    """Accept a connection on a listening socket, do the handshake as a server, and let the kernel take over.
+
+    `config` is the server's; the other arguments, and the errors, are those of `open_session`.
+    """
     tried = "accepting a session"
     _checks.word(tried, "record_layer", record_layer, get_args(RecordLayer))
-    _checks.instance(tried, "config", config, ServerConfig, "what the server shows")
+    _checks.instance(tried, "config", config, ServerConfig, "what the server presents")
     trace: list[TraceEntry] = []
     connection = _traced(trace, "accept", lambda: accept(listener, io_engine=io_engine, ring=ring, timeout=timeout))
     return _open(trace, connection, config, record_layer, io_engine)
@@ -152,9 +157,9 @@ def session_pair(
     suite: Suite | str | None = None,
     timeout: float | None = 10.0,
 ) -> tuple[Session, Session]:
-    """Open a session between two ends in this process, over loopback: (client, server).
+    """Open a session over loopback between two ends in this process; return (client, server).
 
-    The server's certificate is made on the spot and does not outlive the handshake.
+    The server's certificate is temporary: its files are deleted after the handshake.
     """
     suites = None if suite is None else (Suite.of(suite),)
     options: dict[str, Any] = {"record_layer": record_layer, "io_engine": io_engine, "timeout": timeout}
@@ -184,7 +189,7 @@ def _open(
     record_layer: RecordLayer,
     io_engine: EngineChoice,
 ) -> Session:
-    """Run the stages after the first, which are the same for both roles."""
+    """Run the stages that follow the first. They are the same for both roles."""
     with contextlib.ExitStack() as undo:
         undo.callback(connection.close)
         finished = None
@@ -212,7 +217,7 @@ def _open(
 def _take_over(
     trace: list[TraceEntry], connection: Connection, finished: Handshake, directions: tuple[Direction, ...]
 ) -> Installed | Refused | Why:
-    """Export and install: the kernel's answer, or why it could not be asked."""
+    """Export and install. Return the kernel's answer, or the reason why it could not be asked."""
     try:
         keys = _traced(trace, "export", lambda: export(finished))
     except SuiteUnsupportedError:
@@ -226,21 +231,21 @@ def _take_over(
 def _unmet(
     connection: Connection, record_layer: RecordLayer, answer: Refused | Why, reason: Why
 ) -> RecordLayerUnavailableError:
-    """Return the error of a demand that the kernel did not meet."""
+    """Return the error for a requirement that the kernel did not meet."""
     refused = answer if isinstance(answer, Refused) else None
     number = f": {refused.step} answered {errno_name(refused.errno)}" if refused is not None else ""
     remedy = (
-        'record_layer="auto" goes on in userspace instead; `ktlslab doctor` says what is missing; '
+        'record_layer="auto" continues in userspace instead; `ktlslab doctor` says what is missing; '
         "`--on newest` runs in a guest whose kernel has kTLS."
     )
-    tried = f"opening a session with {connection.target} by record_layer={record_layer!r}"
+    tried = f"opening a session with {connection.target}, record_layer={record_layer!r}"
     return RecordLayerUnavailableError(
         tried, why=reason, refused=refused, answered=f"{reason.value}{number}", remedy=remedy
     )
 
 
 def _traced(trace: list[TraceEntry], stage: str, action: Callable[[], T]) -> T:
-    """Run one stage and write it into the trace, whatever comes of it."""
+    """Run one stage and add it to the trace, whether it succeeds or fails."""
     start = time.perf_counter_ns()
     outcome = "failed"
     try:

@@ -71,7 +71,7 @@ def test_a_body_that_ends_with_the_connection_needs_close_notify(tls_peer, certi
 
 def test_a_body_shorter_than_announced_is_an_error(tls_peer, certificates):
     port = tls_peer(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfour")).port
-    with pytest.raises(StreamError, match=r"this is not HTTP/1\.1"):
+    with pytest.raises(StreamError, match=r"the answer is not HTTP/1\.1"):
         https.get(f"https://localhost:{port}/", config=certificates.config())
 
 

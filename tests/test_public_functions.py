@@ -192,12 +192,12 @@ def test_bad_input_is_an_error_with_a_remedy(name, room, data):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: ktlslab.connect("localhost:443"), r'apart: connect\("localhost", 443\)'),
-        (lambda: ktlslab.connect(("localhost", 443)), r'apart: connect\("localhost", 443\)'),
-        (lambda: ktlslab.ClientConfig(suites=("TLS_AES_128_GCM_SHA265",)), "Is TLS_AES_128_GCM_SHA256 meant"),
+        (lambda: ktlslab.connect("localhost:443"), r'separately: connect\("localhost", 443\)'),
+        (lambda: ktlslab.connect(("localhost", 443)), r'separately: connect\("localhost", 443\)'),
+        (lambda: ktlslab.ClientConfig(suites=("TLS_AES_128_GCM_SHA265",)), "Did you mean TLS_AES_128_GCM_SHA256"),
         (lambda: ktlslab.ClientConfig(verify="no"), "verify.*bool"),
         (lambda: ktlslab.Psk(identity="lab", key="not bytes"), "key.*str.*bytes"),
-        (lambda: ktlslab.open_session("localhost", record_layer="kerne"), "Is kernel meant"),
+        (lambda: ktlslab.open_session("localhost", record_layer="kerne"), "Did you mean kernel"),
         (lambda: ktlslab.handshake("localhost"), "connect or accept makes one"),
     ],
 )
@@ -226,7 +226,7 @@ def test_names_lists_and_strings_stand_for_suites_versions_tuples_and_paths(cert
 
 def test_a_handshake_is_done_once(tls_pair):
     pair = tls_pair()
-    with pytest.raises(UsageError, match="handshake was called on this connection before"):
+    with pytest.raises(UsageError, match="handshake was already called on this connection"):
         ktlslab.handshake(pair.connection)
 
 
@@ -240,12 +240,12 @@ def test_stages_on_a_closed_connection_say_so(tls_pair, room):
         lambda: ktlslab.install(pair.connection, traffic_keys),
         lambda: ktlslab.install_linked(pair.connection, traffic_keys),
     ):
-        with pytest.raises(UsageError, match="connection was closed before"):
+        with pytest.raises(UsageError, match="connection is closed"):
             call()
     room.visited().getsockname()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.close()
-    with pytest.raises(UsageError, match="listening socket was closed before"):
+    with pytest.raises(UsageError, match="listening socket is closed"):
         ktlslab.accept(listener)
 
 

@@ -1,6 +1,6 @@
-"""Guests: real kernels for machines whose own kernel cannot do kTLS, or to compare one kernel with another.
+"""Guests: real kernels for machines whose own kernel has no kTLS, and for comparing kernels.
 
-A guest is QEMU with a Debian kernel that sees this machine's files read-only and changes nothing but one folder.
+A guest is a Debian kernel in QEMU. It sees this machine's files read-only and can change only one folder.
 
     fetch("newest")             get a kernel (once), from Debian's archive
     run("6.12", ["uname", "-r"])  run a command in it, like `subprocess.run`
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from ktlslab.guests.needs import prerequisites
     from ktlslab.guests.qemu import emulator
 
-# A home never has the name of what it holds: importing it would put the module in the name's place.
+# A module must not have the name of an object in it: importing the module would replace the object.
 _HOMES = {
     "Kernel": "kernels",  # a kernel on disk: series, release, image, modules
-    "cached": "kernels",  # what is usable without a network
-    "available": "kernels",  # what the archive offers now
-    "at_hand": "kernels",  # a series or alias -> Kernel, if it is there without a network
+    "cached": "kernels",  # the kernels usable without a network
+    "available": "kernels",  # the kernels that the archive offers now
+    "at_hand": "kernels",  # a series or alias -> cached Kernel, or None
     "fetch": "kernels",  # a series or alias -> Kernel
     "find": "kernels",  # a series, alias or path -> Kernel
     "Guest": "guest",  # a running guest, a context manager
-    "Completed": "guest",  # what a finished command left: exit status, stdout, stderr
+    "Completed": "guest",  # the result of a command: exit status, stdout, stderr
     "boot": "guest",  # start a command in a guest
     "run": "guest",  # ... and wait for it
-    "emulator": "qemu",  # what QEMU says its version is
-    "accelerator": "acceleration",  # "kvm" where a kernel is proven to work with it, else "tcg"
+    "emulator": "qemu",  # QEMU's version
+    "accelerator": "acceleration",  # "kvm" if a kernel has booted with it, else "tcg"
     "prerequisites": "needs",  # the programs that guests need, present or not
     "install": "kernelspec",  # a Jupyter kernel that runs inside a guest
-    "remove": "kernelspec",  # ... and takes it away again
+    "remove": "kernelspec",  # ... and remove it
 }
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""Whether the CPU's own virtualisation can be used: by a kernel that was seen to come up with it, and by no other.
+"""Whether KVM can be used. A kernel uses KVM only after a trial boot with it has succeeded.
 
-/dev/kvm proves nothing: there are machines where it opens, a virtual machine can be made, and then hangs for ever; and
-there are some where one kernel runs and the next does not. So each kernel is booted with it once, for a few seconds at
-most, and what came of it is kept until this machine restarts.
+/dev/kvm proves nothing. On some machines it opens and a virtual machine can be made, but then hangs for ever; on others
+one kernel boots and another does not. So each kernel is booted with KVM once, for a few seconds at most, and the result
+is kept until this machine restarts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEVICE = Path("/dev/kvm")
 TRIAL_SECONDS = 8.0
-# The end of a kernel that has nothing to start, and so the one panic that shows that everything before it went well.
+# How a kernel with nothing to start ends. This panic shows that everything before it worked.
 AWAITED = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
 _HUNG = "it did not end"
 _LOG = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 def accelerator(kernel: Kernel | None = None) -> qemu.Accelerator:
     """Return "kvm" if a trial boot of this kernel succeeded on this machine since it started, else "tcg" (emulation).
 
-    Without a `kernel` it is the newest one in the cache; with neither there is nothing to try, and no kvm yet.
+    Without a `kernel`, the newest cached one is tried; if there is none, the answer is "tcg".
     """
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return "tcg"
@@ -54,14 +54,14 @@ def accelerator(kernel: Kernel | None = None) -> qemu.Accelerator:
 
 
 def give_up(kernel: Kernel, why: str) -> None:
-    """Keep that a kernel which passed the trial did not boot all the same, and say so by a warning to the log."""
+    """Record that a kernel does not boot on KVM although its trial succeeded, and log a warning."""
     _LOG.warning("ktlslab: %s does not boot on KVM, so it is emulated from now on: %s", kernel, why)
     with lock("accelerator"):
         _record(_recorded() | {_key(kernel): why})
 
 
 def trial(kernel: Kernel, seconds: float) -> str:
-    """Boot a kernel on KVM with nothing to start, and return how it ended: in which panic, or how else."""
+    """Boot a kernel on KVM with nothing to start, and return its panic message or how else it ended."""
     with tempfile.TemporaryDirectory(prefix="ktlslab-trial-") as folder:
         console = Path(folder) / "console.log"
         argv = command(kernel, console, ["-accel", "kvm", "-cpu", "host"])
@@ -91,7 +91,7 @@ def _place() -> Path:
 
 
 def _recorded() -> dict[str, str]:
-    """Return what each kernel's trial came to since this machine started."""
+    """Return the result of each kernel's trial since this machine started."""
     with contextlib.suppress(OSError, ValueError):
         seen = json.loads(_place().read_text(encoding="utf-8"))
         return seen if isinstance(seen, dict) else {}

@@ -1,9 +1,9 @@
-"""Debian's archive through apt, unprivileged and without touching this machine's own apt state.
+"""Debian's archive through apt, without privileges and without touching this machine's own apt state.
 
-apt does the parts that matter: it verifies the archive's signature and every file's hash, and honours this machine's
-proxy. It gets lists, cache and status folders of our own. No version is written down here: the meta package
-`linux-image-amd64` of each suite names the kernel, and every dependency pinned to exactly the meta package's version
-belongs to it (one package up to 6.12; image, binary and modules from 7.x on).
+apt verifies the archive's signature and the hash of every file, and uses this machine's proxy. It gets its own lists,
+cache and status folders. No version is hard-coded: the meta package `linux-image-amd64` of each suite names the kernel,
+and every dependency pinned to exactly the meta package's version belongs to it (one package up to 6.12; image, binary
+and modules from 7.x on).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNOREC
 
 
 class Offer(NamedTuple):
-    """One kernel that the archive has: its series and the meta package's version that stands for it."""
+    """One kernel in the archive: its series and the version of its meta package."""
 
     series: str
     version: str
 
 
 def series_of(version: str) -> str:
-    """Return the series of a package version or kernel release: `6.12.95-1~bpo12+1` is of 6.12."""
+    """Return the series of a package version or kernel release: 6.12 for `6.12.95-1~bpo12+1`."""
     match = re.match(r"(?:\d+:)?(\d+\.\d+)", version)
     return match[1] if match else version
 
@@ -48,7 +48,7 @@ def by_age(series: str) -> tuple[int, ...]:
 
 
 def offers() -> list[Offer]:
-    """Ask the archive what it has now, oldest series first, of each the newest version in any suite."""
+    """Ask the archive for its kernels, oldest series first, with the newest version of each series in any suite."""
     _update()
     answered = _apt("apt-cache", "show", META, tried="asking the archive for its kernels")
     newest: dict[str, Offer] = {}
@@ -105,7 +105,7 @@ def _packages(offer: Offer) -> list[str]:
 
 
 def _update() -> None:
-    """Fetch the package lists. A suite that fails is none of our business as long as another one works."""
+    """Fetch the package lists. Suites that fail are ignored as long as one works."""
     tried = "asking Debian's archive for its kernels"
     if not shutil.which("apt-get"):
         answered = "this machine has no apt-get"
@@ -122,7 +122,7 @@ def _update() -> None:
     with storage("writing the private apt sources"):
         (state / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = _run(["apt-get", "-q", *_options(state), "update"])
-    # Lists of an earlier time may be there; what counts is that the archive answered for a suite now.
+    # Old lists may exist, so check that the archive answered for at least one suite now.
     answered_for = re.search(r"^(Get|Hit):\d+ .* InRelease", done.stdout, re.MULTILINE)
     if not answered_for or not list((state / "lists").glob("*Packages*")):
         raise _failure(tried, done.stderr, state)
@@ -149,7 +149,7 @@ def _options(state: Path) -> list[str]:
         "Dir::Cache": state / "cache",
         "APT::Architecture": "amd64",
         "APT::Architectures": "amd64",
-        "APT::Sandbox::User": "root",  # ours is no folder of the user _apt
+        "APT::Sandbox::User": "root",  # the user _apt cannot use our folder
         "Acquire::Languages": "none",
         "Acquire::Retries": "2",
         "Acquire::http::Timeout": "20",
@@ -176,7 +176,7 @@ def _run(argv: list[str], cwd: Path | None = None) -> subprocess.CompletedProces
 
 
 def _failure(tried: str, stderr: str, where: Path) -> Exception:
-    """Tell a full disk from an archive that cannot be reached."""
+    """Distinguish a full disk from an archive that cannot be reached."""
     lines = [line for line in stderr.splitlines() if line.startswith("E:")] or stderr.splitlines() or ["no answer"]
     lines = [line for line in stderr.splitlines() if _NO_SPACE.search(line)] or lines
     answered = "; ".join(line.rstrip(".") for line in lines[-2:])
@@ -186,5 +186,5 @@ def _failure(tried: str, stderr: str, where: Path) -> Exception:
 
 
 def is_newer(left: str, right: str) -> bool:
-    """Whether version `left` is newer than `right`, by Debian's own rules."""
+    """Whether version `left` is newer than `right`, by Debian's rules."""
     return subprocess.run(["dpkg", "--compare-versions", left, "gt", right], check=False).returncode == 0

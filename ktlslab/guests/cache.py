@@ -1,8 +1,8 @@
-"""The cache: what was fetched or built for guests and can be fetched or built again, outside any source tree.
+"""The cache of what was fetched or built for guests. Everything in it can be fetched or built again.
 
-`$KTLSLAB_CACHE`, else `$XDG_CACHE_HOME/ktlslab`, else `~/.cache/ktlslab`. Two rules keep it whole: a thing is made in a
-scratch folder beside its place and renamed into it when complete, so a half-made one is never found; and whoever makes
-a thing holds that thing's lock, so two who want the same kernel make it once.
+It is `$KTLSLAB_CACHE`, else `$XDG_CACHE_HOME/ktlslab`, else `~/.cache/ktlslab`. Two rules keep it consistent. An item
+is made in a scratch folder beside its place and renamed when complete, so no incomplete item is ever found. An item is
+made under its lock, so two processes that want the same kernel make it once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FULL = "Free some space there, or point $KTLSLAB_CACHE at a folder on a larger 
 
 
 def cache_dir(*parts: str) -> Path:
-    """Return the cache folder, or a folder in it; made if it is missing."""
+    """Return the cache folder, or a folder in it; make it if it is missing."""
     explicit = os.environ.get("KTLSLAB_CACHE")
     if explicit:
         base = Path(explicit).expanduser().absolute()
@@ -40,7 +40,7 @@ def cache_dir(*parts: str) -> Path:
 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Hold a lock of the cache; waits for whoever holds it, and a dead holder's lock is free."""
+    """Hold a lock of the cache; wait while another process holds it. A process that dies releases its locks."""
     path = cache_dir("locks") / name
     with storage(f"opening the lock {path}"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -53,7 +53,7 @@ def lock(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
-    """Make a folder on the same file system as `beside`, gone afterwards whatever happened."""
+    """Make a temporary folder on the same file system as `beside`."""
     with storage(f"making a scratch folder in {beside.parent}"):
         folder = Path(tempfile.mkdtemp(prefix=".making-", dir=beside.parent))
     try:
@@ -64,7 +64,7 @@ def scratch(beside: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def storage(tried: str) -> Iterator[None]:
-    """Turn a failing disk into an error that says what was being written and what to do."""
+    """Turn an OSError into a StorageError that says what was being written and what to do."""
     try:
         yield
     except OSError as error:

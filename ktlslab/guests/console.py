@@ -1,4 +1,4 @@
-"""What a guest's kernel and QEMU said themselves, cut to the part that tells a person why a guest ended."""
+"""The messages of a guest's kernel and of QEMU, cut to the part that explains why the guest ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TAIL = 1500
 
 
 def tail(folder: Path) -> str:
-    """Return the last of what was said into a guest's folder."""
+    """Return the end of the messages in a guest's folder."""
     texts = []
     for name in FILES:
         with contextlib.suppress(OSError):
@@ -24,7 +24,7 @@ def tail(folder: Path) -> str:
 
 
 def last_words(text: str) -> str:
-    """Return the end of a console; of a panic the reason, not the registers that follow it."""
+    """Return the end of a console; after a panic, its reason without the registers that follow."""
     text = text.replace("\r", "").strip()
     panic = text.find(PANIC)
     if panic >= 0:

@@ -1,7 +1,7 @@
 """The archive format of an initramfs: cpio's `newc`, as in Documentation/driver-api/early-userspace/buffer-format.rst.
 
-Uncompressed, because a software-emulated CPU unpacks slower than a disk reads. Two archives in one file are one file
-system to the kernel, which is how a guest's constant part (busybox, modules) and its command are joined.
+It is not compressed, because an emulated CPU unpacks more slowly than a disk reads. The kernel accepts several archives
+in one file, so a guest's constant part (busybox, modules) and its command can be concatenated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FOLDER, _FILE = 0o040000, 0o100000
 
 
 def pack(files: Mapping[str, bytes], *, mode: int = 0o755, folders: tuple[str, ...] = ()) -> bytes:
-    """Return an archive of `files` (path: content) and empty `folders`; the folders above them are made."""
+    """Return an archive of `files` (path: content) and empty `folders`, with their parent folders."""
     made: dict[str, None] = {}
     for path in [*folders, *(name.rpartition("/")[0] for name in files)]:
         parts = path.split("/") if path else []

@@ -1,9 +1,9 @@
-"""A guest that runs one command, and what that command left.
+"""A guest that runs one command, and the result of that command.
 
-`run` is `subprocess.run` with a kernel in front: the command is a list of words, its exit status, output and errors
-come back apart and whole, and its surroundings are this machine's files (a throw-away layer takes what it writes) with
-one folder, `rw`, that is really this machine's. Leaving a `Guest`'s context ends it; so does the end of the program
-that started it, however that came.
+`run` is like `subprocess.run`, with a kernel as its first argument. The command is a list of words; its exit status,
+stdout and stderr are returned separately and complete. It sees this machine's files, and a temporary layer takes what
+it writes, except in the folder `rw`, where writes are kept. Leaving the context of a `Guest` ends the guest, and so
+does the end of the program that started it, for whatever reason.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ ENVIRONMENT = {
     "TERM": "dumb",
 }
 BOOT_TIMEOUT = 90.0
-KVM_BOOT_TIMEOUT = 20.0  # a real CPU needs two or three; one that hangs is not waited for as long as an emulated one
+KVM_BOOT_TIMEOUT = 20.0  # seconds; a real CPU needs two or three
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """What a command in a guest left. As in a shell, 128 + N is a command that signal N ended."""
+    """The result of a command in a guest. As in a shell, 128 + N means that signal N ended the command."""
 
     returncode: int
     stdout: bytes
@@ -72,19 +72,19 @@ class Guest(Closing):
         return self.process.pid
 
     def poll(self) -> int | None:
-        """Return the command's exit status, None while it runs; an error if the guest ended without one."""
+        """Return the command's exit status, or None while it runs. GuestError if the guest ended without one."""
         return self.wait(0).returncode if self._pump.done.is_set() else None
 
     def wait(self, timeout: float | None = None) -> Completed:
-        """Wait for the command to end. When the time is up the guest is still running, until its context is left."""
+        """Wait for the command to end. After a time-out the guest keeps running until its context is left."""
         if not self._pump.done.wait(timeout):
-            remedy = "Give it a longer timeout, or see why it does not end."
+            remedy = "Give it a longer timeout, or find out why it does not end."
             raise GuestError(f"running {self._name}", answered=f"it still ran after {timeout:g} s", remedy=remedy)
         if self._pump.sink_error:
             raise GuestError(
                 f"passing on the output of {self._name}",
                 answered=str(self._pump.sink_error),
-                remedy="Keep the streams given to the guest open until it ended.",
+                remedy="Keep the streams given to the guest open until it ends.",
             ) from self._pump.sink_error
         if self._pump.returncode is None:
             raise self._error(self._pump.failure or "it was ended")
@@ -92,7 +92,7 @@ class Guest(Closing):
         return Completed(returncode=self._pump.returncode, stdout=out, stderr=err)
 
     def come_up(self) -> Self:
-        """Wait until the command was started. A boot that fails is an error, and the guest is cleared away."""
+        """Wait until the command has started. If the boot fails, remove the guest and raise GuestError."""
         try:
             while not self._pump.up.wait(0.05):
                 if self._pump.done.is_set():
@@ -103,19 +103,19 @@ class Guest(Closing):
         return self
 
     def console(self) -> str:
-        """Return the tail of what the kernel and QEMU themselves said."""
+        """Return the end of the messages of the kernel and QEMU."""
         if self._closer.alive:
             self._last_console = console.tail(self._folder)
         return self._last_console
 
     def close(self) -> None:
-        """End the guest, if it has not ended, and remove what it needed."""
+        """End the guest, if it is still running, and remove its files."""
         self.console()
         self._closer()
 
     def _error(self, answered: str) -> GuestError:
         said = self.console() or "nothing"
-        remedy = "Read the console above; another kernel or a longer timeout may do: see `ktlslab guest list`."
+        remedy = "Read the console above; another kernel or a longer timeout may help: see `ktlslab guest list`."
         return GuestError(f"running {self._name}", answered=f"{answered}; its console says:\n{said}\n", remedy=remedy)
 
 
@@ -140,16 +140,15 @@ def boot(
 ) -> Guest:
     """Start a command in a guest of this kernel (or series, alias, path of an image).
 
-    `clock` is "wall", or "instructions" for one nanosecond per instruction (one CPU, emulated); None takes the wall
-    clock where the CPU is real or more than one is asked for. `rw` is the one folder whose writes are kept. `env` is
-    the command's whole environment, over a few defaults. `memory` is "512M", "2G". Output goes to the given binary
-    streams as it comes, or is kept for `wait`. `forwards` opens TCP ports of this machine's loopback into the guest;
-    `image` is (an ext4 image, the folder to mount it over); `files` are put into the guest's `initramfs.FILES`.
-    `outbound` lets the guest reach what this machine reaches (IPv4; this machine's own loopback is 10.0.2.2 there).
+    `clock` is "wall", or "instructions" for one nanosecond per instruction (one CPU, emulated); None uses the wall
+    clock if the CPU is real or `cpus` is more than one. `rw` is the only folder whose writes are kept. `env` is the
+    command's whole environment, except for a few defaults. `memory` is "512M", "2G", etc. Output goes to the given
+    binary streams as it arrives, or is kept for `wait`. `forwards` forwards TCP ports of this machine's loopback to the
+    guest. `image` is (an ext4 image, the folder to mount it over). `files` are put into the guest's `initramfs.FILES`.
+    `outbound` lets the guest reach what this machine reaches (IPv4; this machine's loopback is 10.0.2.2 there).
 
-    It returns when the command was started, or raises what kept it from that. A kernel that does not come up on KVM is
-    booted emulated, and the log says so.
-    Raises UsageError, GuestError, KernelUnavailableError, StorageError.
+    Returns when the command has started. If a kernel does not boot on KVM, it is booted emulated and a warning is
+    logged. Raises UsageError, GuestError, KernelUnavailableError, StorageError.
     """
     checks.words("argv", argv)
     checks.one_of("clock", clock, (*qemu.CLOCKS, None))
@@ -202,7 +201,7 @@ def _begin(
     outbound: bool,
     files: Mapping[str, bytes],
 ) -> Guest:
-    """Start QEMU; whether the guest comes up is not known yet."""
+    """Start QEMU, without waiting for the guest to boot."""
     clock = clock or ("wall" if accelerated == "kvm" or cpus not in (None, 1) else "instructions")
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
     job = initramfs.Job(
@@ -294,7 +293,7 @@ def run(
 
 
 def start(machine: qemu.Machine, folder: Path) -> subprocess.Popen[bytes]:
-    """Start QEMU so that it ends with this process, and its folder with it."""
+    """Start QEMU so that it ends with this process, and its folder is removed then."""
     argv = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(folder), *qemu.arguments(machine)]
     with (folder / "qemu.log").open("wb") as said:
         return subprocess.Popen(
@@ -303,7 +302,7 @@ def start(machine: qemu.Machine, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _end(process: subprocess.Popen[bytes], pump: Pump, folder: Path) -> None:
-    """End QEMU and remove its folder; the pump sees the end and reaps it."""
+    """End QEMU and remove its folder; the pump reaps the process."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     pump.join(10)
@@ -311,7 +310,7 @@ def _end(process: subprocess.Popen[bytes], pump: Pump, folder: Path) -> None:
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Lay the caller's variables over the defaults; programs of this Python's environment are found in every case."""
+    """Merge the caller's variables over the defaults; PATH always includes this Python's environment."""
     values = {**ENVIRONMENT, **env}
     programs, path = str(Path(sys.prefix) / "bin"), values["PATH"]
     return values if programs in path.split(":") else {**values, "PATH": f"{programs}:{path}"}

@@ -1,7 +1,7 @@
 """What a guest starts from: busybox, two shell scripts, the few modules that reach this machine's files, and the job.
 
-The constant part is built once per kernel and kept in the cache; the job (the command and its surroundings) is a second
-small archive behind it.
+The constant part is built once per kernel and kept in the cache. The job (the command and its environment) is a second,
+small archive after it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
     from ktlslab.guests.kernels import Kernel
 
-# What a guest cannot do without, and what `modprobe` could still fetch later, but slowly, over the share.
+# The modules that a guest needs to start, and those that `modprobe` could load later, but slowly, over the share.
 NEEDED = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
-# What udev would load for this CPU on real hardware, so that a guest's crypto is the one that a machine would use.
+# What udev would load for this CPU on real hardware, so that a guest uses the same crypto as a real machine.
 DRIVERS = ["aesni_intel", "ghash_clmulni_intel", "sha256_ssse3", "sha512_ssse3"]
 
-FILES = Path("/run/ktlslab/job/files")  # where a guest finds the files that it was given
+FILES = Path("/run/ktlslab/job/files")  # where a guest finds the files given to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a guest is to do; only its command is the caller's, the rest is decided by `boot`."""
+    """What a guest must do. The command is the caller's; `boot` decides the rest."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -52,7 +52,7 @@ class Job:
 
 
 def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: bool = False) -> Path:
-    """Return the constant part for a kernel, built if the cache does not hold it."""
+    """Return the constant part for a kernel; build it if it is not in the cache."""
     index = modules.read(kernel.modules)
     extra = [*(["virtio_blk", "ext4"] if image else []), *(["virtio_net"] if network else [])]
     needed = index.order([*NEEDED, *extra, *load])
@@ -77,7 +77,7 @@ def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: 
 
 
 def pack_job(job: Job) -> bytes:
-    """Return the archive with a job."""
+    """Return the archive that holds a job."""
     files = {f"job/files/{name}": content for name, content in job.files.items()}
     return cpio.pack({"job/settings": settings(job), "job/command": command(job), **files}, mode=0o600)
 
@@ -97,13 +97,13 @@ def settings(job: Job) -> bytes:
 
 
 def command(job: Job) -> bytes:
-    """Return the script that becomes the command: nothing in it is subject to the shell's own reading."""
+    """Return the script that executes the command, quoted so that the shell interprets none of its words."""
     lines = []
     for name, value in job.env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             remedy = "Name variables with letters, digits and underscores."
             raise UsageError(
-                "passing an environment to a guest", answered=f"{name!r} is no name for one", remedy=remedy
+                "passing an environment to a guest", answered=f"{name!r} is not a variable name", remedy=remedy
             )
         lines.append(f"export {name}={shlex.quote(value)}")
     cwd = shlex.quote(str(job.cwd))
@@ -128,7 +128,7 @@ def _script(name: str) -> bytes:
 
 
 def _busybox() -> bytes:
-    """Return busybox, which must be a static program: a guest starts it before it can see any library."""
+    """Return busybox. It must be static, because a guest starts it before it can see any library."""
     path = shutil.which("busybox")
     remedy = how_to_get("busybox")
     if not path:
@@ -140,7 +140,7 @@ def _busybox() -> bytes:
 
 
 def is_dynamic(program: bytes) -> bool:
-    """Whether an ELF program asks for a loader (a PT_INTERP header), and so for libraries."""
+    """Whether an ELF program needs a loader (a PT_INTERP header), and so libraries."""
     if program[:4] != b"\x7fELF" or program[4] != 2:
         return True
     start = int.from_bytes(program[32:40], "little")

@@ -1,8 +1,8 @@
-"""ipykernel in a guest, reachable under the ports that a Jupyter connection file names.
+"""ipykernel in a guest, reachable at the ports in a Jupyter connection file.
 
-Two ways lead here. Jupyter starts it by the provisioner that the kernelspec names (see `provisioner`). An editor that
-ignores provisioners starts the kernelspec's command as an ordinary process: that command is this module as a program,
-which boots the guest, passes on what it says, and ends with it or with the editor.
+There are two ways to start it. Jupyter uses the provisioner in the kernelspec (see `provisioner`). An editor that
+ignores provisioners starts the kernelspec's command as an ordinary process. That command is this module as a program,
+which boots the guest, passes on its output, and ends with it or with the editor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BOOT_TIMEOUT = 120.0
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
-# Completion by jedi takes an emulated CPU 3 to 20 s, in which the kernel does nothing else.
+# On an emulated CPU, completion by jedi takes 3 to 20 s and blocks the kernel.
 OPTIONS = ("--IPCompleter.use_jedi=False",)
 _LOOK_S = 0.5
 
@@ -47,10 +47,10 @@ def begin(
     stderr: BinaryIO | None = None,
     boot_timeout: float = BOOT_TIMEOUT,
 ) -> Guest:
-    """Start ipykernel in a guest; it is up some seconds after this returns, when its heartbeat's port answers.
+    """Start ipykernel in a guest. It is ready some seconds after this returns, when its heartbeat port answers.
 
-    The guest gets a copy of the connection file, whose ports of this machine's loopback lead to it. `rw` is the folder
-    whose writes are kept. Raises what `boot` raises.
+    The guest gets a copy of the connection file; its ports on this machine's loopback are forwarded to the guest. `rw`
+    is the folder whose writes are kept. Raises what `boot` raises.
     """
     info = json.loads(connection_file.read_text(encoding="utf-8"))
     if info.get("transport", "tcp") != "tcp":
@@ -58,7 +58,7 @@ def begin(
         answered = f"the connection file says transport {info['transport']!r}"
         raise UsageError("starting a Jupyter kernel in a guest", answered=answered, remedy=remedy)
     inside = json.dumps({**info, "ip": "0.0.0.0"}).encode()  # noqa: S104 - the guest's network, which nobody else is in
-    # A kernel watches its parent process by number, and this number is nobody's in the guest.
+    # A kernel watches its parent process by its pid, which does not exist in the guest.
     named = {name: value for name, value in env.items() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)}
     named.pop("JPY_PARENT_PID", None)
     image = kernelimage.build()
@@ -82,13 +82,13 @@ def begin(
 
 
 def command(kernel: str, clock: str, memory: str, rw: str) -> list[str]:
-    """Return the command of a kernelspec, for whoever starts it without a provisioner."""
+    """Return the command of a kernelspec, for programs that start it without a provisioner."""
     options = [f"--kernel={kernel}", f"--clock={clock}", f"--memory={memory}", f"--rw={rw}"]
     return [sys.executable, "-m", "ktlslab.guests.kernelguest", *options, "-f", "{connection_file}"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Be a Jupyter kernel's process: boot the guest and stay as long as it runs."""
+    """Act as a Jupyter kernel's process: boot the guest, and run as long as it runs."""
     parser = argparse.ArgumentParser(prog="ktlslab.guests.kernelguest", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-f", dest="connection_file", required=True, type=Path, metavar="FILE")
     parser.add_argument("--kernel", default="newest")

@@ -1,8 +1,8 @@
-"""What a guest imports, as a small disk image: read over a share, file by file, it takes a guest far longer.
+"""The packages that a guest imports, as a small disk image, because reading them over a share is far slower.
 
-The image holds the distributions that a Jupyter kernel (or what else is named) needs, at their place among the
-site-packages, and is mounted in front of them (PYTHONPATH); everything else is still found on this machine's own.
-Without mke2fs there is no image and the guest's imports are slower.
+The image holds the distributions that a Jupyter kernel (or another named program) needs, laid out as in site-packages,
+and comes before them in PYTHONPATH; everything else is still imported from this machine's files. Without mke2fs there
+is no image, and the guest's imports are slower.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SPARE = 32 << 20
 
 
 def build(*names: str) -> Path | None:
-    """Return the image of these distributions (default: ipykernel) and of all they need; None where none can be made.
+    """Return the image of these distributions (default: ipykernel) and their dependencies; None if it cannot be made.
 
-    It is made if the cache does not hold it.
+    It is made if it is not in the cache.
     """
     mke2fs = program("mke2fs")
     found = closure(*(names or ("ipykernel",)))
@@ -64,7 +64,7 @@ def build(*names: str) -> Path | None:
 
 
 def closure(*names: str) -> list[metadata.Distribution]:
-    """Return distributions and all that they need, as far as they are installed."""
+    """Return distributions and their dependencies, as far as they are installed."""
     waiting, seen = list(names), dict[str, metadata.Distribution]()
     while waiting:
         wanted = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
@@ -83,7 +83,7 @@ def closure(*names: str) -> list[metadata.Distribution]:
 
 
 def _copy(distributions: list[metadata.Distribution], tree: Path) -> int:
-    """Copy what the distributions installed among the site-packages; return how much the file system must hold."""
+    """Copy the distributions' files in site-packages; return how many bytes the file system must hold."""
     size = 0
     tree.mkdir()
     for distribution in distributions:
@@ -94,6 +94,6 @@ def _copy(distributions: list[metadata.Distribution], tree: Path) -> int:
             target = tree / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-            shutil.copystat(source, target)  # compiled files are valid for a source's exact time
+            shutil.copystat(source, target)  # .pyc files are valid only for the exact mtime of the source
             size += (target.stat().st_size // 4096 + 2) * 4096
     return size

@@ -1,9 +1,9 @@
-"""A kernel to boot: where its image and modules lie, how it got there, and what it is called.
+"""Kernels to boot: their names, where their image and modules are, and how to fetch them.
 
-A kernel is asked for by its series (`6.12`), by an alias (`oldest`, `newest`), or by the path of an image that someone
-built or installed. Fetched kernels stay in the cache and are used from there without asking the network, so a result
-can be repeated after the archive has moved on; a newer one of the same series is fetched when that is asked for, and
-lies beside the earlier one. x86-64 only: the guests' machine model is a PC.
+A kernel is named by its series (`6.12`), by an alias (`oldest`, `newest`), or by the path of an image.
+Fetched kernels stay in the cache and are used without the network, so a result can be repeated after the archive has
+moved on. A newer one of the same series is fetched only on request, and the earlier one is kept. Guests are x86-64
+only: their machine model is a PC.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Kernel:
 
     @property
     def version(self) -> str:
-        """The Debian package's version, `6.1.176-1`, as the image itself says it; "" if it is none of Debian's."""
+        """The version of the Debian package, such as `6.1.176-1`, from the image; "" if it is not a Debian kernel."""
         match = re.search(r" Debian (\S+) \(", banner_of(self.vmlinuz))
         return match[1] if match else ""
 
@@ -45,10 +45,10 @@ class Kernel:
 
 
 def cached() -> list[Kernel]:
-    """Return the kernels that are usable without a network, oldest first: a series stands for its last one."""
+    """Return the kernels usable without a network, oldest first. A series stands for its last one."""
     place = cache_dir("kernels")
     found = []
-    for pattern in ("[!.]*/boot/vmlinuz-*", "[!.]*/*/boot/vmlinuz-*"):  # SERIES, as an earlier ktlslab laid it out
+    for pattern in ("[!.]*/boot/vmlinuz-*", "[!.]*/*/boot/vmlinuz-*"):  # the layout of earlier versions of ktlslab
         for vmlinuz in place.glob(pattern):
             release = vmlinuz.name.removeprefix("vmlinuz-")
             modules = vmlinuz.parents[1] / "lib/modules" / release
@@ -59,25 +59,25 @@ def cached() -> list[Kernel]:
 
 
 def at_hand(name: str) -> Kernel | None:
-    """Return the kernel of a series or alias as far as the cache has it."""
+    """Return the kernel of a series or alias, or None if it is not in the cache."""
     have = {kernel.series: kernel for kernel in cached()}
     return have.get(resolve(name, set(have), _recorded())) if have else None
 
 
 def available() -> list[archive.Offer]:
-    """Ask the archive which kernels it offers now, oldest series first, of each series the newest.
+    """Ask the archive which kernels it offers now: the newest of each series, oldest series first.
 
-    Raises KernelUnavailableError where it cannot be asked.
+    Raises KernelUnavailableError if the archive does not answer.
     """
     _require_x86()
     return _offers()
 
 
 def fetch(name: str, *, update: bool = False) -> Kernel:
-    """Return the kernel of a series or alias, from the cache if it is there, else from Debian's archive.
+    """Return the kernel of a series or alias, from the cache if possible, otherwise from Debian's archive.
 
-    With `update` the archive is asked anyway, and gives what it has of the series that is newer than what is cached.
-    Raises KernelUnavailableError, which lists what is available, StorageError.
+    With `update`, a newer kernel of the series is fetched if the archive has one. Raises KernelUnavailableError, which
+    lists what is available, and StorageError.
     """
     have = at_hand(name)
     if have and not update:
@@ -89,7 +89,7 @@ def fetch(name: str, *, update: bool = False) -> Kernel:
     with lock("fetch"):
         offers = {offer.series: offer for offer in _offers_or_explain(name, known)}
         offer = offers.get(resolve(name, set(known), list(offers)))
-        have = at_hand(name)  # whoever held the lock may have fetched it
+        have = at_hand(name)  # the previous holder of the lock may have fetched it
         if offer and (not have or archive.is_newer(offer.version, have.version or "0")):
             _add(offer)
             have = at_hand(name)
@@ -101,11 +101,11 @@ def fetch(name: str, *, update: bool = False) -> Kernel:
 def find(name: str | Path) -> Kernel:
     """Return the kernel of a series, an alias, or the path of an image.
 
-    Raises KernelUnavailableError for one that is not available, UsageError for what names none.
+    Raises KernelUnavailableError if it is not available, UsageError if the name is invalid.
     """
     if not isinstance(name, str | Path) or "\0" in str(name):
         remedy = "Give a series such as '6.12', 'oldest', 'newest', or the path of a kernel image."
-        raise UsageError("looking for a kernel", answered=f"{name!r} names none", remedy=remedy)
+        raise UsageError("looking for a kernel", answered=f"{name!r} does not name one", remedy=remedy)
     text = str(name)
     if isinstance(name, str) and (text in ALIASES or re.fullmatch(r"\d+\.\d+", text)):
         return fetch(text)
@@ -118,7 +118,7 @@ def find(name: str | Path) -> Kernel:
     release = release_of(path)
     if not release:
         remedy = "Name a bzImage for x86-64, usually called vmlinuz."
-        raise KernelUnavailableError(f"reading {path}", answered="this is no Linux kernel image", remedy=remedy)
+        raise KernelUnavailableError(f"reading {path}", answered="this is not a Linux kernel image", remedy=remedy)
     up = path.resolve().parent
     places = [
         up,
@@ -135,7 +135,7 @@ def find(name: str | Path) -> Kernel:
 
 
 def resolve(name: str, have: set[str], offered: list[str]) -> str:
-    """Return the series that a name stands for: an end of what is cached and of what the archive offered."""
+    """Return the series of a name; `oldest` and `newest` are among the cached and the offered ones."""
     if name not in ALIASES:
         return name
     known = sorted(have | set(offered), key=archive.by_age)
@@ -145,12 +145,12 @@ def resolve(name: str, have: set[str], offered: list[str]) -> str:
 
 
 def release_of(image: Path) -> str:
-    """Return the release of a bzImage, `6.1.0-50-amd64`; "" if it is none."""
+    """Return the release of a bzImage, such as `6.1.0-50-amd64`; "" if the file is not a bzImage."""
     return banner_of(image).partition(" ")[0]
 
 
 def banner_of(image: Path) -> str:
-    """Read what a bzImage's header says of it (Documentation/arch/x86/boot.rst: kernel_version); "" if it is none."""
+    """Return kernel_version from a bzImage's header (Documentation/arch/x86/boot.rst); "" if it is not a bzImage."""
     with image.open("rb") as file:
         head = file.read(0x10000)
     if head[0x202:0x206] != b"HdrS":
@@ -160,7 +160,7 @@ def banner_of(image: Path) -> str:
 
 
 def _rank(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
-    """Sort key for the versions of a series: 6.12.95-1~bpo12+1, which was made out of 6.12.95-1, comes before it."""
+    """Sort key for the versions of a series; the backport 6.12.95-1~bpo12+1 comes before 6.12.95-1."""
     upstream, _, rebuilt = version.partition("~")
     return archive.by_age(upstream), not rebuilt, archive.by_age(rebuilt)
 
@@ -172,12 +172,12 @@ def _add(offer: archive.Offer) -> None:
         with storage(f"storing Linux {offer.series}"):
             _arrange(root, offer)
             place.parent.mkdir(exist_ok=True)
-            shutil.rmtree(place, ignore_errors=True)  # one that cannot be used, or it would have been found
+            shutil.rmtree(place, ignore_errors=True)  # an unusable one: a usable one would have been found
             root.rename(place)
 
 
 def _arrange(root: Path, offer: archive.Offer) -> None:
-    """Bring every packaging to one shape, boot/vmlinuz-REL and lib/modules/REL, without what no guest reads."""
+    """Bring every package layout to boot/vmlinuz-REL and lib/modules/REL, and drop what no guest reads."""
     if (root / "usr/lib/modules").is_dir():
         (root / "lib").mkdir(exist_ok=True)
         (root / "usr/lib/modules").rename(root / "lib/modules")
@@ -209,7 +209,7 @@ def _index() -> Path:
 
 
 def _recorded() -> list[str]:
-    """Return the series that the archive offered when it was last asked."""
+    """Return the series that the archive offered at the last request."""
     try:
         return [str(series) for series in json.loads(_index().read_text(encoding="utf-8"))]
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """A Jupyter kernel "Python 3 (kTLS guest, newest)": ipykernel of this environment, inside a guest.
 
-Only a kernelspec is written: a small JSON file. Its metadata name the provisioner that boots the guest; its command
-boots the guest as well, for editors that ignore provisioners.
+Installing it only writes a kernelspec, a small JSON file. Its metadata names the provisioner that boots the guest. Its
+command boots the guest as well, for editors that ignore provisioners.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def install(
     prefix: str | Path | None = None,
     user: bool = False,
 ) -> Path:
-    """Write the kernelspec for a guest kernel, which is fetched if it is not at hand, and return its folder.
+    """Write the kernelspec for a guest kernel and return its folder. The kernel is fetched if it is not cached.
 
-    `rw` is the one folder whose writes are kept; None stands for the folder that JupyterLab is started in. `memory` is
-    the guest's: "512M", "2G". The kernelspec goes under `prefix`, or the user's own Jupyter folder, or (by default) the
+    `rw` is the only folder whose writes are kept; None means the folder where JupyterLab is started. `memory` is the
+    guest's: "512M", "2G", etc. The kernelspec goes into `prefix`, the user's own Jupyter folder, or (by default) the
     running environment, where only the Jupyter of that environment sees it.
     Raises UsageError, KernelUnavailableError, StorageError.
     """
@@ -70,7 +70,7 @@ def install(
 
 
 def installed(*, prefix: str | Path | None = None, user: bool = False) -> dict[str, Path]:
-    """Return the guests' kernelspecs in a place, as `install` names it: guest kernel -> folder."""
+    """Return the guests' kernelspecs in a place (see `install`): guest kernel -> folder."""
     found = {}
     for path in sorted(_kernelspecs(prefix, user=user).glob("*/kernel.json")):
         try:
@@ -83,9 +83,9 @@ def installed(*, prefix: str | Path | None = None, user: bool = False) -> dict[s
 
 
 def remove(kernel: str | Path | None = None, *, prefix: str | Path | None = None, user: bool = False) -> list[Path]:
-    """Remove the kernelspec of a guest kernel, or those of all, from a place as `install` names it.
+    """Remove the kernelspec of a guest kernel, or all of them, from a place (see `install`).
 
-    Returns the folders that are gone. Raises UsageError where there is none, and says which there are.
+    Returns the removed folders. Raises UsageError, which lists the installed ones, if there is nothing to remove.
     """
     have = installed(prefix=prefix, user=user)
     wanted = list(have) if kernel is None else [str(kernel)]
@@ -102,7 +102,7 @@ def remove(kernel: str | Path | None = None, *, prefix: str | Path | None = None
 
 
 def _kernelspecs(prefix: str | Path | None, *, user: bool) -> Path:
-    """Return the folder that holds a place's kernelspecs."""
+    """Return the folder of the kernelspecs in a place."""
     if user:
         with extra("lab"):
             from jupyter_core.paths import jupyter_data_dir  # noqa: PLC0415 - only this branch needs Jupyter

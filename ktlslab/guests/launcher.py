@@ -1,9 +1,9 @@
-"""Becomes QEMU, leaving behind a watcher that ends it when the program that asked for it is gone, even by SIGKILL.
+"""Starts a watcher, then becomes QEMU. The watcher ends QEMU when the calling program is gone, even by SIGKILL.
 
-Run as a program of its own: `python launcher.py CALLER_PID FOLDER QEMU ARGUMENT...`. FOLDER is the guest's own; the
-watcher removes it where the caller is gone. The parent-death signal would be simpler and is wrong here: it fires when
-the *thread* that started QEMU ends. A process descriptor waits for the process. QEMU takes this program's place, so the
-caller's child is QEMU itself, with nothing in between.
+Run it as a program: `python launcher.py CALLER_PID FOLDER QEMU ARGUMENT...`. FOLDER is the guest's; the watcher removes
+it when the caller is gone. The parent-death signal would be simpler but is wrong here, because it is sent when the
+*thread* that started QEMU ends; a process descriptor waits for the whole process. QEMU replaces this program, so it is
+the caller's own child.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
         callers = os.pidfd_open(caller)
     except ProcessLookupError:
         sys.exit(1)
-    if os.getppid() != caller:  # it died before the line above and its number is someone else's
+    if os.getppid() != caller:  # it died before the line above, and its pid has been reused
         sys.exit(1)
     if os.fork() == 0:
         watch(callers, os.pidfd_open(own), argv[1])
@@ -31,8 +31,8 @@ def main(argv: list[str]) -> None:
 
 
 def watch(caller: int, qemu: int, folder: str) -> None:
-    """Wait for either to end. Keep nothing of what was inherited, or QEMU's end would not be seen on its pipes."""
-    os.setsid()  # an interrupt typed at the caller's terminal is for the caller to handle
+    """Wait for either to end. Close all inherited descriptors, or QEMU's pipes would stay open after its end."""
+    os.setsid()  # Ctrl-C in the caller's terminal is for the caller
     low, high = sorted((caller, qemu))
     os.closerange(0, low)
     os.closerange(low + 1, high)

@@ -1,8 +1,8 @@
-"""Which modules a guest needs, in the order that loads them, read from the kernel's own `modules.dep`.
+"""Which modules a guest needs, in load order, read from the kernel's own `modules.dep`.
 
-Nothing about a kernel's configuration is assumed: what is built in is skipped, what is a module is taken with all that
-it depends on. Distributions compress modules; the initramfs carries them plain, since unpacking in an emulated CPU is
-the slowest place to do it.
+Nothing about a kernel's configuration is assumed: built-in modules are skipped, others are taken with all their
+dependencies. Distributions compress modules; the initramfs holds them uncompressed, because an emulated CPU is the
+slowest place to unpack them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """A module tree's index: where each module lies, what it depends on, and what is built in."""
+    """The index of a module tree: the path and dependencies of each module, and what is built in."""
 
     root: Path
     paths: dict[str, str]
@@ -29,7 +29,7 @@ class Index:
     builtin: frozenset[str]
 
     def order(self, names: list[str], optional: list[str] | None = None) -> list[str]:
-        """Return the files to load for `names`, dependencies first, each once; those `optional` only if they exist."""
+        """Return the files to load for `names`, dependencies first, each once; `optional` ones only if they exist."""
         missing = [name for name in map(_plain, names) if name not in self.paths and name not in self.builtin]
         if missing:
             answered = f"no {', '.join(missing)} in {self.root}"
@@ -72,19 +72,19 @@ def parse(root: Path, dep: str, builtin: str) -> Index:
         if path:
             name = name_of(path)
             paths[name] = path
-            # modules.dep names what must be there last to first
+            # modules.dep lists the dependencies in reverse load order
             needs[name] = tuple(name_of(needed) for needed in reversed(rest.split()))
     names = frozenset(name_of(line) for line in builtin.split())
     return Index(root=root, paths=paths, needs=needs, builtin=names)
 
 
 def name_of(path: str) -> str:
-    """Return a module's name from its file's: `kernel/arch/x86/crypto/aesni-intel.ko.xz` is `aesni_intel`."""
+    """Return the name of a module from its path: `kernel/arch/x86/crypto/aesni-intel.ko.xz` is `aesni_intel`."""
     return _plain(path.rpartition("/")[2].partition(".ko")[0])
 
 
 def content(path: Path) -> bytes:
-    """Return a module's bytes, unpacked."""
+    """Return the uncompressed bytes of a module."""
     data = path.read_bytes()
     if path.suffix == ".xz":
         return lzma.decompress(data)

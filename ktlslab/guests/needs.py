@@ -1,4 +1,4 @@
-"""What guests need from this machine, each with the command that brings it."""
+"""What guests need from this machine, each with the command that installs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktlslab.packages import how_to_get
 
 
 class Prerequisite(NamedTuple):
-    """One thing: its name, whether it is there, and the command that brings it."""
+    """One program: its name, whether it is present, and the command that installs it."""
 
     name: str
     present: bool
@@ -21,7 +21,7 @@ class Prerequisite(NamedTuple):
 
 
 def prerequisites() -> list[Prerequisite]:
-    """Return everything that booting a kernel needs; and, where there is apt, fetching one from Debian's archive."""
+    """Return everything needed to boot a kernel and, if there is apt, to fetch one from Debian's archive."""
     busybox = program("busybox")
     present = {
         PROGRAM: bool(program(PROGRAM)),

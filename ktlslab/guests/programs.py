@@ -1,4 +1,4 @@
-"""Finding programs: those meant for root lie where an ordinary user's PATH does not look."""
+"""Finding programs, also those for root, which are not in an ordinary user's PATH."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def program(name: str) -> str | None:
 
 
 def required(name: str) -> str:
-    """Return a program's path; MachineError with the package that brings it if it is missing."""
+    """Return a program's path; if it is missing, MachineError names the package that contains it."""
     found = program(name)
     if not found:
         raise MachineError(f"looking for {name}", answered="it is not installed", remedy=how_to_get(name))

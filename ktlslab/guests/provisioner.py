@@ -1,9 +1,9 @@
-"""A Jupyter kernel whose process runs in a guest: JupyterLab and nbclient on this machine drive it as any other.
+"""A Jupyter kernel whose process runs in a guest: JupyterLab and nbclient on this machine use it like any other.
 
-A kernelspec names this class (see `kernelspec`). To Jupyter the kernel's process is QEMU, a local process, which is why
-`LocalProvisioner` is the base. What differs: the kernel's ports are forwarded into the guest; QEMU accepts connections
-long before the guest listens, so a launch is over only when the kernel's heartbeat answered; and a signal would hit
-QEMU, so the kernel is interrupted by message.
+A kernelspec names this class (see `kernelspec`). For Jupyter the kernel's process is QEMU, a local process, so
+`LocalProvisioner` is the base class. Three things differ. The kernel's ports are forwarded into the guest. QEMU accepts
+connections long before the guest listens, so a launch is complete only when the kernel's heartbeat answers. A signal
+would reach QEMU, so the kernel is interrupted by a message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Tail(RawIOBase):
-    """Keeps the last of what a kernel says outside its messages, for the error that may need it."""
+    """Keeps the end of a kernel's output outside its messages, for error messages."""
 
     def __init__(self) -> None:
         self._kept: deque[bytes] = deque(maxlen=64)
@@ -53,23 +53,21 @@ class GuestProvisioner(LocalProvisioner):
     kernel = Unicode("newest", config=True, help="The guest's kernel: a series, oldest, newest, or an image's path.")
     clock = Unicode("wall", config=True, help="wall or instructions")
     memory = Unicode("1G", config=True, help="The guest's memory: 512M, 2G.")
-    rw = Unicode(
-        "", config=True, help="The one folder whose writes are kept; if empty, the one Jupyter was started in."
-    )
+    rw = Unicode("", config=True, help="The only folder whose writes are kept; if empty, where Jupyter was started.")
     boot_timeout = Float(kernelguest.BOOT_TIMEOUT, config=True, help="Seconds until the kernel must have answered.")
 
     guest: Guest | None = None
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
-        """Return how long a kernel may take to leave: an emulated one is slow at it."""
+        """Return how long a kernel may take to shut down; an emulated one is slow."""
         return max(recommended, 20.0)
 
     def get_stable_start_time(self, recommended: float = 10.0) -> float:
-        """Return how long a start that ends is taken for a failed start and not for a crash to restart after."""
+        """Return for how many seconds the end of a kernel counts as a failed start, which is not restarted."""
         return max(recommended, float(self.boot_timeout))
 
     async def send_signal(self, signum: int) -> None:
-        """Pass on what ends QEMU; an interrupt reaches the kernel as a message instead."""
+        """Pass on signals that end QEMU. An interrupt reaches the kernel as a message instead."""
         if signum != signal.SIGINT:
             await super().send_signal(signum)
 
@@ -89,7 +87,7 @@ class GuestProvisioner(LocalProvisioner):
         return self.connection_info
 
     async def wait(self) -> int | None:
-        """Wait for the kernel's end, and clear away its guest."""
+        """Wait for the kernel to end, and remove its guest."""
         result = await super().wait()
         self._release()
         return result
@@ -110,7 +108,7 @@ class GuestProvisioner(LocalProvisioner):
             rw=self._kept(cwd),
             env=kwargs.get("env") or {},
             cwd=Path(cwd) if cwd else None,
-            extra=cmd[after:],  # what a client wants of ipykernel; the rest of the command is for those without us
+            extra=cmd[after:],  # the client's arguments for ipykernel; the rest is for other programs
             stdout=cast("BinaryIO", said),
             stderr=cast("BinaryIO", said),
             boot_timeout=float(self.boot_timeout),
@@ -120,17 +118,17 @@ class GuestProvisioner(LocalProvisioner):
         return Path(str(cast("Any", self.parent).connection_file)).resolve()  # as jupyter_client puts it into commands
 
     def _kept(self, cwd: Any) -> Path:
-        """Return the folder whose writes are kept: where the Jupyter server was started, else where the notebook is."""
+        """Return the folder whose writes are kept: where Jupyter was started, otherwise the notebook's folder."""
         started = getattr(getattr(self.parent, "parent", None), "root_dir", "")  # of a MappingKernelManager
         return Path(str(self.rw or started or cwd or checks.here())).expanduser()
 
     async def _answering(self, said: Tail) -> None:
-        """Wait for the heartbeat's echo: that a connection is accepted shows nothing, QEMU accepts it."""
+        """Wait for the heartbeat's echo; an accepted connection proves nothing, because QEMU accepts it."""
         info = json.loads(self._connection_file().read_text(encoding="utf-8"))
         guest = self.guest
         deadline = time.monotonic() + float(self.boot_timeout)
         while guest and time.monotonic() < deadline:
-            status = guest.poll()  # an error with the console's tail, if the guest went down
+            status = guest.poll()  # raises an error with the end of the console if the guest went down
             if status is not None:
                 remedy = "Try the command in a guest by hand: `ktlslab guest run`."
                 answered = f"it ended with {status}: {said.text()}"

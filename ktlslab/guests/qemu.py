@@ -1,7 +1,7 @@
-"""The command line of QEMU: a machine with nothing in it that a guest does not use.
+"""QEMU's command line, for a machine that has only what a guest uses.
 
-No firmware menus, no graphics, no disk controller, no network card unless asked for. Files come over 9p shares, output
-goes over virtio-serial ports, and the serial console exists to hear a dying kernel's last words.
+It has no firmware menus, no graphics, no disk controller, and a network card only on request. Files come over 9p
+shares, output goes over virtio-serial ports, and the serial console shows the last messages of a kernel that dies.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Clock = Literal["wall", "instructions"]
 Accelerator = Literal["kvm", "tcg"]
 CLOCKS: tuple[Clock, ...] = ("wall", "instructions")
 PROGRAM = "qemu-system-x86_64"
-MIN_MEMORY_BYTES = 256 << 20  # a kernel of today unpacks itself, but finds no room for its first program in less
-_SECONDS = 30.0  # for it to say its version
+MIN_MEMORY_BYTES = 256 << 20  # with less, current kernels unpack but cannot start their first program
+_SECONDS = 30.0  # for QEMU to print its version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What QEMU is to be."""
+    """The machine that QEMU emulates."""
 
     kernel: Path
     initrd: Path
@@ -81,12 +81,12 @@ def arguments(machine: Machine) -> list[str]:
 
 
 def accelerate(machine: Machine) -> list[str]:
-    """Return who executes the guest's instructions, and by which clock."""
+    """Return the options for the CPU and its clock."""
     if machine.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    # thread=single: the CPUs take turns. Side by side, QEMU before 8.1 may run code that another CPU has just patched
-    # away (it locks the page it translates since its commit deba78709a), and a kernel patches itself all the time.
-    # la57: five-level page tables cost an emulated CPU much and bring a small guest nothing.
+    # thread=single: the CPUs take turns. In parallel, QEMU before 8.1 may run code that another CPU has just patched
+    # (since its commit deba78709a it locks the page it translates), and a kernel patches itself all the time.
+    # la57: five-level page tables are expensive on an emulated CPU and useless in a small guest.
     emulated = ["-accel", "tcg,thread=single", "-cpu", "max,la57=off"]
     return emulated + (["-icount", "shift=0,sleep=off"] if machine.clock == "instructions" else [])
 
@@ -98,21 +98,21 @@ def parameters(machine: Machine) -> list[str]:
     if machine.accelerator == "tcg":
         line += ["tsc=reliable", "no_timer_check"]
     if machine.clock == "instructions":
-        # Calibrating the local timer is a busy loop of clock reads, each costly to count: 3 to 4 s of every boot.
-        # Where a buffer lies changes what it costs: the same addresses in every run.
+        # Calibrating the local timer is a busy loop of clock reads, which takes 3 to 4 s of every boot when counted.
+        # The address of a buffer affects its cost, so every run uses the same addresses.
         line += ["clocksource=tsc", "noapictimer", "norandmaps"]
     return line
 
 
 def memory_bytes(memory: str) -> int:
-    """Return how much memory "512M", "2G" or "1024" (mebibytes) is, in bytes.
+    """Return the size "512M", "2G" or "1024" (mebibytes) in bytes.
 
-    Raises UsageError for what is no size, is too little to boot with, or more than this machine has.
+    Raises UsageError for an invalid size, too little memory to boot, or more than this machine has.
     """
-    remedy = "Give a size such as 512M or 2G; 1G does for most."
+    remedy = "Give a size such as 512M or 2G; 1G is usually enough."
     match = re.fullmatch(r"(\d+)([MG]?)i?B?", memory, re.IGNORECASE) if isinstance(memory, str) else None
     if not match:
-        raise UsageError("starting a guest", answered=f"{memory!r} is no size of memory", remedy=remedy)
+        raise UsageError("starting a guest", answered=f"{memory!r} is not a size of memory", remedy=remedy)
     size = int(match[1]) << (30 if match[2].upper() == "G" else 20)
     if size < MIN_MEMORY_BYTES:
         answered = f"{memory} of memory is less than the {MIN_MEMORY_BYTES >> 20}M that a kernel needs"
@@ -134,11 +134,11 @@ def program() -> str:
 
 @functools.cache
 def emulator() -> str:
-    """Return what QEMU calls itself: "QEMU emulator version 7.2.22 (...)"."""
+    """Return the first line of `qemu --version`: "QEMU emulator version 7.2.22 (...)"."""
     done = subprocess.run([program(), "--version"], capture_output=True, text=True, check=False, timeout=_SECONDS)
     return done.stdout.partition("\n")[0].strip()
 
 
 def escaped(path: object) -> str:
-    """QEMU's own quoting inside an option."""
+    """Quote a value inside a QEMU option."""
     return str(path).replace(",", ",,")

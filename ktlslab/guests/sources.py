@@ -1,8 +1,8 @@
-"""Where this machine gets Debian packages from, read from its own apt sources and never changed.
+"""The Debian archives that this machine uses, read from its apt sources, which are never changed.
 
-Both notations that apt knows are read: one line each (`*.list`) and deb822 paragraphs (`*.sources`). Only the addresses
-are taken; the suites are ours, and apt checks each against Debian's own keyring. The security archive has an address of
-its own: where the sources name none, it is looked for beside the main one, where nearly every mirror has it.
+Both formats of apt are read: one-line entries (`*.list`) and deb822 paragraphs (`*.sources`). Only the addresses are
+used; the suites are chosen here, and apt checks each against Debian's own keyring. The security archive has a separate
+address. If the sources do not name it, it is looked for beside the main archive, where nearly every mirror has it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-# Each may hold a `linux-image-amd64`; a suite that has moved away is skipped, the others still count.
+# Each may hold a `linux-image-amd64`; suites that no longer exist are skipped.
 NAMES = ("bookworm", "trixie")
 SUITES = tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-updates", "-backports"))
 SECURITY_SUITES = tuple(f"{name}-security" for name in NAMES)
@@ -30,9 +30,9 @@ class Source(NamedTuple):
 
 
 def sources(apt: Path = Path("/etc/apt")) -> list[Source]:
-    """Return the suites to look for kernels in, on the archives that this machine uses, each once.
+    """Return the suites in which to look for kernels, on the archives that this machine uses, each once.
 
-    $KTLSLAB_MIRROR names a Debian archive that takes their place.
+    $KTLSLAB_MIRROR names a Debian archive that replaces them.
     """
     chosen = os.environ.get("KTLSLAB_MIRROR")
     named = [Source(chosen, "stable")] if chosen else configured(apt)
@@ -45,7 +45,7 @@ def sources(apt: Path = Path("/etc/apt")) -> list[Source]:
 
 
 def configured(apt: Path) -> list[Source]:
-    """Return what the files in apt's folder name, in their order, vendors' suites included."""
+    """Return the sources in apt's folder, in order, including vendors' suites."""
     found: list[Source] = []
     for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
         if not path.is_file():
@@ -59,7 +59,7 @@ def configured(apt: Path) -> list[Source]:
 
 
 def one_line(text: str) -> list[Source]:
-    """Return what lines `deb [options] URI suite component...` with the component main name."""
+    """Return the sources of lines `deb [options] URI suite component...` that have the component main."""
     found = []
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)\s+([^#]*)", line)
@@ -69,7 +69,7 @@ def one_line(text: str) -> list[Source]:
 
 
 def deb822(text: str) -> list[Source]:
-    """Return what deb822 paragraphs with the component main name."""
+    """Return the sources of deb822 paragraphs that have the component main."""
     found: list[Source] = []
     for fields in paragraphs(text):
         enabled = fields.get("enabled", "yes").lower() not in {"no", "false", "off", "0"}

@@ -1,7 +1,7 @@
-"""A guest's output on its way to whoever wants it: three byte streams out of QEMU, read by one thread.
+"""A guest's output: three byte streams from QEMU, read by one thread.
 
-A port of QEMU's has no end of file, so the guest writes a random mark after the command's last byte; what lies before
-the mark is the command's, to the byte. Reading never waits for the caller: a guest whose output nobody reads stops.
+A QEMU port has no end of file, so the guest writes a random mark after the command's last byte; all bytes before the
+mark are the command's. Reading never waits for the caller, because a guest whose output is not read stops.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHUNK = 1 << 16
 
 
 class Stream:
-    """Passes bytes on to a sink until the mark; holds back only what could be the mark's beginning."""
+    """Passes bytes on to a sink until the mark; holds back only bytes that may begin the mark."""
 
     def __init__(self, mark: bytes, sink: BinaryIO | None = None) -> None:
         self.captured = io.BytesIO()
@@ -44,7 +44,7 @@ class Stream:
         self._emit(data[: len(data) - kept])
 
     def flush(self) -> None:
-        """Give up waiting for the mark: the guest is gone."""
+        """Stop waiting for the mark, because the guest is gone."""
         self._emit(self._held)
         self._held = b""
 
@@ -59,7 +59,7 @@ class Stream:
 
 
 class Pump(threading.Thread):
-    """Reads a guest's ports until its command ended or QEMU did, then ends QEMU."""
+    """Reads a guest's ports until its command or QEMU ends, then ends QEMU."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ class Pump(threading.Thread):
             self._read()
             self._out.flush()
             self._err.flush()
-        except (OSError, ValueError) as error:  # the sink is closed or its reader gone
+        except (OSError, ValueError) as error:  # the sink is closed, or its reader is gone
             self.sink_error = error
         finally:
-            # Nothing is lost: what the command wrote to its folder was written through.
+            # No data is lost: what the command wrote to its folder was written through.
             self._process.kill()
             self._process.wait()
             for port in self._ports:
@@ -105,13 +105,13 @@ class Pump(threading.Thread):
             while selector.get_map():
                 ready = selector.select(None if self.up.is_set() else max(0.0, deadline - time.monotonic()))
                 if not ready and not self.up.is_set() and time.monotonic() >= deadline:
-                    self.failure = f"it was not up within {self._boot_timeout:g} s"
+                    self.failure = f"it did not boot within {self._boot_timeout:g} s"
                     return
                 for key, _ in ready:
                     data = os.read(key.fd, _CHUNK)
                     if data:
                         key.data(data)
-                    else:  # QEMU ended: all ports close, and what they held is read first
+                    else:  # QEMU ended: all ports close after their data is read
                         selector.unregister(key.fileobj)
                 if self.returncode is not None and self._out.complete and self._err.complete:
                     return

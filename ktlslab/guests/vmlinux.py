@@ -1,8 +1,8 @@
-"""The kernel proper, out of a compressed image: unpacked once here instead of at every boot in an emulated CPU.
+"""The kernel's ELF file from a compressed image, unpacked once here instead of at every boot on an emulated CPU.
 
-A bzImage carries its own unpacker and a compressed ELF file (Documentation/arch/x86/boot.rst: payload_offset,
-payload_length). QEMU starts that ELF file directly where it has a PVH entry point, as every distribution's kernel of
-today does. This only saves time: whatever stands in its way means booting the image as it is.
+A bzImage holds its own unpacker and a compressed ELF file (Documentation/arch/x86/boot.rst: payload_offset,
+payload_length). QEMU starts that ELF file directly if it has a PVH entry point, as the kernels of current distributions
+do. This only saves time: if it does not work, the image is booted as it is.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _PVH_NOTE_LONG = b"\x04\x00\x00\x00\x08\x00\x00\x00\x12\x00\x00\x00Xen\x00"
 
 
 def bootable(image: Path) -> Path:
-    """Return the unpacked kernel of an image, from the cache if it is there, or the image itself."""
+    """Return the unpacked kernel of an image, from the cache if possible, or the image itself."""
     status = image.stat()
     place = cache_dir("vmlinux") / f"{image.name}-{status.st_size:x}-{status.st_mtime_ns:x}"
     with lock("vmlinux"):
         if not place.exists():
             kernel = unpacked(image.read_bytes())
             with scratch(place) as folder, storage(f"writing {place}"):
-                (folder / "new").write_bytes(kernel)  # empty: known not to work
+                (folder / "new").write_bytes(kernel)  # empty: this image is known not to work
                 (folder / "new").rename(place)
     return place if place.stat().st_size else image
 
 
 def unpacked(image: bytes) -> bytes:
-    """Return the ELF file in a bzImage, or nothing if it is not one that QEMU can start."""
+    """Return the ELF file in a bzImage, or nothing if QEMU cannot start it."""
     if image[0x202:0x206] != b"HdrS":
         return b""
     start = ((image[0x1F1] or 4) + 1) * 512 + int.from_bytes(image[0x248:0x24C], "little")
@@ -50,7 +50,7 @@ def unpacked(image: bytes) -> bytes:
 
 
 def _decompress(payload: bytes) -> bytes:
-    # What follows the compressed data is its size, four bytes that no decompressor may be shown.
+    # The compressed data is followed by its size, four bytes that must not reach the decompressor.
     if payload.startswith(b"\xfd7zXZ"):
         return lzma.LZMADecompressor().decompress(payload)
     if payload.startswith(b"\x28\xb5\x2f\xfd"):

@@ -1,15 +1,15 @@
 """The only code that talks to the kernel.
 
 * `ring`: io_uring for one thread, through the C liburing (`native/`);
-* `operations`: what can be put in flight on a ring; `buffers`: receives that stay armed; `features`: what works here;
+* `operations`: what a ring can put in flight; `buffers`: multishot receives; `features`: what works on this kernel;
 * `engines`: the two I/O engines, `syscall` and `uring`, behind one interface;
 * `ktls`: the socket options and structs of ``linux/tls.h``;
 * `capabilities`: what this kernel accepts, found by trying;
 * `counters`: ``/proc/net/tls_stat`` as a snapshot and a difference;
-* `namespaces` and `tcpinfo`: network namespaces; what TCP tells of a connection;
-* `perf` and `interrupts`: what the kernel counts of a process, and what interrupts took of the machine.
+* `namespaces` and `tcpinfo`: network namespaces; what TCP reports about a connection;
+* `perf` and `interrupts`: what the kernel counts for a process, and the machine's time in interrupts.
 
-Below this line errors are OSError, as the kernel gives them; the stages above turn them into sentences.
+Here errors are OSError, as the kernel reports them; the stages turn them into messages for people.
 """
 
 from ktlslab._lazy import modules

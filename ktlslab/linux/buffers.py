@@ -1,9 +1,9 @@
-"""Receives that stay armed (multishot) into buffers that the kernel chooses from a ring of them.
+"""Multishot receives, into buffers that the kernel chooses from a buffer ring.
 
-One receive, once armed, gives a completion for each piece that comes, with no submission in between, and no memory is
-tied up by a connection on which nothing comes. `Ring.recvmsg_multishot` is the one for kTLS: it names the type of each
-record, while a plain receive ends with EIO at a control record. What came is handed out as bytes of its own, so its
-buffer goes back to the kernel at once.
+A multishot receive stays armed: it gives a completion for each piece that arrives, with no submission in between, and
+an idle connection holds no buffer. `Ring.recvmsg_multishot` is the one for kTLS: it reports the type of each record,
+while a plain receive ends with EIO at a control record. Received data is copied into new bytes, so its buffer returns
+to the kernel at once.
 
 Source: io_uring_register(2) on IORING_REGISTER_PBUF_RING, io_uring_enter(2) on IORING_RECV_MULTISHOT.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ffi, lib = _native.ffi, _native.lib
 
 MAX_BUFFERS = 1 << 15  # buffers in a ring
-RECORD_HEAD: int = lib.KL_RECORD_HEAD  # what recvmsg puts in front of the payload in each buffer, in bytes
+RECORD_HEAD: int = lib.KL_RECORD_HEAD  # bytes that recvmsg puts in front of the payload in each buffer
 
 
 class BufferRing(Closing):
@@ -33,7 +33,7 @@ class BufferRing(Closing):
     def __init__(self, ring: Ring, handle: Any, group: int, count: int, size: int) -> None:
         if not 0 < count <= MAX_BUFFERS or count & (count - 1) or size <= RECORD_HEAD:
             answered = f"{count} of {size} bytes"
-            remedy = f"Give a power of two up to {MAX_BUFFERS} of buffers over {RECORD_HEAD} bytes."
+            remedy = f"Give a power of two up to {MAX_BUFFERS} as the count, and a size above {RECORD_HEAD} bytes."
             raise UsageError("making a ring of buffers", answered=answered, remedy=remedy)
         error = ffi.new("int *")
         self._native = lib.kl_buffers_open(handle, group, count, size, error)
@@ -41,7 +41,7 @@ class BufferRing(Closing):
             raise RingUnavailableError(
                 "registering a ring of provided buffers",
                 answered=errno_name(-error[0]),
-                remedy="Kernel 5.19 is the first with them; ENOMEM asks for a larger `ulimit -l`.",
+                remedy="Kernel 5.19 added them; for ENOMEM, raise `ulimit -l`.",
             )
         self.ring, self.group, self.count, self.size = ring, group, count, size
         self._handle = handle
@@ -51,7 +51,7 @@ class BufferRing(Closing):
         return not self._native
 
     def close(self) -> None:
-        """Stop the receives that use it, and free it."""
+        """Stop the receives that use the buffers, and free them."""
         if self._native:
             for incoming in self.ring.incoming(self):
                 incoming.close()
@@ -64,11 +64,11 @@ class BufferRing(Closing):
 
 
 class Incoming(Closing):
-    """A multishot receive: iterate it for (record type or -1, bytes), to the peer's end; or `take` all that is there.
+    """A multishot receive. Iterating yields (record type or -1, bytes) until the peer's end; `take` returns a batch.
 
-    Waiting raises TimeoutError when nothing came for `timeout` seconds, after which one may go on, and OSError as the
-    kernel gives it, once all that came before was handed out. ENOBUFS: other receives hold every buffer, take from them
-    first. Leaving the context stops it; what had come until then can still be taken.
+    Waiting raises TimeoutError if nothing arrives for `timeout` seconds (it may then continue), and the kernel's
+    OSError after all earlier data was returned. ENOBUFS means that other receives hold every buffer: take from them
+    first. Leaving the context stops the receive; data received until then can still be taken.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Incoming(Closing):
     ) -> None:
         if buffers.closed:
             remedy = "Make others: `ring.buffer_ring`."
-            raise UsageError("starting a multishot receive", answered="the buffers are closed", remedy=remedy)
+            raise UsageError("starting a multishot receive", answered="the buffer ring is closed", remedy=remedy)
         self.buffers, self.timeout = buffers, timeout
         self.ended = False
         self._handle, self._calls = handle, calls
@@ -91,22 +91,22 @@ class Incoming(Closing):
         return not self._native
 
     def take(self, *, wait: bool = True) -> list[tuple[int, bytes]]:
-        """All that has come, after waiting for something where `wait`; empty at the end, or where nothing came."""
+        """Return everything received so far, after waiting for something if `wait`; empty at the end or if nothing."""
         if not self._ready and not self.ended:
             self.ended = self._calls.take(self._address, wait, self.timeout, self._ready)
         ready, self._ready = self._ready, []
         return ready
 
     def stop(self) -> None:
-        """Cancel the receive. What had come until then can still be taken, and then it has ended."""
+        """Cancel the receive. Data received until then can still be taken; after that it has ended."""
         if self._native:
             _check(lib.kl_multishot_stop(self._handle, self._native))
 
     def close(self) -> None:
-        """Stop, keep what had come, free the rest. OSError EBUSY while another thread waits for it."""
+        """Stop, keep the received data, free the rest. OSError EBUSY while another thread waits for it."""
         if self._native:
             self.stop()
-            with contextlib.suppress(OSError):  # that it failed as well is of no use any more
+            with contextlib.suppress(OSError):  # an error of the receive no longer matters
                 self._calls.take(self._address, False, None, self._ready)  # noqa: FBT003 - C takes no keywords
             _check(lib.kl_multishot_close(self._handle, self._native))
             self._native, self.ended = ffi.NULL, True

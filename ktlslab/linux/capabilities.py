@@ -1,8 +1,8 @@
 """What this kernel accepts, found by trying, never by its version.
 
 A probe is a real setsockopt on a real loopback connection with made-up keys. Answers are kept for the life of the
-process: a refusal can cost seconds, because the kernel first asks modprobe for a module that does not exist. Only a
-passing failure (no memory, no descriptor left) is raised as the OSError it is, and asked again.
+process, because a refusal can take seconds while the kernel asks modprobe for a module that does not exist. Only a
+temporary failure (no memory, no descriptor left) is raised as OSError, and tried again next time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
 
 TLS_VERSIONS = (0x0303, 0x0304)
-_USUAL = (TLS_VERSIONS[-1], ktls.COMMON[0])  # TLS 1.3, AES-128-GCM: every kernel that has kTLS for 1.3 has it
+_USUAL = (TLS_VERSIONS[-1], ktls.COMMON[0])  # TLS 1.3, AES-128-GCM: every kernel with kTLS for 1.3 has it
 _SECONDS = 10.0
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
-# No memory, no descriptors, a signal: asked again, the kernel may answer otherwise.
+# No memory, no descriptors, a signal: the next answer may be different.
 _PASSING = frozenset(
     {errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT}
 )
@@ -34,7 +34,7 @@ _PASSING = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Yes, or no with the kernel's errno. `reason` says more where there is more to say: what to do about it."""
+    """Yes, or no with the kernel's errno. `reason` may say what to do about it."""
 
     accepted: bool
     errno: int = 0
@@ -51,7 +51,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """All that was found: `suites` maps (TLS version on the wire, cipher type, direction) to the kernel's answer."""
+    """All answers. `suites` maps (TLS version on the wire, cipher type, direction) to the kernel's answer."""
 
     ulp: Answer
     suites: dict[tuple[int, int, Direction], Answer]
@@ -59,7 +59,7 @@ class Probe:
 
     @property
     def ktls(self) -> bool:
-        """Whether at least one suite can be handed over in both directions."""
+        """Whether the kernel takes at least one suite in both directions."""
         return any(
             answer and self.suites[version, cipher, Direction.RX]
             for (version, cipher, direction), answer in self.suites.items()
@@ -87,22 +87,22 @@ def accepts(version: int, cipher_type: int, direction: Direction) -> Answer:
 
 @functools.cache
 def rekey() -> Answer:
-    """Whether the kernel takes the next keys of a TLS 1.3 session (KeyUpdate): EBUSY says that it cannot.
+    """Whether the kernel takes new keys during a TLS 1.3 session (KeyUpdate); EBUSY means that it does not.
 
-    Any other errno says why it could not be found out: no tls module, no AES-GCM.
+    Any other errno says why there is no answer: no tls module, no AES-GCM.
     """
     return _after_keys(lambda sock: ktls.set_keys(sock, Direction.TX, _made_up(*_USUAL)))
 
 
 @functools.cache
 def max_payload() -> Answer:
-    """Whether the kernel bounds its records at will (TLS_TX_MAX_PAYLOAD_LEN)."""
+    """Whether the kernel can limit the size of its records (TLS_TX_MAX_PAYLOAD_LEN)."""
     return _after_keys(lambda sock: ktls.set_max_payload(sock, 512))
 
 
 @functools.cache
 def uring_setsockopt() -> Answer:
-    """Whether a ring sets socket options, so that keys and the first bytes can go with one submission."""
+    """Whether io_uring can set socket options, so that one submission installs keys and sends the first bytes."""
     try:
         with Ring(2) as ring, connected() as (sock, _):
             on = (1).to_bytes(4, sys.byteorder)
@@ -115,9 +115,9 @@ def uring_setsockopt() -> Answer:
 
 @functools.cache
 def io_uring() -> Answer:
-    """Whether this process may use io_uring; `Answer.reason` says what to do where it may not.
+    """Whether this process may use io_uring; if not, `Answer.reason` says what to do.
 
-    RingUnavailableError, and no answer, where there is only no descriptor left at the moment.
+    A temporary failure, such as no descriptor left, raises RingUnavailableError instead.
     """
     try:
         Ring(2).close()
@@ -129,7 +129,7 @@ def io_uring() -> Answer:
 
 
 def probe() -> Probe:
-    """Try each version, usual cipher and direction. The rare ciphers cost seconds each: ask for them by `accepts`."""
+    """Try each version, usual cipher and direction. A rare cipher can take seconds; `accepts` tries a single one."""
     keys = [
         (version, cipher, direction) for version in TLS_VERSIONS for cipher in ktls.COMMON for direction in Direction
     ]
@@ -137,14 +137,14 @@ def probe() -> Probe:
 
 
 def _made_up(version: int, cipher_type: int) -> bytearray:
-    """Return keys of zeros, for a socket that will never carry a byte."""
+    """Return all-zero keys, for a socket that never carries data."""
     lengths = {name: size for name, _, size in ktls.layout(cipher_type)}
     keys = {name: bytes(lengths[name]) for name in ktls.FIELDS}
     return CryptoInfo(version=version, cipher_type=cipher_type, **keys).pack()
 
 
 def _after_keys(setting: Callable[[socket.socket], None]) -> Answer:
-    """Try something on a socket that has made-up keys to send with; where it gets none, that is the answer."""
+    """Try something on a socket with made-up TX keys. If it cannot get keys, that errno is the answer."""
     if not ulp():
         return ulp()
     with connected() as (sock, _):
@@ -162,10 +162,7 @@ def _try(setting: Callable[[], None]) -> Answer:
 
 
 def _answer(number: int) -> Answer:
-    """Make an answer of what says something about the kernel; what only says something about now is raised instead.
-
-    Raised, it is not kept: functools.cache keeps no exceptions.
-    """
+    """Return an answer, unless the errno is temporary: that is raised, because functools.cache keeps no exceptions."""
     if number in _PASSING:
         raise OSError(number, os.strerror(number))
     return Answer(accepted=number == 0, errno=number)
@@ -173,7 +170,7 @@ def _answer(number: int) -> Answer:
 
 @contextlib.contextmanager
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give both ends of an established loopback connection: kTLS takes no other kind of socket."""
+    """Yield both ends of an established loopback connection; kTLS requires an established socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         accepted, _ = listener.accept()
         with accepted:

@@ -1,7 +1,7 @@
-"""The kernel's own account of kTLS: /proc/net/tls_stat of this thread's network namespace, before and after.
+"""The kernel's kTLS counters: /proc/net/tls_stat of this thread's network namespace.
 
-The counters belong to the network namespace: every kTLS user in it moves them. Nothing else tells so plainly which
-record layer did the work. Source: Documentation/networking/tls.rst, "Statistics".
+They show which record layer did the work. Every kTLS user in the network namespace changes them. Source:
+Documentation/networking/tls.rst, "Statistics".
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TLS_STAT = Path("/proc/thread-self/net/tls_stat")  # a thread may be in a network namespace of its own
+TLS_STAT = Path("/proc/thread-self/net/tls_stat")  # a thread may have its own network namespace
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Values by the kernel's names; a kernel without the tls module has none. `after - before` is a difference."""
+    """Values by the kernel's names; empty without the tls module. `after - before` is the difference."""
 
     values: dict[str, int]
 
@@ -27,10 +27,10 @@ class Counters:
         return cls({name: int(value) for name, value in (line.split() for line in lines if line)})
 
     def __getitem__(self, name: str) -> int:
-        """Return a counter's value, 0 where this kernel does not count it."""
+        """Return a counter's value, 0 if this kernel does not have it."""
         return self.values.get(name, 0)
 
     def __sub__(self, before: Counters) -> Counters:
-        """Return what changed, and only that."""
+        """Return the counters that changed, and by how much."""
         changed = {name: value - before[name] for name, value in self.values.items()}
         return Counters({name: value for name, value in changed.items() if value})

@@ -1,8 +1,8 @@
 """The two I/O engines behind one interface: `syscall` (blocking calls) and `uring`.
 
-Both leave the socket blocking and bound every wait by the same number of seconds: `syscall` through SO_RCVTIMEO and
-SO_SNDTIMEO, which cost no extra call (Python's own socket time-out polls before each one), `uring` through the wait
-itself. An expired wait is TimeoutError in both; every other error is OSError as the kernel gives it.
+Both leave the socket blocking and bound every wait by the same number of seconds: `syscall` by SO_RCVTIMEO and
+SO_SNDTIMEO, which need no extra call (Python's own socket time-out polls before each call), `uring` by the time-out of
+its wait. Both raise TimeoutError for an expired wait; every other error is the kernel's OSError.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EngineName = Literal["syscall", "uring"]
 
 
 class Engine(Protocol):
-    """How bytes move between a buffer and a connected socket. `timeout` is in seconds, None waits for ever."""
+    """Moves bytes between buffers and connected sockets. `timeout` is in seconds; None waits for ever."""
 
     name: EngineName
     timeout: float | None
@@ -47,14 +47,14 @@ class SyscallEngine:
         self.timeout = timeout
 
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
-        """Connect, and give the socket its time-outs."""
+        """Connect, and set the socket's time-outs."""
         sock.settimeout(self.timeout)
         sock.connect(sockaddr)
         sock.settimeout(None)
         _bound(sock, self.timeout)
 
     def accept(self, listener: socket.socket) -> socket.socket:
-        """Accept a connection, with the same time-outs; a listener's own time-out stays as it was."""
+        """Accept a connection and set its time-outs; the listener's own time-out is kept."""
         before = listener.gettimeout()
         listener.settimeout(self.timeout)
         try:
@@ -66,15 +66,15 @@ class SyscallEngine:
         return sock
 
     def sender(self, sock: socket.socket) -> Callable[..., int]:
-        """Return send(data, flags=0) for this socket, with nothing in between: an expired wait is BlockingIOError."""
+        """Return the socket's own send(data, flags=0); an expired wait raises BlockingIOError."""
         return sock.send
 
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
-        """Return recv_into(buffer) for this socket, likewise."""
+        """Return the socket's own recv_into(buffer); an expired wait raises BlockingIOError."""
         return sock.recv_into
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
-        """Send one buffer after the other; how many bytes went, which may be fewer than there are."""
+        """Send buffers in order; return how many bytes were sent, maybe not all."""
         total = 0
         for data in buffers:
             sent = self.send(sock, data)
@@ -110,11 +110,11 @@ class SyscallEngine:
         return count, types[0] if types else -1
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: this engine holds no resources."""
 
 
 class RingEngine:
-    """The same through a ring, one call each."""
+    """The same operations through a ring, one call each."""
 
     name: EngineName = "uring"
 
@@ -125,7 +125,7 @@ class RingEngine:
 
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
         self.ring.connect(sock.fileno(), sock.family, sockaddr, self.timeout)
-        _bound(sock, self.timeout)  # for what does not go through the ring: sendfile(2), the farewell
+        _bound(sock, self.timeout)  # for calls that do not use the ring: sendfile(2), the farewell
 
     def accept(self, listener: socket.socket) -> socket.socket:
         sock = socket.socket(fileno=self.ring.accept(listener.fileno(), self.timeout))
@@ -142,7 +142,7 @@ class RingEngine:
         return self.ring.receiver(sock.fileno(), self.timeout)
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
-        """Send one buffer after the other, with one submission for all."""
+        """Send buffers in order with one submission."""
         return self.ring.send_many(sock.fileno(), buffers, self.timeout)
 
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
@@ -158,20 +158,20 @@ class RingEngine:
         return self.ring.recv_record(sock.fileno(), buffer, 0, self.timeout)
 
     def close(self) -> None:
-        """Close the ring, unless it was lent."""
+        """Close the ring, unless the caller passed it in."""
         if self._own:
             self.ring.close()
 
 
 def _bound(sock: socket.socket, timeout: float | None) -> None:
-    """Bound every later blocking call on this socket."""
+    """Limit every later blocking call on this socket."""
     packed = _timeval(timeout)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
 
 
 def _timeval(timeout: float | None) -> bytes:
-    """Pack struct timeval; zero means no bound, so a tiny bound is rounded up to a microsecond."""
+    """Pack struct timeval. Zero means no limit, so a tiny one is rounded up to a microsecond."""
     seconds, rest = divmod(max(1, int((timeout or 0) * 1e6)) if timeout is not None else 0, 1_000_000)
     return struct.pack("@ll", seconds, rest)
 

@@ -1,4 +1,4 @@
-"""What of `Ring` this kernel's io_uring can do, found by trying each feature on a socket, never by the version."""
+"""Which features of `Ring` this kernel's io_uring has, found by trying each one on a socket, never by its version."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _REFUSALS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM
 
 @functools.cache
 def features() -> dict[str, bool]:
-    """Return each feature's name and whether it works here; all are False where there is no io_uring at all.
+    """Return each feature's name and whether it works here. Without io_uring all are False.
 
-    The answers are kept for the life of the process. They speak of plain sockets: kTLS refuses zero-copy sends on every
+    The answers are kept for the life of the process. They hold for plain sockets; kTLS refuses zero-copy sends on every
     kernel.
     """
     return {name: _works(attempt) for name, attempt in _ATTEMPTS.items()}
@@ -41,7 +41,7 @@ def _works(attempt: Callable[[], bool]) -> bool:
 
 @contextlib.contextmanager
 def _sockets(**setup: Any) -> Iterator[tuple[Ring, socket.socket, socket.socket]]:
-    """Give a ring and both ends of a TCP connection over loopback."""
+    """Yield a ring and both ends of a TCP connection over loopback."""
     with Ring(8, **setup) as ring, capabilities.connected() as (ours, theirs):
         yield ring, ours, theirs
 

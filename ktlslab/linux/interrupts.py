@@ -1,10 +1,10 @@
-"""What the whole machine spends in interrupts and softirqs: the part of networking that no process asked for.
+"""The whole machine's time in interrupts and softirqs, where part of the networking is done.
 
-On loopback the receiver's half of TCP runs as a softirq on the sender's CPU, within its call. Where the kernel keeps
-time of that apart (CONFIG_IRQ_TIME_ACCOUNTING), /proc/pressure/irq tells it exactly, in microseconds, and no process is
-charged for it. Where it does not, which is usual (Debian's kernels do not), each tick of the timer, 4 ms or so, is
-counted for what it met; /proc/stat tells the sum in units of 10 ms, so that it means something over a second or more
-only, and the same time is in the clock of the process that was interrupted as well.
+On loopback the receiver's half of TCP runs as a softirq on the sender's CPU, within its system call. If the kernel
+counts that time separately (CONFIG_IRQ_TIME_ACCOUNTING), /proc/pressure/irq gives it exactly, in microseconds, and no
+process is charged for it. Most kernels do not, Debian's included. Then each timer tick, about 4 ms, counts for
+whatever it interrupts. /proc/stat gives the sum in units of 10 ms, so it is meaningful only over a second or more, and
+the same time is also in the CPU clock of the interrupted process.
 
 Sources: Documentation/accounting/psi.rst, proc_stat(5).
 """
@@ -22,9 +22,9 @@ _HEAD = 1024  # bytes: the first line of either
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """An open file of the kernel's, and how finely it tells.
+    """An open file of the kernel, and its resolution.
 
-    `in_process_clocks`: what it tells of is in processes' CPU clocks as well, so that the two must not be added.
+    `in_process_clocks`: the same time is in the CPU clocks of processes, so the two must not be added.
     """
 
     path: str
@@ -36,7 +36,7 @@ class Source:
         return self.path != PRESSURE
 
     def read(self) -> int:
-        """Return nanoseconds since the machine started. OSError, ValueError: it is not what it is taken for."""
+        """Return nanoseconds since the machine started. OSError or ValueError if the file is not as expected."""
         head = os.pread(self.descriptor, _HEAD, 0)
         if self.path == PRESSURE:
             return int(head.partition(b"total=")[2].split()[0]) * self.resolution_ns
@@ -46,7 +46,7 @@ class Source:
 
 @functools.cache
 def source() -> Source | None:
-    """Find out, once, where this kernel tells it: in the pressure file if that is there and has ever moved."""
+    """Find out once where this kernel reports it: in the pressure file if that exists and is not all zero."""
     tick = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     for path, resolution in ((PRESSURE, 1_000), (STAT, tick)):
         try:
@@ -63,9 +63,9 @@ def source() -> Source | None:
 
 
 def interrupt_time_ns() -> int | None:
-    """Return the machine's time in interrupts and softirqs since it started, all CPUs together; None: not told.
+    """Return the machine's time in interrupts and softirqs since it started, over all CPUs; None if not available.
 
-    In nanoseconds, as finely as `source()` says. It costs one system call.
+    In nanoseconds, with the resolution of `source()`. It takes one system call.
     """
     found = source()
     return found.read() if found else None

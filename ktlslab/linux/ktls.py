@@ -1,8 +1,8 @@
-"""kTLS as the kernel offers it: one protocol to attach, two sets of keys to install, one byte beside each record.
+"""kTLS as the kernel offers it: attaching the tls module, installing keys, and the type of each record.
 
 A socket becomes a kTLS socket in two steps. ``setsockopt(SOL_TCP, TCP_ULP, "tls")`` puts the tls module between the
 socket and TCP; bytes still pass in clear. ``setsockopt(SOL_TLS, TLS_TX or TLS_RX, struct)`` hands over one direction.
-The struct differs by cipher only in its lengths, and the C compiler lays it out.
+The structs of the ciphers differ only in their lengths, and the C compiler lays them out.
 
 Source: Documentation/networking/tls.rst, include/uapi/linux/tls.h.
 """
@@ -29,15 +29,15 @@ TLS_GET_RECORD_TYPE: int = lib.TLS_GET_RECORD_TYPE
 
 # Cipher type (TLS_CIPHER_*) -> the struct that carries its keys.
 STRUCTS: dict[int, str] = {cipher.kernel_type: cipher.kernel_struct for cipher in CIPHERS + RARE_CIPHERS}
-# Those that kernels usually have. Asking for one that a kernel has not built costs it a search by modprobe: seconds.
+# The usual ciphers. Trying a cipher that a kernel does not have can take seconds, because the kernel runs modprobe.
 COMMON = tuple(cipher.kernel_type for cipher in CIPHERS)
 FIELDS = ("iv", "key", "salt", "rec_seq")
-_LOADS = 5  # modules that a cipher takes, at most: itself, and what it is made of
+_LOADS = 5  # the most modules that a cipher needs: its own and its parts
 RECORD_TYPE_SPACE = socket.CMSG_SPACE(1)
 
 
 class Direction(Enum):
-    """Whose keys: TX for what this end sends, RX for what it receives."""
+    """The direction of a set of keys: TX for what this end sends, RX for what it receives."""
 
     TX = lib.TLS_TX
     RX = lib.TLS_RX
@@ -55,9 +55,9 @@ class CryptoInfo:
     rec_seq: bytes
 
     def pack(self) -> bytearray:
-        """Return the struct's bytes, to be wiped after use.
+        """Return the struct's bytes; wipe them after use.
 
-        ValueError: an unknown cipher, or a field of wrong length.
+        ValueError for an unknown cipher, or a field of the wrong length.
         """
         places = _places(self.cipher_type)
         packed = bytearray(_size(self.cipher_type))
@@ -73,7 +73,7 @@ class CryptoInfo:
 
     @classmethod
     def unpack(cls, data: bytes) -> CryptoInfo:
-        """Read the struct back, as getsockopt gives it."""
+        """Parse the struct as getsockopt returns it."""
         head = ffi.from_buffer("struct tls_crypto_info *", data)
         places = _places(head.cipher_type)
         values: dict[str, Any] = {name: bytes(data[places[name]]) for name in FIELDS}
@@ -81,7 +81,7 @@ class CryptoInfo:
 
 
 def layout(cipher_type: int) -> list[tuple[str, int, int]]:
-    """Return (field, offset, bytes) of the cipher's struct, in the order in which they lie in memory."""
+    """Return (field, offset, bytes) of the cipher's struct, in memory order."""
     head = ffi.typeof("struct tls_crypto_info")
     parts = [(f"info.{name}", part.offset, ffi.sizeof(part.type)) for name, part in head.fields]
     parts += [(name, place.start, place.stop - place.start) for name, place in _places(cipher_type).items()]
@@ -89,21 +89,21 @@ def layout(cipher_type: int) -> list[tuple[str, int, int]]:
 
 
 def attach(sock: socket.socket) -> None:
-    """Put the tls module on an established socket. OSError: ENOENT no module, ENOTCONN, EEXIST already there."""
+    """Attach the tls module to an established socket. OSError: ENOENT no module, ENOTCONN, EEXIST already attached."""
     sock.setsockopt(socket.IPPROTO_TCP, TCP_ULP, ULP_NAME.encode())
 
 
 def attached(sock: socket.socket) -> bool:
-    """Whether the socket has the tls module on it."""
+    """Whether the tls module is attached to the socket."""
     return sock.getsockopt(socket.IPPROTO_TCP, TCP_ULP, 16).rstrip(b"\0") == ULP_NAME.encode()
 
 
 def set_keys(sock: socket.socket, direction: Direction, packed: bytearray) -> None:
     """Hand one direction's keys to the kernel. OSError: ENOENT no such cipher, EINVAL version or length, EBUSY set.
 
-    Where a cipher's modules must be loaded first the kernel waits 60 s for each, then answers ETIMEDOUT and goes on
-    loading (crypto_larval_wait in crypto/api.c): it is asked again. In a guest that counts instructions those seconds
-    are over at once, for its time leaps while it waits for the host's disk.
+    If a cipher's modules must be loaded first, the kernel waits up to 60 s for each, then answers ETIMEDOUT and
+    continues loading (crypto_larval_wait in crypto/api.c), so the call is repeated. In a guest that counts
+    instructions those seconds pass at once, because its clock jumps while it waits for the host's disk.
     """
     for left in reversed(range(_LOADS)):
         try:
@@ -116,55 +116,55 @@ def set_keys(sock: socket.socket, direction: Direction, packed: bytearray) -> No
 
 
 def get_keys(sock: socket.socket, direction: Direction, cipher_type: int) -> CryptoInfo:
-    """Read one direction's live keys and sequence number back. OSError (EBUSY, ENOPROTOOPT): none are set."""
+    """Read back one direction's current keys and sequence number. OSError (EBUSY, ENOPROTOOPT) if none are set."""
     return CryptoInfo.unpack(sock.getsockopt(SOL_TLS, direction.value, _size(cipher_type)))
 
 
 def sequence_number(sock: socket.socket, direction: Direction, cipher_type: int) -> int:
-    """How many records the kernel has made (TX) or taken (RX), counted from the number that it was given."""
+    """Return the kernel's sequence number: the installed one plus the records made (TX) or received (RX) since."""
     return int.from_bytes(
         sock.getsockopt(SOL_TLS, direction.value, _size(cipher_type))[_places(cipher_type)["rec_seq"]]
     )
 
 
 def send_record(sock: socket.socket, data: bytes | bytearray | memoryview, record_type: int) -> int:
-    """Send a record of any type by sendmsg(2) with TLS_SET_RECORD_TYPE; how many bytes went. OSError as there."""
+    """Send a record of any type by sendmsg(2) with TLS_SET_RECORD_TYPE; return the number of bytes sent."""
     return sock.sendmsg([data], [(SOL_TLS, TLS_SET_RECORD_TYPE, bytes([record_type]))])
 
 
 def set_max_payload(sock: socket.socket, size: int) -> None:
-    """Let no record that the kernel makes hold more than `size` bytes: RFC 8449's record_size_limit for the sender.
+    """Limit the records that the kernel makes to `size` bytes of payload, for RFC 8449's record_size_limit.
 
-    In TLS 1.3 the limit that a peer announces counts the type of the record as well: set one less. OSError: ENOPROTOOPT
-    the kernel does not know the option (TLS_TX_MAX_PAYLOAD_LEN), EINVAL not within 64 (TLS 1.3: 63) and 16384, EBUSY a
-    record is half filled.
+    In TLS 1.3 the limit that a peer announces includes the record type, so set one less. OSError: ENOPROTOOPT if the
+    kernel does not have the option (TLS_TX_MAX_PAYLOAD_LEN), EINVAL if `size` is not between 64 (TLS 1.3: 63) and
+    16384, EBUSY while a record is partly filled.
     """
     sock.setsockopt(SOL_TLS, lib.TLS_TX_MAX_PAYLOAD_LEN, struct.pack("=H", size))
 
 
 def get_max_payload(sock: socket.socket) -> int:
-    """How many bytes a record may hold. OSError as in `set_max_payload`."""
+    """Return how many bytes a record may hold. OSError as in `set_max_payload`."""
     return int(struct.unpack("=H", sock.getsockopt(SOL_TLS, lib.TLS_TX_MAX_PAYLOAD_LEN, 2))[0])
 
 
 def set_no_pad(sock: socket.socket, *, expect: bool) -> None:
-    """Tell the kernel that the peer pads no records, so that it may decrypt straight into the reader's memory.
+    """Tell the kernel not to expect padding, so that it can decrypt straight into the reader's memory.
 
-    One that is padded after all is decrypted twice (TlsRxNoPadViolation). After TLS_RX. OSError: EINVAL in TLS 1.2 or
-    without keys, ENOPROTOOPT the kernel does not know the option (TLS_RX_EXPECT_NO_PAD).
+    A padded record is then decrypted twice (TlsRxNoPadViolation). Set this after TLS_RX. OSError: EINVAL in TLS 1.2 or
+    without keys, ENOPROTOOPT if the kernel does not have the option (TLS_RX_EXPECT_NO_PAD).
     """
     sock.setsockopt(SOL_TLS, lib.TLS_RX_EXPECT_NO_PAD, int(expect))
 
 
 def get_no_pad(sock: socket.socket) -> bool:
-    """Whether `set_no_pad` is on. OSError as there."""
+    """Whether `set_no_pad` is on. OSError as in `set_no_pad`."""
     return bool(sock.getsockopt(SOL_TLS, lib.TLS_RX_EXPECT_NO_PAD))
 
 
 def set_zerocopy_sendfile(sock: socket.socket, *, on: bool) -> None:
-    """Promise that files are not changed while sendfile(2) sends them: a network card that encrypts may then read them.
+    """Promise not to change files while sendfile(2) sends them, so that an encrypting network card may read them.
 
-    It changes nothing where the kernel encrypts itself. OSError: ENOPROTOOPT the kernel does not know the option
+    This has no effect if the kernel encrypts. OSError: ENOPROTOOPT if the kernel does not have the option
     (TLS_TX_ZEROCOPY_RO).
     """
     sock.setsockopt(SOL_TLS, lib.TLS_TX_ZEROCOPY_RO, int(on))
@@ -176,14 +176,14 @@ def _kind(cipher_type: int) -> Any:
     return ffi.typeof(f"struct {STRUCTS[cipher_type]}")
 
 
-@functools.cache  # asked for in the midst of sending
+@functools.cache  # called while sending
 def _size(cipher_type: int) -> int:
     return int(ffi.sizeof(_kind(cipher_type)))
 
 
 @functools.cache
 def _places(cipher_type: int) -> dict[str, slice]:
-    """Where each field lies. An array of no bytes, ChaCha20's salt, is a pointer to cffi and has no size there."""
+    """Return where each field lies. To cffi an empty array (ChaCha20's salt) is a pointer, without a size."""
     fields = {name: part for name, part in _kind(cipher_type).fields if name in FIELDS}
     sizes = {name: ffi.sizeof(part.type) if part.type.kind == "array" else 0 for name, part in fields.items()}
     return {name: slice(part.offset, part.offset + sizes[name]) for name, part in fields.items()}

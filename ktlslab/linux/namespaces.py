@@ -1,7 +1,7 @@
-"""Network namespaces, held by descriptors: they have no name, and end with the process that holds them.
+"""Network namespaces, held by descriptors. They have no name, and end with the process that holds them.
 
-A namespace belongs to a thread (unshare(2), setns(2), network_namespaces(7)): a thread may work in another one for a
-while, and what it opens there stays there.
+Each thread is in one namespace (unshare(2), setns(2), network_namespaces(7)). A thread can enter another one for a
+while; sockets that it opens there stay there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def new() -> Iterator[int]:
-    """Give a new network namespace as a descriptor; the thread stays where it was."""
+    """Yield a new network namespace as a descriptor; the thread stays in its own."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _libc.unshare(_CLONE_NEWNET):
@@ -40,7 +40,7 @@ def new() -> Iterator[int]:
 
 @contextlib.contextmanager
 def inside(namespace: int) -> Iterator[None]:
-    """Have this thread in a namespace, and back."""
+    """Move this thread into a namespace, and back at the end."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(namespace)
@@ -59,5 +59,5 @@ def _enter(namespace: int) -> None:
 
 
 def path(namespace: int) -> str:
-    """Return a namespace's path for other programs: they open it while this process lives."""
+    """Return a path by which other programs can open a namespace while this process lives."""
     return f"/proc/{os.getpid()}/fd/{namespace}"

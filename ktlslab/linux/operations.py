@@ -1,12 +1,11 @@
-"""What can be put in flight: one constructor for each operation, and what became of it.
+"""The operations of io_uring, one constructor for each, and their completions.
 
-An `Operation` holds all that the kernel will look at: its buffer, its msghdr, its timespec. It may be started again:
-building one once and starting it often is the cheap way. Fields are the sqe's, as io_uring_enter(2) names them.
+An `Operation` holds all memory that the kernel reads: its buffer, its msghdr, its timespec. It may be started again,
+which is cheaper than building a new one. Its fields are those of the sqe, named as in io_uring_enter(2).
 
-`linked` starts the next operation only when this one has done all it was asked to; a send that comes out short has, by
-io_uring's reckoning, unless MSG_WAITALL was given (which kTLS refuses): link writes where that matters. `hardlinked`
-starts the next one whatever came of this one, though not before it. `fixed_file`: `fd` is an index into the registered
-files.
+`linked` starts the next operation only after this one succeeds. To io_uring a short send succeeds too, unless
+MSG_WAITALL is given, which kTLS refuses; where that matters, link writes instead. `hardlinked` starts the next
+operation after this one, even if it fails. `fixed_file` means that `fd` is an index into the registered files.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _ANYWHERE = (1 << 64) - 1  # splice(2): an offset of -1 is none
 
 
 class How(TypedDict, total=False):
-    """How an operation is started, whatever it is."""
+    """How an operation is started; the same for all operations."""
 
     linked: bool
     hardlinked: bool
@@ -36,7 +35,7 @@ class How(TypedDict, total=False):
 
 
 class Completion(NamedTuple):
-    """What became of a started operation: `result` is a count, or minus an errno."""
+    """The completion of a started operation. `result` is a count, or minus an errno."""
 
     token: int
     result: int
@@ -44,12 +43,12 @@ class Completion(NamedTuple):
 
     @property
     def more(self) -> bool:
-        """Whether the operation goes on, and another completion with this token will come."""
+        """Whether the operation continues, so that another completion with this token will come."""
         return bool(self.flags & lib.IORING_CQE_F_MORE)
 
     @property
     def notification(self) -> bool:
-        """Whether this only says that the kernel has let go of a zero-copy send's buffer: `result` is then no count."""
+        """Whether this only reports that a zero-copy send has released its buffer; `result` is then not a count."""
         return bool(self.flags & lib.IORING_CQE_F_NOTIF)
 
 
@@ -114,8 +113,8 @@ class Operation:
     def send_zc(cls, fd: int, data: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """Send without a copy (kernel 6.0).
 
-        Two completions: the result, then, when the kernel has let go of `data`, a notification. kTLS refuses with
-        EOPNOTSUPP, and the notification comes all the same.
+        There are two completions: the result, then a notification when the kernel has released `data`. kTLS refuses
+        with EOPNOTSUPP, and the notification comes anyway.
         """
         pin, address, size = _pin(data)
         return cls(
@@ -130,7 +129,7 @@ class Operation:
 
     @classmethod
     def write(cls, fd: int, data: Buffer, **how: Unpack[How]) -> Operation:
-        """write(2): where linked, a short one breaks the chain, and kTLS takes it. It may raise SIGPIPE."""
+        """write(2), also on kTLS. If linked, a short write breaks the chain. It may raise SIGPIPE."""
         pin, address, size = _pin(data)
         return cls(opcode=lib.IORING_OP_WRITE, fd=fd, address=address, length=size, keep=(pin,), **how)
 
@@ -142,7 +141,7 @@ class Operation:
 
     @classmethod
     def write_fixed(cls, fd: int, data: Buffer, index: int, **how: Unpack[How]) -> Operation:
-        """write(2) of (a view of) the registered buffer `index`, whose pages the kernel has looked up already."""
+        """write(2) from (a view of) the registered buffer `index`, whose pages the kernel has already pinned."""
         pin, address, size = _pin(data)
         return cls(
             opcode=lib.IORING_OP_WRITE_FIXED, fd=fd, address=address, length=size, keep=(pin,), index=index, **how
@@ -168,14 +167,14 @@ class Operation:
 
     @classmethod
     def recvmsg(cls, fd: int, buffer: Buffer, *, flags: int = 0, **how: Unpack[How]) -> Operation:
-        """recvmsg(2) with room for TLS_GET_RECORD_TYPE, which is then `record_type`. To be started once only."""
+        """recvmsg(2) with room for TLS_GET_RECORD_TYPE, which is then `record_type`. Start it only once."""
         message, (pin, address, size) = ffi.new("struct kl_message *"), _pin(buffer, writable=True)
         lib.kl_message_prepare(message, ffi.cast("void *", address), size, -1)
         return cls(opcode=lib.IORING_OP_RECVMSG, fd=fd, address=message, length=1, op_flags=flags, keep=(pin,), **how)
 
     @property
     def record_type(self) -> int:
-        """The type of the record that a completed `recvmsg` took, -1 where kTLS named none. Of a `sendmsg`: -1."""
+        """The record type that a completed `recvmsg` received; -1 if kTLS reported none, and for a `sendmsg`."""
         return int(lib.kl_message_type(self.address)) if self.opcode == lib.IORING_OP_RECVMSG else -1
 
     @classmethod
@@ -190,7 +189,7 @@ class Operation:
         flags: int = 0,
         **how: Unpack[How],
     ) -> Operation:
-        """splice(2), one end of which is a pipe; an offset of -1 is the file's own, and all a pipe or socket has."""
+        """splice(2); one end must be a pipe. An offset of -1 uses the file's own; pipes and sockets require it."""
         return cls(
             opcode=lib.IORING_OP_SPLICE,
             fd=fd_out,
@@ -214,25 +213,25 @@ class Operation:
 
     @classmethod
     def poll_add(cls, fd: int, events: int, **how: Unpack[How]) -> Operation:
-        """poll(2), once: the result is the events that are there (select.POLLIN and its siblings)."""
+        """poll(2), once: the result is the mask of ready events (select.POLLIN and its siblings)."""
         return cls(opcode=lib.IORING_OP_POLL_ADD, fd=fd, op_flags=events, **how)
 
     @classmethod
     def timeout(cls, seconds: float, **how: Unpack[How]) -> Operation:
-        """Complete after so many seconds, with -ETIME."""
+        """Complete with -ETIME after this many seconds."""
         return cls(opcode=lib.IORING_OP_TIMEOUT, fd=-1, address=_timespec(seconds), length=1, **how)
 
     @classmethod
     def link_timeout(cls, seconds: float, **how: Unpack[How]) -> Operation:
-        """Cancel the operation before, which must be linked to this one, after so many seconds.
+        """Cancel the previous operation, which must be linked to this one, after this many seconds.
 
-        Then that one's result is -ECANCELED and this one's -ETIME; else this one's is -ECANCELED.
+        If it is cancelled, its result is -ECANCELED and this one's is -ETIME. Otherwise this one's is -ECANCELED.
         """
         return cls(opcode=lib.IORING_OP_LINK_TIMEOUT, fd=-1, address=_timespec(seconds), length=1, **how)
 
     @classmethod
     def setsockopt(cls, fd: int, level: int, option: int, value: Buffer, **how: Unpack[How]) -> Operation:
-        """setsockopt(2) (SOCKET_URING_OP_SETSOCKOPT, kernel 6.7): -EOPNOTSUPP or -EINVAL where it is not known."""
+        """setsockopt(2) (SOCKET_URING_OP_SETSOCKOPT, kernel 6.7): -EOPNOTSUPP or -EINVAL if it is not supported."""
         pin, address, size = _pin(value)
         return cls(
             opcode=lib.KL_OP_URING_CMD,
@@ -247,7 +246,7 @@ class Operation:
 
 
 def _pin(buffer: Buffer, *, writable: bool = False) -> tuple[object, int, int]:
-    """Return (what holds the buffer, address, bytes). UsageError where it is none."""
+    """Return (the object that pins the buffer, address, bytes). UsageError if it is not a buffer."""
     try:
         return _hot.pin(buffer, writable)
     except WRONG:

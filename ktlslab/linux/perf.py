@@ -1,8 +1,8 @@
-"""Counting by the kernel's performance events: what the CPU did for this process, and how often it asked the kernel.
+"""Counting by the kernel's performance events: what the CPU did for this process, and how many system calls it made.
 
-Only counting, no sampling: an event is a descriptor, and reading it gives a number. Where something cannot be counted
-the figure is NaN, never 0: emulated and most rented machines have no counters of their own, and the kernel's part is
-shown to the privileged alone (perf_event_paranoid). Source: perf_event_open(2).
+This only counts; it does not sample. An event is a descriptor, and reading it gives a number. What cannot be counted is
+NaN, never 0. Emulated machines and most rented ones have no hardware counters, and only privileged users may count
+events in the kernel (perf_event_paranoid). Source: perf_event_open(2).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Counter:
-    """One event, counted for this thread, and for threads it starts from now on, in user mode and in the kernel."""
+    """One event, counted in user mode and in the kernel, for this thread and the threads that it starts from now on."""
 
     def __init__(self, kind: int, config: int) -> None:
         flags = _INHERIT | _INHERIT_THREAD | _EXCLUDE_HV
@@ -46,7 +46,7 @@ class Counter:
         self._descriptor = _syscall(number, attributes, 0, -1, -1, _FD_CLOEXEC)
 
     def read(self) -> float:
-        """Return the count so far, scaled up where the CPU's few counters were shared; NaN: it never ran."""
+        """Return the count so far, scaled if the CPU's counters were shared; NaN if it never ran."""
         value, enabled, running = _READING.unpack(os.read(self._descriptor, _READING.size))
         if not running:
             return math.nan
@@ -59,7 +59,7 @@ class Counter:
 class HardwareCounters:
     """Cycles, instructions and cache misses (of the last level) of this process, from here to `close`.
 
-    `why` says which errno each missing one came to.
+    `why` gives the errno of each event that cannot be counted.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class HardwareCounters:
                 self.why[name] = error.errno or 0
 
     def read(self) -> dict[str, float]:
-        """Return what was counted so far; NaN where this machine does not count it."""
+        """Return the counts so far; NaN for events that this machine does not count."""
         return {name: self._counters[name].read() if name in self._counters else math.nan for name in HARDWARE}
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class HardwareCounters:
 
 
 class Syscalls:
-    """How many system calls this thread made; `count` is NaN until the counting ended, and where it cannot be done."""
+    """How many system calls this thread made. `count` is NaN until counting ends, and if it is not possible."""
 
     def __init__(self) -> None:
         self.count = math.nan
@@ -97,11 +97,11 @@ class Syscalls:
 
 @contextlib.contextmanager
 def count_syscalls() -> Iterator[Syscalls]:
-    """Count the system calls that this thread makes within, by the tracepoint raw_syscalls:sys_enter.
+    """Count the system calls that this thread makes in the context, by the tracepoint raw_syscalls:sys_enter.
 
-    One io_uring_enter(2) is one, whatever it submits. While it counts, every system call on the machine takes the
-    kernel's slow way in, and its end waits some ten milliseconds for all CPUs: not for timed parts, nor for each of
-    many samples. It takes root, or CAP_PERFMON and tracefs mounted where one may read it; else NaN.
+    Each io_uring_enter(2) counts as one, whatever it submits. Do not use this around timed code or once per sample:
+    while it counts, every system call on the machine takes the kernel's slow entry path, and ending it waits about
+    10 ms for all CPUs. It needs root, or CAP_PERFMON and a readable tracefs; otherwise the count is NaN.
     """
     found = Syscalls()
     try:
@@ -120,7 +120,7 @@ def count_syscalls() -> Iterator[Syscalls]:
 
 @functools.cache
 def _sys_enter() -> int:
-    """Return the number of the tracepoint. OSError: this kernel has none, or tracefs is not for us."""
+    """Return the tracepoint's id. OSError if this kernel does not have it, or tracefs cannot be read."""
     for folder in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"):
         with contextlib.suppress(OSError):
             return int(Path(folder, _SYS_ENTER).read_text())
@@ -134,7 +134,7 @@ def _sys_enter() -> int:
 
 @contextlib.contextmanager
 def _tracefs() -> Iterator[int]:
-    """Give tracefs as a folder that is attached nowhere: no one else sees it, and closing it is all there is to undo.
+    """Yield tracefs as a detached mount: no one else sees it, and closing the descriptor unmounts it.
 
     Source: fsopen(2), fsmount(2). OSError: EPERM without CAP_SYS_ADMIN, ENODEV without tracefs.
     """
@@ -151,7 +151,7 @@ def _tracefs() -> Iterator[int]:
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
-    """Make a system call that the C library has no name for. OSError as the kernel answers."""
+    """Make a system call that has no C library wrapper. Raises the kernel's errno as OSError."""
     wide = (ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments)
     result = int(_libc.syscall(ctypes.c_long(number), *wide))
     if result < 0:

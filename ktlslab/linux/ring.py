@@ -1,12 +1,12 @@
-"""io_uring for one thread: a context manager whose one call prepares, submits, waits and reaps.
+"""io_uring for one thread: a context manager whose calls prepare, submit, wait and reap in one step.
 
-The ownership rule of completion-based I/O: from submission to completion a buffer belongs to the kernel and must
-neither move nor be freed. It is kept in two ways. A plain call (`send`, `recv_into`, ...) holds its buffer and comes
-back only with the completion in hand; a time-out or Ctrl-C first cancels the operation and waits for what became of it.
-An operation begun with `start` is held here, buffer included, until `reap` hands out its completion; `close` cancels
-what is left and waits for it. While a bytearray is held, Python itself refuses to resize it (BufferError).
+The ownership rule of completion-based I/O: from submission to completion a buffer belongs to the kernel, and must not
+be moved or freed. The ring keeps this rule in two ways. A plain call (`send`, `recv_into`, ...) holds its buffer and
+returns only after the completion; a time-out or Ctrl-C first cancels the operation and waits for its completion. An
+operation begun with `start` is held here, with its buffer, until `reap` returns its completion; `close` cancels the
+remaining ones and waits for them. While a bytearray is held, Python refuses to resize it (BufferError).
 
-The GIL is released while the kernel works, so other threads go on. The ring itself is for one thread at a time.
+The GIL is released during system calls, so other threads continue. Only one thread at a time may use a ring.
 
 Source: io_uring_enter(2), io_uring_setup(2).
 """
@@ -32,30 +32,30 @@ if TYPE_CHECKING:
 __all__ = ["LIBURING", "Buffer", "Completion", "Operation", "Ring", "transfer"]
 
 ffi, lib = _native.ffi, _native.lib
-LIBURING = ffi.string(lib.kl_liburing()).decode()  # the version that the C part was built with, "" where it told none
+LIBURING = ffi.string(lib.kl_liburing()).decode()  # the version that the C part was built with, "" if unknown
 
 _CLOEXEC = int(socket.SOCK_CLOEXEC)
 
-# Completions without an interrupt to this thread; a kernel that does not know the flag is asked again without it.
+# Completions without an interrupt to this thread. If the kernel does not know the flag, the ring is made without it.
 _PLAIN: tuple[int, ...] = (lib.IORING_SETUP_COOP_TASKRUN, 0)
-# A kernel thread takes what is submitted. It goes to sleep after a second of nothing, the kernel's own default.
+# A kernel thread takes submissions. It sleeps after an idle second, the kernel's default.
 _SQPOLL: tuple[int, ...] = (lib.IORING_SETUP_SQPOLL,)
-# Completions only when asked for; whether some wait to be asked for shows in a flag.
+# Completions are processed only on request; a flag shows whether some are pending.
 _DEFERRED: tuple[int, ...] = (
     lib.IORING_SETUP_SINGLE_ISSUER | lib.IORING_SETUP_DEFER_TASKRUN | lib.IORING_SETUP_TASKRUN_FLAG,
 )
 
-_ABANDONED: list[Any] = []  # what rings hold that were forgotten and could not be closed
+_ABANDONED: list[Any] = []  # what forgotten rings hold that could not be closed
 
 
 class Sender(Protocol):
-    """send(2) on one socket: how many bytes the kernel took. Arguments go by position, as in all of these."""
+    """send(2) on one socket: how many bytes the kernel took. The arguments of all these are positional."""
 
     def __call__(self, data: Buffer, flags: int = 0, /) -> int: ...
 
 
 class Receiver(Protocol):
-    """recv(2) on one socket: how many bytes came, 0 at the end."""
+    """recv(2) on one socket: how many bytes were received, 0 at the end."""
 
     def __call__(self, buffer: Buffer, flags: int = 0, /) -> int: ...
 
@@ -79,11 +79,11 @@ class BatchSender(Protocol):
 
 
 class Ring(Closing):
-    """io_uring with room for `entries` operations. RingUnavailableError says why there is none, and what to do.
+    """io_uring with room for `entries` operations. RingUnavailableError says why it is not available.
 
-    `sqpoll`: a kernel thread fetches what is submitted, so that submitting needs no system call while it is awake.
-    `defer_taskrun` (kernel 6.1): completions are worked on only while this program waits for them; the ring is then for
-    the thread that made it alone (OSError EEXIST in another). No kernel takes both together.
+    `sqpoll`: a kernel thread fetches submissions, so submitting needs no system call while it is awake. `defer_taskrun`
+    (kernel 6.1): completions are processed only while this program waits for them; only the thread that made the ring
+    may use it (OSError EEXIST in another). No kernel allows both together.
     """
 
     def __init__(self, entries: int = 64, *, sqpoll: bool = False, defer_taskrun: bool = False) -> None:
@@ -109,7 +109,7 @@ class Ring(Closing):
 
     @property
     def in_flight(self) -> int:
-        """How many started operations have not been reaped."""
+        """The number of started operations that have not been reaped."""
         return len(self._held)
 
     def fileno(self) -> int:
@@ -119,7 +119,7 @@ class Ring(Closing):
         """Whether this kernel knows the operation (IORING_REGISTER_PROBE)."""
         return bool(lib.kl_ring_supports(self._live(), opcode))
 
-    # One call, one operation. `timeout` is in seconds, None waits for ever; OSError as the kernel gives it.
+    # One call, one operation. `timeout` is in seconds; None waits for ever. The kernel's errors are OSError.
 
     def connect(self, fd: int, family: int, sockaddr: tuple[Any, ...], timeout: float | None = None) -> None:
         """connect(2) to a getaddrinfo address."""
@@ -139,7 +139,7 @@ class Ring(Closing):
             raise
 
     def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> int:
-        """recv(2) into a writable buffer: how many bytes came, 0 at the end."""
+        """recv(2) into a writable buffer: how many bytes were received, 0 at the end."""
         try:
             return self._calls.recv_into(fd, buffer, flags, timeout)
         except WRONG:
@@ -148,7 +148,7 @@ class Ring(Closing):
 
     def send_record(self, fd: int, data: Buffer, record_type: int, timeout: float | None = None) -> int:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
-        need_number("sending a record by io_uring", "the record type", record_type, 0, 255)  # C would cut it off
+        need_number("sending a record by io_uring", "the record type", record_type, 0, 255)  # C would truncate it
         try:
             return self._calls.send_record(fd, data, record_type, timeout)
         except WRONG:
@@ -156,7 +156,7 @@ class Ring(Closing):
             raise
 
     def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> tuple[int, int]:
-        """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 where kTLS names none."""
+        """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 if kTLS reports none."""
         try:
             return self._calls.recv_record(fd, buffer, flags, timeout)
         except WRONG:
@@ -164,11 +164,11 @@ class Ring(Closing):
             raise
 
     def send_many(self, fd: int, buffers: Sequence[Buffer], timeout: float | None = None, flags: int = 0) -> int:
-        """Send all buffers in order, each by an operation of its own, with one submission and one wait.
+        """Send all buffers in order, each by its own operation, with one submission and one wait.
 
-        What came out short is sent on from where it stopped. Returns how many bytes went: fewer than there are only
-        where the socket failed or nothing moved for `timeout` seconds; where none went that is raised. With `flags`
-        they are sent one after the other.
+        After a short send, the rest is sent too. Returns how many bytes were sent. These are fewer than all only if the
+        socket failed or nothing moved for `timeout` seconds; if none were sent, that error is raised. With `flags`, the
+        buffers are sent one at a time.
         """
         try:
             return self._calls.send_many(fd, buffers, flags, timeout)
@@ -184,8 +184,8 @@ class Ring(Closing):
         """close(2) of a descriptor that no Python object owns."""
         self._calls.run(lib.IORING_OP_CLOSE, fd, None, 0, 0, 0, None)
 
-    # The same, bound once to a socket and a time-out, with no Python in between. Not to be used after the descriptor is
-    # closed: its number may be another's by then.
+    # The same calls, bound to a socket and a time-out, with no Python code in between. Do not use them after the
+    # descriptor is closed: its number may have been reused.
 
     def sender(self, fd: int, timeout: float | None = None) -> Sender:
         """Bind `send`."""
@@ -207,24 +207,24 @@ class Ring(Closing):
         """Bind `send_many`."""
         return cast("BatchSender", self._calls.bind("send_many", fd, timeout))
 
-    # Many in flight.
+    # Many operations in flight.
 
     def start(self, *operations: Operation) -> list[int]:
-        """Put operations in flight with one submission; returns their tokens, by which `reap` names them.
+        """Put operations in flight with one submission. Returns their tokens, which identify them in `reap`.
 
-        OSError E2BIG where linked ones are more than the ring has entries: a chain must be submitted whole.
+        OSError E2BIG if a chain of linked operations has more than the ring has entries: it must be submitted whole.
         """
         return self._calls.start(operations, self._held)
 
     def reap(self, wait_for: int = 1, timeout: float | None = None) -> list[Completion]:
-        """Wait for up to `wait_for` completions; hand out all that came, TimeoutError where none did in time."""
-        # Into a list that outlives a handler that raises; what such a one left there is handed out without a wait.
+        """Wait for up to `wait_for` completions; return all that came, TimeoutError if none did in time."""
+        # The list survives a signal handler that raises; completions left in it are returned without a wait.
         self._calls.reap(0 if self._done else wait_for, timeout, self._done, self._held)
         done, self._done = self._done, []
         return done
 
     def put_back(self, completions: Sequence[Completion]) -> None:
-        """Let the next `reap` hand these out again, first."""
+        """Let the next `reap` return these first."""
         self._done[:0] = completions
 
     # Multishot receives: see buffers.py.
@@ -237,11 +237,11 @@ class Ring(Closing):
         return buffers
 
     def recv_multishot(self, fd: int, buffers: BufferRing, timeout: float | None = None) -> Incoming:
-        """recv(2) over and over: iterate for (-1, bytes). On kTLS it fails with EIO at a control record."""
+        """Multishot recv(2): iterate for (-1, bytes). On kTLS it fails with EIO at a control record."""
         return self._incoming(fd, buffers, timeout, typed=False)
 
     def recvmsg_multishot(self, fd: int, buffers: BufferRing, timeout: float | None = None) -> Incoming:
-        """recvmsg(2) over and over: iterate for (record type, bytes), the type being -1 where kTLS names none.
+        """Multishot recvmsg(2): iterate for (record type, bytes); the type is -1 if kTLS reports none.
 
         A record longer than a buffer's `size` less 40 bytes comes in parts, each with its type.
         """
@@ -249,7 +249,7 @@ class Ring(Closing):
 
     def _incoming(self, fd: int, buffers: BufferRing, timeout: float | None, *, typed: bool) -> Incoming:
         if buffers.ring is not self:
-            answered, remedy = "the buffers are another ring's", "Make them by this ring's `buffer_ring`."
+            answered, remedy = "the buffers belong to another ring", "Make them with this ring's `buffer_ring`."
             raise UsageError("starting a multishot receive", answered=answered, remedy=remedy)
         incoming = Incoming(buffers, self._live(), self._calls, fd, timeout, typed=typed)
         self._open.append(incoming)
@@ -260,27 +260,27 @@ class Ring(Closing):
         return [user for user in self._open if isinstance(user, Incoming) and user.buffers is buffers]
 
     def forget(self, closed: BufferRing | Incoming) -> None:
-        """Let go of what has closed itself."""
+        """Forget an object that has closed itself."""
         self._open.remove(closed)
 
-    # Looked up once instead of with each operation: start them with `fixed_file`, or as `read_fixed` and `write_fixed`.
+    # Looked up once instead of per operation: use `fixed_file` for files, `read_fixed` and `write_fixed` for buffers.
 
     def register_files(self, fds: Sequence[int]) -> None:
-        """Register descriptors, in place of those before: operations name them by index. OSError as the kernel's."""
+        """Register descriptors, replacing earlier ones; operations use their index. Raises the kernel's OSError."""
         self.unregister_files()
         _check(lib.kl_register_files(self._live(), list(fds), len(fds)))
         self._files = True
 
     def unregister_files(self) -> None:
-        """Forget them; operations in flight keep theirs."""
+        """Unregister the descriptors; operations in flight keep theirs."""
         if self._files:
             _check(lib.kl_register_files(self._live(), ffi.NULL, 0))
             self._files = False
 
     def register_buffers(self, buffers: Sequence[Buffer]) -> None:
-        """Pin writable buffers in memory, in place of those before, and hold them. OSError as the kernel's.
+        """Register and pin writable buffers, replacing earlier ones. Raises the kernel's OSError.
 
-        ENOMEM asks for a larger `ulimit -l`.
+        For ENOMEM, raise `ulimit -l`.
         """
         self.unregister_buffers()
         held = [_hot.pin(buffer, True) for buffer in buffers]  # noqa: FBT003 - C takes no keywords
@@ -291,7 +291,7 @@ class Ring(Closing):
         self._pinned = held
 
     def unregister_buffers(self) -> None:
-        """Let go of them. OSError EBUSY while started operations are in flight: they may use one."""
+        """Unregister the buffers. OSError EBUSY while started operations are in flight, which may use one."""
         if self._pinned:
             if self._held:
                 _check(-errno.EBUSY)
@@ -299,11 +299,11 @@ class Ring(Closing):
             self._pinned = []
 
     def cancel(self, token: int) -> None:
-        """Ask for a started operation to be cancelled; its completion (often ECANCELED) comes by `reap`."""
+        """Request that a started operation be cancelled; `reap` returns its completion (often ECANCELED)."""
         _check(lib.kl_cancel(self._live(), token))
 
     def close(self) -> None:
-        """Cancel what is in flight, wait for it, free the ring. OSError EBUSY while another thread is inside."""
+        """Cancel what is in flight, wait for it, free the ring. OSError EBUSY while another thread uses the ring."""
         if self._ring:
             for user in reversed(self._open.copy()):  # buffers after the receives that use them
                 user.close()
@@ -316,10 +316,10 @@ class Ring(Closing):
             self._ring, self._pinned = ffi.NULL, []
 
     def __del__(self) -> None:
-        """Close a forgotten ring: the kernel may still write into the buffers that it holds.
+        """Close a forgotten ring, because the kernel may still write into the buffers that it holds.
 
-        Where it cannot be closed (another thread is inside, or made it for itself), they are kept for ever. A forked
-        process leaves alone what is its parent's.
+        If it cannot be closed (another thread uses it, or it belongs to another thread), the buffers are kept for ever.
+        A forked process does not touch its parent's ring.
         """
         if getattr(self, "_calls", None) is None or self.closed or self._process != os.getpid():
             return
@@ -346,7 +346,7 @@ class Ring(Closing):
         room: object = None,
         buffers: object = (),
     ) -> None:
-        """Raise UsageError where one of a call's arguments is at fault, or the ring was closed."""
+        """Raise UsageError if one of a call's arguments is at fault, or the ring is closed."""
         tried = f"{call} by io_uring"
         if not self._ring:
             raise _closed(tried) from None
@@ -359,10 +359,10 @@ class Ring(Closing):
 
 
 def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None = None) -> list[int]:
-    """Run operations with one submission and return their results in order, minus an errno where one failed.
+    """Run operations with one submission and return their results in order; a failed one gives minus its errno.
 
-    What completes meanwhile of others that were started stays for whoever reaps it. TimeoutError; OSError E2BIG: more
-    operations than the ring has entries.
+    Completions of other operations are kept for a later `reap`. Raises TimeoutError, and OSError E2BIG if there are
+    more operations than the ring has entries.
     """
     tokens = ring.start(*operations)
     results: dict[int, int] = {}
@@ -374,7 +374,7 @@ def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None 
                 if completion.token not in left:
                     others.append(completion)
                     continue
-                results.setdefault(completion.token, completion.result)  # the first: a second is a notification
+                results.setdefault(completion.token, completion.result)  # a second one would be a notification
                 if not completion.more:
                     left.discard(completion.token)
     finally:
@@ -404,7 +404,7 @@ def _pack_sockaddr(family: int, sockaddr: tuple[Any, ...]) -> bytes:
 
 
 def _setups(*, sqpoll: bool, defer_taskrun: bool) -> tuple[int, ...]:
-    """Return the flags to try, one after the other where the kernel does not know them."""
+    """Return the flags to try in order, since a kernel may not know them."""
     if sqpoll and defer_taskrun:
         return (_SQPOLL[0] | _DEFERRED[0],)
     return _SQPOLL if sqpoll else _DEFERRED if defer_taskrun else _PLAIN
@@ -412,10 +412,10 @@ def _setups(*, sqpoll: bool, defer_taskrun: bool) -> tuple[int, ...]:
 
 def _unavailable(number: int, *, sqpoll: bool, defer_taskrun: bool) -> RingUnavailableError:
     remedies = {
-        errno.ENOSYS: "This kernel has no io_uring (5.1 is the first with it), or a seccomp filter hides it; "
-        "in a container allow the io_uring system calls, else use io_engine='syscall'.",
+        errno.ENOSYS: "This kernel has no io_uring (added in 5.1), or a seccomp filter hides it; "
+        "in a container allow the io_uring system calls, otherwise use io_engine='syscall'.",
         errno.EPERM: "`sysctl kernel.io_uring_disabled` must be 0 (2 forbids it, 1 leaves it to a group); in a "
-        "container the seccomp profile must allow io_uring_setup. Else use io_engine='syscall'.",
+        "container the seccomp profile must allow io_uring_setup. Otherwise use io_engine='syscall'.",
         errno.ENOMEM: "The locked memory limit is too small: raise `ulimit -l`.",
         errno.EMFILE: "Too many open files: close some, or raise `ulimit -n`.",
         errno.EINVAL: "The number of entries must be between 1 and 32768.",
@@ -423,6 +423,6 @@ def _unavailable(number: int, *, sqpoll: bool, defer_taskrun: bool) -> RingUnava
     remedy = remedies.get(number, "Use io_engine='syscall' instead.")
     asked = [name for name, on in (("sqpoll", sqpoll), ("defer_taskrun", defer_taskrun)) if on]
     if asked and number in {errno.EINVAL, errno.EPERM}:
-        remedy = f"This kernel may not offer {' with '.join(asked)}: do without. {remedy}"
+        remedy = f"This kernel may not support {' with '.join(asked)}: leave it out. {remedy}"
     tried = f"setting up an io_uring{' with ' * bool(asked)}{' and '.join(asked)}"
     return RingUnavailableError(tried, errno=number, remedy=remedy)

@@ -1,4 +1,4 @@
-"""What TCP itself tells of a connection: struct tcp_info of linux/tcp.h, by getsockopt(TCP_INFO) (tcp(7))."""
+"""What TCP reports about a connection: struct tcp_info of linux/tcp.h, by getsockopt(TCP_INFO) (tcp(7))."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _BYTES_SENT = struct.Struct("=200xQQ")  # tcpi_bytes_sent, tcpi_bytes_retrans (k
 
 
 def state(sock: socket.socket) -> int:
-    """Return the connection's state, as include/net/tcp_states.h numbers them."""
+    """Return the connection's state, a number of include/net/tcp_states.h."""
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
 def moved(sock: socket.socket) -> tuple[int, int]:
-    """Return the bytes of payload (sent, received) since the connection was opened; what was sent twice counts once."""
+    """Return the bytes of payload (sent, received) since the connection was opened. Retransmissions do not count."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_SENT.size)
     sent, again = _BYTES_SENT.unpack(info)
     return sent - again, _BYTES_RECEIVED.unpack_from(info)[0]

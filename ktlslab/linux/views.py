@@ -1,13 +1,13 @@
-"""Parts of a caller's buffer, and how long C may hold on to one.
+"""Parts of a caller's buffer, and how long C may hold one.
 
-Two rules keep a failure from becoming a crash:
+Two rules keep an error from becoming a crash:
 
-* A view that is made here is let go of when its call is over, also where that call raised: else the error's traceback
-  would keep the caller's bytearray from being resized, for as long as a stream remembers the error. Where C still
-  holds the view, releasing it would be a BufferError in place of the error; then it lives until C lets go.
-* No cffi object that exports a caller's buffer outlives the call it was made for, not in a traceback's frames either.
+* A view made here is released when its call is over, even if the call raised. Otherwise the error's traceback
+  would keep the caller's bytearray from being resized for as long as a stream keeps the error. If C still holds the
+  view, releasing it would raise BufferError instead of the error; then the view lives until C releases it.
+* No cffi object that exports a caller's buffer outlives the call it was made for, not even in a traceback's frames.
   Python's garbage collector clears a memoryview in a cycle although cffi still exports it, and the process crashes when
-  cffi gives back what is gone. So `tls.traffic` deletes its exports before it raises, and what a ring holds from
+  cffi releases it. So `tls.traffic` deletes its exports before it raises, and what a ring holds from
   submission to completion is pinned by the compiled part (`_hot.pin`), in an object that the collector does not enter.
 """
 
@@ -19,7 +19,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Part:
-    """The part of `buffer` from byte `start` on, for one call: `with Part(data, sent) as rest`."""
+    """The rest of `buffer` from byte `start`, for one call: `with Part(data, sent) as rest`."""
 
     __slots__ = ("_view",)
 

@@ -55,9 +55,9 @@ def dimensions(given: Mapping[str, Any], tried: str) -> dict[str, tuple[Any, ...
 
 
 def nearest(word: object, known: Collection[str]) -> str:
-    """Return "Is X meant? " for the known word that is nearest to one that is not known, "" where none is near."""
+    """Return "Did you mean X? " for the known word that is nearest to one that is not known, "" where none is near."""
     near = difflib.get_close_matches(str(word), known, 1)
-    return f"Is {near[0]} meant? " if near else ""
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def one_of(word: Any, known: Collection[str], what: str, tried: str) -> str:

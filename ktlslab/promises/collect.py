@@ -170,7 +170,7 @@ def _chosen(names: str | Sequence[str] | None) -> tuple[Promise, ...]:
     asked = words_of(names, "choosing promises", all_of_them)
     if unknown := [name for name in asked if name not in known]:
         near = difflib.get_close_matches(unknown[0], known, 1)
-        remedy = f"{f'Is {near[0]} meant? ' if near else ''}{all_of_them}"
+        remedy = f"{f'Did you mean {near[0]}? ' if near else ''}{all_of_them}"
         raise UsageError("choosing promises", answered=f"there is none called {', '.join(unknown)}", remedy=remedy)
     return tuple(known[name] for name in asked)
 

@@ -1,15 +1,15 @@
-"""A relay between two ends that does one chosen harm to the bytes on their way: the network on a bad day, on demand.
+"""A relay between two ends that does one chosen kind of damage to the bytes between them.
 
     with Relay(("example.org", 443), Fault("flip", record=3, part="tag")) as relay:
         with open_session(*relay.address, config=ClientConfig(server_name="example.org")) as session:
             ...                                                              # use it
         print(relay.report())                                                # what passed by, and whether the fault did
 
-A process of its own stands between the ends. It counts the TLS records that come after the handshake and lets all pass
-unchanged but the one it was told of. Bytes that are no TLS pass in the pieces in which they came.
+The relay is a separate process. It counts the TLS records after the handshake and passes all of them on unchanged
+except the one named by the fault. Bytes that are not TLS are passed on in the pieces in which they arrive.
 
-* `fault`: the harms there are, and how they are done, without I/O;
-* `process`: what moves the bytes.
+* `fault`: the kinds of damage, without I/O;
+* `process`: the process that moves the bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ANSWER_BYTES = 1 << 16
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a relay has seen since it was told its fault: records from where the fault counts, and whether it struck."""
+    """What a relay has seen since its fault was set: records, as the fault counts them, and whether it was applied."""
 
     connections: int
     to_client: int
@@ -50,10 +50,10 @@ class Report:
 
 
 class Relay(Closing):
-    """A relay on loopback to `target`, (host, port); a context manager. Connect to `address` instead.
+    """A relay on loopback to `target`, (host, port); a context manager. Connect to its `address` instead.
 
-    It may be given other faults, each for the connections made from then on. The process ends with this one, on
-    `close`, and in any case after `seconds`. Raises MachineError where it does not start or answer.
+    `use` gives it another fault for later connections. Its process ends with this one, on `close`, or after `seconds`.
+    Raises MachineError if it does not start or answer.
     """
 
     def __init__(self, target: tuple[str, int], fault: Fault | None = None, *, seconds: int = LIFE_SECONDS) -> None:
@@ -77,9 +77,9 @@ class Relay(Closing):
         return "127.0.0.1", self.port
 
     def use(self, fault: Fault | None, target: tuple[str, int] | None = None) -> dict[str, Any]:
-        """Do this fault, or none, to connections made from now on; `report` begins anew.
+        """Apply this fault, or none, to connections made from now on; `report` starts again from zero.
 
-        A connection that a stall still holds open is reset.
+        A connection that is held open by a stall is reset.
         """
         tried = "giving a relay a fault"
         self.fault = _checks.optional(_checks.instance, tried, "fault", fault, Fault)
@@ -88,17 +88,17 @@ class Relay(Closing):
         return self._ask({"fault": told, "target": self.target})
 
     def give_keys(self, keys: DirectionKeys) -> None:
-        """Tell the keys of one direction, exported when the handshake was over, to the latest connection: see pad."""
+        """Give the latest connection the keys of one direction, exported after the handshake; `pad` needs them."""
         key, write_iv = keys.key.reveal().hex(), keys.write_iv.reveal().hex()
         self._ask({"suite": keys.suite.name, "key": key, "write_iv": write_iv, "sequence": keys.sequence})
 
     def report(self) -> Report:
-        """Return what has happened so far. What an end has received has been reported before."""
+        """Return what has happened so far. It includes everything that an end has received."""
         return Report(**self._ask({"report": True}))
 
     def close(self) -> None:
-        """End the process, and with it what it carries. May be called twice."""
-        self._control.close()  # for which it listens
+        """End the process and its connections. May be called twice."""
+        self._control.close()  # the process ends when it sees this
         try:
             self._process.wait(_ANSWER_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
-"""What can go wrong on the way, and how it is done to a stream of bytes: no I/O here.
+"""The faults, and how they are applied to a stream of bytes, without I/O.
 
-`Fault` describes one harm. `Way` does it to one direction of one connection: it cuts what passes into TLS records, for
-which it needs no key (their headers are clear text), finds the handshake's end, and counts.
+`Fault` describes one fault. `Way` applies it to one direction of one connection: it splits the bytes into TLS records
+(which needs no key, because their headers are clear text), finds the end of the handshake, and counts.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _SAYS_TLS13 = b"\x00\x2b\x00\x02\x03\x04"  # ServerHello's supported_versions (R
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One harm, done to what goes `towards` one end.
+    """One kind of damage to the bytes that go `towards` one end.
 
     flip      one bit: the `bit`-th of `part`, each byte's lowest first. In TLS 1.2 the ciphertext of GCM and CCM begins
               with the explicit nonce; the tag is the last 16 bytes.
     drop      the record does not arrive            replay    it arrives twice
-    swap      it arrives after the next one         delay     it and all that follows arrive `seconds` later
-    stall     neither it nor anything after it arrives, nor an end; the connection stays open
+    swap      it arrives after the next one         delay     it and everything after it arrive `seconds` later
+    stall     neither it nor anything after it arrives, not even FIN; the connection stays open
     truncate  its first `keep` bytes arrive, then FIN         reset     the same, then RST, at both ends
     length    the header's length field says `length`; the payload is left as it is
     insert    `data` arrives before it              replace   `data` arrives in its place
-    pad       it and all that follow carry `padding` zero bytes more (TLS 1.3); needs `Relay.give_keys`
+    pad       it and all later ones carry `padding` more zero bytes (TLS 1.3); needs `Relay.give_keys`
 
-    `record` counts from 0, after the handshake (TLS 1.3: session tickets come first) or, with `handshake`, from the
-    connection's first record. Where `byte` is given, it is the record in which that byte lies, and flip, truncate and
-    reset strike exactly there. UsageError for a word that is not listed here.
+    `record` counts from 0, after the handshake (in TLS 1.3 session tickets come first) or, with `handshake`, from the
+    connection's first record. If `byte` is given, the fault applies to the record that holds that byte, and flip,
+    truncate and reset apply exactly there. UsageError for a kind that is not listed here.
     """
 
     kind: Kind
@@ -77,7 +77,7 @@ class Fault:
 
 
 class Mark:
-    """What can be done to an end besides giving it bytes."""
+    """What can happen to an end other than receiving bytes."""
 
 
 FIN, RESET = Mark(), Mark()
@@ -86,14 +86,14 @@ FIN, RESET = Mark(), Mark()
 @dataclass(frozen=True, slots=True)
 class ToPad:
     record: bytes
-    number: int  # after the handshake, so it is this far from the sequence number at its end
+    number: int  # counted from the end of the handshake, as an offset to the sequence number there
 
 
 Action = bytes | float | Mark | ToPad
 
 
 class Way:
-    """One direction of one connection: bytes in; out come bytes, seconds to wait, and ends."""
+    """One direction of one connection. Bytes go in; bytes, seconds to wait and ends come out."""
 
     def __init__(self, towards: End, fault: Fault | None) -> None:
         self.towards = towards
@@ -101,16 +101,16 @@ class Way:
         self.from_start = bool(fault and fault.handshake)
         self.other: Way
         self.seen = 0  # records from where the fault counts
-        self.applied = self.over = self.stalled = False  # over: nothing more is let through
+        self.applied = self.over = self.stalled = False  # over: nothing more passes
         self.tls13 = self.traffic = False
         self._offset = 0
         self._changed_cipher = False
         self._tls = True
         self._buffer = bytearray()
-        self._held = b""  # swap's
+        self._held = b""  # the record held back by swap
 
     def feed(self, data: bytes) -> Iterator[Action]:
-        """Take bytes as they came, b"" for the end; yield what is to be done to the receiving end."""
+        """Take received bytes, b"" for the end; yield what to do to the receiving end."""
         self._buffer += data
         while not self.over and (piece := self._next(last=not data)):
             if self.traffic or self.from_start or not self._tls:
@@ -125,7 +125,7 @@ class Way:
             yield FIN
 
     def _next(self, *, last: bool) -> bytes:
-        """Cut off the next whole record; all there is, where it is no TLS or the end has come."""
+        """Return the next whole record, or all bytes if they are not TLS or the end has come."""
         whole = len(self._buffer)
         self._tls = self._tls and (not self._buffer or self._buffer[0] in _CONTENT_TYPES)
         if self._tls and not last:
@@ -144,8 +144,10 @@ class Way:
         return piece
 
     def _watch(self, record: bytes) -> None:
-        """Find the handshake's end, without a key: in 1.2 one record after ChangeCipherSpec, in 1.3 the client's first
-        encrypted one, after which the server's handshake is over as well (RFC 5246, 7.3; RFC 8446, 2).
+        """Find the end of the handshake without a key (RFC 5246, 7.3; RFC 8446, 2).
+
+        In TLS 1.2 it is the record after ChangeCipherSpec. In TLS 1.3 it is the client's first encrypted record, after
+        which the server's handshake is over as well.
         """
         if self.traffic or not self._tls:
             return

@@ -1,4 +1,4 @@
-"""The relay's own process: sockets, a clock, and one loop. Started by `Relay`, which asks it through a socket pair.
+"""The relay's process: sockets, a clock, and one loop. `Relay` starts it and talks to it through a socket pair.
 
 python -m ktlslab.relay.process PARENT SECONDS       standard input is the socket
 """
@@ -22,12 +22,12 @@ from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 
 _CHUNK = 1 << 16
-_QUEUED = 16  # pieces that may wait for a reader; then the writer waits
+_QUEUED = 16  # pieces that may wait for a reader before the writer must wait
 _CONNECT_SECONDS = 10.0
 
 
 class _Pipe:
-    """One direction's sockets, and what waits to be done to the receiving one."""
+    """One direction's sockets, and what is still to be done to the receiving one."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, direction: Way) -> None:
         self.source, self.sink, self.direction = source, sink, direction
@@ -59,7 +59,7 @@ class _Pipe:
         self.queue.extend(action for action in self.direction.feed(data) if action != b"")
 
     def write(self) -> None:
-        """Do what is due, as far as the sink takes it. ConnectionResetError: both ends are to be reset."""
+        """Do what is due, as far as the sink takes it. ConnectionResetError if both ends must be reset."""
         while self.wants_to_write:
             action = self.queue[0]
             if isinstance(action, bytes):
@@ -107,7 +107,7 @@ class _Link:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def step(self, readable: list[Any]) -> None:
-        """Move what can be moved; close where all is done."""
+        """Move what can be moved; close when everything is done."""
         try:
             for pipe in self.pipes:
                 if pipe.source in readable:
@@ -140,7 +140,7 @@ class _Process:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.target = ("", 0)
         self.fault: Fault | None = None
-        self.links: list[_Link] = []  # since the fault was told
+        self.links: list[_Link] = []  # since the fault was set
         self.live: list[_Link] = []
 
     def run(self) -> None:
@@ -166,7 +166,7 @@ class _Process:
         client, _ = self.listener.accept()
         try:
             server = socket.create_connection(self.target, timeout=_CONNECT_SECONDS)
-        except OSError:  # as if no one listened here either
+        except OSError:  # behave as if nothing listened here either
             client.close()
             return
         self.links.append(_Link(client, server, self.fault))

@@ -1,7 +1,7 @@
 """The five stages, in the order in which data flows: connect, handshake, export, install, transfer.
 
-Each is one public function (the last a class) from one typed artefact to the next. Artefacts are immutable; the live
-handles that they refer to (socket, ring, library) belong to the `Connection`, which is a context manager.
+Each stage is a public function (the last one a class) from one typed artefact to the next. Artefacts are immutable. The
+live handles that they refer to (socket, ring, library) belong to the `Connection`, which is a context manager.
 """
 
 from ktlslab.linux.ktls import Direction

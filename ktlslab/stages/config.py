@@ -1,4 +1,4 @@
-"""What either end of a handshake brings and insists on. `tls.contexts` makes OpenSSL's contexts of it."""
+"""What each end of a handshake offers and requires. `tls.contexts` turns it into OpenSSL's contexts."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Of OpenSSL (PSK_MAX_PSK_LEN, PSK_MAX_IDENTITY_LEN in openssl/ssl.h), and of a protocol's name (RFC 7301, 3.1).
+# OpenSSL's limits (PSK_MAX_PSK_LEN, PSK_MAX_IDENTITY_LEN in openssl/ssl.h), and a protocol name's (RFC 7301, 3.1).
 _MAX_PSK_BYTES, _MAX_IDENTITY_BYTES, _MAX_PROTOCOL_BYTES = 512, 256, 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Psk:
-    """A key agreed on beforehand (RFC 8446, 4.2.11). In TLS 1.3 it goes with suites of SHA-256."""
+    """An external pre-shared key (RFC 8446, 4.2.11). TLS 1.3 uses it with SHA-256 suites only."""
 
     identity: str
     key: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        tried = "describing a key agreed on beforehand"
+        tried = "describing a pre-shared key"
         for name, value, most in (
             ("identity", _checks.text(tried, "identity", self.identity, "a name").encode(), _MAX_IDENTITY_BYTES),
             ("key", _checks.instance(tried, "key", self.key, bytes), _MAX_PSK_BYTES),
@@ -39,10 +39,10 @@ class Psk:
 
 
 class Resumption:
-    """A former session that a client may take up again: give it as `ClientConfig(resume=...)`. Secret, and opaque.
+    """An earlier session for a client to resume: `ClientConfig(resume=...)`. Secret, and opaque.
 
-    A server that is resumed with shows no certificate: what it showed in the former session counts. So it matters what
-    the client of that one insisted on, its `former` config.
+    In a resumed session the server sends no certificate; the one of the earlier session counts. `former` is the
+    client's config of that session, which says how the certificate was checked.
     """
 
     __slots__ = ("_former", "_session", "server_name")
@@ -53,14 +53,14 @@ class Resumption:
         self.server_name = server_name
 
     def offer(self, library: SSL.Connection, config: ClientConfig) -> None:
-        """Let a client that has not begun its handshake offer this session.
+        """Let a client offer this session before its handshake begins.
 
-        UsageError where it insists on a certificate, and the former session did not, or trusted other authorities.
+        UsageError if the client verifies certificates, and the earlier session did not or trusted other authorities.
         """
         former = self._former
         if config.verify and not (former and former.verify and former.ca == config.ca):
-            answered = "in that session the server's certificate was not checked, or against other authorities"
-            remedy = "Resume with the `verify` and `ca` of the former session, or open a new one."
+            answered = "that session did not check the server's certificate, or trusted other authorities"
+            remedy = "Resume with the `verify` and `ca` of the earlier session, or open a new one."
             raise UsageError(f"resuming a session with {self.server_name}", answered=answered, remedy=remedy)
         openssl.resume(library, self._session)
 
@@ -70,15 +70,15 @@ class Resumption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """What a client asks for and insists on.
+    """What a client offers and requires.
 
-    `server_name` (default: the host connected to) goes into SNI and must be in the certificate. `ca` is a PEM file of
-    trusted authorities, None the system's. `suites` limits the offer, and with it the versions. `groups` are the key
-    exchanges by OpenSSL's names, best first. `certificate` and `key` (PEM; None: in the same file) prove this client
-    where the server asks. `resume` offers a former session, `psk` a key agreed on beforehand.
+    `server_name` (default: the host connected to) is sent as SNI and must be in the certificate. `ca` is a PEM file of
+    trusted authorities; None means the system's. `suites` limits the offered suites, and so the versions. `groups` are
+    the key exchange groups by OpenSSL's names, best first. `certificate` and `key` (PEM; None: in the same file)
+    authenticate this client if the server asks. `resume` offers an earlier session, `psk` a pre-shared key.
 
-    A list, or a single one, may stand for each tuple, a name for a suite or version (`Suite.of`, `Version.of`), a
-    string for a path. UsageError for what makes no sense.
+    Each tuple may be given as a list or a single value, a suite or version by its name (`Suite.of`, `Version.of`), and
+    a path as a string. Raises UsageError for invalid values.
     """
 
     server_name: str | None = None
@@ -103,12 +103,12 @@ class ClientConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """What a server shows and agrees to.
+    """What a server presents and accepts.
 
-    `certificate` is a PEM chain, `key` its key (None: in the same file); `ktlslab.make_certificates` makes throw-away
-    ones. `alpn` best first. With `client_ca` a client must show a certificate of that authority. Connections accepted
-    with an equal config share ticket keys, so that a client may resume with another of them. Lists, names and strings
-    as in `ClientConfig`.
+    `certificate` is a PEM chain, `key` its key (None: in the same file); `ktlslab.make_certificates` makes temporary
+    ones. `alpn` is in order of preference. With `client_ca`, a client must present a certificate of that authority.
+    Connections accepted with equal configs share ticket keys, so a client may resume with any of them. Lists, names
+    and strings work as in `ClientConfig`.
     """
 
     certificate: Path
@@ -127,7 +127,7 @@ class ServerConfig:
 
 
 def _settle(config: ClientConfig | ServerConfig, tried: str, paths: tuple[str, ...]) -> None:
-    """Check what both have in common, and put it into the form that is used."""
+    """Check the fields that both configs have, and convert them to the form that is used."""
     settled: dict[str, Any] = {
         "versions": _checks.several(tried, "versions", config.versions, lambda *given: Version.of(given[-1])),
         "suites": _some(tried, "suites", config.suites, lambda *given: Suite.of(given[-1])),
@@ -147,6 +147,6 @@ def _some(tried: str, name: str, value: Any, check: Callable[[str, str, Any], T]
 def _protocol(tried: str, name: str, value: Any) -> str:
     protocol = _checks.text(tried, name, value, "protocols such as h2")
     if len(protocol.encode()) > _MAX_PROTOCOL_BYTES:
-        remedy = f"A protocol's name has at most {_MAX_PROTOCOL_BYTES} bytes (RFC 7301)."
-        raise UsageError(tried, answered=f"`{name}` holds a name of {len(protocol.encode())}", remedy=remedy)
+        remedy = f"The name of a protocol has at most {_MAX_PROTOCOL_BYTES} bytes (RFC 7301)."
+        raise UsageError(tried, answered=f"`{name}` holds a name of {len(protocol.encode())} bytes", remedy=remedy)
     return protocol

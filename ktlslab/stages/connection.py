@@ -1,7 +1,6 @@
 """Stage 1: from a host and a port, or from a listening socket, to a connected TCP socket.
 
-The socket stays blocking and both ends of the later stages share it: the handshake's driver, the kernel's keys, the
-transfer. Nagle's algorithm is switched off, in every arm alike.
+The socket stays blocking, and all later stages use it. Nagle's algorithm is off in every arm.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from ktlslab.linux import capabilities
 from ktlslab.linux.engines import Engine, RingEngine, SyscallEngine
 from ktlslab.linux.ring import Ring
 
-# `auto` takes io_uring where it is available; `uring` is a demand.
+# `auto` uses io_uring if it is available; `uring` requires it.
 EngineChoice = Literal["auto", "uring", "syscall"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection(Closing):
-    """A connected TCP socket and the engine that moves its bytes. A context manager: leaving it closes both."""
+    """A connected TCP socket and its I/O engine. A context manager: leaving it closes both."""
 
     host: str
     port: int
@@ -37,16 +36,16 @@ class Connection(Closing):
     _begun: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def ready(self, tried: str, stage: str = "") -> None:
-        """Refuse what is `tried` on a closed connection, and a stage that was begun here before."""
+        """Raise UsageError on a closed connection, and for a stage that has already begun on this one."""
         if self.closed:
-            answered, remedy = "this connection was closed before", "Run the stages inside its `with` block."
+            answered, remedy = "this connection is closed", "Run the stages inside its `with` block."
             raise UsageError(tried, answered=answered, remedy=remedy)
         if stage in self._begun:
             remedy = "Connect again: a connection goes through each stage once."
-            raise UsageError(tried, answered=f"{stage} was called on this connection before", remedy=remedy)
+            raise UsageError(tried, answered=f"{stage} was already called on this connection", remedy=remedy)
 
     def begin(self, tried: str, stage: str) -> None:
-        """Note that a stage begins here, if it may."""
+        """Record that a stage begins on this connection. Raises what `ready` raises."""
         self.ready(tried, stage)
         self._begun.add(stage)
 
@@ -82,9 +81,9 @@ def connect(
 ) -> Connection:
     """Connect to a host's port, trying each of the host's addresses in turn.
 
-    `io_engine`: auto takes io_uring where it is available, uring demands it. `timeout` in seconds bounds this and every
-    later wait on the connection; None waits for ever. A `ring` that is passed in is used and left open. Raises
-    UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
+    `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this and every
+    later wait on the connection; None waits for ever. A `ring` passed in is used, and is not closed with the
+    connection. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
     """
     _look_at_host(host)
     _checks.whole(f"connecting to {host}", "port", port, 1, 65535)
@@ -109,7 +108,7 @@ def connect(
             peer, local = sock.getpeername(), sock.getsockname()
             return Connection(host=host, port=port, peer=peer, local=local, socket=sock, engine=engine)
     if isinstance(failure, TimeoutError):
-        remedy = "Is the host up, and does a firewall drop the packets? A longer timeout may do."
+        remedy = "Is the host up, or does a firewall drop the packets? A longer timeout may help."
         raise PeerTimeoutError(tried, answered=f"no answer within {timeout} s", remedy=remedy) from failure
     answered = errno_name(failure.errno or 0) if failure else "no address"
     raise ConnectError(tried, answered=answered, remedy="Does a server listen there?") from failure
@@ -124,7 +123,7 @@ def accept(
 ) -> Connection:
     """Accept one connection on a listening TCP socket, such as `socket.create_server` makes.
 
-    Arguments as for `connect`. Raises ConnectError, PeerTimeoutError (no one came), RingUnavailableError,
+    Arguments as for `connect`. Raises ConnectError, PeerTimeoutError (no client connected), RingUnavailableError,
     UsageError.
     """
     _look_at_listener(listener)
@@ -135,7 +134,7 @@ def accept(
         try:
             sock = engine.accept(listener)
         except TimeoutError as error:
-            raise PeerTimeoutError(tried, answered=f"no one came within {timeout} s") from error
+            raise PeerTimeoutError(tried, answered=f"no client connected within {timeout} s") from error
         except OSError as error:
             remedy = "Is the socket listening, and still open?"
             raise ConnectError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
@@ -147,7 +146,7 @@ def accept(
 
 
 def make_engine(io_engine: EngineChoice, ring: Ring | None, timeout: float | None) -> Engine:
-    """Return the engine of that name. RingUnavailableError where io_uring is demanded and not available."""
+    """Return the engine of that name. RingUnavailableError if io_uring is required but not available."""
     tried = "choosing an I/O engine"
     _checks.word(tried, "io_engine", io_engine, get_args(EngineChoice))
     timeout = _checks.seconds(tried, "timeout", timeout)
@@ -158,8 +157,8 @@ def make_engine(io_engine: EngineChoice, ring: Ring | None, timeout: float | Non
 
 
 def _look_at_host(host: str) -> None:
-    """Refuse what is no name or address, above all an address and a port in one."""
-    tried, remedy = "connecting", 'Give the host and the port apart: connect("localhost", 443).'
+    """Raise UsageError unless this is a host name or an address; the common mistake is HOST:PORT in one string."""
+    tried, remedy = "connecting", 'Give the host and the port separately: connect("localhost", 443).'
     if not isinstance(host, str):
         _checks.refuse(tried, "host", host, remedy)
     if "\0" in host:
@@ -168,7 +167,7 @@ def _look_at_host(host: str) -> None:
         try:
             ipaddress.IPv6Address(host)
         except ValueError:
-            raise UsageError(f"connecting to {host}", answered="this is no host's name", remedy=remedy) from None
+            raise UsageError(f"connecting to {host}", answered="this is not a host name", remedy=remedy) from None
 
 
 def _resolve(host: str, port: int) -> list[Any]:
@@ -181,10 +180,10 @@ def _resolve(host: str, port: int) -> list[Any]:
 
 
 def _look_at_listener(listener: socket.socket) -> None:
-    """Refuse what is no open socket of TCP's."""
+    """Raise UsageError unless this is an open TCP socket."""
     tried, remedy = "accepting a connection", 'Make one: socket.create_server(("127.0.0.1", 0)).'
     _checks.instance(tried, "listener", listener, socket.socket, "socket.create_server makes one")
     if listener.fileno() < 0:
-        raise UsageError(tried, answered="the listening socket was closed before", remedy=remedy)
+        raise UsageError(tried, answered="the listening socket is closed", remedy=remedy)
     if listener.family not in {socket.AF_INET, socket.AF_INET6} or listener.type != socket.SOCK_STREAM:
-        raise UsageError(tried, answered="`listener` is no TCP socket", remedy=remedy)
+        raise UsageError(tried, answered="`listener` is not a TCP socket", remedy=remedy)

@@ -1,8 +1,9 @@
-"""Stage 2, handshake: TLS in userspace, as a client or a server, up to its end and not one byte further.
+"""Stage 2, handshake: TLS in userspace, as a client or a server. It reads no byte past the end of the handshake.
 
-The state machine (`ktlslab.tls.unbuffered`) decides, the loop in `handshake` moves bytes: it reads a record's five-byte
-header, then exactly the record, so that everything after the handshake stays in the socket for whoever comes next. The
-peer's certificate and name are verified before the last flight leaves; a failure there is an error, never a fallback.
+The state machine (`ktlslab.tls.unbuffered`) decides what to do, and the loop in `handshake` moves the bytes. It reads
+the five-byte header of a record, then exactly that record, so everything after the handshake stays in the socket for
+the next reader. The peer's certificate and name are verified before the last flight is sent; a failure there is an
+error, never a fallback.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from ktlslab.tls.suites import Suite, Version
 from ktlslab.tls.unbuffered import State, UnbufferedConnection
 
 Role = Literal["client", "server"]
-# The verification errors that people meet, by OpenSSL's number (x509_vfy.h): what is wrong, and what to do.
 _MAX_NAMES = 5  # of a certificate, in a message
+# The common verification errors by OpenSSL's number (x509_vfy.h): what is wrong, and what to do.
 _PROBLEMS = {
     9: ("the certificate is not valid yet", "Check this machine's clock."),
     10: ("the certificate has expired", "The server's operator must renew it; check this machine's clock."),
@@ -44,18 +45,18 @@ _PROBLEMS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
-    """A finished, verified handshake; `machine` is the TLS library's state, at the first byte of application data."""
+    """A finished and verified handshake. `machine` is the TLS library, just before the first application data."""
 
     connection: Connection = field(repr=False)
     machine: UnbufferedConnection = field(repr=False)
     version: Version
-    suite: Suite | None  # None: negotiated, but not a suite that any kernel knows
+    suite: Suite | None  # None: no kernel supports the negotiated suite
     suite_name: str
     server_name: str
     alpn: str | None
     secrets: dict[str, KeylogLine] = field(repr=False)
     role: Role = "client"
-    resumed: bool = False  # it took up a former session, or used a PSK
+    resumed: bool = False  # from an earlier session, or with a PSK
     config: ClientConfig | ServerConfig = field(default_factory=ClientConfig, repr=False)
 
     def __repr__(self) -> str:
@@ -70,7 +71,7 @@ class Handshake:
 
 
 def handshake(connection: Connection, config: ClientConfig | ServerConfig | None = None) -> Handshake:
-    """Do a client's handshake on a fresh connection, or, given a ServerConfig, a server's.
+    """Do the TLS handshake on a new connection: as a server if `config` is a ServerConfig, otherwise as a client.
 
     Raises CertificateError, NotTlsError, HandshakeError, PeerTimeoutError, UsageError.
     """
@@ -108,7 +109,7 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
                     machine.feed(record)
                 except SSL.Error as error:
                     _give_up(connection, machine, error, noted.problems, tried)
-                except HandshakeError:  # from a callback of ours, such as the choice of a protocol
+                except HandshakeError:  # from one of our callbacks, such as the choice of a protocol
                     _send_alert(connection, machine, tried)
                     raise
     if not verified:
@@ -121,7 +122,7 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
         version=machine.version,
         suite=suite,
         suite_name=suite.name if suite else suite_name,
-        # What a client sends as a name is its own affair: it is shown, and need not be one.
+        # A client may send anything as a server name; it is only shown.
         server_name=name
         if role == "client"
         else (machine.library.get_servername() or b"").decode("ascii", "backslashreplace"),
@@ -164,9 +165,9 @@ def _is_ip(name: str) -> bool:
 
 
 def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -> None:
-    """RFC 9525's rules, by service-identity, before the client's last flight has left.
+    """Check the server's name by RFC 9525 (service-identity), before the client's last flight is sent.
 
-    A server that used the PSK which it was offered has proven itself by that, and shows no certificate.
+    A server that accepts the client's PSK has authenticated itself by that and sends no certificate.
     """
     from service_identity import CertificateError as Unacceptable  # noqa: PLC0415 - 60 ms that plain TCP need not pay
     from service_identity import VerificationError  # noqa: PLC0415
@@ -187,12 +188,12 @@ def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -
             verify_certificate_hostname(certificate, name)
     except (VerificationError, Unacceptable) as error:
         assert certificate is not None  # noqa: S101 - for the type checker: it was looked into
-        remedy = f"It is for {_names(certificate)}: connect by such a name, or give it as server_name."
+        remedy = f"It is for {_names(certificate)}: connect to such a name, or give it as server_name."
         raise CertificateError(tried, answered=f"the certificate is not for {name!r}", remedy=remedy) from error
 
 
 def _names(certificate: x509.Certificate) -> str:
-    """Say whom a certificate is for, as far as one can be connected to by it."""
+    """Return the host names and addresses of a certificate, as text."""
     with contextlib.suppress(x509.ExtensionNotFound, ValueError):
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = [*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))]
@@ -213,13 +214,13 @@ def _send_all(connection: Connection, data: bytes, tried: str) -> None:
 
 
 def _read_record(connection: Connection, tried: str) -> bytes:
-    """Read one record and not one byte more."""
+    """Read exactly one record."""
     header = _read_exactly(connection, HEADER_BYTES, tried)
     try:
         length = RecordHeader.parse(header).length
     except ValueError as error:
-        remedy = "Is this a TLS port? A server that answers in clear text cannot be talked to with TLS."
-        answered = f"what came is no TLS record ({header!r})"
+        remedy = "Is this a TLS port? The server answers in clear text."
+        answered = f"the answer is not a TLS record ({header!r})"
         raise NotTlsError(tried, answered=answered, remedy=remedy) from error
     return header + _read_exactly(connection, length, tried)
 
@@ -244,7 +245,7 @@ def _read_exactly(connection: Connection, count: int, tried: str) -> bytes:
 
 def _no_answer(connection: Connection, tried: str) -> PeerTimeoutError:
     answered = f"no answer within {connection.engine.timeout} s"
-    return PeerTimeoutError(tried, answered=answered, remedy="Does the port speak TLS? A longer timeout may do.")
+    return PeerTimeoutError(tried, answered=answered, remedy="Does the port speak TLS? A longer timeout may help.")
 
 
 def _broken(number: int, tried: str) -> HandshakeError:
@@ -253,7 +254,7 @@ def _broken(number: int, tried: str) -> HandshakeError:
 
 
 def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: str) -> None:
-    """Send the alert that OpenSSL made, if it made one and it can be sent."""
+    """Try to send the alert that OpenSSL made, if it made one."""
     if alert := machine.encode():
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
@@ -262,7 +263,7 @@ def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: st
 def _give_up(
     connection: Connection, machine: UnbufferedConnection, error: SSL.Error, problem: list[int], tried: str
 ) -> Never:
-    """Send the alert and raise the failure as a sentence."""
+    """Send the alert and raise the failure with a message for people."""
     _send_alert(connection, machine, tried)
     if problem:
         answered, remedy = _PROBLEMS.get(

@@ -1,9 +1,8 @@
 """Stage 4, install: the kernel takes over the record layer.
 
-Three setsockopt calls: attach the tls module (TCP_ULP), hand over TLS_TX, hand over TLS_RX. Each direction may go
-alone. What the kernel would accept is found out on another socket first (`linux.capabilities`), so that a refusal
-leaves this one as it was. A refusal is an answer, not an exception: `Refused` says which step, why and with which
-errno.
+This takes three setsockopt calls: attach the tls module (TCP_ULP), hand over TLS_TX, hand over TLS_RX. Each direction
+can be installed alone. Another socket is tried first (`linux.capabilities`), so a refusal leaves this one unchanged. A
+refusal is a result, not an exception: `Refused` gives the step, the reason and the errno.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ ATTACH = "setsockopt(TCP_ULP)"
 
 
 class Why(Enum):
-    """Why a session does not do what was asked of it. The value is a sentence for people."""
+    """Why the kernel or io_uring is not used. The value is a sentence for people."""
 
     NO_TLS_MODULE = "this kernel has no tls module"
     CIPHER_REFUSED = "this kernel's tls module does not have this cipher"
     VERSION_REFUSED = "this kernel's tls module does not take this version and cipher"
-    SUITE_UNKNOWN = "no kernel has a type for the suite that was negotiated"
+    SUITE_UNKNOWN = "no kernel has a cipher type for the negotiated suite"
     NOT_ESTABLISHED = "the connection is not established"
     KERNEL_REFUSED = "the kernel refused for another reason"
     NO_RING_SETSOCKOPT = "this kernel's io_uring has no setsockopt"
@@ -49,7 +48,7 @@ class Why(Enum):
 class Installed:
     """What the kernel accepted.
 
-    The proof: `counters` is what changed in /proc/net/tls_stat, `sequence` the numbers that the kernel reads back.
+    As proof, `counters` holds the changes in /proc/net/tls_stat, and `sequence` the numbers read back from the kernel.
     """
 
     suite: Suite
@@ -73,12 +72,12 @@ class Installed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The kernel said no, at this step; the session is as good as before and can go on in userspace."""
+    """The kernel refused at this step. The session is intact and can continue in userspace."""
 
     step: str
     reason: Why
     errno: int
-    directions: tuple[Direction, ...] = ()  # what the kernel had taken before it refused: these cannot be given back
+    directions: tuple[Direction, ...] = ()  # taken before the refusal; this cannot be undone
 
     def __bool__(self) -> bool:
         return False
@@ -92,10 +91,10 @@ class Refused:
 
 
 def kernel_suites() -> tuple[Suite, ...]:
-    """Return every suite whose records this kernel makes in both directions, ARIA and SM4 where it has them.
+    """Return every suite that this kernel takes in both directions, ARIA and SM4 included if it has them.
 
-    For `ClientConfig(suites=...)`, whose default offers only what kernels usually have: finding out that a cipher is
-    missing costs the kernel a search for a module, seconds in all, once in the life of the process.
+    Use it as `ClientConfig(suites=...)`; the default offers only the usual ciphers. The first call can take seconds,
+    because the kernel searches for a module for each missing cipher. The answers are kept for the life of the process.
     """
     return tuple(
         suite
@@ -107,9 +106,9 @@ def kernel_suites() -> tuple[Suite, ...]:
 def install(
     connection: Connection, keys: TrafficKeys, directions: Sequence[Direction] = BOTH, *, wipe: bool = True
 ) -> Installed | Refused:
-    """Hand the keys of these directions to the kernel; on success they are wiped from this process unless told not to.
+    """Hand the keys of these directions to the kernel. If that succeeds and `wipe` is true, wipe them in this process.
 
-    Raises nothing for what a kernel may refuse. UsageError on a closed connection, and for keys that were wiped.
+    A refusal by the kernel is returned, not raised. Raises UsageError for a closed connection and for wiped keys.
     """
     directions = _ready("installing keys", connection, keys, directions)
     if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
@@ -142,16 +141,16 @@ def install_linked(
     first: Buffer = b"",
     wipe: bool = True,
 ) -> Installed | Refused:
-    """Do the same through io_uring in one submission: TCP_ULP, TLS_TX, TLS_RX and the first send, linked.
+    """Install keys by one io_uring submission that links TCP_ULP, TLS_TX, TLS_RX and the first send.
 
-    `first` goes out as the first record; it needs TX among the directions. Refused where the kernel has no setsockopt
-    for io_uring (it came with 6.7): then `install` does it. Raises UsageError on a connection without a ring, or with
-    one that has fewer entries than there are operations, PeerTimeoutError where it could not be finished in time, and
-    StreamError where the keys were taken but `first` could not be sent.
+    `first` is sent as the first record, which requires TX. Returns Refused if the kernel's io_uring has no setsockopt
+    (it was added in 6.7); use `install` then. Raises UsageError if the connection has no ring, or a ring with fewer
+    entries than there are operations; PeerTimeoutError if the chain did not finish in time; and StreamError if the
+    kernel took the keys but `first` could not be sent.
     """
     tried = "installing by linked operations"
     directions = _ready(tried, connection, keys, directions)
-    _checks.instance(tried, "first", first, (bytes, bytearray, memoryview), "what goes out as the first record")
+    _checks.instance(tried, "first", first, (bytes, bytearray, memoryview), "the contents of the first record")
     engine = connection.engine
     if not isinstance(engine, RingEngine):
         raise UsageError(tried, answered=f"the I/O engine is {engine.name}", remedy="Connect with io_engine='uring'.")
@@ -166,7 +165,7 @@ def install_linked(
     results = _submit(connection, keys, directions, first, tried)
     steps = [ATTACH, *map(_step, directions)]
     for at, (step, result) in enumerate(zip(steps, results, strict=False)):
-        if result < 0:  # whatever follows in the chain was cancelled
+        if result < 0:  # the rest of the chain was cancelled
             return Refused(step=step, reason=_reason(-result), errno=-result, directions=directions[: max(0, at - 1)])
     done = _installed(connection, keys, directions, before, wipe=wipe)
     if len(first):
@@ -180,7 +179,7 @@ def install_linked(
 def _ready(
     tried: str, connection: Connection, keys: TrafficKeys, directions: Sequence[Direction]
 ) -> tuple[Direction, ...]:
-    """Return the directions, each once, if the connection is open and these keys are not yet wiped."""
+    """Return the directions without duplicates, if the connection is open and their keys are not wiped."""
     _checks.instance(tried, "connection", connection, Connection, "connect or accept makes one")
     _checks.instance(tried, "keys", keys, TrafficKeys, "export makes them")
 
@@ -193,7 +192,7 @@ def _ready(
     for direction in chosen:
         connection.ready(tried, f"install of {direction.name}")
         if keys.of(direction).key.wiped:
-            answered = f"the {direction.name} keys were wiped, by a former install or by wipe()"
+            answered = f"the {direction.name} keys were wiped, by an earlier install or by wipe()"
             raise UsageError(tried, answered=answered, remedy="Keys are installed once; a new session has new ones.")
     return chosen
 
@@ -205,7 +204,7 @@ def _submit(
     first: Buffer,
     tried: str,
 ) -> list[int]:
-    """Run the chain; each operation's result."""
+    """Run the chain and return the result of each operation."""
     engine = connection.engine
     assert isinstance(engine, RingEngine)  # noqa: S101 - looked at before
     packed = [keys.of(direction).crypto_info().pack() for direction in directions]
@@ -225,7 +224,7 @@ def _submit(
 def _chain(
     connection: Connection, directions: tuple[Direction, ...], packed: list[bytearray], first: Buffer
 ) -> list[Operation]:
-    """Return the operations, each to start when the one before has succeeded."""
+    """Return the operations. Each one starts after the previous one has succeeded."""
     fd = connection.socket.fileno()
     operations = [Operation.setsockopt(fd, socket.IPPROTO_TCP, ktls.TCP_ULP, ktls.ULP_NAME.encode(), linked=True)]
     for number, (direction, info) in enumerate(zip(directions, packed, strict=True), 1):
@@ -235,7 +234,7 @@ def _chain(
 
 
 def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refused | None:
-    """Return the kernel's refusal, found out on another socket, or None."""
+    """Return the kernel's refusal on another socket, or None."""
     suite = keys.suite
     for direction in directions:
         answer = capabilities.accepts(suite.version.wire, suite.cipher.kernel_type, direction)
@@ -248,7 +247,7 @@ def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refus
 def _installed(
     connection: Connection, keys: TrafficKeys, directions: tuple[Direction, ...], before: Counters, *, wipe: bool
 ) -> Installed:
-    """Wipe what the kernel has now, and read its proof."""
+    """Wipe the keys that the kernel has taken, and read back the proof."""
     for direction in directions:
         connection.begin("installing keys", f"install of {direction.name}")
         if wipe:

@@ -1,9 +1,9 @@
-"""Stage 3, export: from the library's secrets to what the kernel needs.
+"""Stage 3, export: from the library's secrets to the keys that the kernel needs.
 
-TLS 1.3 (RFC 8446, 7.3): key and write IV of each direction are expanded from its application traffic secret, which
-OpenSSL tells the keylog callback. TLS 1.2 (RFC 5246, 6.3): both directions are cut from one key block, made from the
-master secret and the two randoms. The sequence number is the number of records that the application keys have protected
-so far, session tickets included. It is the one thing that cannot be recomputed, so the state machine counts.
+TLS 1.3 (RFC 8446, 7.3) expands the key and write IV of each direction from its application traffic secret, which
+OpenSSL passes to the keylog callback. TLS 1.2 (RFC 5246, 6.3) cuts the keys of both directions from one key block, made
+from the master secret and the two randoms. The sequence number counts the records that the application keys have
+protected so far, session tickets included. It cannot be recomputed, so the state machine counts it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """Bytes that show themselves only when asked by name, and that can be wiped."""
+    """Bytes that only `reveal` shows, and that can be wiped."""
 
     __slots__ = ("_data",)
 
@@ -36,7 +36,7 @@ class Secret:
         """Return the bytes. UsageError after `wipe`."""
         if not self._data:
             remedy = "Export again, or install with wipe=False."
-            raise UsageError("revealing a secret", answered="it was wiped: its keys were installed", remedy=remedy)
+            raise UsageError("revealing a secret", answered="it was wiped when its keys were installed", remedy=remedy)
         return bytes(self._data)
 
     def wipe(self) -> None:
@@ -62,10 +62,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectionKeys:
-    """One direction: the next record is protected with `key`, `write_iv` and `sequence`.
+    """The keys of one direction: `key`, `write_iv` and `sequence` protect the next record.
 
-    `write_iv` is the 12-byte write iv (RFC 8446, 5.3), in TLS 1.2 its fixed part (RFC 5288, 3: 4 bytes; RFC 7905: 12).
-    `generation` counts KeyUpdates.
+    `write_iv` has 12 bytes in TLS 1.3 (RFC 8446, 5.3). In TLS 1.2 it is the fixed part: 4 bytes (RFC 5288, 3), or 12
+    for ChaCha20-Poly1305 (RFC 7905). `generation` counts KeyUpdates.
     """
 
     suite: Suite
@@ -97,7 +97,7 @@ class DirectionKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficKeys:
-    """Both directions, seen from this end. `suite` and `target` are for people."""
+    """The keys of both directions, as this end sees them. `target` is the peer's name, for display."""
 
     tx: DirectionKeys
     rx: DirectionKeys
@@ -131,7 +131,8 @@ class TrafficKeys:
 def export(handshake: Handshake) -> TrafficKeys:
     """Return the traffic keys at this moment of the session.
 
-    Raises SuiteUnsupportedError where no kernel has a type for what was negotiated.
+    Raises SuiteUnsupportedError if no kernel has a cipher type for the negotiated suite, HandshakeError if the library
+    holds unread data or records were not counted, and UsageError on a closed connection.
     """
     from ktlslab.stages.handshaking import Handshake  # noqa: PLC0415 - it imports OpenSSL, which keys alone do not need
 
@@ -141,13 +142,13 @@ def export(handshake: Handshake) -> TrafficKeys:
     suite = handshake.suite
     if suite is None:
         remedy = "Use userspace TLS, or limit the offer with ClientConfig(suites=...)."
-        raise SuiteUnsupportedError(tried, answered="the kernel has no type for this suite", remedy=remedy)
+        raise SuiteUnsupportedError(tried, answered="the kernel has no cipher type for this suite", remedy=remedy)
     if handshake.machine.library.pending():
-        remedy = "Read them first: the kernel cannot take over half a record."
-        raise HandshakeError(tried, answered="decrypted bytes wait in the library", remedy=remedy)
+        remedy = "Read them first: the kernel cannot take over in the middle of a record."
+        raise HandshakeError(tried, answered="the library holds decrypted bytes", remedy=remedy)
     if handshake.machine.traffic.uncounted:
         remedy = "Export before the first transfer, or feed records one at a time."
-        raise HandshakeError(tried, answered="records went by that nobody counted", remedy=remedy)
+        raise HandshakeError(tried, answered="some records were not counted", remedy=remedy)
     tx_sequence, rx_sequence = handshake.machine.sequence_numbers
     (tx_key, tx_write_iv), (rx_key, rx_write_iv) = (
         _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
@@ -160,7 +161,7 @@ def export(handshake: Handshake) -> TrafficKeys:
 
 
 def traffic_secrets(handshake: Handshake) -> tuple[bytes, bytes]:
-    """(TX, RX): TLS 1.3's first application traffic secrets, as this end sees them."""
+    """Return the first application traffic secrets of TLS 1.3, as this end sees them: (TX, RX)."""
     client = handshake.secrets[keylog.CLIENT_TRAFFIC_SECRET_0].secret
     server = handshake.secrets[keylog.SERVER_TRAFFIC_SECRET_0].secret
     return (client, server) if handshake.role == "client" else (server, client)

@@ -1,19 +1,19 @@
-"""TLS as knowledge, without sockets: what the bytes mean and how keys come about.
+"""TLS without sockets: what the bytes mean and how keys are derived.
 
 Read in this order:
 
-* `suites`: which cipher suites there are, and which of the kernel's ciphers each one needs;
-* `records`: how a stream of bytes falls into records, no key needed;
+* `suites`: the cipher suites, and the kernel cipher that each one needs;
+* `records`: splitting a stream of bytes into records, without a key;
 * `keylog` and `keyschedule`: from the secrets that a TLS library reports to the keys that the kernel takes;
-* `alerts`: how a peer says that it is done, or why it gives up;
-* `unbuffered`: a TLS connection as a state machine over pyOpenSSL, moving no bytes itself;
-* `traffic`: application data through that state machine, at what it costs OpenSSL;
-* `protect`: one record sealed and opened by hand, to teach and to check;
-* `contexts` and `openssl`: OpenSSL's contexts, made of what one end brings.
+* `alerts`: how a peer says that it has finished, or why it gives up;
+* `unbuffered`: a TLS connection as a state machine over pyOpenSSL that moves no bytes itself;
+* `traffic`: application data through that state machine, with no more overhead than OpenSSL's own;
+* `protect`: one record sealed and opened by hand, for teaching and checking;
+* `contexts` and `openssl`: OpenSSL's contexts, made from the config of one end.
 
-The last four need pyOpenSSL and `cryptography`, so they are imported by their own names.
+The last four need pyOpenSSL and `cryptography`, so they must be imported by their own names.
 
-Nothing here opens a socket or knows the rest of ktlslab but its errors. Bad bytes are ValueError.
+Nothing here opens a socket, or depends on the rest of ktlslab except its errors. Invalid bytes raise ValueError.
 """
 
 from .alerts import Alert, AlertDescription, AlertLevel

@@ -1,7 +1,7 @@
-"""Alerts: the two bytes by which a TLS peer says goodbye, or why it is leaving (RFC 8446 6).
+"""Alerts: the two bytes by which a TLS peer closes the connection, or says why it fails (RFC 8446 6).
 
-They matter after the handover more than before. The kernel gives an alert to the reader as a control record and acts on
-none: whoever holds the socket must tell a clean end (close_notify) from a truncation and from an error.
+They matter most after the handover. The kernel returns an alert to the reader as a control record and does not act on
+it, so the reader must distinguish a clean end (close_notify) from a truncation and from an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class AlertLevel(IntEnum):
 
 
 class AlertDescription(IntEnum):
-    """IANA's "TLS Alerts" registry: RFC 8446 6, with what only RFC 5246 7.2 or earlier knew."""
+    """IANA's "TLS Alerts" registry: RFC 8446 6, and those that only RFC 5246 7.2 or earlier versions have."""
 
     CLOSE_NOTIFY = 0
     UNEXPECTED_MESSAGE = 10
@@ -56,8 +56,8 @@ class AlertDescription(IntEnum):
     NO_APPLICATION_PROTOCOL = 120
 
 
-# The only ones after which a connection may go on or has ended well; every other is an error whatever its level says,
-# numbers that no one knows included (RFC 8446 6 and 6.1; no_renegotiation: RFC 5246 7.2.2).
+# After these the connection continues or has ended cleanly. All others, unknown ones included, are errors at any level
+# (RFC 8446 6 and 6.1; no_renegotiation: RFC 5246 7.2.2).
 _HARMLESS = frozenset(
     {AlertDescription.CLOSE_NOTIFY, AlertDescription.USER_CANCELED, AlertDescription.NO_RENEGOTIATION}
 )
@@ -65,20 +65,20 @@ _HARMLESS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert. A level or description without a name stays the number that it is."""
+    """One alert. A level or description without a name is kept as a number."""
 
     level: int
     description: int
 
     @classmethod
     def parse(cls, data: bytes) -> Alert:
-        """Read an alert's two bytes. ValueError if there are not two; an unknown number is no error."""
+        """Read an alert's two bytes. ValueError if there are not two; unknown numbers are allowed."""
         if len(data) != ALERT_BYTES:
             raise ValueError(f"an alert has {ALERT_BYTES} bytes, not {len(data)}")
         return cls(level=data[0], description=data[1])
 
     def encode(self) -> bytes:
-        """Return the two bytes of the wire. ValueError if a number does not fit a byte."""
+        """Return the two bytes on the wire. ValueError if a number does not fit a byte."""
         return bytes((self.level, self.description))
 
     @property
@@ -87,19 +87,19 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """The description's name as the RFCs write it, ``unknown(200)`` for one that they do not."""
+        """The description's name in the RFCs, or ``unknown(200)`` if it has none."""
         if self.description in set(AlertDescription):
             return AlertDescription(self.description).name.lower()
         return f"unknown({self.description})"
 
     @property
     def is_close_notify(self) -> bool:
-        """Whether the peer ended its direction cleanly. The level does not count (RFC 8446 6)."""
+        """Whether the peer closed its direction cleanly. The level is ignored (RFC 8446 6)."""
         return self.description == AlertDescription.CLOSE_NOTIFY
 
     @property
     def fatal(self) -> bool:
-        """Whether the connection is dead of it: the level says so, or RFC 8446 6 does whatever the level says."""
+        """Whether the alert ends the connection, by its level or, at any level, by RFC 8446 6."""
         return not self.is_close_notify and (self.level == AlertLevel.FATAL or self.description not in _HARMLESS)
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""OpenSSL's contexts, made of what one end brings and insists on. Needs pyOpenSSL, as `openssl` and `unbuffered` do.
+"""OpenSSL's contexts, made from what one end offers and requires. Needs pyOpenSSL.
 
-What an end brings is described by the protocols below; `ktlslab.stages` has the configs that fulfil them.
+The protocols below describe what an end offers; the configs of `ktlslab.stages` implement them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .keylog import KeylogLine
 from .suites import CIPHERS, Suite, Version
 
 _WIRE = {Version.TLS12: SSL.TLS1_2_VERSION, Version.TLS13: SSL.TLS1_3_VERSION}
-# OpenSSL offers AES-CCM in TLS 1.3 only when it is named. ARIA and SM4 are left out: few kernels have them built in.
+# OpenSSL offers AES-CCM in TLS 1.3 only if it is named. ARIA and SM4 are left out: few kernels have them.
 _TLS13_SUITES = tuple(suite for suite in Suite if suite.version is Version.TLS13 and suite.cipher in CIPHERS)
 
 
 class PreSharedKey(Protocol):
-    """A key agreed on beforehand (RFC 8446, 4.2.11)."""
+    """An external pre-shared key (RFC 8446, 4.2.11)."""
 
     @property
     def identity(self) -> str: ...
@@ -34,7 +34,7 @@ class PreSharedKey(Protocol):
 
 
 class Offer(Protocol):
-    """What either end brings. Paths are PEM files."""
+    """What both kinds of ends have. Paths are PEM files."""
 
     @property
     def versions(self) -> Sequence[Version]: ...
@@ -53,7 +53,7 @@ class Offer(Protocol):
 
 
 class ClientSide(Offer, Protocol):
-    """What a client insists on besides."""
+    """What a client requires in addition."""
 
     @property
     def ca(self) -> Path | None: ...
@@ -62,7 +62,7 @@ class ClientSide(Offer, Protocol):
 
 
 class ServerSide(Offer, Protocol):
-    """What a server insists on besides. Hashable: an equal one gets the same context."""
+    """What a server requires in addition. Hashable: equal ones get the same context."""
 
     @property
     def client_ca(self) -> Path | None: ...
@@ -71,9 +71,9 @@ class ServerSide(Offer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What OpenSSL's callbacks told of one connection: put it there with `set_app_data`.
+    """What OpenSSL's callbacks report about one connection; attach it with `set_app_data`.
 
-    A server's context is shared by its connections, so each says for itself where to write.
+    The connections of a server share a context, so the callbacks find this object through the connection.
     """
 
     secrets: dict[str, KeylogLine] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Noted:
 
 
 def client_context(config: ClientSide) -> SSL.Context:
-    """Return OpenSSL's context for a client. UsageError: files that cannot be read, unknown names."""
+    """Return OpenSSL's context for a client. UsageError for unreadable files and unknown names."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     _common(context, config)
     if config.verify:
@@ -98,7 +98,7 @@ def client_context(config: ClientSide) -> SSL.Context:
 
 
 def server_context(config: ServerSide) -> SSL.Context:
-    """Return OpenSSL's context for a server: the same one for an equal config, as long as its files do not change."""
+    """Return OpenSSL's context for a server. Equal configs get the same one, as long as their files do not change."""
     files = [path for path in (config.certificate, config.key, config.client_ca) if path]
     try:
         return _server_context(config, tuple(path.stat().st_mtime_ns for path in files))
@@ -113,7 +113,7 @@ def _server_context(config: ServerSide, _changed: tuple[int, ...]) -> SSL.Contex
     _common(context, config)
     if config.certificate:
         _prove(context, config.certificate, config.key)
-    context.set_session_id(b"ktlslab")  # without one OpenSSL resumes no session of a client with a certificate
+    context.set_session_id(b"ktlslab")  # without it OpenSSL resumes no sessions of clients with certificates
     if config.client_ca:
         _trust(context, config.client_ca)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _note_problem)
@@ -135,7 +135,7 @@ def _server_context(config: ServerSide, _changed: tuple[int, ...]) -> SSL.Contex
 
 
 def _common(context: SSL.Context, config: Offer) -> None:
-    """Limit the versions, suites and groups to what is to be offered or agreed to."""
+    """Limit the versions, suites and groups to those of the config."""
     tried = "configuring TLS"
     context.set_options(SSL.OP_NO_RENEGOTIATION)
     context.set_keylog_callback(_note_secret)

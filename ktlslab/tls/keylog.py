@@ -1,7 +1,7 @@
-"""One line of a key log: how OpenSSL, NSS and others tell a session's secrets to whoever debugs it (RFC 9850).
+"""One line of a key log: how OpenSSL, NSS and others report a session's secrets for debugging (RFC 9850).
 
-A line is ``LABEL CLIENT_RANDOM SECRET``, the last two in hexadecimal. TLS 1.3 libraries keep their traffic secrets to
-themselves but report them here, which is how a handover to the kernel gets at them without a change to the library.
+A line is ``LABEL CLIENT_RANDOM SECRET``, the last two in hexadecimal. TLS 1.3 libraries offer no other access to their
+traffic secrets. So a handover to the kernel reads them here, and the library needs no change.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CLIENT_TRAFFIC_SECRET_0 = "CLIENT_TRAFFIC_SECRET_0"  # noqa: S105
 SERVER_TRAFFIC_SECRET_0 = "SERVER_TRAFFIC_SECRET_0"  # noqa: S105
 EXPORTER_SECRET = "EXPORTER_SECRET"  # noqa: S105
 
-# TLS 1.2 with RSA key exchange: OpenSSL also reports the premaster secret, and names the session otherwise, by 8 bytes
-# of that secret as it was encrypted.
+# TLS 1.2 with RSA key exchange: OpenSSL also reports the premaster secret. It identifies that session by the first 8
+# bytes of the encrypted premaster secret instead of the client random.
 RSA = "RSA"
 
 _HEX = "[0-9A-Fa-f]"
@@ -29,7 +29,7 @@ _LINE = re.compile(rf"([A-Z0-9_]+) ({_HEX}+) ((?:{_HEX}{{2}})+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeylogLine:
-    """One secret: what it is (`label`), whose (`client_random`, 32 bytes of the ClientHello; `RSA`: 8), and itself."""
+    """One secret: its `label`, the session's `client_random` (32 bytes of the ClientHello; for `RSA` 8), its bytes."""
 
     label: str
     client_random: bytes
@@ -37,10 +37,10 @@ class KeylogLine:
 
     @classmethod
     def parse(cls, line: str | bytes) -> KeylogLine:
-        """Read one line, with or without its line end; a label that is not named above is kept as it is.
+        """Read one line, with or without its line end. Labels other than those above are kept.
 
-        ValueError for anything else, comments and blank lines included. The message does not quote the line, which
-        may hold a secret.
+        ValueError for anything else, comments and blank lines included. The message does not quote the line, which may
+        hold a secret.
         """
         text = line.decode("ascii", "replace") if isinstance(line, bytes) else line
         found = _LINE.fullmatch(text.rstrip("\r\n"))

@@ -1,11 +1,11 @@
 """From secrets to keys: the arithmetic between a finished handshake and the kernel's ``struct tls12_crypto_info_*``.
 
 TLS 1.3 gives each direction a traffic secret and expands it into a key and a 12-byte write IV (RFC 8446 7.3); a
-KeyUpdate replaces the secret by its successor (7.2). TLS 1.2 expands one master secret into a block that holds
-both directions' keys (RFC 5246 6.3). The kernel wants neither form: it takes the write IV cut in two, salt and iv, as
-the functions at the end do.
+KeyUpdate replaces the secret with its successor (7.2). TLS 1.2 expands one master secret into a block that holds the
+keys of both directions (RFC 5246 6.3). The kernel takes the write IV in two parts, salt and iv; the functions at the
+end split it.
 
-All of it is HMAC, so the standard library suffices and nothing heavier is imported: this also runs in guests.
+All of this is HMAC, so the standard library is enough, and guests need nothing more.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MASTER_SECRET_BYTES = 48
 
 
 def hkdf_expand_label(secret: bytes, label: str, context: bytes, length: int, digest: str) -> bytes:
-    """HKDF-Expand-Label of RFC 8446 7.1: `length` bytes from `secret`; `label` without its "tls13 " prefix.
+    """HKDF-Expand-Label of RFC 8446 7.1: `length` bytes from `secret`, for a `label` without its "tls13 " prefix.
 
-    ValueError if a part does not fit its field: label 255 bytes with the prefix, context 255, length 255 digests.
+    ValueError if a part is too long: label 255 bytes with the prefix, context 255 bytes, length 255 digests.
     """
     name = b"tls13 " + label.encode("ascii")
     if len(name) > 255 or len(context) > 255 or not 0 <= length <= 255 * _digest_bytes(digest):
@@ -48,7 +48,7 @@ def hkdf_expand_label(secret: bytes, label: str, context: bytes, length: int, di
 def traffic_key(secret: bytes, suite: Suite) -> tuple[bytes, bytes]:
     """Return a direction's (key, 12-byte write IV) from its traffic secret (RFC 8446 7.3).
 
-    ValueError if the suite is not of TLS 1.3 or the secret not as long as its digest.
+    ValueError if the suite is not a TLS 1.3 suite, or the secret is not as long as its digest.
     """
     _check_traffic_secret(secret, suite)
     key = hkdf_expand_label(secret, "key", b"", suite.cipher.key_bytes, suite.digest)
@@ -56,7 +56,7 @@ def traffic_key(secret: bytes, suite: Suite) -> tuple[bytes, bytes]:
 
 
 def next_traffic_secret(secret: bytes, suite: Suite) -> bytes:
-    """Return the secret that follows `secret` once its sender sent a KeyUpdate (RFC 8446 7.2). ValueError as above."""
+    """Return the traffic secret that follows `secret` after a KeyUpdate (RFC 8446 7.2). ValueError as above."""
     _check_traffic_secret(secret, suite)
     return hkdf_expand_label(secret, "traffic upd", b"", len(secret), suite.digest)
 
@@ -76,7 +76,7 @@ def prf(secret: bytes, label: bytes, seed: bytes, length: int, digest: str) -> b
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyBlock:
-    """TLS 1.2's keys of both directions. An iv is the 4-byte salt of GCM and CCM, ChaCha20's whole 12 bytes."""
+    """TLS 1.2's keys of both directions. An iv has 4 bytes for GCM and CCM (the salt), 12 for ChaCha20."""
 
     client_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
@@ -87,7 +87,7 @@ class KeyBlock:
 def key_block(master_secret: bytes, client_random: bytes, server_random: bytes, suite: Suite) -> KeyBlock:
     """Expand a 48-byte master secret and the hellos' 32-byte randoms into keys (RFC 5246 6.3; 5288, 6655, 7905).
 
-    ValueError if the suite is not of TLS 1.2 or a length is wrong.
+    ValueError if the suite is not a TLS 1.2 suite, or a length is wrong.
     """
     if suite.version is not Version.TLS12:
         raise ValueError(f"{suite.name} belongs to {suite.version.label}, which has no key block")
@@ -99,7 +99,7 @@ def key_block(master_secret: bytes, client_random: bytes, server_random: bytes, 
         if len(value) != length:
             raise ValueError(f"a {what} has {length} bytes, not {len(value)}")
     key, iv = suite.cipher.key_bytes, suite.cipher.fixed_iv_bytes
-    # The server's random comes first here, unlike in the master secret's own derivation. An AEAD has no MAC keys.
+    # The server's random comes first here, unlike in the derivation of the master secret. An AEAD has no MAC keys.
     block = prf(master_secret, b"key expansion", server_random + client_random, 2 * (key + iv), suite.digest)
     return KeyBlock(
         client_key=block[:key],
@@ -111,24 +111,24 @@ def key_block(master_secret: bytes, client_random: bytes, server_random: bytes, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelIv:
-    """A write IV as ``struct tls12_crypto_info_*`` holds it: `Cipher.salt_bytes` and `Cipher.iv_bytes` long."""
+    """A write IV as in ``struct tls12_crypto_info_*``: `Cipher.salt_bytes` and `Cipher.iv_bytes` long."""
 
     salt: bytes = field(repr=False)
     iv: bytes = field(repr=False)
 
 
 def split_write_iv(write_iv: bytes, cipher: Cipher) -> KernelIv:
-    """Cut TLS 1.3's 12-byte write IV as the kernel wants it; ChaCha20's salt is empty. ValueError if not 12 bytes."""
+    """Split TLS 1.3's 12-byte write IV for the kernel; ChaCha20's salt is empty. ValueError if not 12 bytes."""
     _check_write_iv(write_iv)
     return KernelIv(salt=write_iv[: cipher.salt_bytes], iv=write_iv[cipher.salt_bytes :])
 
 
 def kernel_iv_tls12(fixed_iv: bytes, sequence: int, cipher: Cipher) -> KernelIv:
-    """Make the kernel's write IV from a `KeyBlock` iv and the number of the next record.
+    """Make the kernel's write IV from a `KeyBlock` iv and the sequence number of the next record.
 
-    GCM and CCM: the salt is the fixed iv, and the iv is the first explicit nonce, which the kernel then counts up.
-    Taking the sequence number keeps it unique under the key (RFC 5288 3). ChaCha20: the salt is empty, the iv is the
-    fixed iv (RFC 7905 2). ValueError if a length or the number is out of range.
+    GCM and CCM: the salt is the fixed iv, and the iv is the first explicit nonce, which the kernel then increments.
+    Starting at the sequence number keeps nonces unique under the key (RFC 5288 3). ChaCha20: the salt is empty, and the
+    iv is the fixed iv (RFC 7905 2). ValueError if a length or the number is out of range.
     """
     if len(fixed_iv) != cipher.fixed_iv_bytes:
         raise ValueError(f"{cipher.name} has a fixed iv of {cipher.fixed_iv_bytes} bytes, not {len(fixed_iv)}")
@@ -139,21 +139,21 @@ def kernel_iv_tls12(fixed_iv: bytes, sequence: int, cipher: Cipher) -> KernelIv:
 
 
 def sequence_bytes(number: int) -> bytes:
-    """Return a sequence number as the kernel's ``rec_seq``: 8 bytes, big end first. ValueError if out of range."""
+    """Return a sequence number as the kernel's ``rec_seq``: 8 bytes, big-endian. ValueError if out of range."""
     if not 0 <= number < 2**64:
         raise ValueError(f"a sequence number is between 0 and 2**64 - 1, not {number}")
     return number.to_bytes(SEQUENCE_BYTES, "big")
 
 
 def sequence_number(data: bytes) -> int:
-    """Return the number that 8 bytes of ``rec_seq`` say. ValueError if there are not 8."""
+    """Return the sequence number in the 8 bytes of a ``rec_seq``. ValueError if there are not 8."""
     if len(data) != SEQUENCE_BYTES:
         raise ValueError(f"a sequence number has {SEQUENCE_BYTES} bytes, not {len(data)}")
     return int.from_bytes(data, "big")
 
 
 def record_nonce(write_iv: bytes, sequence: int) -> bytes:
-    """Return a record's nonce: the direction's 12 bytes XOR the sequence number (RFC 8446 5.3). ValueError as above."""
+    """Return a record's nonce: write IV XOR sequence number (RFC 8446 5.3). ValueError if a size is out of range."""
     _check_write_iv(write_iv)
     padded = bytes(WRITE_IV_BYTES - SEQUENCE_BYTES) + sequence_bytes(sequence)
     return bytes(a ^ b for a, b in zip(write_iv, padded, strict=True))

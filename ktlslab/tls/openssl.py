@@ -1,7 +1,7 @@
-"""What OpenSSL can do below pyOpenSSL's methods: groups, external PSKs, resumption.
+"""Features of OpenSSL that pyOpenSSL has no methods for: groups, external PSKs, resumption.
 
-These use the functions and objects under pyOpenSSL's (`SSL._lib`, `SSL._ffi`, `Context._context`, `Connection._ssl`).
-Private names stand here and in `traffic`, nowhere else; `tests/tls` fails where a new pyOpenSSL renames one.
+These use pyOpenSSL's private names (`SSL._lib`, `SSL._ffi`, `Context._context`, `Connection._ssl`). Only this module
+and `traffic` do so, and `tests/tls` fails if a new pyOpenSSL renames one.
 """
 # ruff: noqa: SLF001 - see above
 
@@ -17,7 +17,7 @@ _lib: Any = SSL._lib  # type: ignore[attr-defined]
 
 
 def set_groups(context: Any, names: tuple[str, ...]) -> None:
-    """Limit the key exchange to these groups, best first, by OpenSSL's names. ValueError: one is unknown."""
+    """Limit the key exchange to these groups, best first, by OpenSSL's names. ValueError if one is unknown."""
     joined = ":".join(names)
     if _lib.SSL_CTX_set1_curves_list(context._context, joined.encode()) != 1:
         _lib.ERR_clear_error()
@@ -25,7 +25,7 @@ def set_groups(context: Any, names: tuple[str, ...]) -> None:
 
 
 def set_client_psk(context: Any, identity: bytes, key: bytes) -> None:
-    """Offer one external PSK (RFC 8446 4.2.11; RFC 4279 in TLS 1.2). In TLS 1.3 it goes with SHA-256 suites alone."""
+    """Offer one external PSK (RFC 8446 4.2.11; RFC 4279 in TLS 1.2). TLS 1.3 uses it with SHA-256 suites only."""
 
     @_ffi.callback("unsigned int(SSL *, const char *, char *, unsigned int, unsigned char *, unsigned int)")  # type: ignore[untyped-decorator]
     def offer(_ssl: Any, _hint: Any, name: Any, name_room: int, into: Any, room: int) -> int:
@@ -35,12 +35,12 @@ def set_client_psk(context: Any, identity: bytes, key: bytes) -> None:
         _ffi.memmove(into, key, len(key))
         return len(key)
 
-    context._ktlslab_psk = offer  # a callback lives as long as something in Python holds it
+    context._ktlslab_psk = offer  # keeps the callback alive
     _lib.SSL_CTX_set_psk_client_callback(context._context, offer)
 
 
 def set_server_psk(context: Any, identity: bytes, key: bytes) -> None:
-    """Accept one external PSK from whoever names its identity and proves that they have it."""
+    """Accept one external PSK from clients that send its identity and prove that they have the key."""
 
     @_ffi.callback("unsigned int(SSL *, const char *, unsigned char *, unsigned int)")  # type: ignore[untyped-decorator]
     def find(_ssl: Any, name: Any, into: Any, room: int) -> int:
@@ -54,10 +54,10 @@ def set_server_psk(context: Any, identity: bytes, key: bytes) -> None:
 
 
 def resume(connection: Any, session: Any) -> None:
-    """Let a client offer a former session. pyOpenSSL's own method wants both made by the very same context object."""
+    """Let a client offer an earlier session. pyOpenSSL's own method requires the same context object for both."""
     _lib.SSL_set_session(connection._ssl, session._session)
 
 
 def resumed(connection: Any) -> bool:
-    """Whether the handshake took up a former session or a PSK, and so sent no certificate."""
+    """Whether the handshake resumed a session or used a PSK, and so sent no certificate."""
     return bool(_lib.SSL_session_reused(connection._ssl))

@@ -1,13 +1,14 @@
-"""Sealing and opening single records by hand: what OpenSSL and the kernel do millions of times, once and readably.
+"""Sealing and opening single records by hand, as OpenSSL and the kernel do it.
 
-It is here to teach and to check: a record that the kernel made opens here, and one sealed here is accepted by the
-kernel, or keys and sequence number were not what we thought. Keys and numbers are the caller's to keep.
+This is for teaching and checking. If keys and sequence number are right, a record that the kernel made opens here, and
+the kernel accepts a record sealed here. The caller keeps track of keys and sequence numbers.
 
-The two versions protect differently. TLS 1.3 (RFC 8446 5.2) hides the content type behind the data, calls every record
-application data, and authenticates the header. TLS 1.2 (RFC 5246 6.2.3.3) leaves the type in the open, authenticates
-sequence number, type, version and plain length, and with GCM and CCM sends 8 bytes of the nonce with each record.
+The two versions protect records differently. TLS 1.3 (RFC 8446 5.2) encrypts the content type after the data, labels
+every record as application data, and authenticates the header. TLS 1.2 (RFC 5246 6.2.3.3) sends the type in clear,
+authenticates sequence number, type, version and plaintext length, and with GCM and CCM sends 8 bytes of the nonce in
+each record.
 
-This file alone in the package imports `cryptography`; `ktlslab.tls` therefore does not import it.
+Only this module of the package imports `cryptography`, so `ktlslab.tls` does not import it.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ def seal(  # noqa: PLR0917 - the order in which RFC 8446 5.2 speaks of them
 ) -> bytes:
     """Return one protected record, header included.
 
-    `write_iv` is the 12 bytes of `traffic_key` for TLS 1.3, the fixed IV of `key_block` for TLS 1.2, whose explicit
-    nonce is the sequence number, as the kernel's is. `padding` adds that many zero bytes, which only TLS 1.3 can do.
-    ValueError if a length, a type or the sequence number cannot be.
+    `write_iv` is the 12 bytes of `traffic_key` for TLS 1.3, or the fixed IV of `key_block` for TLS 1.2, where the
+    explicit nonce is the sequence number, as in the kernel. `padding` is the number of zero bytes to add (TLS 1.3
+    only). ValueError if a length, a type or the sequence number is out of range.
     """
     kind = ContentType(content_type)
     if padding < 0 or len(plaintext) + padding > MAX_PLAINTEXT:
@@ -53,9 +54,9 @@ def seal(  # noqa: PLR0917 - the order in which RFC 8446 5.2 speaks of them
 
 
 def open_record(suite: Suite, key: bytes, write_iv: bytes, sequence: int, record: bytes) -> tuple[ContentType, bytes]:
-    """Return (content type, plaintext) of one whole record, header included; arguments as for `seal`.
+    """Return (content type, plaintext) of one whole record, header included. Arguments as for `seal`.
 
-    ValueError if the record is malformed, changed, or was not sealed with this key, write IV and sequence number.
+    ValueError if the record is malformed or changed, or was not sealed with this key, write IV and sequence number.
     """
     raw_header, sealed = record[:HEADER_BYTES], record[HEADER_BYTES:]
     header = RecordHeader.parse(raw_header)
@@ -71,7 +72,7 @@ def open_record(suite: Suite, key: bytes, write_iv: bytes, sequence: int, record
     if not 0 <= plain_bytes <= MAX_PLAINTEXT:
         raise ValueError(f"{len(sealed)} bytes are no protected TLS 1.2 record of {suite.cipher.name}")
     explicit, ciphertext = sealed[:explicit_bytes], sealed[explicit_bytes:]
-    # The version as it came: a changed one must not open. The length is the plaintext's, the only part not on the wire.
+    # The received version: a changed one must not open. The length is the plaintext's, the only part not on the wire.
     authenticated = sequence_bytes(sequence) + raw_header[:3] + plain_bytes.to_bytes(2, "big")
     per_record = _nonce_tls12(suite.cipher, write_iv, explicit, sequence)
     return ContentType(header.content_type), _opened(aead.decrypt, per_record, ciphertext, authenticated)
@@ -96,7 +97,7 @@ def _header(content_type: int, length: int) -> bytes:
 def _nonce_tls12(cipher: Cipher, fixed_iv: bytes, explicit: bytes, sequence: int) -> bytes:
     if len(fixed_iv) != cipher.fixed_iv_bytes:
         raise ValueError(f"{cipher.name} has a fixed iv of {cipher.fixed_iv_bytes} bytes, not {len(fixed_iv)}")
-    # RFC 5288 3 and 6655 3 append what the record carries; RFC 7905 2 does what TLS 1.3 was to do later.
+    # RFC 5288 3 and 6655 3 append the nonce in the record; RFC 7905 2 is the scheme of TLS 1.3.
     return fixed_iv + explicit if explicit else record_nonce(fixed_iv, sequence)
 
 
@@ -110,10 +111,10 @@ def _opened(
 
 
 def _unwrap(inner: bytes) -> tuple[ContentType, bytes]:
-    """Take TLSInnerPlaintext apart: data, the true content type, zero bytes of padding (RFC 8446 5.2 and 5.4)."""
+    """Split a TLSInnerPlaintext: data, the true content type, zero bytes of padding (RFC 8446 5.2 and 5.4)."""
     if len(inner) > MAX_PLAINTEXT + 1:
         raise ValueError(f"the record holds {len(inner)} bytes, TLS 1.3 allows {MAX_PLAINTEXT + 1}")
     unpadded = inner.rstrip(b"\0")
     if not unpadded:
-        raise ValueError("the record holds padding alone, no content type")
+        raise ValueError("the record holds only padding, no content type")
     return ContentType(unpadded[-1]), unpadded[:-1]

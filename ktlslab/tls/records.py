@@ -1,8 +1,8 @@
-"""Records: the envelopes that every TLS byte travels in, before, during and after a handover (RFC 8446 5.1).
+"""Records, which carry all bytes of TLS before, during and after a handover (RFC 8446 5.1).
 
-An envelope is five bytes of header (content type, a version that no longer means anything, a length) and a payload. The
-header is never encrypted. That is what makes a handover possible without help from the TLS library: `RecordSplitter`
-finds where records end without a key, so a driver can feed the library one record at a time, never a byte of the next.
+A record has a header of five bytes (content type, a version that no longer means anything, a length) and a payload. The
+header is never encrypted. This makes a handover possible without help from the TLS library: `RecordSplitter` finds the
+ends of records without a key, so a driver can feed the library exactly one record at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADER_BYTES = 5
 MAX_PLAINTEXT = 2**14
 MAX_CIPHERTEXT = MAX_PLAINTEXT + 256  # TLS 1.3, RFC 8446 5.2
 MAX_CIPHERTEXT_TLS12 = MAX_PLAINTEXT + 2048  # RFC 5246 6.2.3
-LEGACY_VERSION = 0x0303  # what both versions write into a header
+LEGACY_VERSION = 0x0303  # in the headers of both versions
 
 _HANDSHAKE_HEADER_BYTES = 4  # type, and a length of three bytes (RFC 8446 4)
 
@@ -34,7 +34,7 @@ class ContentType(IntEnum):
 
 
 class HandshakeType(IntEnum):
-    """RFC 8446 4 and B.3; those that only TLS 1.2 sends (RFC 5246 7.4) are marked."""
+    """RFC 8446 4 and B.3; the types that only TLS 1.2 sends (RFC 5246 7.4) are marked."""
 
     HELLO_REQUEST = 0  # TLS 1.2
     CLIENT_HELLO = 1
@@ -60,7 +60,7 @@ _HANDSHAKE_TYPES = frozenset(HandshakeType)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordHeader:
-    """The five bytes before a payload of `length` bytes."""
+    """The five bytes in front of a payload of `length` bytes."""
 
     content_type: int
     legacy_version: int
@@ -80,14 +80,14 @@ class RecordHeader:
         if data[1] != LEGACY_VERSION >> 8:
             raise ValueError(f"this is not TLS: a record's version starts with 3, not {data[1]} ({shown})")
         length = int.from_bytes(data[3:], "big")
-        # 1.2's limit, since the version in the header does not tell the two apart; who knows it holds 1.3 to its own.
+        # TLS 1.2's limit, because the header does not tell the versions apart. Callers that know apply TLS 1.3's own.
         if length > MAX_CIPHERTEXT_TLS12:
             raise ValueError(f"a record of {length} bytes is too large: TLS allows {MAX_CIPHERTEXT_TLS12} at most")
         version = int.from_bytes(data[1:3], "big")
         return cls(content_type=ContentType(data[0]), legacy_version=version, length=length)
 
     def encode(self) -> bytes:
-        """Return the five bytes of the wire. ValueError if a number does not fit its field."""
+        """Return the five bytes on the wire. ValueError if a number does not fit its field."""
         try:
             fields = self.legacy_version.to_bytes(2, "big") + self.length.to_bytes(2, "big")
         except OverflowError as error:
@@ -97,7 +97,7 @@ class RecordHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A whole record as it travels; `payload` is ciphertext once keys are in use."""
+    """A whole record on the wire; `payload` is ciphertext once keys are in use."""
 
     header: RecordHeader
     payload: bytes
@@ -109,23 +109,23 @@ class Record:
 
 
 class RecordSplitter:
-    """Cuts a stream of bytes into records, however the bytes arrive.
+    """Splits a stream of bytes into records, however the bytes arrive.
 
-    `feed` takes whatever came and never fails; `next`, iteration and `needed` raise ValueError at a header that cannot
-    be, and go on raising it, since after that nothing shows where the next record would start.
+    `feed` takes any bytes and never fails. `next`, iteration and `needed` raise ValueError at an invalid header, and at
+    every later call, because the start of the next record is then unknown.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self.count: Counter[int] = Counter()
-        """Records given out so far, by content type."""
+        """The number of records returned so far, by content type."""
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes as they came from the wire."""
+        """Append bytes from the wire."""
         self._buffer += data
 
     def next(self) -> Record | None:
-        """Return the next whole record, or None while its end has not come."""
+        """Return the next whole record, or None if it is not complete yet."""
         header = self._header()
         if header is None or len(self._buffer) < (end := HEADER_BYTES + header.length):
             return None
@@ -135,18 +135,18 @@ class RecordSplitter:
         return record
 
     def __iter__(self) -> Iterator[Record]:
-        """Yield the whole records there are now; more may be fed and iterated afterwards."""
+        """Yield the records that are complete now; more may be fed and iterated afterwards."""
         while (record := self.next()) is not None:
             yield record
 
     @property
     def pending(self) -> int:
-        """Bytes fed and not given out: once `next` says None, those of the unfinished record."""
+        """The number of bytes fed and not returned; once `next` returns None, those of the incomplete record."""
         return len(self._buffer)
 
     @property
     def needed(self) -> int:
-        """Bytes missing to finish the header or, once that is known, the record: 0 means `next` has a record."""
+        """The number of bytes that complete the header or, once it is known, the record; 0: `next` has a record."""
         header = self._header()
         whole = HEADER_BYTES if header is None else HEADER_BYTES + header.length
         return max(0, whole - len(self._buffer))
@@ -158,10 +158,10 @@ class RecordSplitter:
 
 
 def describe(record: Record) -> str:
-    """Say what a record is, as far as it can be known without keys: ``handshake, 122 bytes: client_hello``.
+    """Describe a record as far as possible without keys: ``handshake, 122 bytes: client_hello``.
 
-    A record does not tell whether it is encrypted. Application data always is; a handshake or alert record is taken for
-    clear text only if its payload reads as whole messages, which ciphertext does not.
+    A record does not say whether it is encrypted. Application data always is. A handshake or alert record is taken as
+    clear text only if its payload parses as whole messages.
     """
     kind = record.header.content_type
     size = len(record.payload)
@@ -178,7 +178,7 @@ def describe(record: Record) -> str:
 
 
 def _handshake_messages(payload: bytes) -> list[str]:
-    """Return the names of the messages that fill `payload` exactly, none if it does not read as such."""
+    """Return the names of the messages that fill `payload` exactly; none if it does not parse that way."""
     names = []
     at = 0
     while at < len(payload):

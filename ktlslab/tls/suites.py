@@ -1,12 +1,12 @@
-"""Cipher suites: one table, and every other module looks here.
+"""Cipher suites: the one table, which all other modules use.
 
-A TLS cipher suite names more than a cipher: the version it belongs to, how keys are agreed on, how the server proves
-itself, the digest of the key schedule. The kernel knows only the cipher. So there are two nouns: `Cipher` is what
-``struct tls12_crypto_info_*`` of ``linux/tls.h`` needs, `Suite` is what the peers negotiated and what maps to a cipher.
+A TLS cipher suite names more than a cipher: a version of TLS, a key exchange, how the server authenticates, the digest
+of the key schedule. The kernel knows only the cipher. So there are two classes: `Cipher` is what
+``struct tls12_crypto_info_*`` of ``linux/tls.h`` needs; `Suite` is what the peers negotiate, and maps to a cipher.
 
-The table holds the suites whose cipher the kernel's ``tls`` module takes and nothing more, for a reason: the kernel
-believes what it is told. It installs keys of an AES-128-CCM-8 session as AES-128-CCM, or of a CBC session as GCM, and
-the stream then dies. A suite that is not in the table is therefore None, never its neighbour.
+The table holds only suites whose cipher the kernel's ``tls`` module takes, because the kernel cannot check what it is
+given. It would install the keys of an AES-128-CCM-8 session as AES-128-CCM, or those of a CBC session as GCM, and the
+stream would then fail. So a suite that is not in the table is None, never a similar one.
 
 Sources: the IANA registry "TLS Cipher Suites", RFC 8446 B.4, RFC 5288, 5289, 5487, 6209, 6655, 7251, 7905, 8998,
 and ``linux/tls.h``.
@@ -20,15 +20,15 @@ from enum import Enum
 
 from ktlslab.errors import UsageError
 
-# How many full records (2**14 bytes) one key may protect before an attacker's advantage passes 2**-60: RFC 8446 5.5 for
-# AES-GCM, RFC 9147 4.5.3 and appendix B for AES-CCM. ChaCha20-Poly1305 meets the end of the sequence numbers first.
+# How many full records (2**14 bytes) one key may protect before an attacker's advantage exceeds 2**-60: RFC 8446 5.5
+# for AES-GCM, RFC 9147 4.5.3 and appendix B for AES-CCM. ChaCha20-Poly1305 runs out of sequence numbers first.
 _GCM_RECORDS = int(2**24.5)
 _CCM_RECORDS = 2**23
 _ALL_RECORDS = 2**64 - 1
 
 
 class Version(Enum):
-    """A protocol version: `wire` is its number in a hello and in the kernel's struct, `label` its name for people."""
+    """A protocol version. `wire` is its number in a hello and in the kernel's struct; `label` is its display name."""
 
     TLS12 = (0x0303, "TLS 1.2")
     TLS13 = (0x0304, "TLS 1.3")
@@ -42,7 +42,7 @@ class Version(Enum):
 
     @classmethod
     def of(cls, value: Version | str) -> Version:
-        """Return the version that `value` is or names: "1.2", "TLS 1.2", "TLSv1.2", "tls12". UsageError lists them."""
+        """Return the version that `value` is or names: "1.2", "TLS 1.2", "TLSv1.2", "tls12". Raises UsageError."""
         digits = str(value).strip().lower().removeprefix("tls").strip(" v_").replace(".", "")
         for version in cls:
             if value is version or (isinstance(value, str) and version.label[-3:].replace(".", "") == digits):
@@ -55,10 +55,10 @@ class Version(Enum):
 class Cipher:
     """An AEAD as the kernel sees it.
 
-    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``,
-    `kernel_algorithm` is what net/tls asks the kernel's crypto API for. The 12-byte write IV is split into `salt_bytes`
-    and `iv_bytes`. `record_limit` is how many full records one key may protect (RFC 8446 5.5, RFC 9147 4.5.3); smaller
-    records allow more.
+    `kernel_type` and `kernel_struct` are its number (``TLS_CIPHER_*``) and struct in ``linux/tls.h``.
+    `kernel_algorithm` is what net/tls requests from the kernel's crypto API. The 12-byte write IV is split into
+    `salt_bytes` and `iv_bytes`. `record_limit` is how many full records one key may protect (RFC 8446 5.5, RFC 9147
+    4.5.3); smaller records allow more.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Cipher:
 
     @property
     def fixed_iv_bytes(self) -> int:
-        """Bytes of write IV that TLS 1.2's key block holds: the salt where a record carries the rest, else all 12."""
+        """Bytes of write IV in TLS 1.2's key block: only the salt if records carry the rest, otherwise all 12."""
         return self.salt_bytes or self.iv_bytes
 
     @property
@@ -128,8 +128,7 @@ CHACHA20_POLY1305 = Cipher(
 )
 CIPHERS = (AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, AES_128_CCM)
 
-# The kernel's tls module knows these too, but distributions hardly build the ciphers into their kernels: handed over
-# where one has them, never offered unasked.
+# The kernel's tls module supports these too, but few distributions build them. They are never offered by default.
 SM4_GCM = replace(
     AES_128_GCM, name="SM4-GCM", kernel_type=55, kernel_struct="tls12_crypto_info_sm4_gcm", kernel_algorithm="gcm(sm4)"
 )
@@ -154,10 +153,10 @@ RARE_CIPHERS = (SM4_GCM, SM4_CCM, ARIA_128_GCM, ARIA_256_GCM)
 
 
 class Suite(Enum):
-    """A negotiated cipher suite; a member's name is IANA's.
+    """A cipher suite; its name is IANA's.
 
-    `iana_id` is the number in the hellos, `openssl_name` what OpenSSL calls it, `cipher` what the kernel needs,
-    `version` the one version it belongs to, `digest` the hash of the key schedule as `hashlib` names it.
+    `iana_id` is the number in the hellos, `openssl_name` is OpenSSL's name, `cipher` is what the kernel needs,
+    `version` is the only version that uses the suite, and `digest` is the hash of the key schedule by `hashlib`'s name.
     """
 
     # TLS 1.3 (RFC 8446 B.4), where OpenSSL uses IANA's names.
@@ -228,7 +227,7 @@ class Suite(Enum):
     TLS_DHE_RSA_WITH_AES_128_CCM = (0xC09E, "DHE-RSA-AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
     TLS_RSA_WITH_AES_128_CCM = (0xC09C, "AES128-CCM", AES_128_CCM, Version.TLS12, "sha256")
 
-    # TLS 1.2 without certificates, with a key agreed on beforehand (RFC 5487, 6655, 7905).
+    # TLS 1.2 with a pre-shared key and no certificates (RFC 5487, 6655, 7905).
     TLS_PSK_WITH_AES_128_GCM_SHA256 = (0x00A8, "PSK-AES128-GCM-SHA256", AES_128_GCM, Version.TLS12, "sha256")
     TLS_PSK_WITH_AES_256_GCM_SHA384 = (0x00A9, "PSK-AES256-GCM-SHA384", AES_256_GCM, Version.TLS12, "sha384")
     TLS_DHE_PSK_WITH_AES_128_GCM_SHA256 = (0x00AA, "DHE-PSK-AES128-GCM-SHA256", AES_128_GCM, Version.TLS12, "sha256")
@@ -289,10 +288,10 @@ class Suite(Enum):
 
     @classmethod
     def of(cls, value: Suite | str) -> Suite:
-        """Return the suite that `value` is or names, in any case of letters.
+        """Return the suite that `value` is or names; case does not matter.
 
-        IANA's name, OpenSSL's name, or a cipher's name such as "AES-128-GCM": its TLS 1.3 suite, or where there is none
-        the first of TLS 1.2. UsageError names the nearest.
+        The name is IANA's or OpenSSL's, or that of a cipher such as "AES-128-GCM", which stands for its TLS 1.3 suite
+        or, if there is none, its first TLS 1.2 suite. UsageError suggests the nearest name.
         """
         if isinstance(value, Suite):
             return value
@@ -305,16 +304,16 @@ class Suite(Enum):
             return known[wanted]
         near = difflib.get_close_matches(wanted, known, 1)
         ciphers = ", ".join(cipher.name for cipher in CIPHERS + RARE_CIPHERS)
-        remedy = f"{f'Is {near[0]} meant? ' if near else ''}Known: {ciphers}, and the full names of IANA and OpenSSL."
+        remedy = f"{f'Did you mean {near[0]}? ' if near else ''}Known: {ciphers}, and the names of IANA and OpenSSL."
         answered = f"there is no suite {value!r} that the kernel could take"
         raise UsageError("choosing a cipher suite", answered=answered, remedy=remedy)
 
     @classmethod
     def from_openssl(cls, name: str) -> Suite | None:
-        """Return the suite that OpenSSL calls exactly `name`, or None: the kernel has no cipher for it."""
+        """Return the suite with exactly this OpenSSL name, or None if the kernel has no cipher for it."""
         return next((suite for suite in cls if suite.openssl_name == name), None)
 
     @classmethod
     def from_id(cls, iana_id: int) -> Suite | None:
-        """Return the suite of this number in IANA's registry, or None: the kernel has no cipher for it."""
+        """Return the suite with this number in IANA's registry, or None if the kernel has no cipher for it."""
         return next((suite for suite in cls if suite.iana_id == iana_id), None)

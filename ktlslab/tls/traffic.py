@@ -1,9 +1,9 @@
-"""Application data through OpenSSL, at what it costs OpenSSL: by memory BIOs, or with OpenSSL on the socket itself.
+"""Application data through OpenSSL with little overhead, by memory BIOs or with OpenSSL on the socket itself.
 
-pyOpenSSL's own methods allocate a buffer, copy and raise an exception at nearly every call: in an echo of 64 bytes that
-was more than the encryption, and would have made userspace TLS look dearer than it is. So the two calls that a transfer
-repeats, sealing and opening, use the functions and the objects below pyOpenSSL's methods (`SSL._lib`, `SSL._ffi`,
-`Connection._ssl`). Private names, and only here; `tests/stages` fails where a new pyOpenSSL renames one.
+pyOpenSSL's methods allocate a buffer, copy, and raise an exception at nearly every call. In an echo of 64 bytes this
+cost more than the encryption, and would make userspace TLS look slower than it is. So the two calls that a transfer
+repeats, sealing and opening, use pyOpenSSL's private names (`SSL._lib`, `SSL._ffi`, `Connection._ssl`). `tests/stages`
+fails if a new pyOpenSSL renames one.
 """
 # ruff: noqa: SLF001 - see above
 
@@ -21,26 +21,26 @@ Buffer = bytes | bytearray | memoryview
 
 _ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 _lib: Any = SSL._lib  # type: ignore[attr-defined]
-_OVERHEAD = 64  # header, explicit nonce, tag, inner type: no record has more
+_OVERHEAD = 64  # bytes; header, explicit nonce, tag and inner type never take more
 _WIRE_BYTES = 1 << 17
 
 
 class Traffic:
-    """Sealing and opening on a connection whose handshake is over. `wire` is where received bytes are to be put."""
+    """Sealing and opening on a connection whose handshake is over. `wire` is the buffer for received bytes."""
 
     def __init__(self, connection: SSL.Connection) -> None:
         self._connection: Any = connection
         self._ssl: Any = self._connection._ssl
         self._incoming: Any = self._connection._into_ssl
         self._outgoing: Any = self._connection._from_ssl
-        self.uncounted = False  # bytes came or went whose records nobody counted: too late for a handoff
+        self.uncounted = False  # some records were not counted: too late for a handoff
         self._on_socket = False
         self.wire = bytearray(_WIRE_BYTES)
         self._wire: Any = _ffi.from_buffer("char[]", self.wire, True)  # noqa: FBT003 - writable; the keyword is dear
         self._room(MAX_PLAINTEXT)
 
     def seal(self, data: Buffer) -> memoryview:
-        """Return the records that carry `data`, in a buffer that is good until the next call."""
+        """Return the records that carry `data`, in a buffer that is valid until the next call."""
         size = len(data)
         if size > self._plaintext:
             self._room(size)
@@ -48,17 +48,17 @@ class Traffic:
         return self.sealed()
 
     def own(self, descriptor: int) -> None:
-        """Let OpenSSL read and write the socket itself from now on, by its own system calls."""
+        """From now on let OpenSSL read and write the socket itself, by its own system calls."""
         self.uncounted = self._on_socket = True
         _lib.SSL_set_fd(self._ssl, descriptor)
 
     def write(self, data: Buffer) -> None:
-        """Give all of `data` to OpenSSL. TimeoutError: the socket's time-out; else SSL.Error."""
+        """Write all of `data` through OpenSSL. TimeoutError if the socket's time-out expires; otherwise SSL.Error."""
         size = len(data)
         held = _ffi.from_buffer(data)
         at = 0
         try:
-            while at < size:  # pyOpenSSL's contexts write one record a call (SSL_MODE_ENABLE_PARTIAL_WRITE)
+            while at < size:  # pyOpenSSL's contexts write one record per call (SSL_MODE_ENABLE_PARTIAL_WRITE)
                 done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
                 if done <= 0:
                     if self._interrupted():
@@ -68,20 +68,20 @@ class Traffic:
                     self._connection._raise_ssl_error(self._ssl, done)
                 at += done
         finally:
-            del held  # in a traceback's frame it could crash the garbage collector: see linux/views.py
+            del held  # in the frame of a traceback it could crash the garbage collector: see linux/views.py
 
     def sealed(self) -> memoryview:
-        """Return what OpenSSL has ready to be sent."""
+        """Return what OpenSSL wants to send."""
         count = _lib.BIO_read(self._outgoing, self._sealed, len(self._records))
         return memoryview(self._records)[: max(0, count)]
 
     def take_in(self, count: int) -> None:
-        """Take in the first `count` bytes of `wire`."""
+        """Feed the first `count` bytes of `wire` to OpenSSL."""
         self.uncounted = True
         _lib.BIO_write(self._incoming, self._wire, count)
 
     def open_into(self, buffer: Buffer) -> int | None:
-        """Fill `buffer` from one record; 0: close_notify came, None: more bytes are needed. SSL.Error: a bad record."""
+        """Fill `buffer` from one record. 0 means close_notify, None that bytes are missing. SSL.Error for a bad one."""
         room = _ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003
         try:
             count: int = _lib.SSL_read(self._ssl, room, len(room))
@@ -100,17 +100,17 @@ class Traffic:
         raise SSL.Error([])
 
     def _interrupted(self) -> bool:
-        """Whether a signal ended the system call just made: OpenSSL reports that as it reports a time-out.
+        """Whether a signal interrupted the last system call, which OpenSSL reports like a time-out.
 
-        The signal's handler in Python runs here, and may raise; if it returns, the call is to be made again (PEP 475).
+        The signal's Python handler runs here and may raise. If it returns, the call must be repeated (PEP 475).
         """
         if not self._on_socket or _ffi.errno != errno.EINTR:
             return False
-        _ffi.errno = 0  # cffi keeps it: a call that asks the system nothing would seem interrupted again
+        _ffi.errno = 0  # cffi keeps it: without a new system call, the next call would seem interrupted too
         return True
 
     def _room(self, plaintext: int) -> None:
-        """Make room for the records of so many bytes."""
+        """Make room for the records of this many bytes."""
         self._plaintext = plaintext
         self._records = bytearray(plaintext + (plaintext // MAX_PLAINTEXT + 4) * _OVERHEAD)
         self._sealed: Any = _ffi.from_buffer("char[]", self._records, True)  # noqa: FBT003

@@ -1,16 +1,16 @@
-"""A TLS connection without I/O: a state machine that says what it wants done next.
+"""A TLS connection without I/O: a state machine whose state says what to do next.
 
-pyOpenSSL does the cryptography over two memory BIOs; this class gives its progress the states that a reader of
-rustls' unbuffered API knows, so that a driver only moves bytes:
+pyOpenSSL does the cryptography over two memory BIOs. This class maps its progress to the states of rustls' unbuffered
+API, so a driver only moves bytes:
 
     ENCODE_TLS_DATA      call `encode` for the bytes to send
     TRANSMIT_TLS_DATA    send them, then call `transmitted`
     BLOCKED_HANDSHAKE    read exactly one record and `feed` it
-    WRITE_TRAFFIC        the handshake is done: `encrypt` what is to be sent, `feed` what came
-    READ_TRAFFIC         decrypted bytes wait: `traffic.open_into`
+    WRITE_TRAFFIC        the handshake is done: `encrypt` data to send, `feed` received records
+    READ_TRAFFIC         decrypted bytes are available: `traffic.open_into`
 
-One record is fed at a time and counted, which is what makes a handoff possible: nothing past the handshake's end is
-ever inside the library, and the sequence numbers are known.
+Records are fed one at a time and counted. This makes a handoff possible: the library never holds bytes from after the
+handshake, and the sequence numbers are known.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHUNK = 1 << 14
 
 
 class State(Enum):
-    """What the machine wants done next, by rustls' names."""
+    """What to do next, by rustls' names."""
 
     ENCODE_TLS_DATA = "EncodeTlsData"
     TRANSMIT_TLS_DATA = "TransmitTlsData"
@@ -41,7 +41,7 @@ class State(Enum):
 
 
 class UnbufferedConnection:
-    """One TLS connection over memory BIOs. OpenSSL's SSL.Error passes through; the stages make it a sentence."""
+    """One TLS connection over memory BIOs. OpenSSL's SSL.Error passes through; the stages turn it into a message."""
 
     def __init__(self, connection: SSL.Connection, *, server: bool = False) -> None:
         self.library = connection
@@ -49,7 +49,7 @@ class UnbufferedConnection:
         self.finished = False
         self.transcript: list[tuple[str, Record]] = []  # ("sent" or "received", record), up to the handshake's end
         self.tx_records = 0  # records made under the application keys
-        self.rx_records = 0  # ... and taken in
+        self.rx_records = 0  # records fed under the application keys
         self._outgoing: deque[bytes] = deque()
         self._unsent = False
         self._sent = RecordSplitter()
@@ -72,7 +72,7 @@ class UnbufferedConnection:
 
     @property
     def sequence_numbers(self) -> tuple[int, int]:
-        """(TX, RX) of the next record. TLS 1.2's keys have protected one Finished each way, TLS 1.3's nothing yet."""
+        """(TX, RX) of the next record. TLS 1.2's keys have protected one Finished each way, TLS 1.3's none."""
         finished = 1 if self.version is Version.TLS12 else 0
         return finished + self.tx_records, finished + self.rx_records
 
@@ -84,11 +84,11 @@ class UnbufferedConnection:
         return data
 
     def transmitted(self) -> None:
-        """Tell that the bytes of `encode` were sent."""
+        """Confirm that the bytes of `encode` were sent."""
         self._unsent = False
 
     def feed(self, record: Buffer) -> None:
-        """Take in exactly one record: handshake before the end, anything after it."""
+        """Feed exactly one record: a handshake record until the handshake is done, then any record."""
         if self.finished:
             self.rx_records += 1
             self.library.bio_write(record)
@@ -101,7 +101,7 @@ class UnbufferedConnection:
         self._step()
 
     def _step(self) -> None:
-        """Let OpenSSL go as far as it can; a failure leaves its alert in `encode` before it is raised."""
+        """Let OpenSSL go as far as it can. Before a failure is raised, its alert is available from `encode`."""
         try:
             self.library.do_handshake()
             self.finished = True
@@ -115,19 +115,19 @@ class UnbufferedConnection:
                 sent = [("sent", record) for record in self._sent]
                 self.transcript += sent
                 if self.finished and self._server and self.version is Version.TLS13:
-                    self.tx_records += len(sent)  # its Finished went out earlier: these are session tickets
+                    self.tx_records += len(sent)  # after its Finished: these are session tickets
 
     @functools.cached_property
     def traffic(self) -> Traffic:
-        """What seals and opens application data."""
+        """The sealing and opening of application data."""
         return Traffic(self.library)
 
     def encrypt(self, data: Buffer) -> memoryview:
-        """Return the records that carry `data`, good until the next call."""
+        """Return the records that carry `data`, valid until the next call."""
         return self._counted(self.traffic.seal(data))
 
     def close_notify(self) -> memoryview:
-        """Return the record that says nothing more will come."""
+        """Return the close_notify record."""
         self.library.shutdown()
         return self._counted(self.traffic.sealed())
 

@@ -124,7 +124,7 @@ def test_an_image_that_does_not_boot_is_an_error_within_its_bound(newest, tmp_pa
     image[len(image) // 2 : len(image) // 2 + 4096] = bytes(4096)
     (tmp_path / "vmlinuz").write_bytes(image)
     broken = dataclasses.replace(newest, vmlinuz=tmp_path / "vmlinuz")
-    with pytest.raises(GuestError, match=r"not up within 6 s.*console"):
+    with pytest.raises(GuestError, match=r"did not boot within 6 s.*console"):
         run(broken, ["true"], clock="wall", boot_timeout=6)
     (tmp_path / "vmlinuz").write_bytes(b"nothing like a kernel")
     with pytest.raises(GuestError, match="went down before the command"):
@@ -190,19 +190,19 @@ REFUSED = [
     (["true", 5], {}, "list of words"),
     (["a\0b"], {}, "NUL"),
     (["true"], {"clock": "sundial"}, "wall or instructions"),
-    (["true"], {"clock": "instructions", "cpus": 2}, "takes one"),
+    (["true"], {"clock": "instructions", "cpus": 2}, "allows only one"),
     (["true"], {"cpus": 0}, "1 or more"),
     (["true"], {"cpus": "two"}, "1 or more"),
     (["true"], {"rw": "missing"}, "no such folder"),
-    (["true"], {"rw": __file__}, "no folder"),
+    (["true"], {"rw": __file__}, "not a folder"),
     (["true"], {"rw": "/"}, "a guest has its own"),
     (["true"], {"rw": "/run"}, "a guest has its own"),
     (["true"], {"rw": ""}, "path of a folder"),
     (["true"], {"cwd": "missing"}, "no such folder"),
     (["true"], {"cwd": 5}, "path of a folder"),
-    (["true"], {"memory": "1T"}, "no size of memory"),
-    (["true"], {"memory": "-1G"}, "no size of memory"),
-    (["true"], {"memory": 1024}, "no size of memory"),
+    (["true"], {"memory": "1T"}, "not a size of memory"),
+    (["true"], {"memory": "-1G"}, "not a size of memory"),
+    (["true"], {"memory": 1024}, "not a size of memory"),
     (["true"], {"memory": "255M"}, "less than the 256M"),
     (["true"], {"memory": "9999G"}, "of this machine"),
     (["true"], {"env": ["A"]}, "mapping"),

@@ -129,7 +129,7 @@ def test_what_is_no_kernel_image_is_told(tmp_path):
     with pytest.raises(KernelUnavailableError, match="no such file"):
         find(tmp_path / "vmlinuz")
     (tmp_path / "vmlinuz").write_bytes(b"not a kernel" * 1000)
-    with pytest.raises(KernelUnavailableError, match="no Linux kernel image"):
+    with pytest.raises(KernelUnavailableError, match="not a Linux kernel image"):
         find(tmp_path / "vmlinuz")
 
 

@@ -32,10 +32,10 @@ def test_what_install_was_given_is_in_the_specs_metadata_and_in_its_command(tmp_
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"memory": "1 elephant"}, "no size of memory"),
+        ({"memory": "1 elephant"}, "not a size of memory"),
         ({"memory": "64M"}, "less than the 256M"),
         ({"memory": "99999G"}, "more than the"),
-        ({"memory": None}, "no size of memory"),
+        ({"memory": None}, "not a size of memory"),
         ({"clock": "sundial"}, "wall or instructions"),
         ({"rw": "missing"}, "no such folder"),
         ({"rw": "/proc"}, "a guest has its own"),

@@ -88,7 +88,7 @@ def test_a_frame_of_other_columns_is_refused_with_those_it_lacks(call):
 
 
 def test_a_near_miss_of_a_promise_or_a_quantity_says_which_is_meant():
-    with pytest.raises(KtlsLabError, match="Is a_send_is_a_record meant"):
+    with pytest.raises(KtlsLabError, match="Did you mean a_send_is_a_record"):
         promises.scoreboard("here", names="a_send_is_a_recrod")
-    with pytest.raises(KtlsLabError, match="Is latency_p50 meant"):
+    with pytest.raises(KtlsLabError, match="Did you mean latency_p50"):
         effects(frame(), "latency_p5")

@@ -101,15 +101,15 @@ def test_a_plan_file_names_only_what_differs(tmp_path):
         ("repeats = true", "repeats is true"),
         ("also = [3]", "also is"),
         ('also = [{payloads = "64"}]', 'payloads is "64"'),
-        ('io_engines = "io_uring"', "Is uring meant"),
-        ('record_layers = ["kernel_tx"]', "Is kernel-tx meant"),
-        ('workloads = ["uplaod"]', "Is upload meant"),
-        ('suites = ["AES-129-GCM"]', "Is AES-128-GCM meant"),
-        ('control = "kernel+urng"', r"Is kernel\+uring meant"),
-        ('handicap = "kernal+uring: 0.03"', r"Is kernel\+uring meant"),
+        ('io_engines = "io_uring"', "Did you mean uring"),
+        ('record_layers = ["kernel_tx"]', "Did you mean kernel-tx"),
+        ('workloads = ["uplaod"]', "Did you mean upload"),
+        ('suites = ["AES-129-GCM"]', "Did you mean AES-128-GCM"),
+        ('control = "kernel+urng"', r"Did you mean kernel\+uring"),
+        ('handicap = "kernal+uring: 0.03"', r"Did you mean kernel\+uring"),
         ('handicap = "kernel+uring: nan"', "handicap"),
         ("precision = nan", "precision"),
-        ("payload = [64]", "reading plan 'bad': there is no 'payload' in a plan. Is payloads meant"),
+        ("payload = [64]", "reading plan 'bad': there is no 'payload' in a plan. Did you mean payloads"),
         ("sizes = [1]", "sizes"),
         ("depths = [0]", "out of range"),
         ("record_sizes = [16385]", "out of range"),
@@ -165,7 +165,7 @@ def test_a_json_file_that_holds_a_list_is_no_plan(tmp_path):
 
 
 def test_a_near_miss_of_a_plans_name_says_which_is_meant():
-    with pytest.raises(UsageError, match="Is standard meant"):
+    with pytest.raises(UsageError, match="Did you mean standard"):
         named("standart")
 
 

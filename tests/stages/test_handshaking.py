@@ -145,7 +145,7 @@ def test_alpn_is_agreed_on(s_server, certificates):
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", bytes(64)])
 def test_a_server_that_speaks_no_tls_is_found_out(tcp_peer, io_engine, answer):
     peer = tcp_peer(lambda sock: sock.sendall(answer))
-    with pytest.raises(NotTlsError, match=r"what came is no TLS record .* Is this a TLS port\?"):
+    with pytest.raises(NotTlsError, match=r"the answer is not a TLS record .* Is this a TLS port\?"):
         shake(peer.port, ClientConfig(), io_engine=io_engine)
 
 

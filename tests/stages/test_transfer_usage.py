@@ -41,28 +41,28 @@ def before_the_file(stream):
 
 
 WRONG = {
-    "text": (lambda s, _: s.send("text"), r"'text' is no buffer of bytes\. Encode it first"),
-    "nothing": (lambda s, _: s.send(None), "None is no buffer"),
-    "a number": (lambda s, _: s.send(7), "7 is no buffer"),
-    "with holes": (lambda s, _: s.send(memoryview(b"a-b-")[::2]), "not in one piece"),
-    "many numbers": (lambda s, _: s.send_many([b"", 7]), "7 is no buffer"),
-    "many texts": (lambda s, _: s.send_many(["text"]), "'text' is no buffer"),
-    "not many": (lambda s, _: s.send_many(7), "7 is no list of buffers"),
-    "one for many": (lambda s, _: s.send_many(b"abc"), "one alone is for `send`"),
-    "receive into text": (lambda s, _: s.recv_into("x"), "'x' is no buffer"),
-    "receive into bytes": (lambda s, _: s.recv_into(b"constant"), r"cannot be written to.*Give a bytearray"),
-    "fill bytes": (lambda s, _: s.recv_exactly_into(b"constant"), "cannot be written to"),
-    "fill nothing": (lambda s, _: s.recv_exactly_into(None), "None is no buffer"),
+    "text": (lambda s, _: s.send("text"), r"'text' is not a buffer of bytes\. Encode it first"),
+    "nothing": (lambda s, _: s.send(None), "None is not a buffer"),
+    "a number": (lambda s, _: s.send(7), "7 is not a buffer"),
+    "with holes": (lambda s, _: s.send(memoryview(b"a-b-")[::2]), "not contiguous"),
+    "many numbers": (lambda s, _: s.send_many([b"", 7]), "7 is not a buffer"),
+    "many texts": (lambda s, _: s.send_many(["text"]), "'text' is not a buffer"),
+    "not many": (lambda s, _: s.send_many(7), "7 is not a list of buffers"),
+    "one for many": (lambda s, _: s.send_many(b"abc"), "`send` takes a single one"),
+    "receive into text": (lambda s, _: s.recv_into("x"), "'x' is not a buffer"),
+    "receive into bytes": (lambda s, _: s.recv_into(b"constant"), r"is read-only.*Give a bytearray"),
+    "fill bytes": (lambda s, _: s.recv_exactly_into(b"constant"), "is read-only"),
+    "fill nothing": (lambda s, _: s.recv_exactly_into(None), "None is not a buffer"),
     "less than none": (lambda s, _: s.recv(-1), "count is -1"),
     "a count of text": (lambda s, _: s.recv("many"), "count is 'many'"),
     "a type of record": (lambda s, _: s.send_record(b"x", 21), "Let the kernel send"),
     "pieces": (lambda s, _: next(s.pieces()), "Let the kernel receive"),
-    "a path": (lambda s, path: s.sendfile(str(path)), "no open file"),
-    "no file at all": (lambda s, _: s.sendfile(io.BytesIO(b"x")), "no open file"),
-    "a closed file": (lambda s, path: s.sendfile(closed_file(path)), r"no open file: I/O operation on closed file"),
+    "a path": (lambda s, path: s.sendfile(str(path)), "not an open file"),
+    "no file at all": (lambda s, _: s.sendfile(io.BytesIO(b"x")), "not an open file"),
+    "a closed file": (lambda s, path: s.sendfile(closed_file(path)), r"not an open file: I/O operation on closed file"),
     "before the file": (lambda s, _: before_the_file(s), "offset is -1"),
     "no pipe": (lambda s, _: s.splice_from(-1, 1), "the descriptor -1 is not open: EBADF"),
-    "no number": (lambda s, _: s.splice_from("pipe", 1), "'pipe' is no file descriptor"),
+    "no number": (lambda s, _: s.splice_from("pipe", 1), "'pipe' is not a file descriptor"),
     "into no pipe": (lambda s, _: s.splice_into(-1, 1), "the descriptor -1 is not open"),
     "a negative count": (lambda s, _: s.splice_into(0, -1), "count is -1"),
     "records of no size": (lambda s, _: s.limit_records("x"), "the sending side is"),
@@ -88,7 +88,7 @@ def test_the_wrong_end_of_a_pipe_is_named(ends):
     try:
         with pytest.raises(UsageError, match=r"the pipe's other end.*Give the reading end"):
             stream.splice_from(writing, 1)
-        with socket.socket() as sock, pytest.raises(UsageError, match="is no pipe"):
+        with socket.socket() as sock, pytest.raises(UsageError, match="is not a pipe"):
             stream.splice_from(sock.fileno(), 1)
     finally:
         os.close(reading)
@@ -114,17 +114,17 @@ def test_a_closed_stream_says_that_it_was_closed(ends):
         lambda: stream.recv_into(bytearray(1)),
         lambda: stream.recv_exactly_into(bytearray(1)),
     ):
-        with pytest.raises(StreamClosedError, match=r"close\(\) was called before"):
+        with pytest.raises(StreamClosedError, match=r"close\(\) was called"):
             call()
-    with pytest.raises(UsageError, match="the connection was closed before"):
+    with pytest.raises(UsageError, match="the connection is closed"):
         Stream(stream.connection)
 
 
 def test_what_does_not_belong_together_is_no_stream(tls_pair):
     one, other = tls_pair(), tls_pair()
-    with pytest.raises(UsageError, match="a str is no Connection"):
+    with pytest.raises(UsageError, match="a str is not a Connection"):
         Stream("localhost")
-    with pytest.raises(UsageError, match="no handshake of this connection"):
+    with pytest.raises(UsageError, match="not the handshake of this connection"):
         Stream(one.connection, other.handshake)
     with pytest.raises(UsageError, match="Give a tuple of directions"):
         Stream(one.connection, one.handshake, Direction.TX)

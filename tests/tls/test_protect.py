@@ -125,8 +125,8 @@ def seal_inner(inner: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("inner", "complaint"),
     [
-        (bytes(20), "padding alone"),
-        (b"", "padding alone"),
+        (bytes(20), "only padding"),
+        (b"", "only padding"),
         (b"data\x63", "99"),
         (bytes(MAX_PLAINTEXT + 1) + b"\x17", "16386 bytes"),
     ],

@@ -122,7 +122,7 @@ def test_an_unknown_name_is_an_error_that_lists_what_there_is(name):
     ],
 )
 def test_a_near_miss_names_the_nearest(name, meant):
-    with pytest.raises(UsageError, match=f"Is {meant} meant"):
+    with pytest.raises(UsageError, match=f"Did you mean {meant}"):
         Suite.of(name)
 
 

@@ -1,4 +1,4 @@
-"""What Python sees of ring.h and linux/tls.h, for cffi's API mode: the C compiler lays out every struct, not we."""
+"""What Python sees of ring.h and linux/tls.h, in cffi's API mode: the C compiler lays out every struct."""
 
 from cffi import FFI
 

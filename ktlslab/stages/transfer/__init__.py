@@ -1,11 +1,13 @@
-"""Stage 5, transfer: bytes to and from the peer, whoever makes the records.
+"""Stage 5, transfer: bytes to and from the peer, in every record layer.
 
-* `stream`: `Stream`, what a user holds;
-* `sides`: sending and receiving, for each way in which records are made; `receiver` where the kernel opens them;
-* `condition`: whether a stream still lives, and what each failure of its is called;
-* `watch`: whether TCP still has the connection, and how much each key has protected; `keyupdate`: the keys after those;
-* `library`: what the TLS library must hear of what the kernel received;
-* `ending`: a close that loses nothing.
+* `stream`: `Stream`, the public class;
+* `sides`: sending and receiving, for each record layer; `receiver`: receiving if the kernel decrypts;
+* `inlet`: what a plain receive cannot handle: control records and the end of the stream;
+* `files`: sending from files and pipes;
+* `condition`: whether a stream still works, and which error each failure becomes;
+* `watch`: whether TCP still has the connection, and how much each key has protected; `keyupdate`: the next keys;
+* `library`: what the TLS library must know about what the kernel received;
+* `ending`: a close that loses no data.
 """
 
 from ktlslab.stages.transfer.stream import Stream

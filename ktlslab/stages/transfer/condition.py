@@ -1,11 +1,11 @@
-"""Whether a stream still lives, and what each of its failures is called.
+"""Whether a stream still works, and which error each of its failures becomes.
 
-A stream that broke stays broken: the first error is kept and raised again, since some kernels report one once and let
-the next receive wait for ever. And a connection that TCP has given up takes everything that kTLS is given and says it
-was sent, so TCP itself is asked.
+A broken stream stays broken: its first error is kept and raised again, because some kernels report an error only once
+and let the next receive wait for ever. If TCP has given up the connection, kTLS still accepts data and reports it as
+sent, so TCP itself is asked.
 
-`push` and `pull` are what every send and receive calls. Once there is something to be heeded they are swapped for calls
-that look first, so that as long as there is nothing no one pays for looking.
+Every send calls `push` and every receive calls `pull`. When the state of the stream changes, they are replaced by calls
+that check it first. Until then nothing pays for a check.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
     from ktlslab.stages.transfer.sides import Receiver, Sender
 
-# What the kernel's errno says of a record that came; which call gets to see it is by chance.
+# What the kernel's errno says about a received record. Any call on the socket may be the one that reports it.
 _BROKEN = {
     errno.EBADMSG: "A record did not decrypt: damaged on the way, or wrong keys or sequence number. ",
-    errno.EMSGSIZE: "A record came whose header claims more than a record may hold: damaged, or no TLS. ",
+    errno.EMSGSIZE: "A record's header claims more than a record may hold: it was damaged, or is not TLS. ",
 }
-# What this end tells the peer before it gives up on its records (RFC 8446, 6.2).
+# The alert that this end sends before it gives up (RFC 8446, 6.2).
 _ALERTS = {
     errno.EBADMSG: AlertDescription.BAD_RECORD_MAC,
     errno.EMSGSIZE: AlertDescription.RECORD_OVERFLOW,
@@ -51,9 +51,9 @@ _ALERTS = {
 
 
 class Condition:
-    """What is known of one stream. `layers` says who makes the records of each direction: plain, userspace, kernel.
+    """The state of one stream. `layers` is the record layer of each direction: plain, userspace or kernel.
 
-    `answer` gives the peer the new keys that it asked for. `use` must be called before anything is sent or received.
+    `answer` sends the KeyUpdate that the peer has requested. `use` must be called before anything is sent or received.
     """
 
     push: Callable[..., int]
@@ -63,14 +63,14 @@ class Condition:
     def __init__(self, connection: Connection, layers: dict[Direction, str], answer: Callable[[], None]) -> None:
         self.connection, self.layers = connection, layers
         self.failure: KtlsLabError | None = None
-        self.ended = False  # the peer will send no more
-        self.closed = False  # we will send no more
-        self.owed = False  # the peer asked for new keys of ours
+        self.ended = False  # the peer has sent close_notify, or FIN on a plain stream
+        self.closed = False  # this end has closed
+        self.owed = False  # the peer has requested a KeyUpdate
         self.unconfirmed = False  # something was sent since the connection was last known to live
         self._answer = answer
 
     def use(self, sender: Sender, receiver: Receiver) -> None:
-        """Send and receive by these."""
+        """Send by this sender and receive by this receiver."""
         self.sender = sender
         self.push, self.pull = sender.push, receiver.pull
 
@@ -85,12 +85,12 @@ class Condition:
     def tried(self, verb: str) -> str:
         return f"{verb} on {self.connection.target} ({self.record_layer})"
 
-    # What is to be heeded
+    # What a send or receive must check
 
     def attend(self, verb: str) -> None:
-        """See to what a send must not pass by: the end of the stream, or an answer that is owed to the peer."""
+        """Raise if the stream has ended, and send the KeyUpdate that the peer has requested."""
         if self.closed or self.failure:
-            answered = str(self.failure) if self.failure else "close() was called before, this end is closed"
+            answered = str(self.failure) if self.failure else "this end is closed: close() was called"
             raise StreamClosedError(self.tried(verb), answered=answered, remedy="Open a new session.")
         if self.owed:
             self._answer()
@@ -100,7 +100,7 @@ class Condition:
         return bool(self.ended or self.failure or self.closed)
 
     def answer_of_the_end(self) -> int:
-        """Answer a receive on a stream that has come to an end: 0 where it was a clean one."""
+        """Return 0 for a receive after a clean end; after a failure raise its error again."""
         if self.ended:
             return 0
         if self.failure:
@@ -109,7 +109,7 @@ class Condition:
         return 0
 
     def owe(self) -> None:
-        """Note that the peer asked for new keys: it gets them before what is sent next (RFC 8446, 4.6.3)."""
+        """Record that the peer requested a KeyUpdate, which must precede the next data (RFC 8446, 4.6.3)."""
         self.owed = True
         self.push = self._push_heeding
 
@@ -118,17 +118,17 @@ class Condition:
         self._heed()
 
     def end(self) -> None:
-        """Note that the clean end came."""
+        """Record that the stream ended cleanly."""
         self.ended = True
         self.pull = self._pull_heeding
 
     def fail(self, error: KtlsLabError) -> None:
-        """Keep the error that the stream has come to its end by."""
+        """Keep the error that ended the stream."""
         self.failure = error
         self._heed()
 
     def _heed(self) -> None:
-        """Let nothing through from now on without a look at the stream's state."""
+        """From now on check the state of the stream before each send and receive."""
         self.push, self.pull = self._push_heeding, self._pull_heeding
 
     def _push_heeding(self, data: Buffer, flags: int = 0) -> int:
@@ -140,17 +140,17 @@ class Condition:
         return self.answer_of_the_end()
 
     def lost(self) -> StreamError | None:
-        """Return the error of a connection that TCP has given up; where it has, kTLS still takes what is sent."""
+        """Return the error if TCP has given up the connection, which kTLS does not report when sending."""
         sock = self.connection.socket
         if sock.fileno() < 0 or tcpinfo.state(sock) != tcpinfo.CLOSED:
             return None
-        answered = "the connection was reset: what was sent last may not have arrived"
+        answered = "the connection was reset, so the last data sent may not have arrived"
         return StreamError(self.tried("sending"), answered=answered, remedy="Open a new session.")
 
-    # What a failure is called
+    # Which error a failure becomes
 
     def received(self, error: Exception) -> KtlsLabError:
-        """Return what is to be raised for a failed receive, and keep it unless it was a time-out."""
+        """Return the error to raise for a failed receive, and keep it unless it was a time-out."""
         if isinstance(error, KtlsLabError):
             if type(error) is StreamError:
                 self._complain(AlertDescription.UNEXPECTED_MESSAGE)
@@ -162,20 +162,20 @@ class Condition:
         return failed
 
     def failed(self, verb: str, error: Exception) -> KtlsLabError:
-        """Return what is to be raised where a socket or OpenSSL failed, and keep it where it ends the stream."""
+        """Return the error to raise if a socket or OpenSSL failed, and keep it if it ends the stream."""
         if isinstance(error, SSL.Error):
             return self._library_failed(verb, error)
         assert isinstance(error, OSError)  # noqa: S101 - nothing else is caught
-        if error.errno == errno.EBUSY and self.connection.engine.name == "uring":  # of the ring: nothing has happened
-            answered = "another thread is inside the stream's ring"
+        if error.errno == errno.EBUSY and self.connection.engine.name == "uring":  # from the ring: nothing was done
+            answered = "another thread is using the stream's ring"
             remedy = "Let one thread at a time use it, or open the session with io_engine='syscall'."
             return UsageError(self.tried(verb), answered=answered, remedy=remedy)
-        if isinstance(error, TimeoutError | BlockingIOError):  # the second from calls that the engine does not make
+        if isinstance(error, TimeoutError | BlockingIOError):  # the second: from calls outside the engine
             answered = f"nothing moved within {self.connection.engine.timeout} s"
             if verb == "receiving":
                 remedy = "Try again, or give a longer timeout."
                 return PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
-            remedy = "How much arrived is unknown, maybe half a record: open a new session, with a longer timeout."
+            remedy = "An unknown amount arrived, maybe part of a record: open a new session with a longer timeout."
             failure: KtlsLabError = PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
         else:
             remedy = f"{_BROKEN.get(error.errno or 0, '')}Open a new session."
@@ -186,7 +186,7 @@ class Condition:
     def _library_failed(self, verb: str, error: SSL.Error) -> KtlsLabError:
         reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
         answered = "; ".join(reason[2] for reason in reasons) or type(error).__name__
-        # OpenSSL writes "ssl/tls alert bad record mac" where RFC 8446 has bad_record_mac.
+        # OpenSSL says "ssl/tls alert bad record mac"; RFC 8446 calls it bad_record_mac.
         if alert := answered.partition(" alert ")[2].replace(" ", "_"):
             said = f"the peer sent the alert {alert}"
             failure: StreamError = AlertError(self.tried(verb), alert=alert, answered=said)
@@ -196,7 +196,7 @@ class Condition:
         return failure
 
     def _complain(self, description: AlertDescription) -> None:
-        """Tell the peer why this end gives up, where the kernel sends. SO_ERROR cures what a bad record poisons."""
+        """Send the peer an alert, if the kernel sends. Reading SO_ERROR first clears the error of the bad record."""
         if self.layers[Direction.TX] != "kernel":
             return
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""A close that loses nothing: close_notify, then FIN, then a wait for the peer's end.
+"""A close that loses no data: close_notify, then FIN, then a wait until the peer closes.
 
-A socket that is closed with unread bytes in it (TLS 1.3's session tickets are enough) resets the connection, and what
-had been sent but not yet arrived is lost. So what the peer still sends is read away first.
+Closing a socket that holds unread bytes (the session tickets of TLS 1.3 are enough) resets the connection, and data
+that has not yet arrived is lost. So everything that the peer still sends is read and discarded first.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
 
-LINGER_S = 1.0  # how long the peer's end is waited for
+LINGER_S = 1.0  # how long to wait for the peer to close
 
 
 def farewell(condition: Condition) -> None:
-    """Tell the peer that this was all, and wait for its end. A peer that is gone needs no farewell."""
+    """Send close_notify and FIN, and wait until the peer closes. Errors are ignored: the peer may be gone."""
     sock = condition.connection.socket
     with contextlib.suppress(OSError, SSL.Error):
         if not condition.failure and condition.layers[Direction.TX] != "plain":
@@ -35,12 +35,12 @@ def farewell(condition: Condition) -> None:
 
 
 def _linger(sock: socket.socket) -> None:
-    """Throw away what the peer still sends, up to its end or the time's."""
+    """Discard what the peer still sends, until it closes or LINGER_S seconds are over."""
     waste = bytearray(MAX_PLAINTEXT)
     deadline = time.monotonic() + LINGER_S
     while (left := deadline - time.monotonic()) > 0:
         sock.settimeout(left)
-        # Room for a type, so that kTLS hands out control records too.
+        # With room for a record type, kTLS returns control records too.
         count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE)
         if not count or (control and control[0][2][0] == ContentType.ALERT):
             return

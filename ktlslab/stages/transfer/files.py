@@ -1,4 +1,4 @@
-"""Sending out of files and pipes: bytes that need not pass through Python, where the kernel makes the records."""
+"""Sending from files and pipes. If the kernel makes the records, the bytes do not pass through Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILE_BYTES = 1 << 17
 
 
 class Files:
-    """What one stream sends of files and pipes."""
+    """Sending from files and pipes on one stream."""
 
     def __init__(self, condition: Condition, watch: Watch) -> None:
         self._condition, self._watch = condition, watch
@@ -38,7 +38,7 @@ class Files:
             size = os.fstat(descriptor).st_size
         except (AttributeError, ValueError, OSError) as error:
             remedy = "Give a file opened by open(path, 'rb') and not closed yet."
-            raise UsageError(tried, answered=f"{file!r} is no open file: {error}", remedy=remedy) from error
+            raise UsageError(tried, answered=f"{file!r} is not an open file: {error}", remedy=remedy) from error
         need_number(tried, "offset", offset)
         if count is not None:
             need_number(tried, "count", count)
@@ -61,7 +61,7 @@ class Files:
         return self._move(verb, count, lambda size, _: os.splice(pipe, out, size), lambda size, _: os.read(pipe, size))
 
     def _move(self, verb: str, count: int, whole: Callable[[int, int], int], read: Callable[[int, int], bytes]) -> int:
-        """Send up to `count` bytes that need not pass through here, by `whole(size, at)`; else `read` and send them."""
+        """Send up to `count` bytes by `whole(size, at)`, in the kernel; in userspace `read` and send them."""
         condition, moved = self._condition, 0
         while moved < count:
             size = min(count - moved, _FILE_BYTES)

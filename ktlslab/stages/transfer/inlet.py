@@ -1,8 +1,8 @@
-"""What a receive comes to where a plain one is not enough: a control record, a rest of one, an end of some kind.
+"""What a plain receive cannot handle: control records, data left over from one call to the next, and the end.
 
-A control record (session ticket, alert, KeyUpdate) makes a plain receive in kernel TLS fail with EIO, again and again,
-until recvmsg(2) with room for its type fetches it: that is done at once, without polling first. An end of file may be a
-truncation: only close_notify ends a stream cleanly.
+A control record (session ticket, alert, KeyUpdate) makes every plain receive in kernel TLS fail with EIO until
+recvmsg(2) with room for the record type fetches it. This is done at once, without polling first. An end of file may be
+a truncation: only close_notify ends a stream cleanly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Inlet:
         self._condition, self._watch, self._receiver = condition, watch, receiver
 
     def again(self, buffer: Buffer, error: Exception) -> int:
-        """Receive once more after a control record stood in the way, or raise what the stream failed of."""
+        """Receive again if a control record stopped the plain receive; otherwise raise the stream's error."""
         condition, receiver = self._condition, self._receiver
         if error is condition.failure:
             raise error
@@ -43,7 +43,7 @@ class Inlet:
         return self._fetch(receiver, buffer)
 
     def at_end(self, buffer: Buffer) -> int:
-        """Nothing came: a clean end, a truncation, or an empty record. The typed receive tells them apart."""
+        """Handle a receive of 0 bytes: a clean end, a truncation or an empty record, told apart by the record type."""
         receiver = self._receiver
         if not len(buffer):
             return 0
@@ -63,7 +63,7 @@ class Inlet:
         return count
 
     def _left(self, buffer: Buffer) -> int:
-        """Receive what a typed receive left over, then as before."""
+        """Return what a typed receive left over, then receive as before."""
         receiver = self._receiver
         assert isinstance(receiver, KernelReceiver)  # noqa: S101 - no other leaves anything
         count = receiver.take_left(buffer)
@@ -102,7 +102,7 @@ class Inlet:
             self._heed_left(receiver)
 
     def splice(self, pipe: int, count: int) -> int:
-        """`Stream.splice_into` where the kernel opens the records."""
+        """`Stream.splice_into` if the kernel decrypts."""
         receiver, condition = self._receiver, self._condition
         if condition.over:
             return condition.answer_of_the_end()

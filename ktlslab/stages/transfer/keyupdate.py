@@ -1,13 +1,14 @@
-"""New keys in the middle of a session (KeyUpdate, RFC 8446 4.6.3), with the kernel making the records.
+"""New keys during a session (KeyUpdate, RFC 8446 4.6.3), if the kernel makes the records.
 
-Each direction changes for itself: its sender says so in a last record under the old key, and both ends move on to the
-next traffic secret (7.2), sequence number 0. The kernel reads no handshake message. It hands a KeyUpdate to whoever
-asks for record types, then (6.14 and later) holds the receiver until it is given the next key by the same setsockopt
-as before. Kernels before that refuse the second setsockopt with EBUSY, and there it must be known beforehand: once the
-KeyUpdate has left, the stream cannot go on. So it is tried on another socket first (`linux.capabilities.rekey`).
+Each direction changes its keys separately. Its sender announces the change in a last record under the old key; then
+both ends use the next traffic secret (7.2) and sequence number 0. The kernel does not interpret handshake messages. It
+returns a KeyUpdate to a receive that asks for record types, and then (6.14 and later) stops receiving until the same
+setsockopt as before gives it the next key. Earlier kernels refuse the second setsockopt with EBUSY. That must be known
+in advance, because the stream cannot continue once a KeyUpdate is sent. So another socket is tried first
+(`linux.capabilities.rekey`).
 
-The kernel checks nothing: a key set twice, or without a KeyUpdate before it, ends the stream. Nor does it count, so the
-limit of RFC 8446 5.5 on what one key may protect is kept here, by the kernel's own sequence number.
+The kernel checks nothing: a key set twice, or without a preceding KeyUpdate, breaks the stream. It enforces no limit
+either, so ktlslab enforces the limit of RFC 8446 5.5 on what one key may protect, by the kernel's sequence number.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ UPDATE_NOT_REQUESTED, UPDATE_REQUESTED = 0, 1
 
 
 def key_update(*, request_peer: bool) -> bytes:
-    """Return the message (RFC 8446, 4.6.3)."""
+    """Return a KeyUpdate message (RFC 8446, 4.6.3)."""
     return bytes([HandshakeType.KEY_UPDATE, 0, 0, 1, UPDATE_REQUESTED if request_peer else UPDATE_NOT_REQUESTED])
 
 
 class KeyUpdates:
-    """The keys that follow those which the kernel has, and how many times each direction has changed."""
+    """The keys that follow the kernel's present ones, and how many times each direction has changed."""
 
     def __init__(self, connection: Connection, handshake: Handshake) -> None:
         assert handshake.suite is not None  # noqa: S101 - keys of an unknown suite are in no kernel
@@ -50,16 +51,16 @@ class KeyUpdates:
             }
 
     def check(self, tried: str) -> None:
-        """Raise KeyUpdateError where this session cannot change its keys; nothing has happened then."""
+        """Raise KeyUpdateError if this session cannot change its keys. The session is not affected."""
         if not self._next:
             remedy = "Open a new session; TLS 1.3 can."
             raise KeyUpdateError(tried, answered="TLS 1.2 has no KeyUpdate", remedy=remedy)
         if not (answer := capabilities.rekey()):
             answered = f"this kernel does not take new keys on a socket that has keys ({errno_name(answer.errno)})"
-            raise KeyUpdateError(tried, answered=answered, remedy="Linux 6.14 and later do; else userspace TLS.")
+            raise KeyUpdateError(tried, answered=answered, remedy="Use Linux 6.14 or later, or userspace TLS.")
 
     def install(self, direction: Direction, tried: str) -> None:
-        """Give the kernel this direction's next keys. KeyUpdateError: it refused, and the direction is lost."""
+        """Give the kernel this direction's next keys. KeyUpdateError if it refuses; the direction is unusable then."""
         secret = self._next[direction].reveal()
         key, write_iv = (Secret(part) for part in traffic_key(secret, self.suite))
         generation = self.generation[direction] + 1
@@ -78,10 +79,10 @@ class KeyUpdates:
         self.generation[direction] = generation
 
     def records(self, direction: Direction) -> int:
-        """How many records the kernel has protected, or opened, under the present key. OSError: it is not in there."""
+        """Return how many records the kernel has encrypted or decrypted with the present key. OSError: it has none."""
         return ktls.sequence_number(self._connection.socket, direction, self.suite.cipher.kernel_type)
 
     def wipe(self) -> None:
-        """Overwrite the secrets that were kept for later."""
+        """Overwrite the secrets kept for the next keys."""
         for secret in self._next.values():
             secret.wipe()

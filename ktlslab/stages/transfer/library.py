@@ -1,9 +1,9 @@
-"""Telling the TLS library what the kernel received: tickets to resume with, a KeyUpdate that it is to answer.
+"""Passing to the TLS library what the kernel received: session tickets, and KeyUpdates that the library must answer.
 
-The kernel hands post-handshake messages to us, while the library alone can make a session of a ticket (the resumption
-secret never leaves it), and answers a KeyUpdate where it makes the records that we send. Its receiving side still
-stands where the kernel took over. So each message is protected once more, as the library expects its next record, and
-fed.
+The kernel returns post-handshake messages to ktlslab. But only the library can turn a ticket into a session, because
+the resumption secret never leaves it, and only the library can answer a KeyUpdate if it makes the records that this end
+sends. Its receiving side is still where the kernel took over. So each message is encrypted again as the next record
+that the library expects, and fed to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Library:
-    """The library behind a handshake, whose receiving keys the kernel has by now."""
+    """The TLS library of a handshake, after the kernel took its receiving keys."""
 
     def __init__(self, handshake: Handshake) -> None:
         self._handshake = handshake
@@ -34,7 +34,7 @@ class Library:
         self._fed = 0
 
     def told(self, message: bytes) -> None:
-        """Let the library take in one post-handshake message."""
+        """Feed one post-handshake message to the library."""
         suite, machine = self._handshake.suite, self._handshake.machine
         assert suite is not None  # noqa: S101 - the kernel has it
         key, write_iv = traffic_key(self._secret, suite)
@@ -46,7 +46,7 @@ class Library:
             self._secret, self._sequence = next_traffic_secret(self._secret, suite), 0
 
     def resumption(self, tickets: list[bytes]) -> Resumption | None:
-        """Return what a later session can resume, made of the tickets that came; None where there is nothing yet."""
+        """Return what a later session can resume, from the received tickets; None if there is none yet."""
         for ticket in tickets[self._fed :]:
             self.told(ticket)
         self._fed = len(tickets)
@@ -54,7 +54,7 @@ class Library:
 
 
 def resumption(handshake: Handshake) -> Resumption | None:
-    """Return what the library itself has to resume with. TLS 1.3 has nothing before a ticket came."""
+    """Return the library's own session for resumption; in TLS 1.3 None until a ticket has arrived."""
     session = handshake.machine.library.get_session()
     former = handshake.config if isinstance(handshake.config, ClientConfig) else None
     return Resumption(session, handshake.server_name, former) if session else None

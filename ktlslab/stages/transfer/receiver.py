@@ -1,4 +1,4 @@
-"""The receiving side where the kernel decrypts: data as plain bytes; other records with their type, acted upon."""
+"""The receiving side if the kernel decrypts. Data comes as plain bytes; other records come with their type."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from ktlslab.stages.transfer.library import Library
 
 _RECORD_BYTES = 1 << 14
-_BUFFERS = 32  # of a record each, for a multishot receive: 512 KiB
+_BUFFERS = 32  # for a multishot receive, one record each: 512 KiB in all
 
 
 class KernelReceiver:
-    """Data by a plain receive (`pull`, 0 at an end of any kind); whatever else comes makes that fail with EIO.
+    """Receives data by a plain receive, `pull`, which returns 0 at any end and fails with EIO at any other record.
 
-    Then `fetch`: it receives by recvmsg(2) with room for the record's type, and acts on it. `left` is data that came by
-    that way and found no room, `ended` whether the clean end came.
+    After EIO, `fetch` receives by recvmsg(2) with room for the record type and acts on the record. `left` is data from
+    `fetch` that did not fit into the caller's buffer. `ended` is true after a clean end.
 
-    `updates` are the keys that may follow; `asked` is told where the peer wants new keys of us; `tickets` collects the
-    NewSessionTicket messages; `library` is told of a KeyUpdate where it makes the records that we send.
+    `updates` are the next keys. `asked` is called if the peer requests a KeyUpdate. `tickets` collects the
+    NewSessionTicket messages. `library` gets each KeyUpdate if OpenSSL makes the records that this end sends.
     """
 
     def __init__(
@@ -55,16 +55,17 @@ class KernelReceiver:
         self._updates, self._asked, self._library = updates, asked, library
         self.pull = connection.engine.receiver(connection.socket)
         self.left = memoryview(b"")
-        self.backlog: deque[tuple[int, bytes]] = deque()  # what came for an iteration that was given up
+        self.backlog: deque[tuple[int, bytes]] = deque()  # received for an iteration that was abandoned
         self.ended = False
         self._record = bytearray(_RECORD_BYTES)
-        self._messages = bytearray()  # handshake messages, as far as they have come
+        self._messages = bytearray()  # handshake messages received so far, the last one maybe incomplete
         self._tried = f"receiving on {connection.target} (kernel)"
 
     def fetch(self, buffer: Buffer) -> int:
-        """Take control records, at once and without a poll (some kernels find an unread KeyUpdate not readable).
+        """Receive control records without polling (in some kernels poll does not report an unread KeyUpdate).
 
-        Returns the bytes of the data behind them; 0 with `ended` at the clean end, else at an end that is none.
+        Returns how many bytes of data followed them into `buffer`. 0 means a clean end if `ended` is true; otherwise
+        the caller must receive again to find out.
         """
         while True:
             record_type, payload = self.recv_record()
@@ -80,7 +81,7 @@ class KernelReceiver:
                     raise
 
     def take_left(self, buffer: Buffer) -> int:
-        """Hand out what came and found no room; 0 where nothing did, or at the clean end."""
+        """Return how much left-over data was copied into `buffer`: 0 if there is none, or at the clean end."""
         while not self.left and self.backlog:
             record_type, payload = self.backlog.popleft()
             if record_type == ContentType.APPLICATION_DATA:
@@ -93,7 +94,7 @@ class KernelReceiver:
         return part
 
     def recv_record(self) -> tuple[int, bytes]:
-        """Return the next record's type and what it holds, data joined up to its size; nothing is done about it."""
+        """Return the next record's type and contents, without acting on it; the kernel may join data records."""
         if self.left:
             rest, self.left = bytes(self.left), memoryview(b"")
             return ContentType.APPLICATION_DATA, rest
@@ -105,7 +106,7 @@ class KernelReceiver:
         return record_type, bytes(self._record[:count])
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """Yield what comes, acted on, up to the clean end; by one multishot receive where there is a ring for it."""
+        """Act on each record and yield it, until the clean end. With a ring, this is one multishot receive."""
         engine = self._connection.engine
         while not self.ended:
             if self.left or self.backlog or not isinstance(engine, RingEngine):
@@ -117,7 +118,7 @@ class KernelReceiver:
                 yield from self._multishot(engine)
 
     def _multishot(self, engine: RingEngine) -> Iterator[tuple[int, bytes]]:
-        """Yield pieces until the clean end, or until the kernel waits for new keys. None that came is lost."""
+        """Yield pieces until the clean end, or until the kernel waits for new keys; keep the rest in `backlog`."""
         sock, ring = self._connection.socket, engine.ring
         with (
             ring.buffer_ring(_BUFFERS, _RECORD_BYTES + RECORD_HEAD) as buffers,
@@ -132,7 +133,7 @@ class KernelReceiver:
                         return
                 raise truncated(self._connection, "kernel")
             except OSError as error:
-                if error.errno != errno.EKEYEXPIRED:  # the receive ended at a KeyUpdate, and has its new keys by now
+                if error.errno != errno.EKEYEXPIRED:  # it ended at a KeyUpdate, whose new keys are installed by now
                     raise
             finally:
                 incoming.stop()
@@ -140,10 +141,10 @@ class KernelReceiver:
                     self.backlog.extend(incoming.take(wait=False))
 
     def splice_into(self, pipe: int, count: int) -> int:
-        """Move a record's bytes into a pipe by splice(2), 0 only at the clean end.
+        """Move the bytes of a record into a pipe by splice(2); 0 only at the clean end.
 
-        Control records make splice(2) fail (EINVAL), and it says 0 of an empty record as of an end of any kind: then
-        the typed receive tells.
+        splice(2) fails with EINVAL at a control record, and returns 0 for an empty record as for any end. In both cases
+        a receive with the record type decides.
         """
         while not self.ended:
             if not (self.left or self.backlog):
@@ -165,7 +166,7 @@ class KernelReceiver:
         return 0
 
     def _write(self, pipe: int, data: bytes) -> int:
-        """Write to a pipe; what it does not take stays here."""
+        """Write to a pipe and keep what it does not take."""
         written = 0
         try:
             written = os.write(pipe, data)
@@ -174,7 +175,7 @@ class KernelReceiver:
         return written
 
     def act(self, record_type: int, payload: bytes) -> bool:
-        """Do what a control record asks for; True where it is the clean end."""
+        """Act on a control record. Return True if it is the clean end."""
         if record_type == ContentType.ALERT and len(payload) == ALERT_BYTES:
             alert = Alert.parse(payload)
             if alert.fatal:
@@ -182,7 +183,7 @@ class KernelReceiver:
             self.ended = alert.is_close_notify
             return self.ended
         if record_type != ContentType.HANDSHAKE:
-            raise StreamError(self._tried, answered=f"an unexpected record of type {record_type} came")
+            raise StreamError(self._tried, answered=f"an unexpected record of type {record_type} arrived")
         self._messages += payload
         while len(self._messages) >= 4:
             end = 4 + int.from_bytes(self._messages[1:4], "big")
@@ -199,14 +200,16 @@ class KernelReceiver:
         elif message[0] == HandshakeType.KEY_UPDATE and len(message) == 5 and message[4] <= UPDATE_REQUESTED:
             self._key_update(message)
         else:
-            raise StreamError(self._tried, answered=f"an unexpected handshake message of type {message[0]} came")
+            raise StreamError(self._tried, answered=f"an unexpected handshake message of type {message[0]} arrived")
 
     def _key_update(self, message: bytes) -> None:
         tried = f"following a KeyUpdate of {self._connection.target}"
         if self._messages:
             raise StreamError(tried, answered="more follows it in its record, which RFC 8446 (5.1) forbids")
         if self._updates is None:
-            raise KeyUpdateError(tried, answered="the keys were installed by hand", remedy="Install the next ones so.")
+            raise KeyUpdateError(
+                tried, answered="the keys were installed by hand", remedy="Install new ones by hand, too."
+            )
         self._updates.check(tried)
         self._updates.install(Direction.RX, tried)
         if self._library:
@@ -216,6 +219,6 @@ class KernelReceiver:
 
 
 def _roomy(pipe: int) -> bool:
-    """Whether a pipe is empty and holds more than a page: kernels before 7.x lose bytes of a record in less room."""
+    """Whether a pipe is empty and holds more than a page. With less room, kernels before 7.x lose bytes of a record."""
     waiting = int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
     return not waiting and fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) > mmap.PAGESIZE

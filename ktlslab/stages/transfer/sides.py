@@ -1,7 +1,7 @@
-"""The two sides of a stream, sending and receiving, for each way in which records can be made.
+"""The two sides of a stream, sending and receiving, for each record layer.
 
-Plain: bytes as they are. Userspace: OpenSSL makes records, we carry them, or OpenSSL does so itself. Kernel: plain
-bytes go into the socket, as with plain TCP; what comes out of it is in `receiver`.
+Plain: bytes are sent as they are. Userspace: OpenSSL makes the records, and either the engine or OpenSSL itself moves
+them. Kernel: plain bytes go into the socket, as with plain TCP; receiving is in `receiver`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 CLOSE_NOTIFY = bytes([1, 0])
 _MORE = int(socket.MSG_MORE)
-# A KeyUpdate as TLS 1.3 protects it: 5 bytes of message, 1 of type, 16 of tag.
+# An encrypted KeyUpdate of TLS 1.3: 5 bytes of message, 1 of type, 16 of tag.
 _KEY_UPDATE_BYTES = 22
 
 
 class Sender(Protocol):
-    """`push(data, flags=0)` takes data and returns how many bytes it took, which may be fewer: then push the rest."""
+    """`push(data, flags=0)` returns how many bytes it took; if not all, push the rest."""
 
     @property
     def push(self) -> Callable[..., int]: ...
@@ -41,26 +41,26 @@ class Sender(Protocol):
 
 
 class Receiver(Protocol):
-    """`pull(buffer)` fills a buffer and returns how many bytes came. What 0 means depends on who makes the records."""
+    """`pull(buffer)` fills a buffer and returns the number of bytes. What 0 means depends on the record layer."""
 
     @property
     def pull(self) -> Callable[[Buffer], int]: ...
 
 
 class SocketSender:
-    """Bytes go into the socket as they are: plain TCP, or the kernel makes records of them."""
+    """Sends bytes as they are: over plain TCP, or through a socket whose records the kernel makes."""
 
     def __init__(self, connection: Connection) -> None:
-        self.push = connection.engine.sender(connection.socket)  # nothing in between: it is done for every record
+        self.push = connection.engine.sender(connection.socket)  # no wrapper: this is called for every record
         self._connection = connection
 
     def send_record(self, data: Buffer, record_type: int) -> None:
         self._connection.engine.send_record(self._connection.socket, data, record_type)
 
     def close_notify(self) -> None:
-        """Say goodbye by a blocking call, whatever the engine: it also flushes what MSG_MORE held back.
+        """Send close_notify by a blocking call, with every engine. This also flushes what MSG_MORE held back.
 
-        Newer kernels drop the last record of a non-blocking writer at close, and io_uring tries without blocking first.
+        Newer kernels drop the last record of a non-blocking sender at close, and io_uring first tries not to block.
         """
         ktls.send_record(self._connection.socket, CLOSE_NOTIFY, ContentType.ALERT)
 
@@ -71,14 +71,14 @@ class PlainReceiver:
 
 
 class _LibrarySender(ABC):
-    """OpenSSL makes the records. It knows no MSG_MORE, so what that holds back is kept here."""
+    """OpenSSL makes the records. It has no MSG_MORE, so held-back data is kept here."""
 
     def __init__(self, machine: UnbufferedConnection) -> None:
         self._machine = machine
         self._held = bytearray()
 
     def _together(self, data: Buffer, flags: int) -> Buffer | None:
-        """Return all that is to be sent now, None where it is to wait for more."""
+        """Return all that must be sent now, or None if the data is held back."""
         self._held += data
         if flags & _MORE:
             return None
@@ -89,12 +89,12 @@ class _LibrarySender(ABC):
     def push(self, data: Buffer, flags: int = 0) -> int: ...
 
     def send_record(self, data: Buffer, record_type: int) -> None:
-        """Refuse: OpenSSL's binding has no such call."""
-        answered = f"OpenSSL sends records of type {record_type} of its own accord only, {len(data)} bytes were given"
+        """Refuse: OpenSSL's binding for Python has no such call."""
+        answered = f"OpenSSL cannot be asked to send a record of type {record_type} ({len(data)} bytes)"
         raise StreamError("sending a control record", answered=answered, remedy="Let the kernel send: kernel-tx.")
 
     def close_notify(self) -> None:
-        """Say goodbye, after what was held back."""
+        """Send the held-back data, then close_notify."""
         if self._held:
             self.push(b"")
         self._close_notify()
@@ -104,7 +104,7 @@ class _LibrarySender(ABC):
 
 
 class UserspaceSender(_LibrarySender):
-    """OpenSSL's records, carried by the engine."""
+    """OpenSSL makes the records, and the engine sends them."""
 
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         super().__init__(machine)
@@ -121,7 +121,7 @@ class UserspaceSender(_LibrarySender):
 
 
 class UserspaceReceiver:
-    """`asked` is told where the peer wants new keys of us and OpenSSL cannot answer, since the kernel sends."""
+    """OpenSSL opens the records. `asked` is called if the peer requests a KeyUpdate while the kernel sends."""
 
     def __init__(
         self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
@@ -129,8 +129,8 @@ class UserspaceReceiver:
         self._connection, self._machine, self._traffic = connection, machine, machine.traffic
         self._recv = connection.engine.receiver(connection.socket)
         self._asked = asked
-        self._header, self._skip = b"", 0  # where the next record begins: part of its header, bytes still before it
-        self._suspect = False  # a record came that may have been a KeyUpdate
+        self._header, self._skip = b"", 0  # of the next record: the part of its header received, the bytes before it
+        self._suspect = False  # a received record may be a KeyUpdate
 
     def pull(self, buffer: Buffer) -> int:
         """Return the bytes that came, 0 at a clean end."""
@@ -146,7 +146,7 @@ class UserspaceReceiver:
         return count
 
     def _look_at_sizes(self, got: int) -> None:
-        """Walk from header to header through what came."""
+        """Find the record headers in the received bytes."""
         wire, at = self._traffic.wire, self._skip
         while at < got:
             header = self._header + wire[at : min(got, at + HEADER_BYTES - len(self._header))]
@@ -161,10 +161,10 @@ class UserspaceReceiver:
         self._skip = at - got
 
     def _look_for_a_request(self, asked: Callable[[], None]) -> None:
-        """Find out whether OpenSSL, which has read a record of a KeyUpdate's size, now owes the peer an answer.
+        """Find out whether OpenSSL must answer a KeyUpdate, after it has read a record of that size.
 
-        It keeps that to itself until it writes, so it is made to write a byte, which goes nowhere: the kernel is the
-        one that sends. An answer would stand before that byte.
+        OpenSSL does not show this until it writes. So it is made to write a byte, which is not sent because the kernel
+        sends; its answer would precede that byte.
         """
         self._suspect = False
         sealed = self._traffic.seal(b"\0")
@@ -173,7 +173,7 @@ class UserspaceReceiver:
 
 
 class OpenSslSide(_LibrarySender):
-    """Both sides of the classic blocking client: OpenSSL on the socket itself, no buffers between."""
+    """Both sides of the classic blocking client: OpenSSL uses the socket itself, without buffers in between."""
 
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         super().__init__(machine)
@@ -210,7 +210,7 @@ class OpenSslSide(_LibrarySender):
 
 
 def push_all(push: Callable[..., int], data: Buffer, sent: int = 0, flags: int = 0) -> None:
-    """Push what is left of `data` after `sent` bytes: large sends complete short, so one at a time is in flight."""
+    """Push the rest of `data` after `sent` bytes, one send at a time, since large sends may complete short."""
     size = len(data)
     if not sent:
         sent = push(data, flags)
@@ -220,7 +220,7 @@ def push_all(push: Callable[..., int], data: Buffer, sent: int = 0, flags: int =
 
 
 def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer]) -> None:
-    """Push all buffers with one submission; where something stood in the way, the rest tells what."""
+    """Push all buffers with one submission. If that stops early, pushing the rest raises the error."""
     sent = connection.engine.send_many(connection.socket, buffers)
     for data in buffers if sent != sum(map(len, buffers)) else ():
         if sent < len(data):
@@ -229,7 +229,7 @@ def push_many(connection: Connection, push: Callable[..., int], buffers: Sequenc
 
 
 def truncated(connection: Connection, layer: str) -> TruncatedError:
-    """Return the error of a stream that ended without a close_notify."""
-    remedy = "Bytes may be missing: do not trust what came as complete (RFC 8446, section 6.1)."
+    """Return the error for a stream that ended without close_notify."""
+    remedy = "Bytes may be missing: do not treat the data as complete (RFC 8446, section 6.1)."
     tried = f"receiving on {connection.target} ({layer})"
     return TruncatedError(tried, answered="the stream ended without close_notify", remedy=remedy)

@@ -1,8 +1,8 @@
-"""`Stream`: the same calls whoever makes the records.
+"""`Stream`: the same calls in every record layer.
 
-What kTLS asks of its user is answered next door: control records in `inlet`, connections that are gone and keys that
-are used up in `watch`, errors that come only once in `condition`, the close in `ending`. What is here is what a user
-calls. `send`, `recv_into` and `recv_exactly_into` are one frame above the engine's call: they are what is measured.
+This module holds the calls; the modules beside it do what kTLS leaves to its user: `inlet` handles control records,
+`watch` lost connections and used-up keys, `condition` errors that the kernel reports only once, `ending` the close.
+`send`, `recv_into` and `recv_exactly_into` are what is measured, so they are only one frame above the engine's call.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _MAX_TYPE = 255
 class Stream(Closing):
     """Bytes to and from the peer.
 
-    For one thread at a time where io_uring moves the bytes (a ring is one thread's), else for one in each direction.
+    With io_uring, one thread at a time may use the stream; with system calls, one thread in each direction.
 
-    `kernel` says which directions were installed; without a `handshake` both sides are plain, or, where `kernel` names
-    them, the kernel's by keys that were made up. `record_limit` is how many records one key may protect (default: the
-    cipher's, RFC 8446, 5.5): new keys are agreed on in time, or the stream ends with KeyUpdateError.
+    `kernel` names the installed directions. Without a `handshake`, the directions in `kernel` use keys that the caller
+    installed, and the others are plain. `record_limit` is how many records one key may protect (default: the cipher's
+    limit, RFC 8446, 5.5). The keys are changed before the limit, or the stream ends with KeyUpdateError.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Stream(Closing):
         _check(connection, handshake, kernel)
         rest = "userspace" if handshake else "plain"
         self.connection = connection
-        # Who makes the records of each direction: plain, userspace, kernel.
+        # The record layer of each direction: plain, userspace or kernel.
         self.layers = {direction: "kernel" if direction in kernel else rest for direction in Direction}
-        self.tickets: list[bytes] = []  # NewSessionTicket messages that came by kTLS, as they came
+        self.tickets: list[bytes] = []  # NewSessionTicket messages received by kTLS
         self._handshake, self._kernel = handshake, kernel
         self._updates = KeyUpdates(connection, handshake) if handshake and kernel else None
         self._library = Library(handshake) if handshake and Direction.RX in kernel else None
@@ -105,15 +105,15 @@ class Stream(Closing):
 
     @property
     def generations(self) -> dict[Direction, int]:
-        """How many times each direction that the kernel has changed its keys."""
+        """How many times the keys of each direction in the kernel have changed."""
         return {direction: self._updates.generation[direction] for direction in self._kernel} if self._updates else {}
 
     # Sending
 
     def send(self, data: Buffer, *, more: bool = False) -> None:
-        """Send all of `data`. With `more` (MSG_MORE) the last record is held back until a send without it.
+        """Send all of `data`. With `more` (MSG_MORE), the last record is held back until a send without it.
 
-        StreamClosedError after `close`, after a failure, or once the peer is known to be gone.
+        Raises StreamClosedError after `close`, after a failure, or once the peer is known to be gone.
         """
         condition, watch = self._condition, self._watch
         try:
@@ -132,7 +132,7 @@ class Stream(Closing):
         condition.unconfirmed = True
 
     def send_many(self, buffers: Sequence[Buffer]) -> None:
-        """Send buffers one after the other, each in records of its own; through io_uring with one submission for all.
+        """Send buffers in order, each in its own records. With io_uring this takes one submission for all of them.
 
         Raises what `send` raises.
         """
@@ -155,9 +155,9 @@ class Stream(Closing):
         condition.unconfirmed = True
 
     def send_record(self, data: Buffer, record_type: int) -> None:
-        """Send one record of any type (sendmsg(2) with TLS_SET_RECORD_TYPE). The kernel checks nothing.
+        """Send one record of any type (sendmsg(2) with TLS_SET_RECORD_TYPE). The kernel does not check it.
 
-        UsageError where the kernel does not send.
+        Raises UsageError if the kernel does not send.
         """
         condition = self._condition
         tried = condition.tried("sending a record")
@@ -177,20 +177,20 @@ class Stream(Closing):
         condition.unconfirmed = True
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
-        """Send a file's bytes and return how many: by sendfile(2), or by read and send where OpenSSL makes records."""
+        """Send bytes of a file by sendfile(2), or by read and send if OpenSSL makes the records. Returns how many."""
         return self._files.sendfile(file, offset, count)
 
     def splice_from(self, pipe: int, count: int) -> int:
-        """Send up to `count` bytes out of a pipe, by splice(2) where the kernel makes the records; returns how many."""
+        """Send up to `count` bytes from a pipe by splice(2), or by read and send in userspace. Returns how many."""
         return self._files.splice_from(pipe, count)
 
     # Receiving
 
     def recv_into(self, buffer: Buffer) -> int:
-        """Fill `buffer` with what has come, at least one byte; 0 only at a clean end.
+        """Receive at least one byte into `buffer` and return how many; 0 only at a clean end.
 
-        Raises TruncatedError, AlertError, KeyUpdateError, StreamError, PeerTimeoutError; the first of them is raised
-        again ever after, except a time-out, after which one may try again.
+        Raises TruncatedError, AlertError, KeyUpdateError, StreamError, PeerTimeoutError. Every later call raises the
+        same error again, except after a time-out, when the call can be repeated.
         """
         condition, watch = self._condition, self._watch
         watch.until_look -= 1
@@ -204,7 +204,7 @@ class Stream(Closing):
         return count or self._inlet.at_end(buffer)
 
     def recv(self, count: int = 1 << 16) -> bytes:
-        """Return up to `count` bytes, b"" only at a clean end."""
+        """Return up to `count` bytes; b"" only at a clean end. Raises what `recv_into` raises."""
         try:
             buffer = bytearray(count)
         except (TypeError, ValueError, OverflowError, MemoryError):
@@ -213,7 +213,7 @@ class Stream(Closing):
         return bytes(buffer[: self.recv_into(buffer)])
 
     def recv_exactly_into(self, buffer: Buffer) -> None:
-        """Fill all of `buffer`. TruncatedError where the stream ends before."""
+        """Fill all of `buffer`. Raises what `recv_into` raises, and TruncatedError if the stream ends before that."""
         condition = self._condition
         try:
             have = condition.pull(buffer)  # as in recv_into, which would cost another frame
@@ -232,32 +232,32 @@ class Stream(Closing):
             have += got
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (record type, bytes) up to the clean end, control records included; those are acted on before.
+        """Yield (record type, bytes) until the clean end. Control records are acted on, then yielded as well.
 
-        Through io_uring by one multishot receive. A control record stands alone; data records that are there together
-        come as one piece, for the kernel joins them. UsageError where the kernel does not receive.
+        With io_uring this is one multishot receive. A control record is a piece of its own; the kernel may join data
+        records into one piece. Raises what `recv_into` raises, and UsageError if the kernel does not receive.
         """
         return self._inlet.pieces()
 
     def splice_into(self, pipe: int, count: int) -> int:
-        """Move up to `count` received bytes into a pipe, by splice(2) where the kernel opens the records.
+        """Move up to `count` received bytes into a pipe, by splice(2) if the kernel decrypts.
 
-        Returns how many, 0 only at a clean end. Raises what `recv_into` raises.
+        Returns how many; 0 only at a clean end. Raises what `recv_into` raises.
         """
         tried = self._condition.tried("receiving into a pipe")
         need_number(tried, "count", count)
         if self.layers[Direction.RX] == "kernel":
             return self._inlet.splice(pipe, count)
-        need_pipe(tried, pipe, os.O_WRONLY)  # before anything is taken that could then go nowhere
+        need_pipe(tried, pipe, os.O_WRONLY)  # before data is received that could not be written
         data = self.recv(min(count, MAX_PLAINTEXT))
         return os.write(pipe, data)
 
     # Keys
 
     def update_keys(self, *, request_peer: bool = False) -> None:
-        """Change the keys of what this end sends (KeyUpdate, RFC 8446, 4.6.3), and ask the peer to do so as well.
+        """Change this end's sending keys (KeyUpdate, RFC 8446 4.6.3), and with `request_peer` ask the peer to do so.
 
-        KeyUpdateError, before anything has happened, where this session cannot; see `transfer.keyupdate`.
+        Raises KeyUpdateError, before anything is sent, if this session cannot do it; see `transfer.keyupdate`.
         """
         condition = self._condition
         tried = condition.tried("changing keys")
@@ -278,7 +278,7 @@ class Stream(Closing):
             raise
 
     def resumption(self) -> Resumption | None:
-        """Return what a later session can resume: `ClientConfig(resume=...)`. None where no ticket has come yet."""
+        """Return what a later session can resume by `ClientConfig(resume=...)`; None if no ticket has arrived yet."""
         if self._handshake is None:
             return None
         if self._library and self._handshake.version is Version.TLS13:
@@ -286,9 +286,9 @@ class Stream(Closing):
         return resumption(self._handshake)
 
     def limit_records(self, size: int) -> None:
-        """Let the kernel put at most `size` bytes into a record (TLS_TX_MAX_PAYLOAD_LEN; RFC 8449 asks for it).
+        """Limit each record to `size` bytes of payload (TLS_TX_MAX_PAYLOAD_LEN, for RFC 8449).
 
-        MachineError where this kernel has not the option, UsageError where the size or the stream does not allow it.
+        Raises MachineError if this kernel lacks the option, UsageError if the size or the stream does not allow it.
         """
         tried = self._condition.tried(f"limiting records to {size} bytes")
         if self.layers[Direction.TX] != "kernel":
@@ -300,18 +300,18 @@ class Stream(Closing):
             ktls.set_max_payload(self.connection.socket, size)
         except OSError as error:
             if error.errno in {errno.ENOPROTOOPT, errno.EOPNOTSUPP}:
-                remedy = "Send in pieces of that size instead: each send ends its record."
+                remedy = "Send pieces of that size instead: each send ends its record."
                 raise MachineError(tried, answered=errno_name(error.errno), remedy=remedy) from error
-            remedy = "64 to 16384 bytes for TLS 1.2, 63 to 16384 for 1.3, and no record may be held back."
+            remedy = "Give 64 to 16384 bytes for TLS 1.2, 63 to 16384 for TLS 1.3, while no record is held back."
             raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
         self._watch.shift = size.bit_length() - 1
 
     # The end
 
     def close(self) -> None:
-        """Send close_notify, then FIN, wait for the peer's end, then close: in this order nothing sent is lost.
+        """Send close_notify and FIN, wait until the peer closes, then close. In this order no sent data is lost.
 
-        StreamError where the peer was gone before, and what was sent last may not have arrived.
+        Raises StreamError if the peer was already gone, so that the last data sent may not have arrived.
         """
         condition, lost = self._condition, None
         try:
@@ -320,7 +320,7 @@ class Stream(Closing):
                 lost = condition.lost() if doubtful else None
                 condition.close()
                 farewell(condition)
-        finally:  # whatever interrupts the farewell
+        finally:  # even if something interrupts the farewell
             if self._updates:
                 self._updates.wipe()
             self.connection.close()
@@ -333,22 +333,22 @@ class Stream(Closing):
 
 
 def _check(connection: Any, handshake: Any, kernel: Any) -> None:
-    """Refuse what does not belong together, in the words of the stages."""
+    """Raise UsageError for arguments that do not belong together."""
     tried = "making a Stream"
     if not isinstance(connection, Connection):
         remedy = "Give what `connect` or `accept` returned."
-        raise UsageError(tried, answered=f"a {type(connection).__name__} is no Connection", remedy=remedy)
+        raise UsageError(tried, answered=f"a {type(connection).__name__} is not a Connection", remedy=remedy)
     if connection.socket.fileno() < 0:
-        answered = "the connection was closed before"
-        raise UsageError(tried, answered=answered, remedy="Connect again; a Stream closes its connection at its end.")
+        answered = "the connection is closed"
+        raise UsageError(tried, answered=answered, remedy="Connect again; a Stream closes its connection when closed.")
     if handshake is not None and getattr(handshake, "connection", None) is not connection:
         remedy = "Give what `handshake(connection)` returned for this connection."
-        raise UsageError(tried, answered=f"{handshake!r} is no handshake of this connection", remedy=remedy)
+        raise UsageError(tried, answered=f"{handshake!r} is not the handshake of this connection", remedy=remedy)
     if not isinstance(kernel, tuple) or not all(isinstance(direction, Direction) for direction in kernel):
-        remedy = "Give a tuple of directions, as `install(...).directions` has it."
+        remedy = "Give a tuple of directions, such as `install(...).directions`."
         raise UsageError(tried, answered=f"kernel is {kernel!r}", remedy=remedy)
 
 
 def _listed(buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-    """Take an iterator's items; what is one buffer, or nothing of the kind, is left to be refused."""
+    """Return the items of an iterator as a list, and anything else unchanged."""
     return list(buffers) if isinstance(buffers, Iterator) else buffers

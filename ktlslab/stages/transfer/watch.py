@@ -1,8 +1,8 @@
-"""Whether TCP still has the connection, and how much each key has protected: looked at once in so many records.
+"""Periodic checks: whether TCP still has the connection, and how many records each key has protected.
 
-The kernel does neither: a send on a connection that is gone "succeeds" into nothing, and no one counts what RFC 8446
-(5.5) lets one key protect. So a stream counts down `until_check_up` by the records that it sends and `until_look` by
-its receives, and calls when one has run out. New keys are agreed on in time, or the stream ends with KeyUpdateError.
+The kernel does neither. A send on a lost connection "succeeds", and nothing enforces the limit of RFC 8446 (5.5) on
+what one key may protect. So a stream counts down `until_check_up` by the records that it sends and `until_look` by its
+receives, and checks when one falls below 0. It changes keys before the limit, or ends with KeyUpdateError.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
     from ktlslab.stages.transfer.keyupdate import KeyUpdates
 
-# A check-up costs a few thousand instructions, so it comes once in so many records; on the receiving side, where only
-# the number of records under one key is looked at, once in so many receives.
+# A check-up costs a few thousand instructions, so there is one per CHECK_EVERY records. The receiving side only checks
+# the number of records under one key, once per _LOOK_EVERY receives.
 CHECK_EVERY = 64
 _LOOK_EVERY = 1 << 14
 _NEVER = 1 << 62
 
 
 class Watch:
-    """Over one stream, whose `kernel` directions the kernel has. `update(request_peer=...)` changes its keys."""
+    """Watches one stream. `kernel` names its directions in the kernel; `update(request_peer=...)` changes its keys."""
 
     def __init__(
         self,
@@ -43,16 +43,16 @@ class Watch:
         self._look_every = min(_LOOK_EVERY, max(1, self.limit >> 2)) if Direction.RX in kernel else _NEVER
         self.until_look = self._look_every
         self.shift = MAX_PLAINTEXT.bit_length() - 1  # a send of n bytes makes at most 1 + (n >> shift) records
-        self._requested = -1  # the generation of the peer's keys that we asked it to leave
+        self._requested = -1  # the generation of the peer's keys that it was asked to change
 
     def count(self, verb: str, records: int, size: int) -> None:
-        """Count what is about to be sent, and check up where it is time."""
+        """Count what is about to be sent, and check up if it is time."""
         self.until_check_up -= records + (size >> self.shift)
         if self.until_check_up < 0:
             self.check_up(verb)
 
     def check_up(self, verb: str) -> None:
-        """Whether the connection lives, and whether its keys may protect what is about to be sent."""
+        """Raise if the connection is lost; change keys that are near their limit."""
         condition, coming = self._condition, CHECK_EVERY - self.until_check_up
         self.until_check_up = CHECK_EVERY
         if condition.closed or condition.failure:
@@ -73,8 +73,8 @@ class Watch:
             self._change(verb, direction, used)
 
     def _change(self, verb: str, direction: Direction, used: int) -> None:
-        """Change the key of what this end sends, or ask the peer for a new one."""
-        assert self._updates is not None  # noqa: S101 - else nobody counts
+        """Change this end's sending key, or ask the peer to change its own."""
+        assert self._updates is not None  # noqa: S101 - otherwise nothing is counted
         try:
             self._update(request_peer=direction is Direction.RX)
         except KeyUpdateError as error:
@@ -86,9 +86,9 @@ class Watch:
             self._requested = self._updates.generation[direction]
 
     def look(self) -> None:
-        """Whether the peer's key may still protect what it sends. It is asked for a new one when this end sends.
+        """Raise if the peer's key has reached its limit. The peer is asked for a new one when this end sends.
 
-        Counting costs as much as 500 instructions, so a `recv_exactly_into` that one receive fills does without.
+        This costs about 500 instructions, so a `recv_exactly_into` that one receive fills does not count.
         """
         self.until_look = self._look_every
         if self._updates is None or self._condition.closed or self._condition.failure:
@@ -96,7 +96,7 @@ class Watch:
         used = self._updates.records(Direction.RX)
         if used >= self.limit:
             answered = f"the peer's key has protected {used} records and may protect {self.limit}"
-            remedy = "Open a new session; where this end sends now and then, it asks for new keys in time."
+            remedy = "Open a new session; if this end sends now and then, it asks for new keys in time."
             failure = KeyUpdateError(self._condition.tried("receiving"), answered=answered, remedy=remedy)
             self._condition.fail(failure)
             raise failure

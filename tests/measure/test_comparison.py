@@ -113,7 +113,7 @@ def test_several_machines_match_by_name_and_the_rest_is_said():
     assert set(found.cells["from_machine"]) == {"7.3"}
     assert len(found.only_a) == 24
     assert all("6.1" in cell for cell in found.only_a)
-    with pytest.raises(UsageError, match=r"no machine is in both: 6\.1, 7\.3 and 6\.12"):
+    with pytest.raises(UsageError, match=r"they have no machine in common: 6\.1, 7\.3 and 6\.12"):
         compared(both, table(seed=2, machine="6.12"))
 
 

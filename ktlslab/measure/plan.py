@@ -188,7 +188,7 @@ class Plan:
             self._refuse(f"also is {shown(also)}", "Give a list of further products: [[also]] in TOML.")
         self._set("also", tuple(dimensions(part, tried) for part in also))
         if min(self.repeats, self.steps, self.replicas) < 1 or min(self.max_repeats, self.precision, self.minutes) < 0:
-            self._refuse("a number is out of range", "Give repeats, steps and replicas of at least 1, and no negative number.")
+            self._refuse("a number is out of range", "repeats, steps and replicas are at least 1, others 0 or more.")
         for arm in (self.control, self.slowed()[0]):
             if arm:
                 one_of(arm, _ARMS, "there is no arm", tried)

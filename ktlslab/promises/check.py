@@ -133,7 +133,7 @@ def attempt(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def errno_of(error: OSError) -> str:
-    """Return an errno's name. EOPNOTSUPP has a second one, which Python prefers and manual pages of sockets do not use."""
+    """Return an errno's name. EOPNOTSUPP has a second one, which Python prefers but manual pages do not use."""
     return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode.get(error.errno or 0, str(error))
 
 

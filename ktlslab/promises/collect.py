@@ -101,7 +101,7 @@ def scoreboard(
     require("lab", "pandas", "pyarrow")
     wanted = _chosen(names)
     table = output_of(output, "recording promises in") if output is not None else None
-    check_that(say is None or callable(say), say, "reporting progress", "Give a function that takes a line, such as print.")
+    check_that(say is None or callable(say), say, "reporting progress", "Give a function of a line, such as print.")
     machines = machines_of(on, "wall")
     image = kernelimage.build(*IMPORTED) if any(where.kernel for where in machines) else None
     with ThreadPoolExecutor(_at_once()) as pool:

@@ -4,8 +4,8 @@
 
 This is a separate process because the bugs it looks for end the process: C uses memory that Python has freed, or the
 garbage collector releases a buffer that C uses. So run it under a debug allocator (PYTHONMALLOC=debug,
-MALLOC_PERTURB_); it collects garbage again and again. Each error is kept in a cycle with all frames of its traceback, as a stream keeps
-its own. Half of the buffers are memoryviews, because bytearrays cannot be part of a cycle.
+MALLOC_PERTURB_); it collects garbage again and again. Each error is kept in a cycle with all frames of its traceback,
+as a stream keeps its own. Half of the buffers are memoryviews, because bytearrays cannot be part of a cycle.
 """
 
 from __future__ import annotations

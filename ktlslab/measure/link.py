@@ -1,4 +1,4 @@
-"""What lies between the two ends of a measured connection: loopback, or a veth pair between two network namespaces.
+"""The network between the two ends of a measured connection: loopback, or a veth pair between two network namespaces.
 
 Loopback hides bugs and costs: it loses nothing and has no delay. A veth pair can delay packets and lose a share of
 them, in each direction (tc-netem(8)).

@@ -1,4 +1,4 @@
-"""What both ends of a measured connection must agree on: the payload, where it lies in memory, its checksum.
+"""What both ends of a measured connection must agree on: the payload, its place in memory, its checksum.
 
 The number of pages of a payload decides how the kernel splits it, and the first access to a page is a fault, which
 costs more than copying it. So every buffer here begins on a page boundary, is fully in memory, and is reused.

@@ -263,9 +263,7 @@ def _finish(plan: Plan, journal: Path, say: Progress) -> pd.DataFrame:
         left_out = {arm for run in collected.runs.values() for arm in run.get("left_out", ())}
         answered = f"every arm was left out: {', '.join(sorted(left_out))}" if left_out else "time ran out"
         remedy = "Give the plan more `minutes`, or measure on another machine."
-        raise MachineError(
-            f"measuring plan {plan.name!r}", answered=f"there is no sample: {answered}", remedy=remedy
-        )
+        raise MachineError(f"measuring plan {plan.name!r}", answered=f"there is no sample: {answered}", remedy=remedy)
     return to_frame(rows, runs)
 
 

@@ -106,7 +106,7 @@ def closing_sends_what_was_taken(pair: Pair) -> None:
 @promise("close(2), tcp(7): queued data is still sent")
 def closing_a_non_blocking_socket_sends_what_was_taken(pair: Pair) -> None:
     """Everything that non-blocking sends took leaves after a close, though the peer reads only then."""
-    for buffer in (60_000, 50_000, 70_000, 60_000):  # whether a record is only partly sent depends on the buffer
+    for buffer in (60_000, 50_000, 70_000, 60_000):  # whether a record is cut half-way depends on what fits
         with Pair(pair.suite, BOTH_WAYS) as other:
             other.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
             other.sock.settimeout(0)

@@ -60,7 +60,7 @@ class Verdict:
 def middle(runs: Iterable[Run], work: str, who: str, figure: str) -> float | None:
     """Return the mean of the middle half of the rounds, None where there are none.
 
-    The same work has one of two counts, half a percent apart, depending on the kernel; a median would jump between them.
+    The same work has one of two counts, half a percent apart, depending on the kernel; a median would jump.
     """
     values = sorted(run[figure] for run in runs if (run["work"], run["who"]) == (work, who))
     rest = values[len(values) // 4 : len(values) - len(values) // 4]

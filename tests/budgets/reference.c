@@ -1,7 +1,7 @@
 /* The C program that ktlslab's instructions are compared with: kernel TLS through liburing, one operation in flight.
  *
  *   reference peer   LAYER                                            serves until killed; its port is the first line
- *   reference client LAYER ENGINE PORT WORKLOAD SIZE BATCH BATCHES   one timed run; prints its figures as a line of JSON
+ *   reference client LAYER ENGINE PORT WORKLOAD SIZE BATCH BATCHES   one timed run; prints figures as a line of JSON
  *
  * LAYER      plain, or kernel: both ends install made-up keys, because the handshake is not measured.
  * ENGINE     blocking: send(2) and recv(2)

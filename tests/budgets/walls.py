@@ -71,7 +71,7 @@ def _children_cpu() -> float:
 
 
 def sweeping() -> list[Verdict]:
-    """Return the share of the wall time of `ktlslab sweep` outside timed regions: the quick plan, without kernel TLS."""
+    """Return the share of wall time of `ktlslab sweep` outside timed regions: the quick plan, without kernel TLS."""
     plan = replace(PLANS["quick"], name="benchmark", record_layers=("plain", "userspace"))
     with measuring(lambda _: None):
         pass  # waiting for another measurement is not this sweep's overhead

@@ -1,6 +1,6 @@
 """Against OpenSSL: from a key log and the bytes on the wire to its plaintext, and back.
 
-This tests the arithmetic of a handoff end to end. If keys, nonces or sequence numbers were wrong in any suite, OpenSSL's
+This tests a handoff's arithmetic end to end. If keys, nonces or sequence numbers were wrong in any suite, OpenSSL's
 records would not open here, or ours there.
 """
 

@@ -1,8 +1,8 @@
-"""Install a wheel as a user does and try it: clean.py WHEEL. Needs Python 3.11 or newer, and nothing else.
+"""Install a wheel as a user does and test it: clean.py WHEEL. Needs only Python 3.11 or newer.
 
-Makes an environment with the wheel alone, where the `lab` commands say what they lack, then adds `lab` and sweeps.
+Makes an environment with the wheel alone, checks that `lab` commands say what is missing, then adds `lab` and sweeps.
 """
-# ruff: noqa: T201 - a command speaks by print
+# ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ repeats = 2
 most_repeats = 2
 steps = 4
 """
-# Serves one page by ktlslab's own server side, and prints where, and whom to trust.
+# Serves one page with ktlslab's server side, and prints its port and CA.
 SERVER = """
 import pathlib, socket, sys
 import ktlslab
@@ -36,18 +36,18 @@ with ktlslab.accept_session(listener, ktlslab.ServerConfig(certificate=made.chai
 
 
 class Environment:
-    """A fresh environment in a folder; what a shell had set for Python or a compiler is not passed on."""
+    """A new environment in a folder, without the shell's variables for Python and compilers."""
 
     def __init__(self, folder: Path) -> None:
         venv.create(folder, with_pip=True)
         self.bin = folder / "bin"
         names = {"HOME", "LANG", "PATH", "TMPDIR", *(name for name in os.environ if name.startswith("PIP_"))}
         kept = {name: os.environ[name] for name in names & os.environ.keys()}
-        # Whoever builds from source finds no compiler, even where there is one.
+        # A build from source must not find a compiler, even where there is one.
         self.env = {**kept, "CC": "/nowhere/cc", "CXX": "/nowhere/cc"}
 
     def run(self, *argv: object, status: int = 0, says: str = "") -> str:
-        """Run a program of it, show what it says, and insist on its exit status and on a word."""
+        """Run a program of the environment, print its output, and check its exit status and a word in the output."""
         command = [str(self.bin / str(argv[0])), *map(str, argv[1:])]
         done = subprocess.run(
             command, cwd=self.bin, env=self.env, capture_output=True, text=True, check=False, timeout=600
@@ -60,7 +60,7 @@ class Environment:
 
 
 def serve_and_get(environment: Environment, folder: Path) -> None:
-    """Have `ktlslab get` fetch a page from a server in another process of the same environment."""
+    """Fetch a page with `ktlslab get` from a server in another process of the same environment."""
     argv = [environment.bin / "python", "-c", SERVER, folder]
     with subprocess.Popen(argv, cwd=environment.bin, env=environment.env, stdout=subprocess.PIPE, text=True) as server:
         if server.stdout is None or not (line := server.stdout.readline()):

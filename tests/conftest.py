@@ -1,6 +1,6 @@
-"""What the tests share: certificates made at run time, and real peers on loopback.
+"""Fixtures for all tests: certificates made at run time, and real peers on loopback.
 
-Light on purpose: tests/kernel runs in emulated guests, where every import takes its time.
+Few imports on purpose: tests/kernel runs in emulated guests, where every import is slow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ktlslab.tls.suites import CIPHERS, Suite, Version
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 60.0  # an emulated machine is slow; every wait still ends
-# One suite for each version and cipher; ECDSA throughout, whose keys are quickly made.
+# One suite for each version and cipher; always ECDSA, whose keys are fast to make.
 SUITES = tuple(
     next(s for s in Suite if s.version is version and s.cipher is cipher and "_RSA_" not in s.name)
     for version in Version
@@ -34,7 +34,7 @@ SUITES = tuple(
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test that takes `suite` with each cipher in each version, one that takes `io_engine` with both engines."""
+    """Parametrize `suite` with each cipher in each version, and `io_engine` with both engines."""
     given = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
     wanted = set(metafunc.fixturenames) - given
     if "suite" in wanted:
@@ -100,7 +100,7 @@ def certificates(tmp_path_factory):
 class Peer:
     """A server on loopback that hands each connection it accepts to `script`, in a thread.
 
-    What a script returns is in `results`; what it raises fails the test, when the peer is left at the latest.
+    `results` holds what the scripts returned. If one raises, the test fails, at the latest when the peer is closed.
     """
 
     def __init__(self, script, connections=1):
@@ -118,7 +118,7 @@ class Peer:
             for _ in range(self._connections):
                 try:
                     sock, _ = self.listener.accept()
-                except OSError:  # no one came, and the test is over
+                except OSError:  # no client connected before the end of the test
                     return
                 sock.settimeout(PATIENCE)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -128,7 +128,7 @@ class Peer:
             self._error = error
 
     def join(self):
-        """Wait for the script's end and return what the first one returned."""
+        """Wait for the scripts to end and return the first one's result."""
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the peer did not come to its end"
         if self._error:
@@ -137,7 +137,7 @@ class Peer:
 
     def close(self):
         with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
+            self.listener.shutdown(socket.SHUT_RDWR)  # wake up accept
         self.listener.close()
         self.join()
 
@@ -156,7 +156,7 @@ def tcp_peer():
 
 
 def server_context(pem, suite=None, ciphers=None):
-    """Make an OpenSSL server that agrees to one suite (or what `ciphers` names of TLS 1.2), or to all."""
+    """Make an OpenSSL server that accepts one suite (or the TLS 1.2 suites in `ciphers`), or all."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.use_certificate_chain_file(str(pem))
     context.use_privatekey_file(str(pem))
@@ -190,7 +190,7 @@ def tls_peer(tcp_peer, certificates):
 
 
 def echo(tls, _sock):
-    """Send back what comes until the client says goodbye; say goodbye too. Returns the number of bytes."""
+    """Echo until the client sends close_notify, and answer that. Return the number of bytes."""
     count = 0
     while True:
         try:
@@ -204,13 +204,13 @@ def echo(tls, _sock):
 
 @pytest.fixture
 def tls_echo(tls_peer):
-    """tls_echo(suite=...) -> port of a TLS server that sends back what it gets."""
+    """tls_echo(suite=...) -> port of a TLS server that echoes."""
     return lambda **options: tls_peer(echo, **options).port
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A handshake that is done, with the other end in the test's hands: `tls`, OpenSSL's view, and `sock` under it."""
+    """A connection after its handshake, and the peer's end: `tls` is OpenSSL's connection over the socket `sock`."""
 
     handshake: Handshake
     tls: SSL.Connection
@@ -221,12 +221,12 @@ class Pair:
         return self.handshake.connection
 
     def close_peer(self):
-        """End the peer's TCP connection without a word of TLS."""
+        """Close the peer's TCP connection without close_notify."""
         self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def read_record(self) -> bytes:
-        """One record as it lies on the wire at the peer."""
+        """Return one record as the peer receives it."""
         header = self.sock.recv(5, socket.MSG_WAITALL)
         return header + self.sock.recv(int.from_bytes(header[3:], "big"), socket.MSG_WAITALL)
 
@@ -251,7 +251,7 @@ def tls_pair(certificates):
             peer = Peer(serve)
             ends.callback(peer.close)
             connection = ends.enter_context(connect("localhost", peer.port, io_engine=io_engine, timeout=timeout))
-            # TLS 1.2's AES-CCM is offered only where it is asked for.
+            # OpenSSL offers AES-CCM for TLS 1.2 only on request.
             finished = handshake(connection, certificates.config(suites=(suite,) if suite else None))
             peer.join()
             tls, sock = accepted[0]
@@ -265,7 +265,7 @@ def tls_pair(certificates):
 
 @contextlib.contextmanager
 def running(argv, **options):
-    """Start a process that is ended, by its id, when the test is over."""
+    """Start a process and end it, by its id, after the test."""
     with subprocess.Popen(argv, **options) as process:
         try:
             yield process
@@ -276,7 +276,7 @@ def running(argv, **options):
 
 @pytest.fixture
 def s_server(certificates, tmp_path):
-    """s_server(*options, certificate=..., suite=...) -> port of OpenSSL's own server; by -HTTP it serves tmp_path."""
+    """s_server(*options, certificate=..., suite=...) -> port of `openssl s_server`; with -HTTP it serves tmp_path."""
     with contextlib.ExitStack() as servers:
 
         def start(*options, certificate="good", suite=None):
@@ -354,7 +354,7 @@ def nginx(certificates, tmp_path):
 
 @pytest.fixture
 def error_matrix():
-    """error_matrix(times, *layers) -> how many faults were met, by tests/error_matrix.py under a debug allocator."""
+    """error_matrix(times, *layers) -> number of faults that tests/error_matrix.py tried under a debug allocator."""
 
     def run(times, *layers):
         argv = [sys.executable, "-X", "dev", Path(__file__).with_name("error_matrix.py"), str(times), *layers]
@@ -369,7 +369,7 @@ def error_matrix():
 
 @pytest.fixture
 def unread():
-    """unread(socket) -> how many bytes wait in it, without taking them."""
+    """unread(socket) -> number of bytes that can be read from it."""
 
     def count(sock):
         return len(sock.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT))
@@ -379,7 +379,7 @@ def unread():
 
 @pytest.fixture
 def full_listener():
-    """Give the address of a listener that lets no one in: its queue is full, so a further SYN is dropped."""
+    """Return the address of a listener whose queue is full, so that it drops further SYNs."""
     with socket.create_server((LOOPBACK, 0), backlog=0) as listener, socket.socket() as first:
         first.connect(listener.getsockname())
         yield listener.getsockname()

@@ -1,11 +1,11 @@
-"""Every fault of a peer, met by every receive call on every record layer and I/O engine, over and over.
+"""Every fault of a peer, with every receive call on every record layer and I/O engine, over and over.
 
     python -X dev tests/error_matrix.py TIMES LAYER...
 
-A process of its own, since what is looked for ends the process: memory that C still works on and Python has freed, or
-an export that the garbage collector takes away. So it is to run under a debug allocator (PYTHONMALLOC=debug,
-MALLOC_PERTURB_), and collects garbage again and again. Each error is kept in a cycle, as a stream keeps its own, with
-all the frames of its traceback. The buffers are memoryviews as often as bytearrays: only those can be part of a cycle.
+This is a separate process because the bugs it looks for end the process: C uses memory that Python has freed, or the
+garbage collector releases a buffer that C uses. So run it under a debug allocator (PYTHONMALLOC=debug,
+MALLOC_PERTURB_); it collects garbage again and again. Each error is kept in a cycle with all frames of its traceback,
+as a stream keeps its own. Half of the buffers are memoryviews, because bytearrays cannot be part of a cycle.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PATIENCE_S = 60.0
 KERNEL = {"kernel": tuple(Direction), "kernel-tx": (Direction.TX,), "kernel-rx": (Direction.RX,)}
 FAULTS = {
     "truncation": (TruncatedError,),
-    "reset": (StreamError,),  # of which a truncation is one: which of the two is seen first is by chance
+    "reset": (StreamError,),  # a truncation is one of them: which of the two is seen first depends on timing
     "bad record": (StreamError,),
     "alert": (AlertError,),
     "time-out": (PeerTimeoutError,),
@@ -80,7 +80,7 @@ def splice_into(stream, _room):
 
 
 def send(stream, _room):
-    """Fill a socket that no one reads, or that is gone."""
+    """Fill a socket that the peer does not read, or has closed."""
     while True:
         stream.send(memoryview(bytearray(1 << 16)))
 
@@ -89,7 +89,7 @@ CALLS = (recv, recv_into, recv_exactly_into, pieces, splice_into, send)
 
 
 class Server(Closing):
-    """Accepts one connection after the other; what it sends after the handshake is made with the client's keys."""
+    """Accepts one connection after the other; after the handshake it makes records with the client's keys."""
 
     def __init__(self, folder):
         self.files = make_certificates(folder)
@@ -137,7 +137,7 @@ class Server(Closing):
 
 
 def harm(fault, sock, record):
-    """Send something, then do it."""
+    """Send something, then cause the fault."""
     sock.sendall(record(ContentType.APPLICATION_DATA, FIRST))
     if fault == "bad record":
         sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -150,7 +150,7 @@ def harm(fault, sock, record):
 
 
 def possible(fault, layer, call):
-    """Whether the call can meet the fault at all."""
+    """Whether the call can meet the fault."""
     if layer == "plain" and (
         fault in {"bad record", "alert"} or (fault == "truncation" and call is not recv_exactly_into)
     ):
@@ -176,10 +176,10 @@ def meet(server, fault, layer, engine, call, room):  # noqa: PLR0917 - the matri
 
 
 def pins():
-    """Leave a ring in a cycle with views that it has registered and in flight: what C holds must be given back last."""
+    """Leave a ring in a cycle with views that it uses: the ring must release them before they are freed."""
     ours, theirs = socket.socketpair()
     view, fixed = (memoryview(bytearray(1000))[10:] for _ in range(2))
-    operation = Operation.recv(ours.fileno(), view)  # before the list: the collector comes to the views first
+    operation = Operation.recv(ours.fileno(), view)  # before the list, so that the collector reaches the views first
     ring = Ring(4)
     ring.register_buffers([fixed])
     ring.start(operation)
@@ -199,7 +199,7 @@ def main(times, layers):
             pins()
         sys.stdout.write(f"{times} rings forgotten\n")
         return
-    ending.LINGER_S = 0.001  # no one answers a close here
+    ending.LINGER_S = 0.001  # nothing answers a close here
     count = 0
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         for fault, layer, engine, call in itertools.product(FAULTS, layers, ("syscall", "uring"), CALLS):
@@ -209,7 +209,7 @@ def main(times, layers):
                 room = memoryview(bytearray(1000))[10:] if number % 2 else bytearray(1000)
                 meet(server, fault, layer, engine, call, room)
                 if isinstance(room, bytearray):
-                    room.append(0)  # BufferError: the error's traceback holds a part of it
+                    room.append(0)  # BufferError: the error's traceback still uses it
                 count += 1
                 if number % 8 == 7 or number == times - 1:
                     gc.collect()

@@ -1,14 +1,14 @@
-"""Run tests/kernel inside a guest of each kernel, and sum up what all runs found.
+"""Run tests/kernel inside a guest of each kernel, and sum up the results.
 
-    in_guests.py --fetch         get the kernels
+    in_guests.py --fetch         fetch the kernels
     in_guests.py RESULTS [-- ARGUMENT...]
-                                 run in each guest; leaves RESULTS/SERIES.xml; arguments go to pytest; prints what the
+                                 run in each guest and write RESULTS/SERIES.xml; arguments go to pytest; prints what the
                                  tests recorded: each fault's error on each kernel, and what many sessions leave behind
-    in_guests.py --sum RESULTS   print the closing line over all RESULTS/*.xml
+    in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
-A guest whose tests were skipped, or that ran none, has failed: it is there so that nothing need be skipped.
+A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
 """
-# ruff: noqa: T201 - a command speaks by print
+# ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from ktlslab.guests.kernels import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ("oldest", "6.12", "newest")
-# What the tests import, put into a disk image: over the share it takes an emulated guest far longer.
+# What the tests import, in a disk image: an emulated guest reads the share far more slowly.
 IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi")
-SECONDS = 1200.0  # a few minutes where nothing else runs
+SECONDS = 1200.0  # a few minutes on an idle machine
 LEAK_SESSIONS = "KTLSLAB_LEAK_SESSIONS"  # see tests/kernel/test_leaks.py
-GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
+GUEST_BYTES = 3 << 29  # of this machine's memory that a guest needs, roughly
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one run found."""
+    """The results of one run."""
 
     passed: int = 0
     failed: int = 0
@@ -45,7 +45,7 @@ class Outcome:
 
     @classmethod
     def read(cls, path: Path) -> Outcome:
-        """Read pytest's own report; one that is missing or broken is a failure."""
+        """Read pytest's report; a missing or broken one is a failure."""
         try:
             suites = list(ET.parse(path).getroot().iter("testsuite"))  # noqa: S314 - written by our own run
         except (OSError, ET.ParseError):
@@ -53,7 +53,7 @@ class Outcome:
         total, failures, errors, skipped = (
             sum(int(suite.get(name, "0")) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
         )
-        # A test that failed and whose clean-up failed as well is counted twice by pytest.
+        # pytest counts a test twice if both the test and its clean-up failed.
         return cls(passed=max(0, total - failures - errors - skipped), failed=failures + errors, skipped=skipped)
 
     def __add__(self, other: Outcome) -> Outcome:
@@ -72,13 +72,13 @@ def kernels() -> list[Kernel]:
 
 
 def at_once() -> int:
-    """How many guests run side by side: each keeps about one CPU busy. As far as the memory goes, but three at most."""
+    """Return how many guests run side by side: each uses about one CPU. Limited by memory, at most three."""
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(3, os.cpu_count() or 1, memory // GUEST_BYTES))
 
 
 def run_in(kernel: Kernel, results: Path, arguments: list[str], seconds: float) -> bool:
-    """Run the tests in a guest, print how it went, and say whether it went well."""
+    """Run the tests in a guest, print a summary, and return whether all passed."""
     started = time.monotonic()
     image = kernelimage.build(*IMPORTED)
     report = results / f"{kernel.series}.xml"
@@ -131,7 +131,7 @@ def recorded(report: Path) -> list[dict[str, list[str]]]:
 
 
 def fault_table(tests: dict[str, list[dict[str, list[str]]]]) -> str:
-    """Lay out what each fault was seen to come to, faults down, kernels across; a row a version where they differ."""
+    """Return a table of the error that each fault caused per kernel, with a row per TLS version where they differ."""
     seen: dict[str, dict[str, dict[str, set[str]]]] = {}  # fault -> version of TLS -> series -> errors
     for series, cases in tests.items():
         for case in cases:
@@ -155,7 +155,7 @@ def fault_table(tests: dict[str, list[dict[str, list[str]]]]) -> str:
 def show_recorded(reports: dict[str, Path]) -> None:
     tests = {series: recorded(path) for series, path in reports.items()}
     if table := fault_table(tests):
-        print(f"\nWhat a kTLS client sees when the way to its server is bad:\n{table}")
+        print(f"\nThe errors that a kTLS client gets from faults on the way to its server:\n{table}")
     leaks = [(series, said) for series, cases in tests.items() for case in cases for said in case.get("leaks", [])]
     if leaks:
         print("\nWhat sessions leave behind:", *(f"{series}: {said}" for series, said in leaks), sep="\n", flush=True)
@@ -163,10 +163,10 @@ def show_recorded(reports: dict[str, Path]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--fetch", action="store_true", help="get the kernels, and no more")
-    parser.add_argument("--sum", action="store_true", help="sum up what RESULTS holds, and no more")
-    parser.add_argument("--kernel", action="append", help="a kernel to run on instead of all")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="the most that a guest may take")
+    parser.add_argument("--fetch", action="store_true", help="only fetch the kernels")
+    parser.add_argument("--sum", action="store_true", help="only sum up the reports in RESULTS")
+    parser.add_argument("--kernel", action="append", help="run only on this kernel")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit per guest")
     parser.add_argument("results", nargs="?", type=Path, help="the folder for the reports")
     parser.add_argument("arguments", nargs="*", help="arguments for pytest (default: tests/kernel)")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
-# Sourced by tests/run and notebooks/run, from the project's folder: installs what is missing and leaves the interpreter
-# of the project's own environment in $python. `source tests/setup.sh tests` also brings what only tests need. May be
-# run again: what is there is left alone.
+# Sourced by tests/run and notebooks/run in the project's folder. Installs what is missing and sets $python to the
+# interpreter in .venv. `source tests/setup.sh tests` also installs what only tests need. Running it again is safe: it
+# does not touch what is already installed.
 # shellcheck shell=bash
 
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -8,13 +8,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '%s\n' "$*" >&2; }
 
-# What is needed, by its name in ktlslab/packages.txt, which has the packages.
+# need NAME TEST: note NAME, listed in ktlslab/packages.txt, as missing unless TEST succeeds.
 missing=()
 need() {
   eval "$2" >/dev/null 2>&1 || missing+=("$1")
 }
 
-# The packages that bring what is missing: 2 for apt-get's column, 3 for dnf's, 4 for pacman's.
+# packages COLUMN: print the packages for what is missing; column 2 is apt-get's, 3 dnf's, 4 pacman's.
 packages() {
   local version name
   version=$("$(interpreter)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=3
@@ -37,7 +37,7 @@ find_python() {
 python=.venv/bin/python
 venv_works() { "$python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
-# Whose headers ktlslab is compiled with: the environment's, or the one that makes it.
+# The interpreter whose headers ktlslab is compiled with: that of .venv, or the one that will make it.
 interpreter() { if venv_works; then echo "$python"; else find_python || echo python3; fi; }
 
 collect_missing() {
@@ -80,8 +80,8 @@ install_packages() {
     if [ "$(id -u)" -eq 0 ]; then
       say "Installing $names"
       apt-get update -qq >&2 </dev/null
-      # A service that a package brings is not to be started: the tests start their own.
-      # shellcheck disable=SC2086 # one word a package
+      # RUNLEVEL=1: do not start the packages' services; the tests start their own.
+      # shellcheck disable=SC2086 # one word per package
       RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends $names >/dev/null </dev/null
       return
@@ -95,7 +95,7 @@ install_packages() {
     say "Some packages are missing. Run this, then start again:"
     say "  sudo pacman -S --needed $(packages 4)"
   else
-    say "Some packages are missing, and this machine has neither apt, dnf nor pacman. By Debian's names they are:"
+    say "Some packages are missing, and this machine has none of apt, dnf and pacman. Their names on Debian are:"
     say "  $(packages 2)"
   fi
   exit 1

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, and its C program over plain TCP: what needs no kernel TLS and no guest."""
+"""The benchmark's arithmetic, and its C program over plain TCP: the parts that need neither kTLS nor a guest."""
 
 import contextlib
 import itertools
@@ -15,7 +15,7 @@ DIRECTIONS = ("echo", "upload", "sends", "replies", "receives")
 
 @pytest.fixture(scope="module")
 def parts():
-    """(benchmark, budgets): modules that lie beside the command and not in a package."""
+    """(benchmark, budgets): modules beside the command, not in a package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HERE))
         import benchmark

@@ -1,4 +1,4 @@
-"""What data/ records can be read, says where it comes from, and comes out the same when some of it is measured anew."""
+"""The tables in data/ can be read, have provenance, and give the same results when part of them is measured again."""
 
 import json
 from dataclasses import replace
@@ -15,8 +15,8 @@ from ktlslab.measure.table import read_table
 DATA = Path(__file__).resolve().parents[1] / "data"
 TABLES = ("quick", "standard", "standard-wall")
 CELL = ["record_layer", "io_engine", "suite", "payload_bytes"]
-# What a rerun of the same builds on the same CPU may be off. A part of a plan is not the plan: fewer sessions and
-# settings shift an operation by some hundred instructions, which is a percent of the cheapest ones.
+# How much a rerun of the same builds on the same CPU may differ. Part of a plan has fewer sessions and settings, which
+# shifts an operation by some hundred instructions: a percent of the cheapest ones.
 SAME = 0.02
 # What an arm may be off, as a multiple of the plain one beside it, where the kernel, a library or the interpreter is
 # another build, or QEMU's CPU another: that moves both. And of small payloads only: on one CPU a copied byte is counted
@@ -62,7 +62,7 @@ def recorded():
 
 @pytest.fixture
 def plan(recorded):
-    """All arms of these settings: how many sessions are open at the peer costs an echo of 64 B a percent."""
+    """All arms of these settings: the number of open sessions at the peer affects an echo of 64 B by a percent."""
     whole = Plan.from_json(next(iter(recorded.attrs["provenance"].values()))["plan"])
     return replace(whole, name="again", payloads=(64, 16384), workloads=("echo",), also=whole.also[:1])
 
@@ -87,7 +87,7 @@ def test_another_interpreter_is_no_difference_and_an_arm_that_costs_more_is_one(
 
 
 def differing(before, now, *, same):
-    """Return what of the medians is off by more than is allowed: of other builds, small payloads over the plain arm."""
+    """Return the medians that differ by more than allowed; for other builds as multiples of the plain arm."""
     if not same:
         small = [frame.xs(SMALL, level="payload_bytes", drop_level=False) for frame in (before, now)]
         before, now = map(over_plain, small)

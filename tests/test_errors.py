@@ -1,4 +1,4 @@
-"""Errors in front of people: a card with the traceback folded in a notebook, three lines in a terminal."""
+"""How errors are shown: a card with a folded traceback in a notebook, three lines in a terminal."""
 
 from __future__ import annotations
 

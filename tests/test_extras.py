@@ -1,4 +1,4 @@
-"""Without the extra `lab` everything that needs it says how to get it, before it does anything; the rest works."""
+"""Without the extra `lab`, everything that needs it first says how to install it; the rest works."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""Imports run one way, and importing what a guest runs costs what it must and no more."""
+"""Imports go in one direction, and what a guest imports has no needless dependencies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ORDER = (
     "_traceback",
     "_html",
 )
-# Beyond "only what stands to the right of it": neighbours that know nothing of each other.
+# In addition to "only what is to the right of it": neighbours that must not import each other.
 STRANGERS = {
     "certificates": {"_html", "_closing", "_lazy"},
     "promises": {"measure"},

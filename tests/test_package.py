@@ -1,4 +1,4 @@
-"""The public face: every name that is announced is there, importing it costs next to nothing."""
+"""The public interface: every announced name exists, and importing the package is cheap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is needed has a package on three distributions, and every message takes its name from the one table."""
+"""Each requirement has a package on three distributions; every message takes the name from one table."""
 
 import re
 import shutil
@@ -61,7 +61,7 @@ def test_no_other_place_names_a_package():
 
 
 def install_packages(tmp_path, *missing, root):
-    """Run setup.sh's part that looks for packages on a machine of another kind, where these things are missing."""
+    """Run the part of setup.sh that finds packages as on another distribution, with these things missing."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in ("awk", "sed", "sort", "paste", "python3", "id"):

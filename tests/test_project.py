@@ -1,4 +1,4 @@
-"""What the project says of itself stands in one place."""
+"""Facts about the project are stated in one place."""
 
 import importlib.metadata
 import os
@@ -37,7 +37,7 @@ def test_what_is_checked_before_a_commit_is_what_tests_run_checks():
 
 @pytest.mark.parametrize("missing", ["root", "debootstrap"])
 def test_where_no_bare_system_can_be_made_it_says_why(tmp_path, missing):
-    """By an `id` that says so, or by a machine that has neither debootstrap nor apt."""
+    """An `id` that is not root's, or a machine with neither debootstrap nor apt."""
     for name in ("bash", "dirname", "uname", "env", "sed"):
         (tmp_path / name).symlink_to(shutil.which(name))
     identity = tmp_path / "id"

@@ -1,4 +1,4 @@
-"""Whatever is given to a public function, what comes back is a result or an error of ktlslab's that says what to do."""
+"""For any argument, a public function returns a result or raises a KtlsLabError that says what to do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANYTHING = st.sampled_from(WRONG) | st.text(max_size=8) | st.binary(max_size=8) 
 
 @dataclass(frozen=True)
 class Case:
-    """A function and arguments that it takes. Those in `kept` are not replaced: no junk may stand there by chance."""
+    """A function and arguments that it takes. Those in `kept` are not replaced: junk could be valid there."""
 
     function: Callable[..., Any]
     arguments: dict[str, Any]
@@ -37,7 +37,7 @@ class Case:
 
 
 class Room:
-    """What the functions are given: made once, and new connections for each call."""
+    """Arguments for the functions: made once, with new connections for each call."""
 
     def __init__(self, stack, certificates, folder):
         self.stack, self.certificates, self.folder = stack, certificates, folder
@@ -50,12 +50,12 @@ class Room:
         self.server_config = ktlslab.ServerConfig(certificate=certificates.server("good"))
 
     def connection(self):
-        """Connect to a listener where no one answers."""
+        """Connect to a listener that does not answer."""
         made = ktlslab.connect("127.0.0.1", self.listener.getsockname()[1], io_engine="syscall", timeout=0.01)
         return self.stack.enter_context(made)
 
     def visited(self):
-        """Give the listener once a visitor waits there who has hung up."""
+        """Return the listener once a client has connected to it and closed."""
         self.connection().close()
         return self.listener
 
@@ -140,12 +140,12 @@ def cases(room):
 
 
 NOT_HERE = {
-    # Ring's and Stream's methods, and Plan, have tests of their own beside those of what they do.
+    # The methods of Ring and Stream, and Plan, have such tests in their own test modules.
     *("Ring", "Stream", "Plan"),
-    # What functions return; no one makes one by hand.
+    # Classes that only functions create.
     *("Connection", "Handshake", "TrafficKeys", "DirectionKeys", "Installed", "Refused", "Resumption", "Response"),
     *("Session", "Certificates", "Counters"),
-    # What takes no arguments, and what is no function.
+    # Functions without arguments, and names that are not functions.
     *("doctor", "kernel_suites", "probe", "Direction", "Why", "KtlsLabError"),
     *("errors", "guests", "linux", "measure", "plots", "promises", "show", "stages", "tls"),
 }
@@ -174,7 +174,7 @@ def test_bad_input_is_an_error_with_a_remedy(name, room, data):
     chosen = data.draw(st.lists(st.sampled_from(sorted(set(case.arguments) - set(case.kept))), min_size=1, max_size=2))
     arguments = dict(case.arguments)
     for argument in chosen:
-        # None is for ever: a right value for a time, and no one would come.
+        # None means no timeout: a valid value, but nothing would ever connect.
         junk = ANYTHING.filter(lambda value: value is not None) if argument == "timeout" else ANYTHING
         arguments[argument] = data.draw(junk, label=argument)
     try:

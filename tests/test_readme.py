@@ -1,4 +1,4 @@
-"""The README's code runs as printed, against a server of ours, and what it names exists."""
+"""The README's code runs as printed, against a local server, and what it names exists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The relay does the harm that it was told, to the record it was told, and nothing else; and says so."""
+"""The relay applies the requested fault to the requested record and nothing else, and says so."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ DATA = [raw(23, bytes([n]) * 40) for n in range(4)]
 
 
 def passed(fault, pieces=DATA, *, last=True):
-    """Pass a TLS 1.2 handshake and then `pieces`; return what is to be done to the client after the handshake."""
+    """Pass a TLS 1.2 handshake and then `pieces`; return the relay's actions towards the client after it."""
     direction = Way("client", fault)
     direction.other = Way("server", fault)
     opening = HELLO + CHANGE + FINISHED
@@ -130,7 +130,7 @@ def relay():
 
 
 def speak(tls, sock):
-    """Send the parts once asked, say goodbye, and stay until the client is gone, which it may be early."""
+    """Send the parts on request, send close_notify, and wait until the client closes, which it may do early."""
     tls.recv(100)
     with contextlib.suppress(SSL.Error, ConnectionError):
         for part in PARTS:

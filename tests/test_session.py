@@ -1,4 +1,4 @@
-"""A session opens on any kernel, says who does the work and why, and leaves nothing behind."""
+"""A session opens on any kernel, says which record layer it uses and why, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEMANDS = ("kernel", "kernel-tx", "kernel-rx")
 
 
 def expected(record_layer):
-    """Return what this kernel makes of a wish, by the probe's word."""
+    """Return the record layer that a request gets on this kernel, according to the probe."""
     if record_layer in {"plain", "userspace"}:
         return record_layer, ()
     if capabilities.ulp():
@@ -42,7 +42,7 @@ def expected(record_layer):
 def test_a_demand_that_the_kernel_does_not_meet_is_an_error_and_the_connection_is_closed(
     tls_peer, certificates, record_layer, io_engine
 ):
-    """A suite that no kernel knows is refused everywhere; here is no tls module either."""
+    """Every kernel refuses a suite that it does not know; this machine has no tls module either."""
     peer = tls_peer(lambda _tls, sock: sock.recv(1 << 16), ciphers=CBC)
     config = certificates.config(versions=(Version.TLS12,))
     before = descriptors()

@@ -1,4 +1,4 @@
-"""What people meet: something is missing on the machine. Each gives a sentence and a remedy, and nothing is lost."""
+"""Common problems: something is missing on the machine. Each gives a message and a remedy, and loses no data."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def test_an_install_that_lacks_something_names_the_package_on_three_distribution
 
 
 def apart(what, script, *words):
-    """Build the command that runs a shell script in a network (n) or mount (m) namespace of its own."""
+    """Build the command that runs a shell script in a new network (n) or mount (m) namespace."""
     flags = f"-{what}" if os.geteuid() == 0 else f"-r{what}"
     return ["unshare", flags, "--", "sh", "-c", script, "sh", *map(str, words)]
 
@@ -91,5 +91,5 @@ def test_a_full_disk_loses_no_finished_row(tmp_path):
     assert 0 < len(before) < 180
     assert len(frame) == 180
     assert not frame.duplicated(["io_engine", "replica", "repeat"]).any()
-    whole = len(before) // 3 * 3  # of blocks: one that was cut is measured again
+    whole = len(before) // 3 * 3  # complete blocks: an incomplete one is measured again
     assert frame.latency_p50.tolist()[:whole] == [row["latency_p50"] for row in before][:whole]

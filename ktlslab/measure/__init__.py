@@ -1,20 +1,20 @@
-"""Measuring: from a plan to a table whose every row says where it comes from, and from there to what it says.
+"""Measurements: from a plan to a table in which every row has its provenance, and from the table to its findings.
 
-What is to be done:
-    dimensions, plan, link      what may be varied; the cells of it; what lies between the ends
+The plan:
+    dimensions, plan, link      what can vary; the cells; the network between the ends
     blocks                      which sample is next
-Where it is done, here or in a guest, without pandas:
+The worker, on this machine or in a guest, without pandas:
     worker                      the process that measures
-    arms, channels, steps       one end of a measured connection: what is opened, what is timed
+    arms, channels, steps       the client's end of a measured connection: what it opens, what it times
     peer, payloads              the other end; the bytes
-    warmup, meters              when timing may begin; what is read
+    warmup, meters              when timing may begin; the counters
     statistics                  percentiles and histograms
-Who has it done, by the runner that `ktlslab.runs` is:
+The sweep, which starts workers through `ktlslab.runs`:
     sweeping, remainder, parts  a plan on machines; what is missing; one run of it
-    estimate, progress          how long; how far
+    estimate, progress          how long it takes; how far it is
     table                       the schema, reading and writing, merging
-What it says:
-    bootstrap, analysis         intervals; kTLS and io_uring apart, over the noise floor
+The findings:
+    bootstrap, analysis         intervals; the effects of kTLS and of io_uring, over the noise floor
     comparison                  what changed from one table to another
 """
 

@@ -1,13 +1,13 @@
-"""Effects: what kTLS and io_uring cost and bring, with intervals, and the noise that they have to rise above.
+"""Effects: what kTLS and io_uring cost and save, with intervals and a noise floor.
 
-An effect is a ratio of two arms, taken within the blocks of a setting: both arms ran there within moments, so what
-drifts hits both and cancels. Its typical value is the geometric mean over the blocks, its interval a bootstrap over
+An effect is a ratio of two arms, taken within each block of a setting. Both arms ran there within moments, so drift
+affects both and cancels. The typical value is the geometric mean over the blocks; the interval is a bootstrap over
 them (`ktlslab.measure.bootstrap`).
 
-The interval knows the noise that differs from block to block, and nothing of what stays for the whole run: another
-session has other sockets and buffers. So two equal arms (A/A) are measured in every block as well. What they differ by
-is the noise floor, and a difference is a finding only if its interval excludes 1 *and* it is larger than the floor.
-`tests/measure/test_false_alarms.py` counts how often that is wrong, `false_alarms` does so in a table of equal arms.
+The interval covers noise that differs from block to block. It does not cover what stays constant for a whole run:
+another session has other sockets and buffers. So every block also measures two equal arms (A/A). Their difference
+gives the noise floor. A difference is a finding only if its interval excludes 1 *and* it is larger than the floor.
+`tests/measure/test_false_alarms.py` counts how often that is wrong; `false_alarms` counts it in a table of equal arms.
 
 Frames need the columns of `ktlslab.measure.table`; only rows with proof of path count (`checked`).
 """
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 PLACE = ["machine", "kernel", "clock", "unit", "host"]
 CELL = [*SETTING, "record_layer", "io_engine", "suite", "tls_version"]
-BLOCK = ["run_id", "repeat"]  # a block that was cut in two by a kill is two: the machine was not the same any more
-# What is compared: the table's column, what people call it, and whether less of it is better.
+BLOCK = ["run_id", "repeat"]  # a block that a kill cut in two counts as two: the machine has changed since
+# What is compared: the table's column, its name in words, and whether less is better.
 QUANTITIES = {
     "latency_p50": ("latency", True),
     "client_cpu": ("client CPU", True),
@@ -51,12 +51,12 @@ EFFECT_COLUMNS = [
 _KERNELS = {"kernel": "kTLS", "kernel-tx": "kTLS TX", "kernel-rx": "kTLS RX", "openssl-ktls": "OpenSSL's kTLS"}
 _LAYERS = ("userspace", *_KERNELS, "stdlib-ssl")
 _ENGINES = ("syscall", "uring")
-_ROUNDS, _SETTLED = 1000, 1e-9  # of a fit by turns; in units of a logarithm
-_STAYS_BELOW = 0.98  # the floor's quantile, to each side: false alarms stay under 5 in 100 with some room
+_ROUNDS, _SETTLED = 1000, 1e-9  # iterations of a fit at most; when it has converged, in natural logarithms
+_STAYS_BELOW = 0.98  # the floor's quantile, on each side: it keeps false alarms under 5 in 100 with a margin
 
 
 class Contrast(NamedTuple):
-    """A question asked of a setting: which arms are multiplied, which divided by, and what was held equal."""
+    """A comparison within a setting: which arms are multiplied, which divided by, and what is held equal."""
 
     effect: str
     of: tuple[str, ...]
@@ -65,7 +65,7 @@ class Contrast(NamedTuple):
 
     @property
     def names(self) -> dict[str, str]:
-        """The effect's names in a table. A ratio of ratios reads a / b over c / d."""
+        """The effect's names in a table. A ratio of ratios is written a / b over c / d."""
         of, over = self.of, self.over
         if len(of) > 1:
             of, over = (of[0], over[1]), (over[0], of[1])
@@ -73,9 +73,9 @@ class Contrast(NamedTuple):
 
 
 def checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame if it can be drawn or compared, a fleet's hosts as one where they count instructions.
+    """Return the frame if it can be drawn or compared. A fleet's hosts count as one where the unit is instructions.
 
-    UsageError: no table, no rows, mixed units, rows without proof.
+    Raises UsageError: not a table, no rows, mixed units, rows without proof.
     """
     frame_of(frame, "showing a table", [*PLACE, "run_id", "record_layer", "record_layer_observed", "payload_ok"])
     if frame.empty:
@@ -87,15 +87,15 @@ def checked(frame: pd.DataFrame) -> pd.DataFrame:
     unproven = frame[(frame["record_layer"] != frame["record_layer_observed"]) | ~frame["payload_ok"]]
     if len(unproven):
         answered = f"{len(unproven)} rows have no proof of what made their records"
-        raise UsageError("showing a table", answered=answered, remedy="A row without proof is not a row: leave it out.")
+        raise UsageError("showing a table", answered=answered, remedy="Leave out the rows without proof.")
     return one_fleet(frame)
 
 
 def one_fleet(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with the hosts of each clock's fleet named together, where no host is in its figures.
+    """Return the frame with the hosts of a fleet under one common name, where the host does not affect the figures.
 
-    An executor takes each setting to another host. Instructions that a guest executed know nothing of it, as long as
-    all were given the same CPU; times do, so that they stay apart by host.
+    An executor may run each setting on another host. Counts of a guest's instructions do not depend on the host, as
+    long as all guests have the same CPU. Times do, so they stay separate by host.
     """
     counted = frame["unit"] == "instructions"
     hosts = sorted(frame.loc[counted, "host"].unique())
@@ -107,7 +107,7 @@ def one_fleet(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def logarithms(frame: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """Return the frame with its arms named and its quantities as logarithms; NaN for what is not positive."""
+    """Return the frame with its arms named and its quantities as logarithms; NaN where they are not positive."""
     names = [*PLACE, *CELL, *BLOCK, "replica"]
     figures = set(frame_of(frame, "comparing", names).select_dtypes("number").columns)
     if unknown := [name for name in quantities if name not in figures]:
@@ -123,7 +123,7 @@ def logarithms(frame: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
 
 
 def figures_of(quantities: Any) -> list[str]:
-    """Return a list of columns of figures, given as a list or as one name. UsageError: they are not names."""
+    """Return column names, given as a list or as one name. UsageError: they are not names."""
     return words_of(quantities, "comparing", f"Give columns of figures, such as {', '.join(QUANTITIES)}.")
 
 
@@ -134,7 +134,7 @@ def _contrasts_of(asked: Any) -> list[Contrast]:
 
 
 def contrasts() -> Iterator[Contrast]:
-    """Yield every question; those whose arms were not measured have no answer in the table."""
+    """Yield every contrast; those whose arms were not measured have no row in the result."""
     for engine in _ENGINES:
         for layer, effect in _KERNELS.items():
             for over, suffix in (("userspace", ""), ("stdlib-ssl", " over ssl")):
@@ -153,12 +153,14 @@ def effects(
     confidence: float = 0.95,
     asked: Iterable[Contrast] | None = None,
 ) -> pd.DataFrame:
-    """Return every effect that the table can answer: a row for each place, setting, suite, effect and quantity.
+    """Return every effect that the table shows: a row per place, setting, suite, effect and quantity.
 
-    `of`, `over`: the arms, "kernel+uring" over "userspace+uring"; the interaction is a ratio of two such ratios. `at`:
-    what was held equal. `ratio`, `low`, `high`: the effect and its interval (NaN for fewer than 3 `blocks`). `floor`:
-    a ratio of at least 1; differences inside [1 / floor, floor] are noise. `verdict`: "less", "more" or "none", and
-    `reason` says why none: "blocks", "interval", "floor", or "no A/A arm". `asked`: other questions than `contrasts`.
+    `asked` replaces the default `contrasts()`. The columns of the result:
+
+    `of`, `over`: the arms, such as "kernel+uring" over "userspace+uring"; the interaction is a ratio of two such
+    ratios. `at`: what is held equal. `ratio`, `low`, `high`: the effect and its interval (NaN for fewer than 3
+    `blocks`). `floor`: a ratio of at least 1; a ratio inside [1 / floor, floor] is noise. `verdict`: "less", "more" or
+    "none". `reason`: why the verdict is "none": "blocks", "interval", "floor" or "no A/A arm".
     """
     quantities, asked = figures_of(quantities), list(contrasts()) if asked is None else _contrasts_of(asked)
     share_of(confidence, "taking intervals", "a confidence", "Give 0.95 for 95 %.")
@@ -179,7 +181,7 @@ def effects(
 def intervals(frame: pd.DataFrame, quantity: str, confidence: float = 0.95) -> pd.DataFrame:
     """Return the typical value of each cell and its interval over blocks: place, cell, value, low, high, blocks.
 
-    The blocks' common drift is in it: to compare two cells, take `effects`, whose pairs cancel it.
+    The interval includes drift that all cells share. To compare two cells use `effects`, where this drift cancels.
     """
     share_of(confidence, "taking intervals", "a confidence", "Give 0.95 for 95 %.")
     (quantity,) = figures_of([quantity])
@@ -191,38 +193,38 @@ def intervals(frame: pd.DataFrame, quantity: str, confidence: float = 0.95) -> p
 def noise_floor(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITIES)) -> pd.DataFrame:
     """Return the noise floor of each place, setting and quantity, as a ratio: 1.01 says that 1 % is noise.
 
-    What two equal arms differ by has two parts. Noise of the blocks averages away with their number; it is known in
-    every setting from all its arms. A constant difference of two sessions does not; one A/A pair per setting says
-    little of it, so it is borrowed from the other settings: the mean of the squared A/A differences, less the blocks'
-    share, weighted 1 in the setting itself and half for each step away from it (a factor of four in payload, depth or
-    connections, another workload, link or record size). Both together, times Student's quantile at as many degrees of
-    freedom as A/A pairs weigh in, is what 96 in 100 pairs of equal arms stay below, however much of it is constant. A
-    single pair weighs little, and its floor is high: a plan of one setting should have more (`Plan.replicas`). NaN
-    where no arm ran twice.
+    Two equal arms differ for two reasons. Noise from block to block averages out as blocks are added; each setting
+    gives it from all its arms. A constant difference between two sessions does not average out, and one A/A pair per
+    setting says little about it. So the other settings contribute: it is the mean of the squared A/A differences, less
+    the blocks' share. The weight is 1 for the setting itself and halves with each step away from it (a factor of four
+    in payload, depth or connections; another workload, link or record size). The floor is both parts together, times
+    Student's quantile at the effective number of A/A pairs as degrees of freedom: 96 in 100 pairs of equal arms stay
+    below it, whatever the constant part is. A single pair gives a high floor, so a plan of one setting should have
+    more of them (`Plan.replicas`). NaN where no arm ran twice.
     """
     quantities = figures_of(quantities)
     return floors_of(logarithms(frame, quantities), quantities)
 
 
 def floors_of(logs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """As `noise_floor`, of what `logarithms` returned."""
+    """Return what `noise_floor` does, from what `logarithms` returned."""
     return _floors(_equal(logs, quantities), _block_noise(logs, quantities))
 
 
 def judged(result: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
-    """Add floor, verdict and reason to ratios with intervals. An interaction, of two ratios, has two ratios' noise."""
+    """Add floor, verdict and reason to ratios with intervals. An interaction has the noise of two ratios."""
     result = result.merge(floors, on=[*PLACE, *SETTING, "quantity"], how="left")
     result.loc[result["effect"] == "interaction", "floor"] **= math.sqrt(2)
     return decided(result)
 
 
 def unjudged(found: pd.DataFrame) -> pd.Series:
-    """Whether each effect's verdict is "none" for want of blocks or of an A/A arm: that is no finding."""
+    """Whether each effect's verdict is "none" because blocks or an A/A arm are missing: that is not a finding."""
     return found["reason"].isin(["blocks", "no A/A arm"])
 
 
 def tally(found: pd.DataFrame) -> dict[str, int]:
-    """Count the verdicts: less, more, none, and those that could not be judged."""
+    """Count the verdicts: less, more, none, and unjudged."""
     verdicts = found["verdict"].mask(unjudged(found), "unjudged")
     return {word: int((verdicts == word).sum()) for word in ("less", "more", "none", "unjudged")}
 
@@ -243,16 +245,16 @@ def decided(result: pd.DataFrame) -> pd.DataFrame:
 
 
 def false_alarms(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITIES)) -> tuple[int, int]:
-    """Return (alarms, comparisons) in a table whose plan had replicas: how often equal arms are said to differ.
+    """Return (alarms, comparisons) for a table whose plan had replicas: how often equal arms are said to differ.
 
-    The floor comes from replicas 0 and 1 of one arm, the first by name unless it is kernel+uring, as in any sweep;
-    judged are all pairs of equal arms that it does not come from. UsageError: fewer than four replicas.
+    The floor comes from replicas 0 and 1 of one arm, as in any sweep: kernel+uring, or else the first by name. All
+    other pairs of equal arms are judged. UsageError: fewer than four replicas.
     """
     quantities = figures_of(quantities)
     logs = logarithms(frame, quantities)
     if logs["replica"].max() < 3:
         remedy = "Sweep a plan with replicas = 4."
-        raise UsageError("counting false alarms", answered="no arm has four equal ones", remedy=remedy)
+        raise UsageError("counting false alarms", answered="no arm has four replicas", remedy=remedy)
     twice = logs[logs["replica"] == 1]
     arm = "kernel+uring" if "kernel+uring" in set(twice["arm"]) else min(twice["arm"])
     suite = min(twice.loc[twice["arm"] == arm, "suite"])
@@ -270,14 +272,14 @@ def false_alarms(frame: pd.DataFrame, quantities: Iterable[str] = tuple(QUANTITI
 
 
 def _answers(logs: pd.DataFrame, quantities: Sequence[str], asked: Iterable[Contrast]) -> pd.DataFrame:
-    """Return each contrast's log ratio, block by block, in long form. Plain TCP meets every suite of its setting."""
+    """Return each contrast's log ratio per block, in long form. Plain TCP is paired with every suite of its setting."""
     logs = logs[logs["replica"] == 0]
     plain = logs["suite"] == ""
     suites = logs.loc[~plain, [*PLACE, *SETTING, "suite", "tls_version"]].drop_duplicates()
     spread = logs[plain].drop(columns=["suite", "tls_version"]).merge(suites, on=[*PLACE, *SETTING])
     keys = [*PLACE, *SETTING, "suite", "tls_version", *BLOCK]
     everywhere = pd.concat([logs, spread])
-    # A pivot table that keeps what is NaN would have a row for every combination of keys, measured or not.
+    # A pivot table that keeps NaN would have a row for every combination of keys, measured or not.
     wide = everywhere.groupby([*keys, "arm"])[list(quantities)].mean().unstack("arm")  # noqa: PD010
     without = wide.index.get_level_values("suite") == ""
     found = []
@@ -342,7 +344,7 @@ def _typical(each: pd.DataFrame, keys: list[str], confidence: float) -> pd.DataF
 def _block_noise(logs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Return each setting's `variance` of a log ratio in one block, pooled over its arms, and its `blocks` per arm.
 
-    Taken from what is left of each figure without its arm and its block: nothing is left of a common drift.
+    It comes from the residuals of the figures without the effects of arm and block, so common drift is not in it.
     """
     keys = [*PLACE, *SETTING, "quantity"]
     long = logs.melt(
@@ -360,10 +362,10 @@ def _block_noise(logs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
 
 
 def _rest(values: Any, block: Any, cell: Any) -> Any:
-    """Return what is left of values without the effects of their blocks and cells, which are numbered from 0.
+    """Return the residuals of values without the effects of their blocks and cells, which are numbered from 0.
 
-    Where every block has every cell, one round of taking off means is the least-squares fit; where some were cut, or a
-    figure is missing, rounds are repeated until they change nothing.
+    Where every block has every cell, subtracting the means once is the least-squares fit. Where some are missing, it
+    is repeated until nothing changes.
     """
     rest = values.astype(float)
     for _ in range(_ROUNDS):
@@ -378,7 +380,7 @@ def _rest(values: Any, block: Any, cell: Any) -> Any:
 
 
 def _floors(equal: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
-    """Return the floor of each place, setting and quantity in `noise`, by the A/A log ratios in `equal`."""
+    """Return the floor of each place, setting and quantity in `noise`, from the A/A log ratios in `equal`."""
     keys = [*PLACE, *SETTING, "quantity"]
     pairs = equal.groupby([*keys, "suite", "of", "at"], as_index=False).agg(log=("log", "mean"), count=("log", "size"))
     pairs = pairs.merge(noise, on=keys)
@@ -392,7 +394,7 @@ def _floors(equal: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
 
 
 def _borrowed(here: pd.DataFrame, pairs: pd.DataFrame) -> Any:
-    """Return the floor of each setting in `here` by the A/A pairs of one place and quantity."""
+    """Return the floor of each setting in `here`, from the A/A pairs of one place and quantity."""
     if pairs.empty:
         return np.nan
     steps = np.zeros((len(here), len(pairs)))

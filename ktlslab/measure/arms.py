@@ -1,8 +1,8 @@
 """The client's half of a measurement: an arm's open connections, and one sample on them.
 
-Every arm does the same work by the same steps. The payload is checked at both ends, outside the timed part. Who made
-the records is not believed but read off: the kernel's own sequence numbers must have moved by what was sent, and a
-session that claims userspace must not have the tls module on its socket.
+Every arm does the same work in the same steps. Both ends check the payload, outside the timed part. The kernel shows
+who made the records: its sequence numbers must have moved, or, where a session claims userspace, the socket must not
+have the tls module.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from ktlslab.runs import clocks, provenance
 
 __all__ = ["LeftOut", "OpenArm", "Ports", "check"]
 
-LEAD = 2  # steps of a timed round that are done before its clocks are read
+LEAD = 2  # steps of a timed round that run before its clocks are read
 WARM_UP = 4  # a round of the warm-up is a quarter of the work
-# How far the median step of a round may be off the best one before it and still be called steady, by the clock.
+# How far a round's median step may differ from the best one before and still count as steady, by clock.
 TOLERANCE = {"instructions": 0.01, "wall": 0.05}
-WARM_UP_SHARE = 32  # by the wall clock a round of the warm-up lasts at least this part of what a sample is to last
-MAX_BYTES = 32 << 20  # that a sample moves where it is to last a time: the receiver keeps it for its checksum
+WARM_UP_SHARE = 32  # under the wall clock a warm-up round lasts at least this part of a sample
+MAX_BYTES = 32 << 20  # of a sample under the wall clock: the receiver keeps them for the checksum
 
-# System calls per operation. The suite does not change them, and to count them takes the kernel tens of milliseconds.
+# System calls per operation. They do not depend on the suite, and counting them takes tens of milliseconds.
 _syscalls: dict[tuple[str, str, str, Setting], float] = {}
 
 
 class OpenArm:
     """The open connections of a record layer, an I/O engine and a suite.
 
-    MachineError where this machine cannot do what the cell asks for; LeftOut where a sweep is to go on without it.
+    MachineError where this machine cannot do what the cell asks for; LeftOut where a sweep should continue without it.
     """
 
     def __init__(self, cell: Cell, ports: Ports) -> None:
@@ -61,8 +61,8 @@ class OpenArm:
     def sample(self, cell: Cell, steps: int, min_ns: int = 0, handicap: float = 0.0) -> dict[str, Any]:
         """Time one sample. Latencies and CPU are per operation, in the clock's unit.
 
-        It has more than `steps` timed steps where those would not last for `min_ns` nanoseconds. With a `handicap`
-        of 0.03 each timed step is made 3 % longer, by doing nothing at the CPU's expense: what an instrument must find.
+        It has more than `steps` timed steps where those would take less than `min_ns` nanoseconds. A `handicap` of 0.03
+        makes each timed step 3 % longer by spinning, which the analysis must then find.
         """
         alike = (cell.record_layer, cell.io_engine, cell.tls_version, cell.setting)
         warm = self._warm_up(cell, steps, min_ns)
@@ -120,7 +120,7 @@ class OpenArm:
         self._stack.close()
 
     def _warm_up(self, cell: Cell, steps: int, min_ns: int) -> Warm:
-        """Do rounds of a part of the work until this arm is as fast as it gets, or as it was in its last sample."""
+        """Run short rounds until this arm is as fast as it gets, or as fast as in its last sample."""
 
         def median_of(size: int) -> float:
             work = Round(self._channels, cell, size)
@@ -135,7 +135,7 @@ class OpenArm:
         return warm_up(median_of, max(1, steps // WARM_UP), best, self._tolerance, lasting)
 
     def _count_syscalls(self, cell: Cell, steps: int) -> float:
-        """Count an operation's system calls, in a round that is not timed: counting slows each of them."""
+        """Count system calls per operation, in a round that is not timed: counting slows each call."""
         work = Round(self._channels, cell, steps, lead=LEAD)
         with count_syscalls() as counted:
             work.run()
@@ -144,7 +144,7 @@ class OpenArm:
 
 
 def _lasting(cell: Cell, wanted: float) -> int:
-    """How many steps: `wanted` up to a power of two, so that few expected checksums are computed, and not too many."""
+    """Return `wanted` steps rounded up to a power of two, limited by MAX_BYTES."""
     most = max(1, MAX_BYTES // (cell.payload_bytes * cell.operations_per_step))
     return min(1 << max(0, math.ceil(wanted) - 1).bit_length(), most)
 
@@ -156,4 +156,5 @@ def check(row: dict[str, Any]) -> None:
         raise KtlsLabError(tried, answered="the payload's checksum differs at the other end", remedy="Report this.")
     if row["record_layer_observed"] != row["record_layer"]:
         answered = f"the record layer that did the work was {row['record_layer_observed']}"
-        raise KtlsLabError(tried, answered=answered, remedy="Does another program use kTLS in this network namespace?")
+        remedy = "Check whether another program uses kTLS in this network namespace."
+        raise KtlsLabError(tried, answered=answered, remedy=remedy)

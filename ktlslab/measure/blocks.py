@@ -1,6 +1,6 @@
-"""Which sample is next, and when enough have been taken: pure, for the worker that measures and the sweep that waits.
+"""Which sample is next, and when there are enough. Pure functions: the worker and the sweep both use them.
 
-Every setting gets the plan's blocks in turns, so that a slow drift meets all settings alike. Where the plan names a
+The settings take turns, one block each, so that slow drift affects all settings alike. Where the plan has a
 precision, a setting gets further blocks until the 95 % intervals of its arms' costs are narrow enough.
 """
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from ktlslab.measure.plan import Cell, Plan, Setting, shuffled
 
-# What must be narrow: what an operation takes, and what it costs.
+# The figures whose intervals must be narrow: time and CPU per operation.
 JUDGED = ("latency_p50", "client_cpu")
-MIN_BLOCKS = 4  # below them a standard deviation says little
-# Student's t, two-sided 95 %, by degrees of freedom; beyond the table the normal's with a little to spare.
+MIN_BLOCKS = 4  # with fewer, a standard deviation says little
+# Student's t, two-sided 95 %, by degrees of freedom; beyond the table the last value, a little too wide.
 _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 _T_BEYOND = 2.13
 
@@ -25,10 +25,10 @@ Sample = tuple[int, int, Cell]  # repeat, position in its block, cell
 class Blocks:
     """The samples of a plan that are still to be taken.
 
-    Iterating yields (repeat, position, cell); each row that comes of it is to be told by `take` before the next one is
-    asked for. `rows` are those of earlier, interrupted runs; a block of which they have only a part is taken anew as
-    a whole, since the machine is not the same any more. `settings` limits it to some of the plan's settings, `left_out`
-    names arms that the machine cannot do (`Cell.session_name`).
+    Iterating yields (repeat, position, cell). Pass each resulting row to `take` before asking for the next sample.
+    `rows` are those of earlier, interrupted runs; an incomplete block among them is measured again as a whole, because
+    the machine has changed since. `settings` limits it to some of the plan's settings; `left_out` names arms that the
+    machine cannot run (`Cell.session_name`).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Blocks:
             self._taken[setting] = {repeat: block for repeat, block in taken.items() if block.keys() >= set(cells)}
 
     def take(self, row: Mapping[str, Any]) -> None:
-        """Note a sample. KeyError where its setting is not among those asked for."""
+        """Record a sample. KeyError where its setting is not among those asked for."""
         cell = cell_of(row)
         figures = tuple(float(row[name]) for name in JUDGED)
         self._taken[cell.setting].setdefault(int(row["repeat"]), {})[cell] = figures
@@ -62,11 +62,11 @@ class Blocks:
             self._settings[setting] = [cell for cell in cells if cell.session_name != arm]
 
     def done(self, row: Mapping[str, Any]) -> bool:
-        """Whether a sample's block is one that is not taken anew."""
+        """Whether a sample's block is kept, not measured again."""
         return int(row["repeat"]) in self._taken[cell_of(row).setting]
 
     def left(self) -> int:
-        """How many samples are sure to come: those of the plan's own repeats, and of further blocks once begun."""
+        """How many samples are certain to follow: those of the plan's own repeats, and of further blocks once begun."""
         sure = 0
         for setting, cells in self._settings.items():
             blocks = set(range(self._plan.repeats)) | set(self._taken[setting])
@@ -102,14 +102,14 @@ class Blocks:
             [(block[cell][at], block[first][at]) for block in blocks] for cell in others for at in range(len(JUDGED))
         ]
         ratios = [[math.log(one / other) for one, other in pair if one > 0 and other > 0] for pair in pairs]
-        # What a coarse clock could not give is NaN, and judges nothing.
+        # NaN, from a clock that is too coarse, does not count.
         return math.expm1(max((half_width(some) for some in ratios if len(some) >= MIN_BLOCKS), default=0.0))
 
 
 def unbroken(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return of each block the rows of the run that came to it last: no block is put together out of two runs.
+    """Return the rows of each block's last run: no block is put together from two runs.
 
-    The rows are those of one machine or of several, the earliest run's first.
+    The rows may be from several machines, the earliest run's first.
     """
     rows = list(rows)
     last = {_block_of(row): row["run_id"] for row in rows}

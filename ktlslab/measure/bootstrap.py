@@ -1,20 +1,20 @@
-"""Typical values and their intervals out of few blocks.
+"""Typical values and their intervals from few blocks.
 
-The typical value of positive figures is their geometric mean: the mean on the log scale, on which twice and half are as
-far from 1, the ratio of two typical values is the typical ratio, and swapping the two arms inverts it exactly; a mean
-of ratios has none of this. (A median has the last two only pairwise, and five values give its bootstrap no more than
-five levels to stand on.)
+The typical value of positive figures is their geometric mean: the mean on the log scale. There 2 and 1/2 are equally
+far from 1, the ratio of two typical values is the typical ratio, and swapping the two arms inverts it exactly. A mean
+of ratios has none of these properties. (A median has the last two only pairwise, and the bootstrap of a median of five
+values has only five levels.)
 
 The interval is the expanded percentile bootstrap (Hesterberg, *What Teachers Should Know About the Bootstrap*, 2015),
-never narrower than Student's. A plain percentile interval is narrow by sqrt((n - 1) / n) and knows nothing of Student's
-tails: out of five blocks its 95 % cover 83 %. The expanded one mends both and follows skewness, but cannot reach beyond
-the values at hand: 92 % out of five, where Student's covers 94 to 98 % for any symmetric noise, which the ratio of two
-arms measured alike has. The studentized bootstrap covers skewed noise best (93 % of exponential noise against 89 %),
-but where most blocks agree to the last digit and one does not, as by the instruction clock, its interval has no end.
-`tests/measure/test_bootstrap.py` simulates what is claimed here.
+never narrower than Student's. A plain percentile interval is too narrow by sqrt((n - 1) / n) and ignores Student's
+tails: with five blocks, 95 % intervals cover 83 %. The expanded one corrects both and follows skewness, but cannot
+reach beyond the values themselves: it covers 92 % with five. Student's covers 94 to 98 % for any symmetric noise, which
+the ratio of two arms measured alike has. The studentized bootstrap covers skewed noise best (93 % for exponential
+noise, against 89 %). But where most blocks agree to the last digit and one does not, as under the instruction clock,
+its interval is unbounded. `tests/measure/test_bootstrap.py` simulates these claims.
 
-Up to six blocks the bootstrap's distribution is counted out; above, resamples are drawn from a fixed seed: the same
-blocks give the same interval, always.
+For up to six blocks the bootstrap distribution is exact. For more, resamples are drawn from a fixed seed, so the same
+blocks always give the same interval.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ with extra("lab"):
 
 Floats = npt.NDArray[np.float64]
 
-MIN_BLOCKS = 3  # blocks: two have a spread, but no interval of any use
-COUNTED_OUT = 6  # blocks whose resamples (462 different ones) are all looked at
+MIN_BLOCKS = 3  # two blocks have a spread, but no useful interval
+COUNTED_OUT = 6  # blocks up to which all resamples (462 different ones) are enumerated
 RESAMPLES = 4000  # drawn where there are more blocks
-_STEPS = 8193  # of the integral behind Student's distribution
+_STEPS = 8193  # of the numerical integral of Student's density
 
 
 class Typical(NamedTuple):
@@ -86,7 +86,7 @@ def resamples(size: int) -> tuple[Floats, Floats]:
 
 def _quantiles(values: Floats, share: Floats, tail: float) -> tuple[Floats, Floats]:
     """Return the quantiles `tail` and 1 - `tail` of each column, whose values have these shares."""
-    if len(values) == RESAMPLES:  # all alike: no need to sort them all
+    if len(values) == RESAMPLES:  # equal shares: a partial sort is enough
         rank = max(0, math.ceil(tail * RESAMPLES - 1e-9) - 1)
         parted = np.partition(values.T, [rank, RESAMPLES - 1 - rank], axis=1)
         return parted[:, rank], parted[:, RESAMPLES - 1 - rank]

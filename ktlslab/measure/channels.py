@@ -1,8 +1,8 @@
-"""A measured connection, whoever makes its records: the calls that a step repeats, bound once, and a proof of its path.
+"""A measured connection with any record layer: the calls that a step repeats, bound once, and the proof of path.
 
-Most arms are a ktlslab `Session`. Two are OpenSSL's own: `stdlib-ssl` is Python's SSLSocket, blocking, as people use
-it; `openssl-ktls` is the same with SSL_OP_ENABLE_KTLS, where OpenSSL itself hands its keys to the kernel. How far it
-does is read off the socket: Debian 12's OpenSSL 3.0 installs both workloads of TLS 1.2, but only TX of TLS 1.3.
+Most arms are a ktlslab `Session`. Two are OpenSSL's own. `stdlib-ssl` is Python's SSLSocket, blocking, as in common
+use. `openssl-ktls` is the same with SSL_OP_ENABLE_KTLS, where OpenSSL itself passes its keys to the kernel. The socket
+shows for which directions it did: Debian 12's OpenSSL 3.0 installs both for TLS 1.2, but only TX for TLS 1.3.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from ktlslab.stages import BOTH, ClientConfig, Why, connect
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite, Version
 
-# What a wait is bounded by. Under the instruction clock an idle machine's time leaps to the next timer: a peer that
-# waits for the host's disk would be timed out at once, so there is no bound there.
+# Under the instruction clock the time of an idle machine jumps to the next timer. A peer that waits for the host's disk
+# would time out at once, so there is no timeout.
 TIMEOUT_S = None if clocks.current() == "instructions" else 60.0
 OP_ENABLE_KTLS = 1 << 3  # ssl.OP_ENABLE_KTLS from Python 3.12 on
-_NAME = "localhost"  # what the peer's certificate is for, at whatever address it listens
+_NAME = "localhost"  # the name in the peer's certificate, whatever its address
 _VERSIONS = {Version.TLS12: ssl.TLSVersion.TLSv1_2, Version.TLS13: ssl.TLSVersion.TLSv1_3}
 _TX, _RX = (Direction.TX,), (Direction.RX,)
 _SESSION = {BOTH: "kernel", _TX: "kernel-tx", _RX: "kernel-rx"}
 _OPENSSL = {BOTH: "openssl-ktls", _TX: "openssl-ktls"}
 
 
-class LeftOut(MachineError):  # noqa: N818 - it is no failure: a sweep goes on without the arm, and says why
-    """What the arm needs is not available on this machine, and need not be: a sweep leaves it out."""
+class LeftOut(MachineError):  # noqa: N818 - not a failure: the sweep continues without the arm and says why
+    """This machine lacks something that the arm needs and that is optional: a sweep leaves the arm out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where the peer listens, and the authority it is to be trusted by."""
+    """Where the peer listens, and the CA that signed its certificate."""
 
     plain: int
     secure: int
@@ -59,9 +59,9 @@ class Ports:
 class Channel:
     """One open connection. `send` sends all, `receive` fills its buffer, `send_file` takes (file, offset, count).
 
-    `kernel` are the workloads that the kernel has keys for, `counters` what opening it changed in /proc/net/tls_stat,
-    `names` what the record layer is called by the workloads in which the kernel made records, `otherwise` where it has
-    nothing to do with the socket.
+    `kernel`: the directions for which the kernel has keys. `counters`: what opening it changed in /proc/net/tls_stat.
+    `names`: the record layer's name, by the directions in which the kernel made records. `otherwise`: its name where
+    the tls module is not on the socket.
     """
 
     socket: socket.socket
@@ -77,7 +77,7 @@ class Channel:
     otherwise: str
 
     def records(self) -> dict[Direction, int]:
-        """Read the kernel's sequence numbers, for the workloads that it has keys for."""
+        """Read the kernel's sequence numbers, for the directions for which it has keys."""
         return {direction: ktls.sequence_number(self.socket, direction, self.cipher_type) for direction in self.kernel}
 
     def observed(self, moved: Mapping[Direction, int]) -> str:
@@ -90,13 +90,13 @@ class Channel:
         )
         if directions:
             return self.names.get(directions, "none")
-        # Where the tls module is on the socket, the kernel was to do it, and did nothing. Where it is not, the peer's
-        # port decides: one takes nothing but TLS, the other nothing but plain TCP.
+        # With the tls module on the socket, the kernel should have made records and did not. Without it, the peer's
+        # port decides: one accepts only TLS, the other only plain TCP.
         return "none" if ktls.attached(self.socket) else self.otherwise
 
 
 def open_channel(cell: Cell, ports: Ports, ring: Ring | None = None) -> Channel:
-    """Open one. MachineError: the machine cannot do what the cell asks for (LeftOut: and that is no one's fault)."""
+    """Open a channel. MachineError: the machine cannot do what the cell asks for; LeftOut: and need not."""
     _refuse(cell)
     channel = _openssl(cell, ports) if cell.record_layer in BLOCKING_ONLY else _session(cell, ports, ring)
     with contextlib.ExitStack() as undo:
@@ -107,13 +107,13 @@ def open_channel(cell: Cell, ports: Ports, ring: Ring | None = None) -> Channel:
 
 
 def _refuse(cell: Cell) -> None:
-    """Leave out what can be known beforehand to be out of reach."""
+    """Raise LeftOut where it is known beforehand that the arm is not available."""
     if cell.suite and Suite[cell.suite].openssl_name not in _offered():
         answered = f"the peer's {ssl.OPENSSL_VERSION} does not offer the suite"
-        raise LeftOut(_tried(cell), answered=answered, remedy="Python's ssl can add suites of TLS 1.3 from 3.15 on.")
+        raise LeftOut(_tried(cell), answered=answered, remedy="Python 3.15 and later can add TLS 1.3 suites.")
     if cell.record_size < MAX_PLAINTEXT and cell.record_layer in {"userspace", "kernel-rx", "stdlib-ssl"}:
         answered = "neither pyOpenSSL nor the standard library's ssl can limit the records that OpenSSL makes"
-        remedy = "The arms in which the kernel makes records, and plain, have this dimension."
+        remedy = "Use an arm in which the kernel makes the sent records, or plain."
         raise LeftOut(_tried(cell), answered=answered, remedy=remedy)
 
 
@@ -137,7 +137,7 @@ def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
             timeout=TIMEOUT_S,
         )
     except RecordLayerUnavailableError as error:
-        remedy = "Measure on a machine that can: `--on newest` boots one; `ktlslab doctor` says what is missing."
+        remedy = "Measure in a guest: `--on newest` boots one; `ktlslab doctor` says what is missing."
         kind = LeftOut if error.why is Why.CIPHER_REFUSED else MachineError
         raise kind(_tried(cell), answered=error.answered, remedy=remedy) from error
     stream = session.stream
@@ -172,7 +172,7 @@ def _or_left_out(cell: Cell) -> Any:
 
 
 def _openssl(cell: Cell, ports: Ports) -> Channel:
-    """Open Python's own SSLSocket, with its socket connected and bounded as all others are."""
+    """Open Python's own SSLSocket, connected and with the same timeout as all others."""
     suite, by_kernel = Suite[cell.suite], cell.record_layer == "openssl-ktls"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(ports.ca)
@@ -196,12 +196,12 @@ def _openssl(cell: Cell, ports: Ports) -> Channel:
         counters = Counters.read() - before
         negotiated = sock.cipher()
         if negotiated is None or negotiated[0] != suite.openssl_name:
-            answered = f"Python's ssl cannot choose among the suites of TLS 1.3; agreed on was {negotiated}"
+            answered = f"Python's ssl cannot choose a TLS 1.3 suite; it negotiated {negotiated}"
             raise LeftOut(_tried(cell), answered=answered, remedy="Python 3.15 can.")
         kernel = _installed(sock, suite) if by_kernel else ()
         if by_kernel and Direction.TX not in kernel:
-            answered = f"{ssl.OPENSSL_VERSION} left the records to itself"
-            remedy = "It takes a kernel with the tls module, and an OpenSSL built with enable-ktls."
+            answered = f"{ssl.OPENSSL_VERSION} did not pass the records to the kernel"
+            remedy = "This needs a kernel with the tls module and an OpenSSL built with enable-ktls."
             raise LeftOut(_tried(cell), answered=answered, remedy=remedy)
         if cell.record_size < MAX_PLAINTEXT:
             with _or_left_out(cell):
@@ -223,7 +223,7 @@ def _openssl(cell: Cell, ports: Ports) -> Channel:
 
 
 def _installed(sock: socket.socket, suite: Suite) -> tuple[Direction, ...]:
-    """Ask the socket which workloads OpenSSL has given the kernel keys for."""
+    """Return the directions for which OpenSSL has given the kernel keys, as the socket shows them."""
     found = []
     if ktls.attached(sock):
         for direction in Direction:
@@ -241,7 +241,7 @@ def _limit(sock: socket.socket, cell: Cell) -> None:
 
 
 def _from(sock: ssl.SSLSocket) -> Callable[[BinaryIO, int, int], object]:
-    """Return SSLSocket.sendfile from any offset: where that is 0 it would go on from where the file was left."""
+    """Return SSLSocket.sendfile from any offset: with offset 0 it would start at the file's current position."""
 
     def send_file(file: BinaryIO, offset: int, count: int) -> None:
         file.seek(offset)
@@ -259,7 +259,7 @@ def _one_after_the_other(send: Callable[[Buffer], object]) -> Callable[[Sequence
 
 
 def _filling(receive_into: Callable[[Any], int]) -> Callable[[Buffer], object]:
-    """Return a call that fills its buffer, in one frame where all is there."""
+    """Return a call that fills its buffer, with one `recv_into` where all of it has arrived."""
 
     def receive(buffer: Buffer) -> None:
         have = receive_into(buffer)

@@ -1,13 +1,13 @@
 """What changed from one table to another: `ktlslab compare A B`.
 
-Cells that both tables have are compared, B over A. The two runs share no block, so nothing cancels: the interval is
-put together out of each run's own (Zou and Donner's method of variance estimates recovery, 2008), and what two runs of
-the same thing differ by anyhow, the repeatability, is added to the tables' noise floors, by their squares. And a table
-has hundreds of figures, of which some would "change" by chance: a change must stand among all that were looked at
-(Benjamini and Hochberg, 1995), so that two runs of the same thing show any at all at most 5 times in 100.
+Cells that both tables have are compared, B over A. The two runs share no block, so nothing cancels. The interval is
+combined from each run's own (Zou and Donner's method of variance estimates recovery, 2008). The noise floor combines
+the floors of both tables and the repeatability, by which two runs of the same thing differ anyway, as squares. A table
+has hundreds of figures, and some would "change" by chance. So the false discovery rate over all of them is limited
+(Benjamini and Hochberg, 1995): two runs of the same thing show any change at most 5 times in 100.
 
-Tables under different clocks or units are not compared. Other kernels, commits and versions are: they are what one
-compares, and what differs is said.
+Tables with different clocks or units are not compared. Different kernels, commits and versions are; the result lists
+what differs.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ with extra("lab"):
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# What two runs of the same thing may differ by; no run knows it of itself. Wall clock: frequency, temperature, where
-# memory and code came to lie. Instructions: what ktlslab promises of latency up to 16 KiB; CPU moves more, since a boot
-# can be a cheaper one for all blocks: in two of six recordings of `standard`, receiving 4 KiB by kernel TLS on 6.1 took
-# 0.8 % less CPU.
+# How much two runs of the same thing may differ; one run cannot show it. Wall clock: frequency, temperature, layout of
+# memory and code. Instructions: what ktlslab promises for latency up to 16 KiB. CPU differs more, because one boot can
+# be cheaper than another for all blocks: in two of six recordings of `standard`, receiving 4 KiB with kernel TLS on 6.1
+# took 0.8 % less CPU.
 REPEATABILITY = {"instructions": 0.005, "wall": 0.03}
 _OF_CPU = {"instructions": 0.01, "wall": 0.03}
 FALSE_DISCOVERIES = 0.05
@@ -69,7 +69,7 @@ _TRIED = "comparing two tables"
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Difference:
-    """Two tables compared. `cells` is `difference`'s frame; the rest is in words."""
+    """Two tables compared. `cells` is the frame that `difference` returns; the rest is text."""
 
     cells: pd.DataFrame
     only_a: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Difference:
 
     @property
     def sentence(self) -> str:
-        """The answer, computed."""
+        """The result in one sentence."""
         changed, cells = self.changed, len(self.cells.drop_duplicates([*PLACE, *CELL]))
         looked = f"{_many(len(self.cells), 'figure')} of {_many(cells, 'common cell')}"
         unknown = int(self.cells["reason"].isin(["blocks"]).sum())
@@ -119,7 +119,7 @@ class Difference:
         return f"<pre>{escape(str(self))}</pre>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same for programs; NaN is null."""
+        """Return the same as JSON types; NaN is null."""
         rows = json.loads(self.changed.to_json(orient="records", double_precision=10))
         return {
             "sentence": self.sentence,
@@ -137,10 +137,11 @@ def difference(
     tolerance: float | None = None,
     quantities: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return what changed from `a` to `b`: a row for each common cell and quantity. See `compared` for all of it.
+    """Return what changed from `a` to `b`: a row per common cell and quantity. For arguments and errors see `compared`.
 
-    B's place and the cell, `from_machine` and `from_kernel` (A's), quantity, ratio (b / a), low, high, blocks_a,
-    blocks_b, floor, verdict ("less", "more" or "none"), reason (why none: "blocks", "interval", "floor", "chance").
+    Columns: B's place and the cell, `from_machine` and `from_kernel` (A's), quantity, ratio (b / a), low, high,
+    blocks_a, blocks_b, floor, verdict ("less", "more" or "none"), and reason (why the verdict is "none": "blocks",
+    "interval", "floor" or "chance").
     """
     return compared(a, b, tolerance, quantities).cells
 
@@ -151,10 +152,10 @@ def compared(
     tolerance: float | None = None,
     quantities: str | Sequence[str] | None = None,
 ) -> Difference:
-    """Compare two tables. Places match by machine, or, where each table has only one per unit, across machines.
+    """Compare two tables. Places match by machine, or across machines where each table has only one per unit.
 
-    `tolerance`: the repeatability of two runs, 0.01 for 1 %; by default REPEATABILITY, for CPU more. UsageError
-    where the tables have no unit or no cell in common.
+    `tolerance`: the repeatability of two runs, 0.01 for 1 %; the default is REPEATABILITY, or more for CPU. Raises
+    UsageError where the tables have no unit, no machine or no cell in common.
     """
     quantities = list(QUANTITIES) if quantities is None else figures_of(quantities)
     if tolerance is not None:
@@ -180,18 +181,18 @@ def compared(
 
 
 def matched(a: pd.DataFrame, b: pd.DataFrame) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Return the places of both tables that belong together. UsageError where none do."""
+    """Return the pairs of places to compare. UsageError where there are none."""
     ours, theirs = _places(a), _places(b)
     units = {place[3] for place in ours} & {place[3] for place in theirs}
     if not units:
         had = " and ".join(", ".join(sorted({place[3] for place in places})) for places in (ours, theirs))
-        remedy = "Nanoseconds and instructions have no ratio: compare tables of one clock."
+        remedy = "Compare tables with the same clock: nanoseconds and instructions have no ratio."
         raise UsageError(_TRIED, answered=f"their units differ: {had}", remedy=remedy)
     found = []
     for unit in sorted(units):
         left = [place for place in ours if place[3] == unit]
         right = [place for place in theirs if place[3] == unit]
-        for alike in ((0, 1, 4), (0, 4), (0,)):  # machine, kernel and host, as much of it as both have once
+        for alike in ((0, 1, 4), (0, 4), (0,)):  # machine, kernel, host: the most of these that match uniquely
             for one in list(left):
                 fit = [two for two in right if all(one[at] == two[at] for at in alike)]
                 rivals = [other for other in left if all(one[at] == other[at] for at in alike)]
@@ -203,20 +204,20 @@ def matched(a: pd.DataFrame, b: pd.DataFrame) -> list[tuple[tuple[str, ...], tup
             found.append((left[0], right[0]))
     if not found:
         machines = " and ".join(", ".join(sorted({place[0] for place in places})) for places in (ours, theirs))
-        remedy = "Compare one machine with one: frame[frame.machine == ...] selects it."
-        raise UsageError(_TRIED, answered=f"no machine is in both: {machines}", remedy=remedy)
+        remedy = "Compare one machine with one other: frame[frame.machine == ...] selects it."
+        raise UsageError(_TRIED, answered=f"they have no machine in common: {machines}", remedy=remedy)
     return found
 
 
 def at(frame: pd.DataFrame, place: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of a place."""
     rows = frame[(frame[PLACE] == list(place)).all(axis=1)]
-    rows.attrs = {}  # what each step would copy
+    rows.attrs = {}  # or each step would copy them
     return rows
 
 
 def cell_words(row: Any) -> str:
-    """Name a cell in one line, as a plan would: what is usual is left out."""
+    """Name a cell in one line, without its default values."""
     usual = {"depth": 1, "connections": 1, "record_size": 16384, "link": "loopback"}
     extra = [f"{name.replace('_', ' ')} {row[name]}" for name, value in usual.items() if row[name] != value]
     arm = f"{row['record_layer']}+{row['io_engine']}"
@@ -229,7 +230,7 @@ def percent(ratio: float) -> str:
 
 
 def _part(a: pd.DataFrame, b: pd.DataFrame, tolerance: float | None, quantities: Sequence[str]) -> pd.DataFrame:
-    """Return the ratios of the cells that both places have, with intervals, error and floor."""
+    """Return the ratios of the cells that both places have, with intervals, chance and floor."""
     both_logs = [logarithms(frame, quantities) for frame in (a, b)]
     ours, theirs = (_samples(logs, quantities) for logs in both_logs)
     common = [key for key in ours if key in theirs]
@@ -262,7 +263,7 @@ def _samples(logs: pd.DataFrame, quantities: Sequence[str]) -> dict[tuple[Any, .
 
 
 def _chance(a: Any, b: Any) -> float:
-    """Return how likely means differ as much by the blocks' noise alone: Welch's test, two-sided."""
+    """Return the probability of such a difference of means by the blocks' noise alone: Welch's test, two-sided."""
     if min(len(a), len(b)) < MIN_BLOCKS:
         return math.nan
     parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in (a, b)]
@@ -274,7 +275,7 @@ def _chance(a: Any, b: Any) -> float:
 
 
 def _judged(cells: pd.DataFrame) -> pd.DataFrame:
-    """Add verdict and reason, and take back what is to be expected among so many."""
+    """Add verdict and reason, and take back what chance explains among so many."""
     cells = decided(cells)
     chances = cells["chance"].dropna().sort_values()
     allowed = FALSE_DISCOVERIES * np.arange(1, len(chances) + 1) / max(1, len(chances))
@@ -305,12 +306,12 @@ def _missing(frame: pd.DataFrame, places: set[tuple[str, ...]]) -> list[str]:
 
 
 def _differing(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    """Say what differs in where the tables are from; of a list of things only those that do."""
+    """Say what differs in the provenance of the tables."""
     notes = []
     for words, fact in _NAMED.items():
         one, two = (_facts(frame, fact) for frame in (a, b))
         for name in sorted({*one, *two}):
-            ours, theirs = (sorted(found.get(name, {"not told"})) for found in (one, two))
+            ours, theirs = (sorted(found.get(name, {"unknown"})) for found in (one, two))
             if ours != theirs:
                 said = f"{words}, {name}" if name else words
                 notes.append(f"{said}: {', '.join(ours)} in A, {', '.join(theirs)} in B")
@@ -318,7 +319,7 @@ def _differing(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
 
 
 def _facts(frame: pd.DataFrame, fact: Callable[[dict[str, Any]], Any]) -> dict[str, set[str]]:
-    """Return what the runs of a frame tell, by name where there are several things to a fact, else under ""."""
+    """Return the values of a fact in the runs of a frame: by name where it is a mapping, else under ""."""
     known = frame.attrs.get("provenance", {})
     found: dict[str, set[str]] = {}
     for run in frame["run_id"].unique():
@@ -331,7 +332,7 @@ def _facts(frame: pd.DataFrame, fact: Callable[[dict[str, Any]], Any]) -> dict[s
 
 def _without_floor(cells: pd.DataFrame) -> list[str]:
     many = int(cells["without"].sum())
-    told = f"{_many(many, 'figure')} without an A/A arm in either table: judged by the repeatability of two runs alone"
+    told = f"{_many(many, 'figure')} without an A/A arm in either table: judged only by the repeatability of two runs"
     return [told] if many else []
 
 

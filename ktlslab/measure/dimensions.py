@@ -1,4 +1,4 @@
-"""The dimensions of a plan: what may stand in each, and how what a person writes becomes that."""
+"""The dimensions of a plan: which values each may have, and how input becomes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORKLOADS = ("echo", "upload", "download", "sendfile")
 KIB = 1024
 MAX_PAYLOAD_BYTES = 16 * KIB * KIB
 MAX_IN_FLIGHT = 256  # operations on all connections at once
-MIN_RECORD_BYTES = 64  # TLS_TX_MAX_PAYLOAD_LEN takes no less for both versions
+MIN_RECORD_BYTES = 64  # the least that TLS_TX_MAX_PAYLOAD_LEN accepts
 
 KNOWN: dict[str, tuple[str, ...]] = {
     "record_layers": RECORD_LAYERS,
@@ -37,7 +37,7 @@ DIMENSIONS = (*KNOWN, *RANGES, "links")
 
 
 def dimension(name: str, given: Any, tried: str) -> tuple[Any, ...]:
-    """Return what a dimension holds: a list, a tuple, or one value on its own. UsageError: no such values."""
+    """Return a dimension's values, given as a list, a tuple or a single value. UsageError: invalid values."""
     many = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
     values = tuple(given) if many else (given,)
     if not values:
@@ -61,14 +61,14 @@ def nearest(word: object, known: Collection[str]) -> str:
 
 
 def one_of(word: Any, known: Collection[str], what: str, tried: str) -> str:
-    """Return a word that is among the known ones. UsageError names the nearest, and all."""
+    """Return a word if it is known. UsageError names the nearest known word, and all of them."""
     if isinstance(word, str) and word in known:
         return word
     raise UsageError(tried, answered=f"{what} {word!r}", remedy=f"{nearest(word, known)}Known: {', '.join(known)}.")
 
 
 def shown(value: Any) -> str:
-    """Show a value as it stands in a plan's file."""
+    """Show a value as a plan's file has it."""
     return json.dumps(list(value) if isinstance(value, tuple) else value, default=repr)
 
 

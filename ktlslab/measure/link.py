@@ -1,10 +1,10 @@
-"""What lies between the two ends of a measured connection: loopback, or a veth pair between two network namespaces.
+"""The network between the two ends of a measured connection: loopback, or a veth pair between two network namespaces.
 
-Loopback hides bugs and costs: nothing is lost, nothing takes time. A veth may delay every packet, each way, and lose a
-share of them (tc-netem(8)).
+Loopback hides bugs and costs: it loses nothing and has no delay. A veth pair can delay packets and lose a share of
+them, in each direction (tc-netem(8)).
 
-The namespaces have no name and no holder: descriptors of this process keep them, and programs that it started in them.
-However this process ends, they and the pair between them end with it. The host's own network is not touched.
+The namespaces have no name. Only file descriptors of this process, and programs that it started in them, keep them
+alive. However this process ends, the namespaces and the veth pair end with it. The host's network is not touched.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ktlslab.errors import MachineError, UsageError
 from ktlslab.linux import namespaces
 from ktlslab.packages import how_to_get
 
-NEAR, FAR = "198.18.0.1", "198.18.0.2"  # of the block kept for measuring networks (RFC 2544)
+NEAR, FAR = "198.18.0.1", "198.18.0.2"  # of the address block for network benchmarks (RFC 2544)
 _PREFIX = 30
 _NUMBER = r"\d+(?:\.\d+)?"
 _VETH = re.compile(rf"veth(?: (?P<delay>{_NUMBER})ms)?(?: (?P<loss>{_NUMBER})%)?", re.ASCII)
-_PACKETS = 100_000  # that netem holds at most: never the reason of a loss, TCP's windows are far smaller
+_PACKETS = 100_000  # netem's queue: TCP's windows are far smaller, so it never causes a loss
 _PROGRAMS = ("ip", "tc", "nsenter")
 _ROOTS = "/usr/sbin:/sbin"
 _SECONDS = 60.0  # an emulated machine loads modules slowly
@@ -55,8 +55,8 @@ class Link:
 class Ends:
     """The two ends of a link.
 
-    `address`: where the far end listens. `prefix`: put before a command, it starts that in the far namespace. `near()`:
-    this thread is in the near namespace until the context is left; what it opens there stays there.
+    `address`: where the far end listens. `prefix`: put before a command, runs it in the far namespace. `near()`: a
+    context manager; inside it this thread is in the near namespace, and what it opens there stays there.
     """
 
     address: str
@@ -66,7 +66,7 @@ class Ends:
 
 @contextlib.contextmanager
 def lay(link: Link) -> Iterator[Ends]:
-    """Lay a link, and take it up at the end. MachineError: a program, a module or a right is missing; what to do."""
+    """Set up a link, and remove it at the end. MachineError: a program, a kernel module or a permission is missing."""
     if link.kind == "loopback":
         yield Ends(address="127.0.0.1", prefix=(), near=contextlib.nullcontext)
         return
@@ -84,12 +84,12 @@ def lay(link: Link) -> Iterator[Ends]:
 
 
 def _raising(address: str, link: Link) -> list[str]:
-    """Return what ip(8) is to do at one end."""
+    """Return the commands of ip(8) for one end."""
     return [
         "link set dev lo up",
         # No link-local address: its upkeep would send packets of its own.
         "link set dev veth addrgenmode none",
-        # What is lost is to be one packet of a wire's size, not the 64 KiB that a veth takes at once.
+        # A loss should be one packet of wire size, not the 64 KiB that a veth takes at once.
         *(["link set dev veth gso_max_segs 1"] if link.loss_percent else []),
         f"address add {address}/{_PREFIX} dev veth",
         "link set dev veth up",
@@ -102,7 +102,7 @@ def _netem(link: Link) -> str:
 
 
 def _run(namespace: int, program: str, commands: list[str]) -> None:
-    """Have a program of iproute2 carry out commands in a namespace."""
+    """Run commands of an iproute2 program in a namespace."""
     with namespaces.inside(namespace):
         done = subprocess.run(
             [program, "-batch", "-"],
@@ -114,15 +114,15 @@ def _run(namespace: int, program: str, commands: list[str]) -> None:
         )
     if done.returncode:
         module = "sch_netem" if program.endswith("tc") else "veth"
-        answered = done.stderr.strip().partition("\n")[0].rstrip(".") or f"{program} gave {done.returncode}"
-        remedy = f"Has this kernel the module {module}? Guests' kernels have it: measure with `--on newest`."
-        raise MachineError(f"laying a link by `{'; '.join(commands)}`", answered=answered, remedy=remedy)
+        answered = done.stderr.strip().partition("\n")[0].rstrip(".") or f"{program} returned {done.returncode}"
+        remedy = f"This needs the kernel module {module}. Guests' kernels have it: measure with `--on newest`."
+        raise MachineError(f"setting up a link with `{'; '.join(commands)}`", answered=answered, remedy=remedy)
 
 
 def _program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path=_ROOTS)
     if not found:
         raise MachineError(
-            f"laying a link: looking for {name}", answered="it is not installed", remedy=how_to_get(name)
+            f"setting up a link: looking for {name}", answered="it is not installed", remedy=how_to_get(name)
         )
     return found

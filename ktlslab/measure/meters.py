@@ -1,7 +1,7 @@
-"""What is read off before and after the timed part, beside the clocks: what the kernel and the hardware counted.
+"""The counters of the kernel and the hardware, read before and after the timed part, in addition to the clocks.
 
-Wire bytes come from TCP itself (struct tcp_info of linux/tcp.h): TLS headers and tags are in them, TCP's and IP's
-headers and what was sent twice are not.
+Wire bytes come from TCP itself (struct tcp_info in linux/tcp.h). They include TLS headers and tags, but not TCP and IP
+headers and not retransmissions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Wire:
 
 
 class Meters:
-    """A context manager around the timed part; afterwards its attributes say what changed.
+    """A context manager around the timed part; afterwards its attributes hold what changed.
 
     `records`: the kernel's sequence numbers, a mapping per channel. `hardware`, `softirq`: NaN where not available.
     """

@@ -1,7 +1,7 @@
 """A part of a sweep: some settings of one machine, measured in one run.
 
-A part is data, and what measures it is a function of that data alone, so it may run in this process, in another one, or
-on another host. Settings go into it whole: what is compared was measured in one run.
+A part is data, and the function that measures it depends on that data alone. So it can run in this process, in another
+one, or on another host. A part holds whole settings: what is compared was measured in one run.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What is to be measured in one run. `plan` and `rows` are as JSON holds them.
+    """What to measure in one run. `plan` and `rows` hold JSON types.
 
-    `rows`: what of these settings an earlier run has measured. `machine`: "here" is the host that the part comes to.
-    `until`: seconds since 1970 after which no block is begun.
+    `rows`: what earlier runs measured of these settings. `machine`: "here" is the host that runs the part. `until`: the
+    time after which no block begins, in seconds since 1970.
     """
 
     run_id: str
@@ -45,7 +45,7 @@ class Part:
 
 
 def run(part: Part) -> bytes:
-    """Measure a part on this host, alone on it, and return its run's lines: what an executor is given.
+    """Measure a part while holding the host's lock, and return the lines of its run. Executors call this.
 
     Raises what `measure` does; then nothing of the part is kept.
     """
@@ -55,10 +55,10 @@ def run(part: Part) -> bytes:
 
 
 def measure(part: Part, journal: Path, *, ending: Callable[[], bool] = bool, waited: str = "") -> None:
-    """Measure a part on this host into a journal. It is for the caller to hold the host's lock.
+    """Measure a part on this host into a journal. The caller must hold the host's lock.
 
-    `ending` is asked now and then whether to give up at once. `waited` says for whom the lock was waited for.
-    Raises MachineError with what the worker said, GuestError, StorageError; rows measured until then are kept.
+    `ending` is called repeatedly; when it returns true, measuring stops at once. `waited`: what `measuring` returned.
+    Raises MachineError with the worker's message, GuestError, StorageError; rows measured until then are kept.
     """
     where = machine(part.machine, part.clock if part.machine != "here" else None)
     job_file, stop = (journal / f"{part.run_id}.{name}" for name in ("job", "stop"))
@@ -88,9 +88,9 @@ def measure(part: Part, journal: Path, *, ending: Callable[[], bool] = bool, wai
 
 
 def _failure(where: Machine, said: str, status: int) -> KtlsLabError:
-    """Return what the worker said of its end, as an error of ours."""
+    """Return the worker's last message as an error."""
     for line in reversed(said.strip().splitlines()):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return MachineError(f"measuring on {where.name}", answered=json.loads(line)["error"])
-    remedy = "What was measured is kept: go on with --resume."
+    remedy = "What was measured is kept: continue with --resume."
     return MachineError(f"measuring on {where.name}", answered=f"exit status {status}: {said[-1500:]}", remedy=remedy)

@@ -1,7 +1,7 @@
-"""What both ends of a measured connection must agree on: the payload, where it lies in memory, its checksum.
+"""What both ends of a measured connection must agree on: the payload, its place in memory, its checksum.
 
-How many pages a payload touches decides how the kernel cuts it up, and a page's first touch is a fault, dearer than the
-bytes that it brings. So every buffer here begins on a page, is all in memory, and is used again.
+The number of pages of a payload decides how the kernel splits it, and the first access to a page is a fault, which
+costs more than copying it. So every buffer here begins on a page boundary, is fully in memory, and is reused.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _IN_MEMORY = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
 
 
 def room_for(size: int) -> memoryview:
-    """Return a buffer that begins on a page, all of it in memory."""
+    """Return a buffer that begins on a page boundary, all of it in memory."""
     return memoryview(mmap.mmap(-1, max(size, 1), flags=_IN_MEMORY))[:size]
 
 
 class Room:
-    """Room for what is received, wiped each time: what did not come cannot pass for what did."""
+    """A receive buffer, zeroed each time: old bytes cannot pass for received ones."""
 
     def __init__(self) -> None:
         self._room = memoryview(b"")
@@ -47,14 +47,14 @@ def payload(size: int) -> memoryview:
 
 @functools.lru_cache(maxsize=64)
 def crc_of(size: int) -> int:
-    """CRC-32 of the payload of that size."""
+    """Return the CRC-32 of the payload of that size."""
     return zlib.crc32(payload(size))
 
 
 def checksum(room: memoryview, size: int) -> int:
-    """CRC-32 of the `size` bytes that fill `room` again and again; 0 where they are not the same all along.
+    """Return the CRC-32 of the `size` bytes that `room` repeats; 0 where it does not repeat them.
 
-    What repeats equals itself moved on by a period: one comparison, far cheaper than a checksum of all of it.
+    Repeating bytes equal themselves shifted by one period: one comparison, far cheaper than a checksum of all.
     """
     start = _address(room)
     if _memcmp(start, start + size, len(room) - size):

@@ -1,18 +1,18 @@
-"""The other end of every measured connection, a process of its own: the same for all arms but for the plain one.
+"""The other end of every measured connection, a separate process: the same for all arms except `plain`.
 
-It speaks TLS by the standard library's ssl (OpenSSL, userspace, blocking calls) on one port and plain TCP on another,
-and forks for each connection, so that each has a CPU clock of its own. On a connection the client sends requests:
+It speaks TLS with the standard library's ssl (OpenSSL, userspace, blocking calls) on one port and plain TCP on another.
+It forks for each connection, because each needs its own CPU clock. On a connection the client sends requests:
 
     request    workload, payload bytes, operations per batch, steps before the timed part, steps    -> one byte: ready
     the steps before, then the timed part (`measure.steps` has the client's half)
-        echo       each payload comes back as soon as it is there, whatever else is on its way
-        upload     each batch is answered by one byte, when all of it has arrived
-        download   each batch is asked for by one byte
-    asked for by one more byte, so that nothing of it falls into what the client reads off after the timed part:
-    report     CPU time of the timed part (total, user, system), CRC-32 of the payload received, 0: not always the same
+        echo       each payload comes back as soon as it has arrived
+        upload     the peer answers each batch with one byte, when all of it has arrived
+        download   the client asks for each batch with one byte
+    the client asks for the report with one more byte, so that it does not affect the counters read before:
+    report     CPU time of the timed part (total, user, system), CRC-32 of the payload received (0: they differ)
 
-What it receives it keeps until the timed part is over; checksums are taken outside it. Its records hold up to 16 KiB
-whatever the client's are limited to: the standard library's ssl has no such limit to set.
+The peer keeps what it receives until the timed part is over; checksums are taken after it. Its records hold up to
+16 KiB even where the client's are limited: the standard library's ssl cannot limit them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ REQUEST = struct.Struct("!IIIII")  # workload, payload bytes, operations per bat
 REPORT = struct.Struct("!QQQI")  # CPU total, user, system; CRC-32
 ECHO, UPLOAD, DOWNLOAD = range(3)
 MARK = b"."
-# A batch of echoes up to this size fits into the sockets' buffers, so that the client may send all of it before it
-# reads. A larger one is read whole before its first byte goes back: else each end could wait for the other to read.
+# A batch of echoes up to this size fits into the sockets' buffers, so the client can send all of it before it reads.
+# The peer reads a larger batch whole before it answers: otherwise each end could wait for the other to read.
 OVERLAPPING_BYTES = 96 * 1024
 
 
@@ -45,7 +45,7 @@ def set_up(sock: socket.socket) -> None:
 
 
 def offered() -> frozenset[str]:
-    """Return the suites that a peer run by this Python agrees to, by OpenSSL's names."""
+    """Return the suites that a peer under this Python accepts, by OpenSSL's names."""
     return frozenset(cipher["name"] for cipher in _context().get_ciphers())
 
 
@@ -105,7 +105,7 @@ def _converse(connection: socket.socket) -> None:
 
 
 def _answer(connection: socket.socket, room: memoryview, step: int, mark: bytes | None) -> None:
-    """Fill `room` step by step; each is answered by `mark`, or else by itself."""
+    """Fill `room` step by step; answer each step with `mark`, or else with the step itself."""
     for at in range(0, len(room), step):
         part = room[at : at + step]
         _fill(connection, part)

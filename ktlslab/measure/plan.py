@@ -1,10 +1,10 @@
-"""What is to be measured: a plan of dimensions, and the cells that it spans.
+"""Plans: dimensions, and the cells that they span.
 
-An arm is a record layer and an I/O engine. A cell is an arm at one suite and in one *setting*: link, workload,
-payload, depth, connections, record size. A plan is the product of its dimensions, less what makes no sense (plain TCP
-has no suite), and of further products that `also` adds. It is measured in blocks: within a block of a setting every arm
-runs once, in an order drawn from the seed, so that whatever drifts meets them all alike. One arm, the `control`, runs
-twice in every block: what these two equal arms differ by is the noise floor.
+An arm is a record layer and an I/O engine. A cell is an arm with one suite in one *setting*: link, workload, payload,
+depth, connections, record size. The cells of a plan are the product of its dimensions, without combinations that make
+no sense (plain TCP has no suite), and the further products in `also`. In a block of a setting every arm runs once, in
+an order drawn from the seed, so that drift affects all arms alike. One arm, the `control`, runs twice in every block:
+the difference between these two equal arms gives the noise floor.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 
 BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: a ring cannot use it
-CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are another thing)
+CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are not the same)
 DEEP = ("echo", "upload")  # workloads in which several operations of a connection can be in flight
-# Bytes that one batch of one-way operations moves at most, and operations in it: it fits well into a new connection's
-# receive window (64 KiB), so that whoever sends need not wait, and who runs when depends on the work alone.
+# The most bytes and operations in a batch of one-way operations. It fits into a new connection's receive window
+# (64 KiB), so the sender need not wait, and scheduling depends only on the work.
 BATCH_BYTES = 32 * KIB
 BATCH_OPERATIONS = 8
-SAMPLE_BYTES = KIB * KIB  # that a sample moves, about: the receiver keeps it until its checksum is taken
+SAMPLE_BYTES = KIB * KIB  # in a sample, roughly: the receiver keeps them for the checksum
 MIN_STEPS = 6
 
-# What all arms of a block share, beside the machine and clock that it was measured on and by.
+# What all arms of a block share, in addition to machine and clock.
 SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size")
 Setting = tuple[str, str, int, int, int, int]
 
-FORMER_FIELDS = {"directions": "workloads", "most_repeats": "max_repeats"}  # of plans made before version 0.2
+FORMER_FIELDS = {"directions": "workloads", "most_repeats": "max_repeats"}  # in plans from before version 0.2
 _SINGLE: dict[tuple[str, ...], type] = {
     ("name", "control", "handicap"): str,
     ("repeats", "max_repeats", "replicas", "steps", "seed"): int,
@@ -63,7 +63,7 @@ _ARMS = tuple(f"{layer}+{engine}" for layer in RECORD_LAYERS for engine in IO_EN
 
 
 class Arm(NamedTuple):
-    """A record layer and an I/O engine: what a comparison compares."""
+    """A record layer and an I/O engine."""
 
     record_layer: str
     io_engine: str
@@ -73,21 +73,21 @@ class Arm(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What plans and effects call it: kernel+uring."""
+        """The name in plans and effects: kernel+uring."""
         return f"{self.record_layer}+{self.io_engine}"
 
     @classmethod
     def named(cls, name: str) -> Arm:
-        """Take apart what plans and effects call an arm: kernel+uring."""
+        """Return the arm of a name such as kernel+uring."""
         layer, _, engine = name.partition("+")
         return cls(layer, engine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One combination; the names are the table's columns. `suite` and `tls_version` are empty for plain TCP.
+    """One combination; its fields are columns of the table. `suite` and `tls_version` are empty for plain TCP.
 
-    `replica` tells equal arms of a block apart: 0, and 1 for the control's second.
+    `replica` distinguishes equal arms of a block: 0, and 1 for the second run of the control.
     """
 
     record_layer: str
@@ -109,7 +109,7 @@ class Cell:
 
     @property
     def session(self) -> tuple[str, str, str, int, str, int]:
-        """What the cells of one set of open sessions share, but for the number of connections."""
+        """What the cells of one set of open sessions share, except the number of connections."""
         return self.record_layer, self.io_engine, self.suite, self.record_size, self.link, self.replica
 
     @property
@@ -118,33 +118,36 @@ class Cell:
 
     @property
     def session_name(self) -> str:
-        """What a person calls `session`, for what a whole run has or leaves out."""
+        """`session` in words: the key under which a run leaves arms out."""
         record = f" in records of {self.record_size}" if self.record_size != MAX_PLAINTEXT else ""
         link = f" over {self.link}" if self.link != "loopback" else ""
         return f"{self.record_layer}+{self.io_engine} with {self.suite or 'no TLS'}{record}{link}"
 
     @property
     def batch(self) -> int:
-        """How many operations of a connection make one timed step: the depth, and several where they go one way."""
+        """Operations per connection in one timed step: the depth, or several one-way operations."""
         if self.workload == "echo" or self.depth > 1:
             return self.depth
         return max(1, min(BATCH_OPERATIONS, BATCH_BYTES // self.payload_bytes))
 
     @property
     def operations_per_step(self) -> int:
-        """How many operations make one timed step, on all connections."""
+        """Operations in one timed step, on all connections."""
         return self.batch * self.connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The dimensions, and how long each cell is looked at.
+    """Dimensions, and how much to measure of each cell.
 
-    `steps`: how many timed steps a sample should have; large payloads get fewer (`SAMPLE_BYTES`). `repeats`: blocks
-    that every setting gets. Where `precision` is given (0.01: 1 %), a setting gets more, up to `max_repeats`, until
-    the 95 % interval of each arm's cost over the first arm's is no wider than that to either side. `minutes`: no block
-    is begun after that long; 0 for no such end. `handicap` ("kernel+uring: 0.03") slows an arm on purpose, by a share
-    of its own cost: a test of the instrument. Each mapping in `also` is a further product: its dimensions replace ours.
+    Each mapping in `also` is a further product, whose dimensions replace those of the plan. `control`: the arm that
+    runs twice in every block. `replicas`: above 1, how often every arm runs in a block instead. `repeats`: blocks per
+    setting. `precision` (0.01 for 1 %): a setting gets further blocks, up to `max_repeats`, until the 95 % interval of
+    each arm's cost over the first arm's is no wider than that on either side. `minutes`: no block begins after that
+    time; 0 for no limit. `steps`: timed steps per sample; large payloads get fewer (`SAMPLE_BYTES`). `handicap`
+    ("kernel+uring: 0.03") slows an arm on purpose, by a share of its own cost, to test whether the analysis finds it.
+
+    Raises UsageError where a field has the wrong type or an invalid value, or where there is no cell.
     """
 
     name: str = "unnamed"
@@ -173,7 +176,7 @@ class Plan:
     handicap: str = ""
 
     def __post_init__(self) -> None:
-        """Bring what was given into its one form, and refuse what cannot be meant before a kernel is booted for it."""
+        """Normalize the fields, and refuse invalid ones before a kernel boots for them."""
         for names, kind in _SINGLE.items():
             for name in names:
                 self._set(name, self._single(name, getattr(self, name), kind))
@@ -182,21 +185,21 @@ class Plan:
             self._set(name, dimension(name, getattr(self, name), tried))
         also = (self.also,) if isinstance(self.also, Mapping) else self.also
         if not isinstance(also, list | tuple) or not all(isinstance(part, Mapping) for part in also):
-            self._refuse(f"also is {shown(also)}", "It is a list of further products: [[also]] in TOML.")
+            self._refuse(f"also is {shown(also)}", "Give a list of further products: [[also]] in TOML.")
         self._set("also", tuple(dimensions(part, tried) for part in also))
         if min(self.repeats, self.steps, self.replicas) < 1 or min(self.max_repeats, self.precision, self.minutes) < 0:
-            self._refuse("a number is out of range", "repeats, steps and replicas are at least 1, nothing is negative.")
+            self._refuse("a number is out of range", "repeats, steps and replicas are at least 1, others 0 or more.")
         for arm in (self.control, self.slowed()[0]):
             if arm:
                 one_of(arm, _ARMS, "there is no arm", tried)
         if not self.cells():
-            self._refuse("it has no cell", "The record layers and I/O engines named do not go together.")
+            self._refuse("it has no cell", "Choose record layers, I/O engines and workloads that go together.")
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
     def _single(self, name: str, value: Any, kind: type) -> Any:
-        """Return a field that is no list; what a file may hold by mistake is refused: "64" for 64."""
+        """Return a field that is not a list. A file may hold a wrong type, such as "64" for 64, which is refused."""
         if kind is str and isinstance(value, Arm):
             return value.name
         number = whole(value)
@@ -207,13 +210,13 @@ class Plan:
         if kind is float and (number is not None or isinstance(value, float)) and math.isfinite(value):
             return float(value)
         words = {str: "a word", int: "a whole number", float: "a number"}[kind]
-        return self._refuse(f"{name} is {shown(value)}", f"It is {words}.")
+        return self._refuse(f"{name} is {shown(value)}", f"Give {words}.")
 
     def _refuse(self, answered: str, remedy: str) -> NoReturn:
         raise UsageError(f"reading plan {self.name!r}", answered=answered, remedy=remedy)
 
     def cells(self) -> list[Cell]:
-        """Return every cell once, in the order of the dimensions, those of a setting together."""
+        """Return every cell once, in the order of the dimensions, grouped by setting."""
         found: dict[Setting, dict[Cell, None]] = {}
         for part in ({}, *self.also):
             product = replace(self, also=(), **part) if part else self
@@ -229,18 +232,18 @@ class Plan:
         return found
 
     def schedule(self) -> Iterator[tuple[int, Cell]]:
-        """Yield (repeat, cell), block by block, for the blocks that every setting gets."""
+        """Yield (repeat, cell) for the plan's `repeats`, block by block."""
         settings = self.settings()
         for repeat in range(self.repeats):
             for setting, cells in settings.items():
                 yield from ((repeat, cell) for cell in shuffled(cells, self.seed, setting, repeat))
 
     def steps_of(self, cell: Cell) -> int:
-        """How many timed steps a sample of this cell has."""
+        """Return how many timed steps a sample of this cell has."""
         return max(MIN_STEPS, min(self.steps, SAMPLE_BYTES // (cell.payload_bytes * cell.operations_per_step)))
 
     def slowed(self) -> tuple[str, float]:
-        """Return the arm that is slowed on purpose and by what share; ("", 0.0) where none is."""
+        """Return the arm of `handicap` and its share; ("", 0.0) for none."""
         if not self.handicap:
             return "", 0.0
         arm, _, share = self.handicap.partition(":")
@@ -259,12 +262,12 @@ class Plan:
         if unknown := [name for name in data if name not in known]:
             remedy = f"{nearest(unknown[0], known)}Known: {', '.join(sorted(known))}."
             tried = f"reading plan {data.get('name', '')!r}"
-            raise UsageError(tried, answered=f"there is no {unknown[0]!r} in a plan", remedy=remedy)
+            raise UsageError(tried, answered=f"a plan has no field {unknown[0]!r}", remedy=remedy)
         return cls(**data)
 
 
 def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> list[Cell]:
-    """Return a setting's cells in the order of that block, which depends on nothing else."""
+    """Return a setting's cells in the order of a block, which depends only on these arguments."""
     return random.Random(f"{seed} {setting} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
 
 
@@ -295,7 +298,7 @@ def _product(plan: Plan) -> Iterator[Cell]:
 
 
 def _with_control(cells: list[Cell], control: str, replicas: int) -> list[Cell]:
-    """Add the equal arms: the control's second one (of the first suite it has), or all of `replicas`."""
+    """Add the equal arms: a second control (with its first suite), or all of `replicas`."""
     if replicas > 1:
         return [replace(cell, replica=number) for cell in cells for number in range(replicas)]
     layer = control.partition("+")[0]
@@ -305,7 +308,7 @@ def _with_control(cells: list[Cell], control: str, replicas: int) -> list[Cell]:
 
 
 def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan's fields under their present names: those of an earlier version of ktlslab are mapped."""
+    """Return a plan's fields with the names of earlier versions of ktlslab replaced by the present ones."""
     named_now = {FORMER_FIELDS.get(name, name): value for name, value in data.items()}
     if isinstance(also := named_now.get("also"), list | tuple):
         named_now["also"] = [renamed(part) if isinstance(part, Mapping) else part for part in also]
@@ -360,7 +363,7 @@ PLANS = {
 
 
 def named(plan: str | Path | Plan) -> Plan:
-    """Return a plan by name (quick, standard, full) or from a TOML or JSON file of a plan's fields."""
+    """Return a plan by its name (quick, standard, full) or from a TOML or JSON file of its fields."""
     if isinstance(plan, Plan):
         return plan
     tried = f"reading plan {str(plan)!r}"
@@ -374,8 +377,8 @@ def named(plan: str | Path | Plan) -> Plan:
         text = path.read_text()
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
-        answered = str(error) if path.exists() else "there is no such plan, nor a file of that name"
+        answered = str(error) if path.exists() else "there is no plan and no file of that name"
         raise UsageError(tried, answered=answered, remedy=nearest(plan, PLANS) + remedy) from error
     if not isinstance(data, dict):
-        raise UsageError(tried, answered="it holds no fields of a plan", remedy=remedy)
+        raise UsageError(tried, answered="it is not a mapping of fields", remedy=remedy)
     return Plan.from_json({"name": path.stem, **data})

@@ -1,4 +1,4 @@
-"""What a sweep says while it runs, on standard error: what it will do, how far it is, what it left out."""
+"""A sweep's messages on standard error: what it will do, how far it is, what it left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktlslab.runs.journal import run_files
 
 
 class Progress:
-    """Lines, and below them a bar of samples; nothing at all unless `shown`."""
+    """Lines, and below them a bar that counts samples; nothing unless `shown`."""
 
     def __init__(self, *, shown: bool) -> None:
         with extra("lab"):
@@ -31,17 +31,17 @@ class Progress:
             self._tqdm.write(text, file=sys.stderr)
 
     def begin(self, wanted: Sequence[Remaining], journal: Path, *, parts: int, at_once: int) -> None:
-        """Say what is going to be done, and begin the bar with the rows that the journal has."""
+        """Announce the sweep, and start the bar with the rows in the journal."""
         for text in announcement(wanted, parts=parts, at_once=at_once):
             self.line(text)
         total = sum(one.done + one.torn + one.at_least for one in wanted)
         looked_at = sys.stderr.isatty() or "ipykernel" in sys.modules
-        often = 0.2 if looked_at else 10.0  # seconds; a log need not hold every step
+        often = 0.2 if looked_at else 10.0  # seconds; a log file does not need every step
         self._bar = self._tqdm(total=total, unit="sample", disable=not self._shown, smoothing=0.05, mininterval=often)
         self.look(journal)
 
     def look(self, journal: Path) -> None:
-        """Count the rows that have come."""
+        """Add new rows of the journal to the bar."""
         rows = 0
         for path in run_files(journal):
             with path.open("rb") as lines:
@@ -66,7 +66,7 @@ class Progress:
 
 
 def announcement(wanted: Sequence[Remaining], *, parts: int, at_once: int) -> list[str]:
-    """Say in lines what a sweep will do and about how long that takes. `at_once`: 0 where an executor decides."""
+    """Return lines on what a sweep will do and about how long it takes. `at_once`: 0 where an executor decides."""
     plan = wanted[0].plan
     lines = [f"plan {plan.name}: {len(plan.cells())} cells in {len(plan.settings())} settings, seed {plan.seed}"]
     least = most = 0.0

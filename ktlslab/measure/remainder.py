@@ -1,4 +1,4 @@
-"""What a plan still wants on a machine, how long that takes, and the parts that it is cut into. Pure."""
+"""What is left of a plan on a machine, how long it takes, and how to cut it into parts. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Cell, Plan, Setting
 from ktlslab.runs.journal import Journal
 
-# A part that an executor is given: long enough that a guest's start weighs little, short enough that a lost one does.
+# A part for an executor: long compared with a guest's start, short enough that losing one costs little.
 PART_S = 60.0
 _NEEDED = (
     *Cell.__slots__,
@@ -25,15 +25,15 @@ _NEEDED = (
     "clock",
     "repeat",
     *JUDGED,
-)  # of a row, by who goes on with its setting
+)  # columns of a row that the worker needs to continue its setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
     """What is left of a plan on a machine. `seconds`: about how long each unfinished setting takes at least.
 
-    `done`, `at_least`, `at_most`: samples; how many there will be depends on the plan's `precision`. `torn`: samples of
-    blocks that were cut, which are measured again as a whole.
+    `done`: finished samples. `at_least`, `at_most`: samples to come; how many depends on the plan's `precision`.
+    `torn`: samples of incomplete blocks, which are measured again as a whole.
     """
 
     plan: Plan
@@ -48,7 +48,7 @@ class Remaining:
     at_most: int
 
     def parts(self, pieces: int) -> list[Part]:
-        """Cut it into that many parts that take about as long, or as many as there are settings."""
+        """Cut it into that many parts of about equal duration; at most one per setting."""
         pieces = min(pieces, len(self.seconds))
         shares: list[tuple[float, list[Setting]]] = [(0.0, []) for _ in range(pieces)]
         for setting in sorted(self.seconds, key=lambda setting: -self.seconds[setting]):
@@ -75,7 +75,7 @@ class Remaining:
 
 
 def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaining:
-    """Return what of a plan a journal lacks. UsageError where the journal is of another plan."""
+    """Return what a journal lacks of a plan. UsageError where the journal belongs to another plan."""
     mine = [row for row in journal.rows if (row["machine"], row["clock"]) == (machine, clock)]
     runs = [run for run in journal.runs.values() if (run.get("machine"), run.get("clock")) == (machine, clock)]
     left_out = {arm for run in runs for arm in run.get("left_out", {})}
@@ -118,12 +118,12 @@ def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaini
 
 
 def _refuse_another_plan(plan: Plan, runs: Iterable[Mapping[str, Any]]) -> None:
-    """Refuse to go on with another plan than was begun; only how long it may take is open."""
+    """Refuse to resume with another plan; only `minutes` may differ."""
     for run in runs:
         begun = Plan.from_json({**run["plan"], "minutes": plan.minutes})
         if begun != plan:
             theirs, ours = begun.to_json(), plan.to_json()
             name = next(name for name in ours if ours[name] != theirs[name])
-            answered = f"the plan has {name} {ours[name]!r}, but was begun with {theirs[name]!r}"
-            remedy = "Resume with the plan that was begun, or choose another output."
+            answered = f"the plan has {name} {ours[name]!r}, but the sweep began with {theirs[name]!r}"
+            remedy = "Resume with the same plan, or choose another output."
             raise UsageError(f"resuming plan {plan.name!r} on {run['machine']}", answered=answered, remedy=remedy)

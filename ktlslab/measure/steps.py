@@ -1,8 +1,8 @@
 """The client's half of the timed part: what one step does in each workload, and a round of such steps.
 
-The loops are the same for all arms, one Python frame with the channel's calls in it. A step sends and is answered: an
-echo by what was sent, a batch of an upload by one byte; a download's batch is what one byte was asked for by. With
-several connections a step sends on all of them, then receives on all.
+The loops are the same for all arms: one Python frame that makes the channel's calls. A step sends, then receives the
+answer. An echo returns what was sent; one byte answers a batch of an upload; one byte asks for a batch of a download.
+With several connections a step sends on all of them, then receives on all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Call = Callable[[Any], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReport:
-    """What the peers say of a round, all connections together, and whether every payload arrived as it was sent."""
+    """The peers' CPU time in a round, on all connections, and whether every payload arrived intact."""
 
     cpu: Cpu
     ok: bool
@@ -37,7 +37,7 @@ class PeerReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What each connection's send is, what it is given how many times, and the size of the answer in bytes."""
+    """A step: each connection's send call, its argument, how often it is called, and the bytes of the answer."""
 
     sends: list[Call]
     what: Any
@@ -46,10 +46,10 @@ class Work:
 
 
 class Round:
-    """So many steps, agreed on with the peer: `run` them, then `settle`. `spin` units are added to each step.
+    """A number of steps, agreed on with the peer: `run` them, then `settle`. `spin` adds that many units to each step.
 
-    `lead` more steps are done at once, by both ends: the first step of a round finds caches and counters in
-    another state than those after it, and a few steps would share that cost.
+    Both ends do `lead` more steps at once. The first step of a round finds caches and counters in a different state
+    than later ones, and few steps would share that cost.
     """
 
     def __init__(self, channels: Sequence[Channel], cell: Cell, steps: int, *, spin: int = 0, lead: int = 0) -> None:
@@ -61,7 +61,7 @@ class Round:
         for channel in channels:
             channel.send(request)
         length = self._answer * self._steps
-        whole = _rooms.take(length * len(channels))  # while the peers take theirs
+        whole = _rooms.take(length * len(channels))  # while the peers allocate theirs
         self._rooms = [whole[at : at + length] for at in range(0, len(whole), length)]
         self._receives: list[Call] = [channel.receive for channel in channels]
         if spin:
@@ -74,7 +74,7 @@ class Round:
         self._timed = [room[self._answer * lead :] for room in self._rooms]
 
     def run(self) -> list[int]:
-        """Do the work; how long each step took, in the clock's units."""
+        """Do the steps; return how long each took, in the clock's unit."""
         return self._do(self._timed)
 
     def _do(self, rooms: list[memoryview]) -> list[int]:
@@ -85,7 +85,7 @@ class Round:
         return _exchange(self._work, self._receives[0], rooms[0])
 
     def settle(self) -> PeerReport:
-        """Hear the peers, and compare all that came with what was sent."""
+        """Get the peers' reports, and compare what was received with what was sent."""
         size = self._cell.payload_bytes
         expected = crc_of(size)
         for channel in self._channels:
@@ -157,7 +157,7 @@ def _everywhere(work: Work, receives: list[Call], rooms: list[memoryview]) -> li
 
 
 def _slowed(receive: Call, spin: int) -> Call:
-    """Receive, then do nothing for so many units of CPU: a step is over when its last answer is there."""
+    """Return `receive` followed by `spin` units of busy waiting: a step ends with its last answer."""
 
     def slowed(buffer: Any) -> None:
         receive(buffer)
@@ -174,7 +174,7 @@ def _whole(send_file: Callable[[BinaryIO, int, int], object], count: int) -> Cal
 
 @functools.cache
 def _file(size: int) -> BinaryIO:
-    """Return a file of the payload, all in memory (memfd_create(2)): no disk is measured. It stays with the process."""
+    """Return a file of the payload in memory (memfd_create(2)), so no disk is measured. It is open until exit."""
     file = os.fdopen(os.memfd_create("ktlslab-payload"), "w+b")
     atexit.register(file.close)
     file.write(payload(size))

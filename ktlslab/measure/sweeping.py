@@ -1,13 +1,13 @@
 """A sweep: a plan measured on one or more machines, into one table.
 
-It is cut into parts (`measure.parts`), each of which is one run of a worker. By default they run on this host: one by
-one under the wall clock, where they would measure each other; side by side, one per CPU, in guests that count
-instructions, whose figures know nothing of what else runs. Or an executor takes them to as many hosts as it has.
+A sweep is cut into parts (`measure.parts`), and a worker measures each part in one run. By default they run on this
+host. Under the wall clock they run one by one, because they would disturb each other. In guests that count instructions
+nothing else affects the figures, so they run side by side, one per CPU. An executor distributes them over its hosts.
 
-Whatever ends a sweep early, its journal has every finished sample, and `resume` goes on from there. A block that was
-cut is measured again as a whole, and that is what the table has of it.
+However a sweep ends early, its journal has every finished sample, and `resume` continues from there. An incomplete
+block is measured again as a whole, and the table holds only the complete one.
 
-A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker per host:
+A fleet with Dask distributed (`pip install 'ktlslab[fleet]'`), one worker per host:
 
     dask scheduler
     dask worker SCHEDULER:8786 --nworkers 1 --nthreads 1 --resources measure=1     # on every host
@@ -16,8 +16,8 @@ A fleet by Dask distributed (`pip install 'ktlslab[fleet]'`), one worker per hos
     executor = client.get_executor(pure=False, resources={"measure": 1})
     ktlslab.sweep("standard", "newest", output="fleet.parquet", executor=executor)
 
-The resource keeps a worker from being given two parts at once, the host's lock keeps two workers of a host apart. Parts
-of a worker that is lost run again on another one; nothing of the lost ones is kept, so no sample is there twice.
+The resource prevents two parts at once on a worker; the host's lock prevents it for two workers on a host. The parts of
+a lost worker run again on another one. Nothing of the lost ones is kept, so no sample appears twice.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LOOK_S = 0.2
-_GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
+_GUEST_BYTES = 3 << 29  # of this machine's memory that a guest needs, roughly
 
 
 def sweep(
@@ -69,21 +69,21 @@ def sweep(
     """Measure a plan and return its table, one row per sample (`ktlslab.measure.table.SCHEMA`).
 
     `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
-    `clock`: wall or instructions; by default wall where the CPU is real, else instructions. `output`: NAME.parquet,
-    kept; without it the table is only returned. `resume` goes on with what an interrupted sweep left, or with the table
-    of a finished one: the same plan, on the same machines or on more. `progress`: say on standard error what is going
-    to be done, and how far it is.
+    `clock`: wall or instructions; the default is wall where the CPU is real, else instructions. `output`: NAME.parquet;
+    without it the table is returned but not written. `resume`: continue an interrupted sweep, or extend the table of a
+    finished one, with the same plan on the same machines or on more. `progress`: report on standard error what the
+    sweep will do and how far it is.
 
-    `executor` is any of `concurrent.futures`: it is given parts of about a minute, functions of what can be pickled,
-    and what each returns is kept as it comes. `here` is then the host that a part comes to; each needs this version of
-    ktlslab. No part begins a block when the plan's `minutes` are over by its host's clock.
+    `executor`: a `concurrent.futures.Executor`. It runs picklable parts of about a minute each, and each result is kept
+    as it arrives. `here` then means the host that runs a part; every host needs this version of ktlslab. No part begins
+    a block after the plan's `minutes` are over by its host's clock.
 
-    Raises UsageError, MachineError, GuestError, StorageError, TableError; rows measured before are kept.
+    Raises UsageError, MachineError, GuestError, StorageError, TableError; rows measured until then are kept.
     """
     require("lab", "pandas", "pyarrow", "tqdm")
     plan = named(plan)
     machines = machines_of(on, clock)
-    remedy = "Give one of `concurrent.futures`, or of Dask distributed: client.get_executor()."
+    remedy = "Give a `concurrent.futures` executor, or client.get_executor() of Dask distributed."
     check_that(executor is None or isinstance(executor, Executor), executor, "sweeping by an executor", remedy)
     with contextlib.ExitStack() as stack:
         if output is None:
@@ -95,7 +95,7 @@ def sweep(
         waited = ""
         if executor is None:
             waited = stack.enter_context(measuring(say.line))
-            _refuse_rows(table, resume=resume)  # again: whoever held the lock may have left some
+            _refuse_rows(table, resume=resume)  # again: the previous holder of the lock may have left some
         journal = journal_path(table)
         so_far = Journal.read(journal)
         reopened = resume and not so_far.rows and table.exists()
@@ -104,7 +104,7 @@ def sweep(
         _refuse_machines(so_far, machines)
         wanted = [remaining(plan, where.name, where.clock, so_far) for where in machines]
         if table.exists() and not resume:
-            say.line(f"{table.name} is there already: it will be replaced at the end (--resume would go on with it)")
+            say.line(f"{table.name} exists: it will be replaced at the end (--resume would extend it)")
         with storing(table):
             if reopened:
                 _remove(journal)
@@ -121,35 +121,35 @@ def sweep(
 
 
 def _refuse_rows(table: Path, *, resume: bool) -> None:
-    """Refuse to sweep where rows lie: they are never thrown away unasked."""
+    """Refuse to overwrite the rows of an interrupted sweep."""
     journal = journal_path(table)
     if not resume and Journal.read(journal).rows:
-        remedy = f"Go on with --resume, or remove {journal}."
+        remedy = f"Continue with --resume, or remove {journal}."
         raise UsageError(f"sweeping into {table}", answered="an interrupted sweep left rows there", remedy=remedy)
 
 
 def _journal_of(table: Path) -> Journal:
-    """Return the journal that a finished table was made of."""
+    """Return the journal of a finished table."""
     frame = read_table(table)
     return Journal(rows=cast("list[dict[str, Any]]", frame.to_dict("records")), runs=frame.attrs["provenance"])
 
 
 def _refuse_machines(journal: Journal, machines: Sequence[Machine]) -> None:
-    """Refuse to resume on other machines: the rows of those that were begun would be lost."""
+    """Refuse to resume without a machine that has rows: they would be lost."""
     asked = {(where.name, where.clock) for where in machines}
     if others := {(row["machine"], row["clock"]) for row in journal.rows} - asked:
         names = ", ".join(f"{name} under the {clock} clock" for name, clock in sorted(others))
-        remedy = "Resume on the machines that were begun (more may be added), or choose another output."
+        remedy = "Resume on the same machines, or these and more, or choose another output."
         raise UsageError(
-            "resuming a sweep", answered=f"there are rows of {names}, which is not asked for", remedy=remedy
+            "resuming a sweep", answered=f"it has rows of {names}, which is not among the machines", remedy=remedy
         )
 
 
 def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, waited: str) -> None:
-    """Measure on this host: under the wall clock one part after the other, counting instructions one per CPU."""
+    """Measure on this host: one part after the other under the wall clock, one per CPU where instructions count."""
     counted = [one for one in wanted if one.clock == "instructions" and one.seconds]
     lanes = _lanes() if counted else 1
-    # So many parts of each machine that the lanes are done at about the same time.
+    # As many parts per machine as make the lanes finish at about the same time.
     pieces = lanes // math.gcd(len(counted), lanes) if counted else 1
     in_turn = [part for one in wanted if one.clock != "instructions" for part in one.parts(1)]
     side_by_side = [part for one in counted for part in one.parts(pieces)]
@@ -167,7 +167,7 @@ def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, wai
 
 
 def _measure_by(executor: Executor, wanted: Sequence[Remaining], journal: Path, say: Progress) -> None:
-    """Have an executor measure, and keep what each part returns as it comes."""
+    """Measure on an executor, and keep what each part returns as it arrives."""
     minutes = wanted[0].plan.minutes
     until = time.time() + minutes * 60 if minutes else None
     todo = [replace(part, until=until) for one in wanted for part in one.small_parts()]
@@ -184,7 +184,7 @@ def _measure_by(executor: Executor, wanted: Sequence[Remaining], journal: Path, 
 
 
 class _Shares:
-    """How long each part may go on, where a plan has `minutes`: an equal share of what is left for those to come."""
+    """How long each part may take, where a plan has `minutes`: an equal share of the time that is left."""
 
     def __init__(self, minutes: float, in_turn: int, side_by_side: int, lanes: int) -> None:
         self._ends = time.time() + minutes * 60 if minutes else None
@@ -192,7 +192,7 @@ class _Shares:
         self._lock = threading.Lock()
 
     def until(self, part: Part) -> float | None:
-        """Return when a part that begins now is to begin no more blocks, in seconds since 1970."""
+        """Return the time after which a part that starts now begins no block, in seconds since 1970."""
         with self._lock:
             turns = self._in_turn + math.ceil(self._side_by_side / self._lanes)
             if part.clock == "instructions":
@@ -212,7 +212,7 @@ def _collect(
     keep: Callable[[Part, Any], None] = lambda _part, _result: None,
     ending: threading.Event | None = None,
 ) -> None:
-    """Have parts measured and keep what comes. A failure calls the others off; what they return all the same counts."""
+    """Measure parts and keep their results. A failure cancels the others; results that still arrive are kept."""
     of: dict[Future[Any], Part] = {}
     failure: BaseException | None = None
     try:
@@ -243,10 +243,10 @@ def _call_off(futures: Iterable[Future[Any]], ending: threading.Event | None) ->
 
 
 def _lost(part: Part, error: BaseException) -> KtlsLabError:
-    """Return an error of ours: an executor has its own for a worker that is gone for good."""
+    """Return a KtlsLabError: executors have their own exceptions for a lost worker."""
     if isinstance(error, KtlsLabError):
         return error
-    remedy = "What came from others is kept: see to the workers, then go on with --resume."
+    remedy = "Results of other workers are kept: check the workers, then continue with --resume."
     lost = MachineError(f"measuring on {part.machine}", answered=f"{type(error).__name__}: {error}", remedy=remedy)
     lost.__cause__ = error
     return lost
@@ -261,16 +261,14 @@ def _finish(plan: Plan, journal: Path, say: Progress) -> pd.DataFrame:
     say.left_out(collected.runs)
     if not runs:
         left_out = {arm for run in collected.runs.values() for arm in run.get("left_out", ())}
-        answered = f"every arm was left out: {', '.join(sorted(left_out))}" if left_out else "the time was over before"
-        remedy = "Give it more `minutes`, or measure on a machine that can."
-        raise MachineError(
-            f"measuring plan {plan.name!r}", answered=f"there is not one sample: {answered}", remedy=remedy
-        )
+        answered = f"every arm was left out: {', '.join(sorted(left_out))}" if left_out else "time ran out"
+        remedy = "Give the plan more `minutes`, or measure on another machine."
+        raise MachineError(f"measuring plan {plan.name!r}", answered=f"there is no sample: {answered}", remedy=remedy)
     return to_frame(rows, runs)
 
 
 def _remove(journal: Path) -> None:
-    """Remove a journal whose rows are in the table; what else lies there is not ours, and stays."""
+    """Remove a journal whose rows are in the table; leave other files there alone."""
     for path in run_files(journal):
         path.unlink()
     for path in (*journal.glob("*.job"), *journal.glob("*.stop"), *journal.glob("*.part")):
@@ -280,6 +278,6 @@ def _remove(journal: Path) -> None:
 
 
 def _lanes() -> int:
-    """How many guests run side by side: one for each CPU, as far as the memory goes."""
+    """Return how many guests run side by side: one per CPU, limited by memory."""
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(len(os.sched_getaffinity(0)), memory // _GUEST_BYTES))

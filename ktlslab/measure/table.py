@@ -1,7 +1,7 @@
-"""The table: its columns, what may stand in them, and its provenance beside it.
+"""The table: its columns, their values, and the provenance of its runs.
 
-`NAME.parquet` has a row per sample; `NAME.json` holds the provenance of each run in it, by `run_id`. What a table must
-be is checked when it is written and again when it is read: a figure that breaks a rule is refused, and named.
+`NAME.parquet` has a row per sample; `NAME.json` holds the provenance of each run in it, by `run_id`. Writing and
+reading both check the table; the error names the first value that breaks a rule.
 """
 
 from __future__ import annotations
@@ -25,58 +25,58 @@ from ktlslab.tls.suites import Suite, Version
 if TYPE_CHECKING:
     import pandas as pd
 
-# Name, type and meaning. `unit` says what "units" are: ns or instructions.
+# Name, type and meaning. "Units" are those of the column `unit`: ns or instructions.
 SCHEMA: tuple[tuple[str, type, str], ...] = (
-    ("run_id", str, "the run that measured it; its provenance is beside the table"),
-    ("host", str, "the name of the machine that measured, or that the guest ran on"),
+    ("run_id", str, "the run that measured it, a key of the provenance"),
+    ("host", str, "name of the machine that measured, or of the guest's host"),
     ("machine", str, "here, or the series of the guest's kernel"),
-    ("kernel", str, "the kernel's release"),
+    ("kernel", str, "release of the kernel"),
     ("clock", str, "wall or instructions"),
     ("unit", str, "ns or instructions"),
-    ("record_layer", str, "who was asked to make TLS records"),
+    ("record_layer", str, "the record layer that the plan asked for"),
     ("io_engine", str, "syscall or uring"),
-    ("suite", str, "IANA name, empty for plain TCP"),
-    ("tls_version", str, "TLS 1.2, TLS 1.3, or empty"),
-    ("payload_bytes", int, "bytes that one operation moves (an echo: each way)"),
-    ("workload", str, "echo, upload, download or sendfile (an upload out of a file)"),
-    ("depth", int, "operations in flight on a connection"),
-    ("connections", int, "connections at once"),
-    ("record_size", int, "bytes of payload a record holds at most"),
+    ("suite", str, "IANA name; empty for plain TCP"),
+    ("tls_version", str, "TLS 1.2 or TLS 1.3; empty for plain TCP"),
+    ("payload_bytes", int, "bytes per operation (echo: in each direction)"),
+    ("workload", str, "echo, upload, download or sendfile (an upload from a file)"),
+    ("depth", int, "operations in flight per connection"),
+    ("connections", int, "connections in use at the same time"),
+    ("record_size", int, "most payload bytes in a record"),
     ("link", str, "loopback, or a veth pair with its delay and loss"),
-    ("replica", int, "tells equal arms of a block apart: 1 and above are for the noise floor"),
-    ("repeat", int, "which block of its setting it was measured in"),
-    ("position", int, "its place in the block's order, from 0"),
-    ("warm_up", int, "timed steps that ran before and do not count"),
-    ("steady", bool, "whether the last of them had become as fast as they get"),
-    ("operations", int, "operations in this sample"),
+    ("replica", int, "number of an equal arm in its block, from 0; 1 and above are for the noise floor"),
+    ("repeat", int, "number of the block in its setting, from 0"),
+    ("position", int, "position in the block's order, from 0"),
+    ("warm_up", int, "steps of the warm-up, which do not count"),
+    ("steady", bool, "whether the warm-up ended at a steady speed"),
+    ("operations", int, "operations in the sample"),
     ("operations_per_step", int, "operations per timed step"),
-    ("elapsed", int, "units, the whole sample"),
+    ("elapsed", int, "units for the whole sample"),
     ("latency_p50", float, "units per operation, median over the timed steps"),
     ("latency_p99", float, "units per operation, 99th percentile: the slowest step where there are fewer than 100"),
-    ("latency_min", float, "units per operation"),
-    ("latency_max", float, "units per operation"),
+    ("latency_min", float, "units per operation, the fastest timed step"),
+    ("latency_max", float, "units per operation, the slowest timed step"),
     ("latency_histogram", object, "[[units per operation, timed steps], ...]; see statistics.histogram"),
-    ("throughput_bytes_per_unit", float, "payload bytes per unit, acknowledgement included"),
-    ("client_cpu", float, "units of CPU per operation, exact process clock; NaN: it is too coarse"),
+    ("throughput_bytes_per_unit", float, "payload bytes per unit, including the wait for acknowledgements"),
+    ("client_cpu", float, "units of CPU per operation, from the process's CPU clock; NaN: too coarse"),
     ("client_user", float, "units per operation in user mode, sampled by the tick"),
     ("client_system", float, "units per operation in the kernel, sampled by the tick"),
-    ("peer_cpu", float, "units of CPU per operation, the peer's process clock; NaN: it is too coarse"),
+    ("peer_cpu", float, "units of CPU per operation, from the peer's CPU clock; NaN: too coarse"),
     ("peer_user", float, "units per operation in user mode, sampled by the tick"),
     ("peer_system", float, "units per operation in the kernel, sampled by the tick"),
-    ("machine_softirq", float, "units per operation in interrupts and softirqs, the whole machine; NaN: not available"),
+    ("machine_softirq", float, "units per operation in all interrupts and softirqs of the machine; NaN: not available"),
     ("client_syscalls", float, "system calls per operation, counted in the warm-up; NaN: not available"),
-    ("client_cycles", float, "CPU cycles per operation, by the hardware's counter; NaN: there is none"),
-    ("client_instructions", float, "instructions per operation, by the hardware's counter; NaN: there is none"),
-    ("client_cache_misses", float, "cache misses per operation, by the hardware's counter; NaN: there is none"),
+    ("client_cycles", float, "CPU cycles per operation, from a hardware counter; NaN: not available"),
+    ("client_instructions", float, "instructions per operation, from a hardware counter; NaN: not available"),
+    ("client_cache_misses", float, "cache misses per operation, from a hardware counter; NaN: not available"),
     ("wire_tx_bytes", float, "bytes of TCP payload that the client sent, per operation"),
     ("wire_rx_bytes", float, "bytes of TCP payload that the client received, per operation"),
-    ("crypto_driver", str, "the kernel's driver for the suite's cipher where the kernel made records, else empty"),
-    ("kernel_tx_records", int, "records by which the kernel's TX sequence number moved"),
-    ("kernel_rx_records", int, "records by which the kernel's RX sequence number moved"),
-    ("tls_stat_tx", int, "TlsTxSw in /proc/net/tls_stat: change when the session was opened"),
-    ("tls_stat_rx", int, "TlsRxSw in /proc/net/tls_stat: change when the session was opened"),
-    ("record_layer_observed", str, "who made the records, as the kernel shows it"),
-    ("payload_ok", bool, "whether the checksums agreed at both ends"),
+    ("crypto_driver", str, "the kernel's driver for the cipher; empty where the kernel made no records"),
+    ("kernel_tx_records", int, "increase of the kernel's TX sequence number"),
+    ("kernel_rx_records", int, "increase of the kernel's RX sequence number"),
+    ("tls_stat_tx", int, "increase of TlsTxSw in /proc/net/tls_stat when the session opened"),
+    ("tls_stat_rx", int, "increase of TlsRxSw in /proc/net/tls_stat when the session opened"),
+    ("record_layer_observed", str, "the record layer that made the records, as the kernel shows it"),
+    ("payload_ok", bool, "whether the payload's checksums agreed at both ends"),
 )
 __all__ = [
     "NAMES",
@@ -88,12 +88,12 @@ __all__ = [
     "to_frame",
     "write_table",
 ]
-FORMER_COLUMNS = {"direction": "workload", "burst": "operations_per_step"}  # of tables made before version 0.2
+FORMER_COLUMNS = {"direction": "workload", "burst": "operations_per_step"}  # in tables from before version 0.2
 NAMES = tuple(name for name, _, _ in SCHEMA)
 _KEY = [
     "run_id",
     *NAMES[NAMES.index("record_layer") : NAMES.index("repeat") + 1],
-]  # what tells a sample from all others
+]  # these identify a sample
 _ALLOWED: dict[str, tuple[str, ...]] = {
     "clock": tuple(UNITS),
     "unit": tuple(UNITS.values()),
@@ -104,7 +104,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "tls_version": ("", *(version.label for version in Version)),
     "record_layer_observed": RECORD_LAYERS,
 }
-# What must be alike in all runs of a table, and what besides where it is a time: in words, and where it stands.
+# What must be equal in all runs of a table, and what else under the wall clock: name, and how to find it.
 _Fact = Callable[[dict[str, Any]], Any]
 _ALIKE: dict[str, _Fact] = {
     "ktlslab's version": lambda run: run.get("packages", {}).get("ktlslab"),
@@ -122,15 +122,15 @@ _ALIKE_IN_TIME: dict[str, _Fact] = {
     "the CPU's governor": lambda run: run.get("governor"),
     "whether the CPU is emulated": lambda run: run.get("emulated"),
 }
-# Of the other numbers some may be 0: what the tick samples, what is not in every arm.
+# Other numbers may be 0: those sampled by the tick, and those that some arms lack.
 _POSITIVE = (
     *("payload_bytes", "depth", "connections", "record_size", "operations", "operations_per_step", "elapsed"),
     *("latency_p50", "latency_p99", "latency_min", "latency_max"),
     *("throughput_bytes_per_unit", "client_cpu", "peer_cpu"),
 )
 _NAN_TELLS = frozenset(name for name, _, meaning in SCHEMA if "NaN:" in meaning)
-_ANEW = "Sweep anew, or move away what made it."
-_OLDER = "It is of another version of ktlslab: read it with that one, or sweep anew."
+_ANEW = "Measure it again, or fix the program that made it."
+_OLDER = "It is from another version of ktlslab: read it with that version, or measure it again."
 
 
 def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -149,9 +149,9 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write table and provenance, whole or not at all.
+    """Write a table and its provenance, completely or not at all.
 
-    TableError where it breaks the schema, StorageError where the disk says no.
+    Raises TableError where the table breaks the schema, StorageError where it cannot be written.
     """
     path = path_of(path, "writing a table")
     check(frame, f"writing {path}")
@@ -159,7 +159,10 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a table back, schema checked. TableError says what is wrong with it, and where."""
+    """Read a table and its provenance, and check them against the schema.
+
+    Tables of earlier versions of ktlslab get the present column names. Raises TableError, which says what is wrong.
+    """
     require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
@@ -182,12 +185,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:
-    """Refuse what is no table of samples: TableError with the first thing wrong and where."""
+    """Check that a frame is a table of samples. TableError names the first fault and its row."""
     frame_of(frame, tried)
     if missing := [name for name in NAMES if name not in frame]:
         raise TableError(tried, answered=f"it lacks the columns {', '.join(missing)}", remedy=_OLDER)
     if unknown := [str(name) for name in frame if name not in NAMES]:
-        raise TableError(tried, answered=f"it has columns of its own: {', '.join(unknown)}", remedy="Drop them first.")
+        raise TableError(tried, answered=f"it has unknown columns: {', '.join(unknown)}", remedy="Drop them first.")
     for name, kind, _ in SCHEMA:
         if not _is_of(frame[name], kind):
             answered = f"column {name} holds {frame[name].dtype}, not {kind.__name__}"
@@ -201,28 +204,28 @@ def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:
 
 
 def _faults(frame: pd.DataFrame) -> Iterator[tuple[pd.Series, str, str]]:
-    """Yield rule by rule which rows break it, the column to be named, and the rule in words."""
+    """Yield for each rule the rows that break it, the column to name, and the rule in words."""
     for name, known in _ALLOWED.items():
         yield ~frame[name].isin(known), name, f"known: {', '.join(word or 'empty' for word in known)}"
-    yield frame["unit"] != frame["clock"].map(UNITS), "unit", "which is not its clock's"
+    yield frame["unit"] != frame["clock"].map(UNITS), "unit", "which is not the unit of its clock"
     yield (frame["suite"] == "") != (frame["record_layer"] == "plain"), "suite", "empty is for plain TCP alone"
     for name, kind, _ in SCHEMA:
         if kind is float:
             nan_is_wrong = name not in _NAN_TELLS
-            yield frame[name].abs() == math.inf, name, "no figure"
-            yield frame[name].isna() & nan_is_wrong, name, "no figure"
+            yield frame[name].abs() == math.inf, name, "not a finite number"
+            yield frame[name].isna() & nan_is_wrong, name, "not a finite number"
         if kind in (int, float):
             yield frame[name] < 0, name, "below 0"
             yield (frame[name] == 0) & (name in _POSITIVE), name, "not above 0"
     for smaller, larger in pairwise(("latency_min", "latency_p50", "latency_p99", "latency_max")):
         yield frame[smaller] > frame[larger], smaller, f"above {larger}"
     other = frame["record_layer_observed"] != frame["record_layer"]
-    yield other, "record_layer_observed", "which is not what was asked for: a row without proof is not a row"
-    yield ~frame["payload_ok"], "payload_ok", "and a row without proof is not a row"
+    yield other, "record_layer_observed", "which is not the record layer that the plan asked for"
+    yield ~frame["payload_ok"], "payload_ok", "but each row needs this proof"
     yield (
         ~frame["latency_histogram"].map(_well_formed).astype(bool),
         "latency_histogram",
-        "not pairs of a latency, which grows from pair to pair, and how many steps took it",
+        "not [[latency, steps], ...] with rising latencies",
     )
     runs = frame.attrs.get("provenance", {})
     yield (
@@ -230,7 +233,7 @@ def _faults(frame: pd.DataFrame) -> Iterator[tuple[pd.Series, str, str]]:
         "run_id",
         "a run whose provenance is missing",
     )
-    yield frame.duplicated(_KEY), "repeat", "and that sample is there already"
+    yield frame.duplicated(_KEY), "repeat", "but the table has that sample already"
 
 
 def _is_of(column: pd.Series, kind: type) -> bool:
@@ -249,7 +252,7 @@ def _is_of(column: pd.Series, kind: type) -> bool:
 
 
 def _well_formed(histogram: Any) -> bool:
-    """Whether it is [[units, count], ...]: positive, finite, units growing, at least one pair."""
+    """Whether it is [[units, count], ...]: positive, finite, in rising order of units, not empty."""
     try:
         pairs = [(float(units), float(count)) for units, count in histogram]
     except (TypeError, ValueError):
@@ -259,7 +262,7 @@ def _well_formed(histogram: Any) -> bool:
 
 
 def _plain(histogram: Any) -> Any:
-    """Return a histogram as a worker wrote it: Parquet gives arrays of arrays, its numbers all alike."""
+    """Return a histogram as a worker wrote it: Parquet returns arrays of arrays with numbers of one type."""
     try:
         return [[float(units), int(count)] for units, count in histogram]
     except (TypeError, ValueError):
@@ -267,10 +270,10 @@ def _plain(histogram: Any) -> Any:
 
 
 def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
-    """Return why two tables should not be put into one, a sentence for each reason; [] where they may be.
+    """Return the reasons why two tables should not be merged, a sentence each; [] where they can be.
 
-    Kernels and machines may differ, to compare them is what it is for. What may not: the clock's unit, the code, how
-    much a sample holds, the libraries at both ends; and under the wall clock the CPU, and how it is run.
+    Kernels and machines may differ: a table exists to compare them. The clock's unit, the code, the size of a sample
+    and the libraries at both ends may not differ; under the wall clock, neither may the CPU and its settings.
     """
     for frame in (one, other):
         frame_of(frame, "seeing whether tables are comparable", ["unit", "run_id"])
@@ -295,10 +298,9 @@ def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
 
 
 def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return one table of several, with the provenance of all. TableError where two are not `comparable`.
+    """Merge tables into one, with the provenance of all. TableError where two are not `comparable`.
 
-    A sample that is in several is there once. A block is still what one run measured in one `repeat`: runs of the same
-    plan stay apart by their `run_id`.
+    A sample that several tables have appears once. Blocks are not mixed: runs of the same plan keep their `run_id`.
     """
     with extra("lab"):
         import pandas as pd  # noqa: PLC0415
@@ -309,13 +311,13 @@ def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for number, frame in enumerate(frames[1:], 2):
         check(frame, f"merging tables: number {number}")
         if reasons := comparable(merged, frame):
-            remedy = "Compare them instead: `ktlslab compare A B`; or sweep anew with the same code."
-            raise TableError(f"merging table {number} into the ones before", answered="; ".join(reasons), remedy=remedy)
+            remedy = "Compare them with `ktlslab compare A B`, or measure again with the same code."
+            raise TableError(f"merging table {number} into the others", answered="; ".join(reasons), remedy=remedy)
         runs = {**merged.attrs["provenance"], **_runs(frame)}
         there = set(merged[_KEY].itertuples(index=False, name=None))
         new = frame[[sample not in there for sample in frame[_KEY].itertuples(index=False, name=None)]]
         merged = pd.concat([merged, new], ignore_index=True)
-        merged.attrs["provenance"] = runs  # it is lost on the way
+        merged.attrs["provenance"] = runs  # concat drops it
     return merged
 
 

@@ -1,7 +1,7 @@
-"""When an arm is warm: judged by its own steps, not assumed after some of them.
+"""When an arm is warm: its own steps decide, not a fixed number of them.
 
-Caches, branch predictors, TCP's windows and the kernel's per-connection state settle during the first steps. So rounds
-of a part of the work are done until one is as fast as they get, or as fast as the arm was when it last did this work.
+Caches, branch predictors, TCP's windows and the kernel's per-connection state settle during the first steps. So short
+rounds run until one is as fast as the best before, or as fast as the arm's last sample in this setting.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_ROUNDS = 8
-PATIENCE = 3  # rounds without a new best: it is as warm as it gets, though not steady
+PATIENCE = 3  # rounds without a new best: as warm as it gets, though not steady
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warm:
-    """How many steps it took, whether the last round's median was steady, and what it was."""
+    """How many steps the warm-up took, whether the last round's median step was steady, and that median."""
 
     steps: int
     steady: bool
@@ -25,10 +25,10 @@ class Warm:
 def warm_up(
     median_of: Callable[[int], float], size: int, best: float, tolerance: float, lasting: Callable[[float], int]
 ) -> Warm:
-    """Do rounds by `median_of(steps)` until one is within `tolerance` (a share) of the best one before.
+    """Run rounds with `median_of(steps)` until one is within `tolerance` (a share) of the best one before.
 
-    `size` is how many steps the first round has, `lasting` how many a round should have at so many units per step.
-    `best` is what is known from earlier, inf for nothing. At most MAX_ROUNDS.
+    `size`: steps in the first round. `lasting(median)`: steps in a round, given the median units per step. `best`: the
+    median of an earlier sample, inf for none. At most MAX_ROUNDS.
     """
     taken = waited = 0
     for _ in range(MAX_ROUNDS):

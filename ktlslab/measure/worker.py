@@ -1,8 +1,8 @@
-"""The process that measures: started by `sweep` on this machine or in a guest, it never imports pandas.
+"""The process that measures. `sweep` starts it on this machine or in a guest; it never imports pandas.
 
-It gets a job as a JSON file and appends to a journal, one line of JSON per sample, each written out before the next
-begins, so that a kill costs at most the sample in flight. The first line of each run is its provenance; the last one
-is that again, with what is known only at the end.
+It reads a job from a JSON file and appends to a journal, one line of JSON per sample. Each line is flushed before the
+next sample begins, so a kill costs at most the sample in flight. The first line of each run is its provenance; the last
+is the provenance again, with what is known only at the end.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ from ktlslab.runs import clocks, provenance
 from ktlslab.runs.job import Job
 from ktlslab.runs.unusual import Unusual
 
-MIN_SAMPLE_NS = 40_000_000  # of timed steps in a sample, by the wall clock
+MIN_SAMPLE_NS = 40_000_000  # of timed steps in a sample, under the wall clock
 
 
 def measure(job: Job, journal: Path) -> None:
-    """Measure what the job asks for and its rows have not."""
+    """Measure what the job asks for, except the rows that it has already."""
     if job.parent:
         end_with_parent(job.parent)
     plan = Plan.from_json(job.plan)
     settings = None if job.settings is None else [cast("Setting", tuple(setting)) for setting in job.settings]
     blocks = Blocks(plan, job.rows, settings)
-    capabilities.probe()  # now: it loads the ciphers, whose drivers the provenance names, and moves the counters
+    capabilities.probe()  # first: it loads the ciphers, whose drivers the provenance names, and changes the counters
     labels = {"run_id": job.run_id, "host": job.host, "machine": job.machine, "kernel": os.uname().release}
     labels |= {"clock": clocks.current(), "unit": clocks.UNITS[clocks.current()]}
-    # Batch: a process that is woken waits until the other one blocks. So it is the work that decides who runs when, on
-    # one CPU above all, where a wake-up at another moment changes the count of everything that follows. The peer
-    # inherits it.
+    # SCHED_BATCH: a process that wakes up waits until the other one blocks. So the work decides which of them runs,
+    # above all on one CPU, where a wake-up at another moment changes all counts after it. The peer inherits it.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(journal.open("a", encoding="utf-8"))
@@ -66,7 +65,7 @@ def measure(job: Job, journal: Path) -> None:
             except LeftOut as refusal:
                 left_out[cell.session_name] = str(refusal)
                 blocks.leave_out(cell.session_name)
-                _write(out, {"provenance": about | {"left_out": left_out}})  # now: whoever resumes is to know
+                _write(out, {"provenance": about | {"left_out": left_out}})  # now, so that a resumed sweep knows
                 continue
             row = labels | {name: getattr(cell, name) for name in cell.__slots__} | row
             row |= {"repeat": repeat, "position": position}
@@ -79,15 +78,15 @@ def measure(job: Job, journal: Path) -> None:
 
 def _sample(arm: OpenArm, cell: Cell, plan: Plan) -> dict[str, Any]:
     slowed, share = plan.slowed()
-    # An instruction repeats itself, time does not: there a sample is to last, and what surrounds it to weigh little.
+    # Counts of instructions repeat, times do not: a timed sample must last long enough for overhead to matter little.
     least = MIN_SAMPLE_NS if clocks.current() == "wall" else 0
-    # Both of two equal arms, or the handicap would be taken for noise.
+    # It slows both of two equal arms; otherwise it would count as noise.
     handicap = share if slowed == f"{cell.record_layer}+{cell.io_engine}" else 0.0
     return arm.sample(cell, plan.steps_of(cell), least, handicap)
 
 
 class Laboratory:
-    """What stays open while a plan is measured: a link and a peer of each kind, and each arm's sessions."""
+    """What stays open while a plan is measured: the links with their peers, and the sessions of each arm."""
 
     def __init__(self) -> None:
         self._arms: dict[tuple[Any, ...], OpenArm] = {}
@@ -101,7 +100,7 @@ class Laboratory:
         self._stack.close()
 
     def arm(self, cell: Cell) -> OpenArm:
-        """Return the cell's arm, opened when it is first asked for. LeftOut: it is not available on this machine."""
+        """Return the cell's arm, opened on first use. LeftOut: it is not available on this machine."""
         key = (*cell.session, cell.connections)
         if key not in self._arms:
             ends, ports = self._link(cell.link)
@@ -135,8 +134,8 @@ def _peer(certificates: Certificates, ends: Ends) -> Iterator[Ports]:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
-                raise MachineError("starting the peer", answered="it ended at once", remedy="See its message above.")
-            certificates.key.unlink()  # the peer has read it: whatever ends this run, no key stays on disk
+                raise MachineError("starting the peer", answered="it exited at once", remedy="Its message is above.")
+            certificates.key.unlink()  # the peer has read it: however this run ends, no key stays on disk
             plain, secure = map(int, line.split())
             yield Ports(plain=plain, secure=secure, ca=certificates.ca, address=ends.address)
         finally:
@@ -144,19 +143,19 @@ def _peer(certificates: Certificates, ends: Ends) -> Iterator[Ports]:
 
 
 def main(argv: list[str]) -> int:
-    """Run as `python -m ktlslab.measure.worker JOB JOURNAL`; on failure a line `{"error": ...}` on standard error."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the clean-ups
+    """Run as `python -m ktlslab.measure.worker JOB JOURNAL`; on failure write `{"error": ...}` to standard error."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that clean-up runs
     try:
         measure(Job.read(argv[0]), Path(argv[1]))
     except KtlsLabError as error:
         failure = {"error": str(error)}
     except (TimeoutError, ConnectionError) as error:
-        remedy = "Go on with --resume: what was measured is kept"
+        remedy = "Continue with --resume: what was measured is kept"
         failure = {"error": f"measuring: the peer did not answer: {error}. {remedy}"}
     except OSError as error:
-        remedy = "Free space or check permissions, then go on with --resume: what was measured is kept"
+        remedy = "Free space or check permissions, then continue with --resume: what was measured is kept"
         failure = {"error": f"measuring: {error}. {remedy}"}
-    except Exception:  # noqa: BLE001 - the parent is another process, maybe on another kernel
+    except Exception:  # noqa: BLE001 - the parent is another process, perhaps on another kernel
         failure = {"error": traceback.format_exc()}
     else:
         return 0

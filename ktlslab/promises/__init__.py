@@ -1,19 +1,19 @@
 """What a kernel promises about kTLS, and whether it keeps it: the scoreboard.
 
-The promises are the kernel documentation's (Documentation/networking/tls.rst), those that its own tests name
-(tools/testing/selftests/net/tls.c), and those that users came to count on. Each is one short function, by subject:
+The promises come from the kernel's documentation (Documentation/networking/tls.rst), from its own tests
+(tools/testing/selftests/net/tls.c), and from what users rely on. Each is one short function, in a module by subject:
 
-    attach readback handoff sending limit        what goes on before and while the kernel seals
-    receiving peek control broken padding        what it gives out of the records that it opens
-    files splice_in splice_out processes         bytes that never pass through the program, and many programs at once
-    readiness key_update ending                  when to read, new keys, and how it ends
+    attach readback handoff sending limit        setting up, and sending records
+    receiving peek control broken padding        receiving records
+    files splice_in splice_out processes         bytes that never pass through the program, and several processes
+    readiness key_update ending                  when to read, new keys, and the end of a connection
     ring_send ring_receive ring_modes            the same through io_uring
 
-    check        what a promise is, and what a check says
-    pair         a socket in the kernel's hands, and its peer in ours
-    catalogue    all of them
-    checker      checks them on this kernel: what runs in a guest
-    collect      boots the guests, collects what they found, makes the table
+    check        promises, checks and verdicts
+    pair         a kTLS socket, and a peer that does TLS in Python
+    catalogue    all promises
+    checker      checks them on this kernel; it runs in a guest
+    collect      boots the guests, collects their verdicts, makes the table
 
 The names below are resolved when they are first used.
 """

@@ -1,4 +1,4 @@
-"""What a socket must be to become a kTLS socket, what is refused, and what is no longer possible afterwards."""
+"""Which sockets can become kTLS sockets, what is refused, and what is no longer possible afterwards."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Input that is no record, not this connection's record, or a changed one."""
+"""Input that is not a record, is a changed record, or belongs elsewhere."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BAD_RECORD_MAC = b"\x02\x14"  # a fatal alert, RFC 8446 6.2
 
 
 def changed(record: bytes) -> bytes:
-    """Return a record whose last bit is another."""
+    """Return a record with its last bit flipped."""
     return record[:-1] + bytes((record[-1] ^ 1,))
 
 

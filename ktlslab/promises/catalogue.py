@@ -1,4 +1,4 @@
-"""All promises, group after group."""
+"""All promises, group by group."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODULES = (
 
 @functools.cache
 def promises() -> tuple[Promise, ...]:
-    """Return every promise, in the order of the groups and, within one, of its file."""
+    """Return every promise, in the order of the groups and, within a group, of its file."""
     found: list[Promise] = []
     for name in MODULES:
         module = importlib.import_module(f"ktlslab.promises.{name}")
@@ -43,5 +43,5 @@ def promises() -> tuple[Promise, ...]:
 
 
 def named(name: str) -> Promise | None:
-    """Return the promise of this name, None where there is none (any more)."""
+    """Return the promise with this name, None where it does not exist (any more)."""
     return next((promise for promise in promises() if promise.name == name), None)

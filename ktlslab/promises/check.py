@@ -1,9 +1,8 @@
-"""What a promise is, and how a check of one speaks.
+"""Promises, the functions that check them, and their verdicts.
 
-A check is a function that takes a `Pair` (one end in the kernel's hands, the other in ours) and tries what its
-docstring says: that is the promise, and the decorator adds who made it. There are three verdicts. The function returns
-(kept), or raises `Broken`, or raises `Absent` where this kernel does not have the thing. None asks for the kernel's
-version.
+A check is a function that takes a `Pair` (the kernel's end and ours) and tests what its docstring says. The docstring
+is the promise; the decorator adds its source. There are three verdicts: the function returns (kept), raises `Broken`,
+or raises `Absent` where this kernel lacks the feature. No check asks for the kernel's version.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ EVERY = (
     Suite.TLS_ECDHE_ECDSA_WITH_AES_128_CCM,
 )
 BOTH_WAYS = (Direction.TX, Direction.RX)
-_SHORT = 24  # bytes that are shown as they are
+_SHORT = 24  # bytes that are shown in full
 
 
 class Broken(Exception):  # noqa: N818 - a verdict, not an error
-    """The kernel did something other than what was promised; the message says what was seen."""
+    """The kernel broke the promise; the message says what it did."""
 
 
 class Absent(Exception):  # noqa: N818
-    """This kernel does not have what the promise is about; the message says how it said so."""
+    """This kernel lacks the feature; the message holds its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """One behaviour that users of kTLS may count on, and the function that checks whether they can.
+    """A behaviour that users of kTLS rely on, and the function that checks it.
 
-    `suites`: the cipher suites it is tried with, one after the other. `installed`: what the kernel's end has when the
-    check begins: directions with keys, () for the tls module without keys, None for plain TCP.
+    `suites`: the cipher suites to check it with, one after the other. `installed`: the state of the kernel's end when
+    the check begins: directions with keys, () for the tls module without keys, None for plain TCP.
     """
 
     name: str
@@ -66,17 +65,17 @@ class Promise:
 
     @property
     def title(self) -> str:
-        """The name for people."""
+        """The name in words."""
         return self.name.replace("_", " ")
 
     @property
     def code(self) -> str:
-        """The check as it is written."""
+        """The check's source code."""
         return inspect.getsource(self.check)
 
     @property
     def file(self) -> str:
-        """The file it is written in, from the package's own folder on."""
+        """The check's file, relative to the folder that holds the package."""
         path = Path(inspect.getfile(self.check))
         return (
             "/".join(("ktlslab", *path.parts[path.parts.index("promises") :]))
@@ -86,12 +85,12 @@ class Promise:
 
     @property
     def line(self) -> int:
-        """The line it begins at."""
+        """The line where the check begins."""
         return inspect.getsourcelines(self.check)[1]
 
 
 class Group:
-    """Promises about one thing; as a decorator, `@promise(source, ...)`, it takes a check in."""
+    """Promises about one subject; as a decorator, `@promise(source, ...)`, it adds a check."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -104,7 +103,7 @@ class Group:
         suites: tuple[Suite, ...] = EITHER,
         installed: tuple[Direction, ...] | None = BOTH_WAYS,
     ) -> Callable[[Callable[[Pair], None]], Callable[[Pair], None]]:
-        """Register a check. `source`: where the promise stands, or whose experience it is."""
+        """Register a check. `source`: the document or the experience that the promise comes from."""
 
         def register(check: Callable[[Pair], None]) -> Callable[[Pair], None]:
             says = " ".join((check.__doc__ or "").split())
@@ -126,7 +125,7 @@ class Group:
 
 
 def attempt(call: Callable[..., Any], *args: Any) -> Any:
-    """Return what a call gave, or the name of the errno that it failed with."""
+    """Return a call's result, or the name of the errno that it failed with."""
     try:
         return call(*args)
     except OSError as error:
@@ -134,12 +133,12 @@ def attempt(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def errno_of(error: OSError) -> str:
-    """Return an errno's name. EOPNOTSUPP has a second one, which Python prefers and no manual page of sockets uses."""
+    """Return an errno's name. EOPNOTSUPP has a second one, which Python prefers but manual pages do not use."""
     return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode.get(error.errno or 0, str(error))
 
 
 def show(value: object) -> str:
-    """Say a value briefly: an errno's name, a count, bytes or how many of them, a record's type and bytes."""
+    """Format a value briefly: an errno's name, a count, bytes or their number, a record's type and bytes."""
     if isinstance(value, bytes | bytearray):
         return repr(bytes(value)) if len(value) <= _SHORT else f"{len(value)} bytes"
     if isinstance(value, ContentType):
@@ -151,7 +150,7 @@ def show(value: object) -> str:
 
 
 def difference(got: object, wanted: object) -> str:
-    """Say where bytes differ that `show` shows alike."""
+    """Say where bytes differ if `show` formats them alike."""
     if not isinstance(got, bytes | bytearray) or not isinstance(wanted, bytes | bytearray) or show(got) != show(wanted):
         return ""
     at = next(at for at, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])

@@ -1,8 +1,8 @@
 """Check promises on the kernel that this runs on: `python -m ktlslab.promises.checker JOB JOURNAL`, in a guest or here.
 
-Every check runs in a process of its own, with a bound: one that hangs, or takes its process along, is a verdict and not
-the end of the run. Each verdict is written out as a line of JSON before the next check begins; and so is the check
-that begins, for the case that it takes the kernel along. Nothing heavy is imported.
+Every check runs in its own process with a time limit: a check that hangs or crashes is a verdict, not the end of the
+run. Each verdict is written as a line of JSON before the next check begins. So is the name of the check that begins, in
+case it crashes the kernel. Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ktlslab.runs.job import Job
 from ktlslab.tls.suites import Suite
 
 BOUND_S = 20.0
-_LONGEST = 240  # characters of an account
+_LONGEST = 240  # characters of what was seen
 
 Outcome = tuple[str, str]  # verdict, what was seen
 
 
 def judge(promise: Promise, within: float = BOUND_S) -> Outcome:
-    """Check a promise with each of its suites, and sum up: broken with one is broken."""
+    """Check a promise with each of its suites, and sum up: a promise broken with one suite is broken."""
     outcomes = bounded(promise, within)
     for verdict in (BROKEN, KEPT, ABSENT):
         having = [
@@ -50,9 +50,9 @@ def judge(promise: Promise, within: float = BOUND_S) -> Outcome:
 
 
 def bounded(promise: Promise, within: float = BOUND_S) -> list[Outcome]:
-    """Check a promise in a process group of its own, which is ended when it takes longer than that with one suite.
+    """Check a promise in its own process group, and kill that if one suite takes longer than `within` seconds.
 
-    The outcome with each suite, up to one with which it hung or died.
+    Return the outcome with each suite, up to one with which the check hung or died.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -89,13 +89,13 @@ def outcome(promise: Promise, suite: Suite) -> Outcome:
         return ABSENT, _short(str(absent))
     except OSError as error:
         return BROKEN, _short(f"{_after(seen)}{errno_of(error)} at {_where(error)}")
-    except Exception as error:  # noqa: BLE001 - a check that cannot cope has seen something unforeseen
+    except Exception as error:  # noqa: BLE001 - a check that fails otherwise has seen something unforeseen
         return BROKEN, _short(f"{_after(seen)}{type(error).__name__}: {error} at {_where(error)}")
     return KEPT, _short("; ".join(seen))
 
 
 def check_all(wanted: Iterable[Promise], journal: Path) -> None:
-    """Judge promises one after the other; a line before, and a line after each."""
+    """Judge promises one after the other; write a line before and a line after each."""
     with journal.open("a", encoding="utf-8") as out:
 
         def write(line: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def check_all(wanted: Iterable[Promise], journal: Path) -> None:
 
 
 def _answers(reading: int, count: int, within: float) -> list[Outcome]:
-    """Read that many lines, each of which may take that long."""
+    """Read `count` lines, waiting up to `within` seconds for each."""
     said = b""
     while (done := said.count(b"\n")) < count:
         if not readable_fd(reading, within):
@@ -127,7 +127,7 @@ def _answers(reading: int, count: int, within: float) -> list[Outcome]:
 
 
 def _reap(child: int) -> None:
-    """Take a killed process in; one that the kernel does not let go is left."""
+    """Reap a killed process; give up on one that the kernel does not release."""
     deadline = time.monotonic() + 5
     while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -154,11 +154,11 @@ def _short(text: str) -> str:
 def main(argv: list[str]) -> int:
     """Run as `python -m ktlslab.promises.checker JOB JOURNAL`; the job's plan names what to check."""
     job, journal = Job.read(argv[0]), Path(argv[1])
-    capabilities.probe()  # loads the kernel's ciphers, so that no check's bound pays for it
+    capabilities.probe()  # loads the kernel's ciphers, so that no check's time limit includes it
     labels = {"run_id": job.run_id, "machine": job.machine, "kernel": os.uname().release}
     with journal.open("a", encoding="utf-8") as out:
         out.write(json.dumps({"provenance": provenance.collect(job, labels)}) + "\n")
-    gc.freeze()  # what is there already need not be looked at, and so copied, in every process that a check forks
+    gc.freeze()  # so that forked checks do not traverse, and so copy, existing objects
     check_all(filter(None, map(named, job.plan)), journal)
     return 0
 

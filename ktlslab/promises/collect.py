@@ -1,8 +1,8 @@
 """The scoreboard: the promises checked on several kernels, as one table with a row for each kernel and promise.
 
-A guest runs the checks and writes a journal; this side boots it, follows the journal, and makes the table. A check that
-takes the whole kernel along is a verdict as well: what the console said last is what was seen, and the rest of the
-promises goes to a fresh guest.
+A guest runs the checks and writes a journal. This module boots the guest, follows the journal, and makes the table. A
+check that crashes the kernel is a verdict as well: the last console message is what was seen, and a new guest checks
+the remaining promises.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ if TYPE_CHECKING:
 
 PROMISE_COLUMNS = (
     "machine",  # here, or the series of the guest's kernel
-    "kernel",  # its release
-    "group",  # what the promise is about
+    "kernel",  # the release of the kernel
+    "group",  # subject of the promise
     "promise",  # its name: the check's function
-    "says",  # the promise
-    "source",  # who made it
+    "says",  # the promise in a sentence
+    "source",  # where it comes from
     "verdict",  # kept, broken, not in this kernel
     "seen",  # what the kernel did
     "seconds",  # how long the check took
-    "file",  # where the check is written
+    "file",  # where the check is defined
     "line",
     "run_id",
 )
-IMPORTED = ("pyopenssl", "cryptography", "cffi")  # what a guest imports, put into a disk image
-_STALLED_S = 90.0  # longer than boot and imports, or any one check: a guest that is silent for so long is stuck
-_STARTS = 2  # how often a guest may be silent from its very start
+IMPORTED = ("pyopenssl", "cryptography", "cffi")  # what a guest imports, in a disk image
+_STALLED_S = 90.0  # longer than boot and imports, or any check: a guest that is silent for so long hangs
+_STARTS = 2  # attempts with a guest that gives no verdict at all
 _LOOK_S = 0.25
-_GUEST_BYTES = 3 << 29  # what a guest takes of this machine's memory, roughly
+_GUEST_BYTES = 3 << 29  # of this machine's memory that a guest needs, roughly
 
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class _Journal:
-    """What a journal says: verdicts by name, the check that began and never ended, the provenance."""
+    """What a journal holds: verdicts by name, the check that began and did not end, the provenance."""
 
     verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
     began: str | None = None
@@ -71,7 +71,7 @@ class _Journal:
     def read(cls, path: Path) -> _Journal:
         journal = cls()
         for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-            with contextlib.suppress(ValueError):  # a last line that was cut short
+            with contextlib.suppress(ValueError):  # an incomplete last line
                 entry = json.loads(line)
                 if "provenance" in entry:
                     journal.provenance = entry["provenance"]
@@ -90,17 +90,18 @@ def scoreboard(
     names: str | Sequence[str] | None = None,
     say: Say | None = None,
 ) -> pd.DataFrame:
-    """Check promises on machines and return the table (`PROMISE_COLUMNS`), a row for each machine and promise.
+    """Check promises on machines and return the table (`PROMISE_COLUMNS`), a row per machine and promise.
 
-    `on`: machines (auto, here, a guest's series, oldest, newest). `names`: only these promises. `output`: NAME.parquet,
-    with the provenance beside it. `say` is told how far it is. A broken promise is a row, not an error.
+    `on`: machines (auto, here, a guest's series, oldest, newest). `names`: only these promises. `output`: write the
+    table to NAME.parquet, and the provenance beside it. `say`: a function that is called with lines on the progress.
+    A broken promise is a row, not an error.
 
     Raises UsageError, MachineError (no kTLS here, no guest), StorageError.
     """
     require("lab", "pandas", "pyarrow")
     wanted = _chosen(names)
     table = output_of(output, "recording promises in") if output is not None else None
-    check_that(say is None or callable(say), say, "telling of promises", "Give a function of a line, such as print.")
+    check_that(say is None or callable(say), say, "reporting progress", "Give a function of a line, such as print.")
     machines = machines_of(on, "wall")
     image = kernelimage.build(*IMPORTED) if any(where.kernel for where in machines) else None
     with ThreadPoolExecutor(_at_once()) as pool:
@@ -119,7 +120,7 @@ def scoreboard(
 def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return rows as the table; `attrs["provenance"]` is a copy of `runs`."""
     with extra("lab"):
-        import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
+        import pandas as pd  # noqa: PLC0415 - the import takes half a second, and the command line may not need it
 
     frame = pd.DataFrame(rows, columns=list(PROMISE_COLUMNS))
     frame.attrs["provenance"] = runs
@@ -127,7 +128,7 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
 
 
 def read_scoreboard(path: str | Path) -> pd.DataFrame:
-    """Read a table back, with its provenance. TableError says what is wrong with it."""
+    """Read a table of promises and its provenance. TableError says what is wrong with it."""
     require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
@@ -145,7 +146,7 @@ def read_scoreboard(path: str | Path) -> pd.DataFrame:
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Say in lines of text how each kernel does: groups by verdicts, and each broken promise with what was seen."""
+    """Return lines of text: for each kernel the verdicts by group, and each broken promise with what was seen."""
     frame_of(frame, "summing up promises", PROMISE_COLUMNS)
     lines = []
     for (name, kernel), rows in frame.groupby(["machine", "kernel"], sort=False):
@@ -221,7 +222,7 @@ def _row(promise: Promise, found: dict[str, Any], name: str, release: str, run_i
 
 
 def _once(where: Machine, job: Job, scratch: Path, image: Path | None) -> tuple[_Journal, str]:
-    """Run the checks once; return what the journal has, and if they did not end well, why."""
+    """Run the checks once; return the journal, and why the run failed, or ""."""
     folder, began = Path(tempfile.mkdtemp(dir=scratch)), time.time()
     journal = folder / "journal"
     job.write(folder / "job")
@@ -242,7 +243,7 @@ def _once(where: Machine, job: Job, scratch: Path, image: Path | None) -> tuple[
 
 
 def last_words(text: str) -> str:
-    """Return from a guest's error why its kernel went down, in a line."""
+    """Return the reason for a kernel's crash from a guest's error, in one line."""
     panic = re.search(r"Kernel panic - not syncing: (.*)", text)
     place = re.search(r"RIP: \w+:(\w+)", text)
     if not panic:
@@ -258,6 +259,6 @@ def _written(path: Path) -> float:
 
 
 def _at_once() -> int:
-    """How many guests run side by side: one for each CPU as far as the memory goes, but two at most."""
+    """Return how many guests run side by side: one per CPU, limited by memory, at most two."""
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(2, os.cpu_count() or 1, memory // _GUEST_BYTES))

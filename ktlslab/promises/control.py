@@ -1,4 +1,4 @@
-"""Records that are not data: alerts and handshake messages, which need their type beside them."""
+"""Records that are not data: alerts and handshake messages, which are received with their type."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

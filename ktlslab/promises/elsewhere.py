@@ -1,4 +1,4 @@
-"""Something done in another process, for the promises that take two at once."""
+"""A call in another process, for promises that need two processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktlslab.promises.pair import ENOUGH_S, readable_fd
 
 
 class Elsewhere:
-    """A call in a forked process, begun at once. It ends with the check, whatever becomes of it."""
+    """A call in a forked process, which starts at once and ends with the check at the latest."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._reading, writing = os.pipe()
@@ -26,7 +26,7 @@ class Elsewhere:
         os.close(writing)
 
     def result(self, within: float = ENOUGH_S) -> Any:
-        """Return what the call returned, "nothing" if it has not in time or failed; to be called once."""
+        """Return the result of the call, "nothing" if it failed or took too long. Call this only once."""
         said = b""
         while readable_fd(self._reading, within) and (part := os.read(self._reading, 1 << 16)):
             said += part
@@ -34,7 +34,7 @@ class Elsewhere:
         return ast.literal_eval(said.decode()) if said else "nothing"
 
     def sleeps(self, within: float = ENOUGH_S) -> bool:
-        """Wait until the process waits for something in the kernel (proc(5): state S), and say whether it does."""
+        """Wait until the process sleeps in the kernel (proc(5): state S), and return whether it does."""
         deadline, calm = time.monotonic() + within, 0
         while time.monotonic() < deadline and calm < 3:
             state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]

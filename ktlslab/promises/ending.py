@@ -1,4 +1,4 @@
-"""How a connection ends, and what of it the kernel tells: where most of TLS's promises are the program's to keep."""
+"""How a connection ends, and what the kernel reports of it; much of what TLS promises here is up to the program."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ktlslab.promises.pair import ALERT, CLOSE_NOTIFY, DATA, ENOUGH_S, QUIET_S, 
 
 promise = Group("the end")
 FULL = 1 << 14
-RESET = struct.pack("@ii", 1, 0)  # SO_LINGER of no seconds: close(2) resets
+RESET = struct.pack("@ii", 1, 0)  # SO_LINGER with 0 seconds: close(2) resets
 
 
 def hung_up(pair: Pair) -> None:
@@ -23,7 +23,7 @@ def hung_up(pair: Pair) -> None:
 
 
 def writable(pair: Pair) -> bool:
-    """Whether the kernel's end takes more, soon."""
+    """Whether the kernel's end becomes writable within a short while."""
     poll = select.poll()
     poll.register(pair.sock, select.POLLOUT)
     return bool(poll.poll(QUIET_S * 1000))
@@ -106,7 +106,7 @@ def closing_sends_what_was_taken(pair: Pair) -> None:
 @promise("close(2), tcp(7): queued data is still sent")
 def closing_a_non_blocking_socket_sends_what_was_taken(pair: Pair) -> None:
     """Everything that non-blocking sends took leaves after a close, though the peer reads only then."""
-    for buffer in (60_000, 50_000, 70_000, 60_000):  # whether a record is caught half-way depends on what fits
+    for buffer in (60_000, 50_000, 70_000, 60_000):  # whether a record is cut half-way depends on what fits
         with Pair(pair.suite, BOTH_WAYS) as other:
             other.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
             other.sock.settimeout(0)

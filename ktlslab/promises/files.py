@@ -14,7 +14,7 @@ FULL = 1 << 14
 
 
 def send_file(pair: Pair, file: int, offset: int, count: int) -> object:
-    """sendfile(2): how many bytes, or the errno's name."""
+    """Call sendfile(2); return the number of bytes, or the errno's name."""
     return attempt(os.sendfile, pair.sock.fileno(), file, offset, count)
 
 

@@ -1,4 +1,4 @@
-"""What may already be on its way, or in another's hands, at the moment when the kernel takes over."""
+"""What is in flight, or being read by another process, when the kernel takes over."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""New keys in a running connection (RFC 8446 7.2): when the kernel stops, and what makes it go on."""
+"""New keys in a running connection (RFC 8446 7.2): when the kernel stops, and how it resumes."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DOCUMENT = "tls.rst, TLS 1.3 Key Updates"
 
 
 def rekeyed(pair: Pair, direction: Direction) -> None:
-    """Set the next generation's keys. Absent where the kernel takes none."""
+    """Set the next generation's keys. Absent where the kernel does not accept them."""
     answer = pair.install(direction, generation=1)
     pair.needs(f"TLS_{direction.name} again", answer, "EBUSY")
     pair.expect(f"TLS_{direction.name} again", answer, "done")
 
 
 def can_rekey(pair: Pair) -> None:
-    """Absent where a kernel takes no second keys, found on another pair of sockets."""
+    """Raise Absent where a kernel does not accept second keys, tried on another pair of sockets."""
     with Pair(pair.suite, (TX,)) as other:
         pair.needs("TLS_TX again", other.install(TX, generation=1), "EBUSY")
 

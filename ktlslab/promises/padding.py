@@ -1,4 +1,4 @@
-"""Records with nothing in them, and records with padding around what they hold (RFC 8446 5.4)."""
+"""Empty records, and records with padding (RFC 8446 5.4)."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_MESSAGE, MESSAGE = (b"", HANDSHAKE), (HELLO, HANDSHAKE)
 
 
 def given(pair: Pair, *records: tuple[bytes, int]) -> list[Any]:
-    """Send records at once and return what receives with room for a type give, up to EAGAIN."""
+    """Send records together and return the results of typed receives, up to EAGAIN."""
     pair.peer.sock.sendall(b"".join(pair.peer.seal(data, kind) for data, kind in records))
     pair.settled()
     got: list[Any] = []
@@ -30,7 +30,7 @@ def given(pair: Pair, *records: tuple[bytes, int]) -> list[Any]:
 
 
 def no_padding_expected(pair: Pair) -> None:
-    """Tell the kernel to expect none. Absent where it cannot be told."""
+    """Tell the kernel to expect no padding. Absent where it has no such option."""
     answer = set_option(pair.sock, TLS_RX_EXPECT_NO_PAD, 1)
     pair.needs("TLS_RX_EXPECT_NO_PAD", answer, "ENOPROTOOPT")
     pair.expect("TLS_RX_EXPECT_NO_PAD", answer, "done")

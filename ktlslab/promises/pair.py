@@ -1,7 +1,7 @@
-"""Two ends of a TLS connection: one that the kernel seals and opens records for, one where we do it by hand.
+"""Two ends of a TLS connection: at one the kernel seals and opens records, at the other this module does.
 
-Nothing here trusts kTLS at both ends: what the kernel sends is opened with `ktlslab.tls.protect`, what it receives was
-sealed there. The keys are made up, the sockets are loopback TCP, and every blocking call is bounded.
+So kTLS is never tested against itself: `ktlslab.tls.protect` opens what the kernel sends, and seals what it receives.
+The keys are made up, the sockets are loopback TCP, and every blocking call has a timeout.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ DATA, ALERT, HANDSHAKE = ContentType.APPLICATION_DATA, ContentType.ALERT, Conten
 CLOSE_NOTIFY = b"\x01\x00"
 KEY_UPDATE = b"\x18\x00\x00\x01\x00"  # RFC 8446 4.6.3, update_not_requested
 
-ENOUGH_S = 5.0  # what comes at all comes long before this
-QUIET_S = 0.15  # what has not come by now was not sent
+ENOUGH_S = 5.0  # whatever arrives does so long before this
+QUIET_S = 0.15  # what has not arrived by then was not sent
 
 T = TypeVar("T")
 Received = tuple[ContentType | int, bytes]
 
 
 class Keys:
-    """One direction's key and write IV, made up from its name, its generation and its suite alone."""
+    """One direction's key and write IV, derived only from its name, generation and suite."""
 
     def __init__(self, suite: Suite, direction: Direction, generation: int = 0) -> None:
         cipher, self.suite = suite.cipher, suite
@@ -49,7 +49,7 @@ class Keys:
         self.write_iv = made[32:44] if suite.version is Version.TLS13 else made[32 : 32 + cipher.fixed_iv_bytes]
 
     def crypto_info(self, sequence: int = 0) -> CryptoInfo:
-        """Return what the kernel takes."""
+        """Return the struct for setsockopt(2)."""
         cipher = self.suite.cipher
         if self.suite.version is Version.TLS13:
             parts = split_write_iv(self.write_iv, cipher)
@@ -66,18 +66,18 @@ class Keys:
 
 
 class Peer:
-    """The end by hand: a socket, and the keys and sequence numbers of both directions."""
+    """Our end: a socket, and the keys and sequence numbers of both directions."""
 
     def __init__(self, sock: socket.socket, suite: Suite) -> None:
         self.sock = sock
         self.suite = suite
-        self.sealing = Keys(suite, Direction.RX)  # what this end sends the kernel receives
+        self.sealing = Keys(suite, Direction.RX)  # the kernel receives what this end sends
         self.opening = Keys(suite, Direction.TX)
         self.sealed = self.opened = 0
         self._splitter = RecordSplitter()
 
     def seal(self, data: bytes, kind: int = DATA, *, padding: int = 0) -> bytes:
-        """Return the next record, not sent."""
+        """Return the next record without sending it."""
         keys, number = self.sealing, self.sealed
         self.sealed += 1
         return seal(self.suite, keys.key, keys.write_iv, number, kind, data, padding=padding)
@@ -111,7 +111,7 @@ class Peer:
         return next(iter(self.records()), None)
 
     def quiet(self) -> list[Received]:
-        """Return what comes in a short while: no records, where nothing was sent."""
+        """Return a record that arrives in a short while, in a list; [] where nothing was sent."""
         return self.records(1, within=QUIET_S)
 
     def data(self, size: int) -> bytes:
@@ -125,7 +125,7 @@ class Peer:
 
 
 class Pair:
-    """`sock` is the kernel's end, `peer` is ours; `seen` is the account of what the kernel did."""
+    """`sock` is the kernel's end, `peer` is ours; `seen` lists what the kernel did."""
 
     def __init__(self, suite: Suite, installed: tuple[Direction, ...] | None, family: int = socket.AF_INET) -> None:
         self.suite = suite
@@ -168,26 +168,26 @@ class Pair:
             fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, size)
         return ends
 
-    # The account.
+    # What was seen.
 
     def expect(self, what: str, got: object, wanted: object) -> None:
-        """Note what was seen; Broken if it is not what was promised."""
+        """Record what was seen; raise Broken if it is not what was promised."""
         if got != wanted:
             raise Broken(f"{what}: {show(got)}{difference(got, wanted)}; promised: {show(wanted)}")
         self.seen.append(f"{what}: {show(got)}")
 
     def fails(self, what: str, got: object) -> None:
-        """As `expect`, where any errno keeps the promise."""
+        """Like `expect`, where any errno keeps the promise."""
         if not isinstance(got, str):
             raise Broken(f"{what}: {show(got)}; promised: an error")
         self.seen.append(f"{what}: {got}")
 
     def one_of(self, what: str, got: object, wanted: Sequence[object]) -> None:
-        """As `expect`, where more than one answer keeps the promise."""
+        """Like `expect`, where more than one answer keeps the promise."""
         self.expect(what, got, next((option for option in wanted if option == got), wanted[0]))
 
     def needs(self, what: str, got: object, *refusals: str) -> None:
-        """Absent, if this is how a kernel says that it does not know the thing."""
+        """Raise Absent if the answer is one by which a kernel refuses an unknown feature."""
         if got in refusals:
             raise Absent(f"{what}: {got}")
 
@@ -202,7 +202,7 @@ class Pair:
         sock: socket.socket | None = None,
         suite: Suite | None = None,
     ) -> Any:
-        """Hand keys over; "done", or the errno's name."""
+        """Give the kernel keys; return "done" or the errno's name."""
         packed = Keys(suite or self.suite, direction, generation).crypto_info(sequence).pack()
         return attempt(ktls.set_keys, sock or self.sock, direction, packed) or "done"
 
@@ -239,7 +239,7 @@ class Pair:
         return readable(self.sock, within)
 
     def settled(self) -> None:
-        """Wait until what the peer sent lies in the kernel's end: loopback delivers soon, but not at once."""
+        """Wait until the kernel's end has what the peer sent: loopback does not deliver at once."""
         deadline = time.monotonic() + ENOUGH_S
         while unsent(self.peer.sock) and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -247,7 +247,7 @@ class Pair:
 
 @contextlib.contextmanager
 def connected(family: int = socket.AF_INET) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection over loopback, no call on which blocks for longer than ENOUGH_S."""
+    """Yield two ends of a TCP connection over loopback, on which no call blocks longer than ENOUGH_S."""
     host = "127.0.0.1" if family == socket.AF_INET else "::1"
     with socket.create_server((host, 0), family=family) as listener, socket.socket(family) as one:
         one.connect(listener.getsockname())
@@ -260,7 +260,7 @@ def connected(family: int = socket.AF_INET) -> Iterator[tuple[socket.socket, soc
 
 
 def bound(sock: socket.socket, seconds: float) -> None:
-    """Bound every blocking call on a socket: EAGAIN then."""
+    """Set a timeout for every blocking call on a socket, which then fails with EAGAIN."""
     packed = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
@@ -272,25 +272,25 @@ def readable(sock: socket.socket, within: float = ENOUGH_S) -> bool:
 
 
 def readable_fd(descriptor: int, within: float = ENOUGH_S) -> bool:
-    """As `readable`, for any descriptor."""
+    """Like `readable`, for any descriptor."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(max(0.0, within) * 1000))
 
 
 def unsent(sock: socket.socket) -> int:
-    """How many bytes of this end the other has not acknowledged (tcp(7), SIOCOUTQ)."""
+    """Return how many sent bytes the other end has not acknowledged (tcp(7), SIOCOUTQ)."""
     (count,) = struct.unpack("@i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
     return int(count)
 
 
 def record_type(number: int) -> ContentType | int:
-    """Return a type by its name where it has one."""
+    """Return the ContentType of a number, or the number where there is none."""
     return ContentType(number) if number in set(ContentType) else number
 
 
 @functools.cache
 def pattern(size: int, start: int = 0) -> bytes:
-    """Return bytes that differ from place to place."""
+    """Return bytes that show their position."""
     once = bytes((start + at) % 251 for at in range(251))
     return (once * (size // 251 + 1))[:size]

@@ -1,4 +1,4 @@
-"""Looking at what is there without taking it."""
+"""MSG_PEEK: looking at bytes without consuming them."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

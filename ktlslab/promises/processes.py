@@ -1,4 +1,4 @@
-"""One socket in the hands of several processes, bad memory, and input that TCP cannot pass on as it is."""
+"""A socket shared by several processes, invalid memory, and input that TCP cannot pass on unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = 8000  # bytes of each
 
 
 def shared(pair: Pair, readers: int, writers: int, *, from_file: bool) -> None:
-    """Have processes write and others read the same socket at once; each byte must pass once."""
+    """Write and read the same socket in several processes at once; each byte must arrive once."""
     size, rounds = SIZE, ROUNDS * max(1, readers // writers)
     files = [pair.file(bytes((number,)) * size) for number in range(writers)]
 
@@ -49,7 +49,7 @@ def shared(pair: Pair, readers: int, writers: int, *, from_file: bool) -> None:
 
 
 def tally(data: bytes) -> Counter[int]:
-    """Count bytes by value; there are few values, each a writer's."""
+    """Count bytes by value; each writer has its own value."""
     return Counter({value: data.count(value) for value in set(data)})
 
 

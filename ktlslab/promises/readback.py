@@ -1,4 +1,4 @@
-"""What getsockopt tells about a kTLS socket: to any holder of the descriptor, so it is a danger and an oracle."""
+"""What getsockopt returns for a kTLS socket. Any holder of the descriptor can read it, keys included."""
 
 from __future__ import annotations
 

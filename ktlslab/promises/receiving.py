@@ -1,4 +1,4 @@
-"""How records become receives: how many at once, how much of one, and when there is nothing yet."""
+"""How receives return records: how many at once, how much of one, and when there is nothing yet."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waiting, giving up, installing keys and the kinds of ring: what is io_uring's own, on a kTLS socket."""
+"""What only io_uring has, on a kTLS socket: waiting, cancelling, installing keys, and kinds of rings."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sends, splices and closes through io_uring: what a record comes to when nobody waits in a system call."""
+"""Sends, splices and closes through io_uring, where no process waits in a system call."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def linked_sends_keep_their_order(pair: Pair) -> None:
 
 
 def chained(pair: Pair, first: Operation, second: Operation) -> None:
-    """Link a send that cannot go whole with another: the second must be cancelled, or its bytes come too early."""
+    """Link a send that cannot complete with another: the second must be cancelled, or its bytes come too early."""
     ring = ring_for(pair)
     pair.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 60_000)
     pair.sock.settimeout(0)

@@ -1,4 +1,4 @@
-"""splice into the socket: what lies in a pipe becomes records."""
+"""splice into the socket: the bytes in a pipe become records."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

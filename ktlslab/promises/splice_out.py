@@ -1,4 +1,4 @@
-"""splice out of the socket: what records hold goes into a pipe."""
+"""splice out of the socket: the content of records goes into a pipe."""
 # ruff: noqa: D401 - a promise is a statement
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A ring for a check, and results as a check speaks of them."""
+"""Rings for checks, and their results in the form that checks use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktlslab.promises.pair import ENOUGH_S, QUIET_S, Pair
 
 
 def ring_for(pair: Pair, **setup: bool) -> Ring:
-    """Return a ring that is closed with the pair. Absent where the kernel has none of this kind."""
+    """Return a ring that closes with the pair. Absent where the kernel has no such ring."""
     try:
         ring: Ring = pair.keep(Ring(16, **setup))
     except RingUnavailableError as error:
@@ -38,7 +38,7 @@ def ran(ring: Ring, *operations: Operation) -> Any:
 
 
 def finished(ring: Ring, token: int, within: float = ENOUGH_S) -> Any:
-    """Return what a started operation came to: its result, or "in flight"."""
+    """Return a started operation's result, or "in flight"."""
     try:
         done = ring.reap(1, within)
     except TimeoutError:

@@ -1,12 +1,12 @@
-"""Runs: a worker process, here or in a guest, gets a job, writes down what it finds, and says where that is from.
+"""Runs: a worker process, here or in a guest, gets a job and records its results with their provenance.
 
-Measuring and checking promises both stand on it.
+Measuring and checking promises both use it.
 
-    machines            where: this machine, or a guest of a kernel, under one of two clocks
-    clocks              what time is measured in
+    machines            this machine, or a guest of a kernel, under one of two clocks
+    clocks              the units of time
     lock                one measurement at a time on a host
-    job, launching      what a worker is told; its process, here or in a guest
+    job, launching      a worker's job; its process, here or in a guest
     provenance, unusual where figures come from, and what was odd
-    journal, storage    rows as they come; a table onto the disk, whole
-    arguments           what callers give, checked where it comes in
+    journal, storage    rows as they arrive; writing a table atomically
+    arguments           checks of callers' arguments
 """

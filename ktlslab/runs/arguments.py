@@ -1,4 +1,4 @@
-"""What callers give, checked where it comes in: an argument that cannot be meant is a UsageError with a remedy."""
+"""Checks of callers' arguments: an invalid one raises UsageError with a remedy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def words_of(value: Any, tried: str, remedy: str) -> list[str]:
 
 def frame_of(value: Any, tried: str, columns: Iterable[str] = ()) -> pd.DataFrame:
     """Return a DataFrame that has these columns."""
-    import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
+    import pandas as pd  # noqa: PLC0415 - the import takes half a second, and the command line may not need it
 
     remedy = "Give a table that `ktlslab.sweep` or `ktlslab.read_table` returned."
     if not isinstance(value, pd.DataFrame):
@@ -55,12 +55,12 @@ def frame_of(value: Any, tried: str, columns: Iterable[str] = ()) -> pd.DataFram
 def frames_of(value: Any, tried: str) -> Sequence[pd.DataFrame]:
     """Return a sequence of DataFrames, at least one."""
     if not isinstance(value, list | tuple) or not value:
-        raise _wrong(value, tried, "Give a list of tables, one at least.")
+        raise _wrong(value, tried, "Give a list of at least one table.")
     return [frame_of(frame, tried) for frame in value]
 
 
 def share_of(value: Any, tried: str, what: str, remedy: str) -> float:
-    """Return a number from 0 up to, but not, 1."""
+    """Return a number from 0 up to, but not including, 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise UsageError(tried, answered=f"{what} of {value!r}", remedy=remedy)
     return float(value)
@@ -74,4 +74,4 @@ def check_that(fits: bool, value: Any, tried: str, remedy: str) -> None:  # noqa
 
 def _wrong(value: Any, tried: str, remedy: str) -> UsageError:
     shown = repr(value) if len(repr(value)) <= 60 else f"a {type(value).__name__}"
-    return UsageError(tried, answered=f"{shown} is not that", remedy=remedy)
+    return UsageError(tried, answered=f"{shown} is not valid", remedy=remedy)

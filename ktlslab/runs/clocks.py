@@ -1,8 +1,8 @@
-"""What time is measured in.
+"""The units of time.
 
-`wall`: nanoseconds. `instructions`: a guest whose clock advances one nanosecond an instruction counts the machine's
-instructions whenever it is asked for the time; all alike, an AESENC costs as much as a MOV. Such a figure is a
-repeatable cost, not a duration, and never shown as one. Inside a guest the environment says which it is.
+`wall`: nanoseconds. `instructions`: the clock of the guest advances by one nanosecond per instruction, so reading the
+time counts the machine's instructions. All count the same: an AESENC costs as much as a MOV. Such a figure is a
+repeatable cost, not a duration, and is never shown as one. Inside a guest an environment variable names the clock.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from dataclasses import dataclass
 
 UNITS = {"wall": "ns", "instructions": "instructions"}
 CPU_CLOCK = time.CLOCK_PROCESS_CPUTIME_ID
-MIN_TICKS = 100  # of a CPU clock in a figure: then a tick is at most 1 % of it
+MIN_TICKS = 100  # of a CPU clock in a figure, so that a tick is at most 1 % of it
 _READINGS = 8
 _PATIENCE_S = 1.0
 
 
 def current() -> str:
-    """Which clock this process lives under."""
+    """Return the clock of this process: wall or instructions."""
     return os.environ.get("KTLSLAB_CLOCK", "wall")
 
 
 @functools.cache
 def resolution_ns(clock: int = CPU_CLOCK) -> int:
-    """Return how far a clock moves at a time; 1 where it moves from each reading to the next.
+    """Return by how much a clock advances at a time; 1 where each reading differs from the last.
 
-    It is watched: of a CPU clock clock_getres(2) says 1 ns even where the scheduler's clock ticks at 10 ms.
+    It is measured: clock_getres(2) gives 1 ns for a CPU clock even where the scheduler's clock ticks every 10 ms.
     """
     readings = [time.clock_gettime_ns(clock) for _ in range(_READINGS)]
     if len(set(readings)) == _READINGS:
@@ -45,7 +45,7 @@ def resolution_ns(clock: int = CPU_CLOCK) -> int:
 
 
 def cpu_figure(total: int, operations: int) -> float:
-    """Return units of CPU per operation; NaN where the CPU clock is too coarse for so little."""
+    """Return units of CPU per operation; NaN where `total` is too small for the CPU clock's resolution."""
     return total / operations if total >= MIN_TICKS * resolution_ns() else math.nan
 
 
@@ -65,7 +65,7 @@ class Cpu:
 
     @classmethod
     def since(cls, before: Cpu) -> Cpu:
-        """Return what was spent since `read`: the exact clock is read last there and first here; nothing comes in."""
+        """Return the time since `read`, which reads the exact clock last, as this reads it first."""
         total = time.clock_gettime_ns(CPU_CLOCK)
         now = cls.read()
         return cls(total - before.total, now.user - before.user, now.system - before.system)

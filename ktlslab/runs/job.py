@@ -1,4 +1,4 @@
-"""What a worker process is told: typed here, JSON on its way, made and read in this one place."""
+"""The job of a worker process, which travels as JSON. Only this module writes and reads it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to do, and what the worker cannot find out where it runs.
+    """What to do, and what the worker cannot find out itself.
 
-    `plan` is a sweep's plan as JSON holds it, or the names of promises. Of a sweep alone: `settings`, those of the plan
-    that are wanted (None: all); `rows`, what an earlier run has of them; `stop`, a file at whose sight no further block
-    is begun; `waited`, for whom the host's lock was waited for.
+    `plan`: a sweep's plan as JSON types, or the names of promises. For a sweep only: `settings`, the settings of the
+    plan to measure (None: all); `rows`, what earlier runs measured of them; `stop`, a file whose existence means that
+    no further block begins; `waited`, a message about the measurement that held the host's lock.
     """
 
     run_id: str
@@ -36,7 +36,7 @@ class Job:
     rows: Sequence[Mapping[str, Any]] = ()
     stop: str = ""
     waited: str = ""
-    parent: int | None = None  # the process with which the worker is to end; a guest ends with QEMU
+    parent: int | None = None  # the worker ends with this process; a guest ends with QEMU
     host: str = ""
     host_kernel: str = ""
     host_python: str = ""
@@ -47,8 +47,8 @@ class Job:
 
     @classmethod
     def on(cls, where: Machine, **told: Any) -> Self:
-        """Return a job for a machine, with what there is to know of this host."""
-        from ktlslab import guests  # noqa: PLC0415 - the worker, for whom an import is dear, has no use for it
+        """Return a job for a machine, with the facts about this host."""
+        from ktlslab import guests  # noqa: PLC0415 - slow to import, and the worker does not need it
 
         return cls(
             machine=where.name,
@@ -75,7 +75,7 @@ class Job:
 
 @functools.cache
 def commit() -> str:
-    """Return the commit of the code, empty where it is not in a checkout."""
+    """Return the commit of the code, "" outside a checkout."""
     argv = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     with contextlib.suppress(OSError):
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,9 +1,9 @@
-"""What a sweep has measured so far: a folder beside the table, with a file for each run.
+"""What a sweep has measured so far: a folder beside the table, with one file per run.
 
-A run's file is written by whoever measures it, a line per sample as it is measured, so a kill costs at most the sample
-in flight. It begins with the run's provenance and ends with it again, richer. No two processes write to the same file,
-and no file is written to a second time: what resumes a sweep is a run of its own. The folder goes when the table is
-safely there, and comes back where a finished table is gone on with.
+The worker of a run writes its file, a line per sample as it is measured, so a kill costs at most the sample in flight.
+The file begins with the run's provenance and ends with it again, completed. No two processes write to the same file,
+and a resumed sweep is a new run with a new file. The folder is removed once the table is written, and restored when a
+finished table is extended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Journal:
     def read(cls, folder: Path) -> Journal:
         """Read it, the earliest run first; an unfinished last line, which a kill leaves, does not count.
 
-        TableError where a line is not what a worker writes.
+        TableError where a line is not a JSON object.
         """
         journal = cls()
         for path in run_files(folder):
@@ -44,7 +44,7 @@ class Journal:
         return journal
 
     def write(self, folder: Path) -> None:
-        """Write it as its workers would have, whole or not at all. `folder` is not there yet, or empty."""
+        """Write it as its workers would have, completely or not at all. `folder` must be missing or empty."""
         beside = folder.with_name(f".{folder.name}.{os.getpid()}")
         try:
             beside.mkdir(parents=True)
@@ -57,7 +57,7 @@ class Journal:
 
 
 def journal_path(table: Path) -> Path:
-    """Return the folder in which the rows of a table that is being measured lie."""
+    """Return the folder for the rows of a table that is being measured."""
     return table.with_name(f"{table.name}.rows")
 
 
@@ -72,7 +72,7 @@ def run_path(journal: Path, run_id: str) -> Path:
 
 
 def run_files(journal: Path) -> list[Path]:
-    """Return the files of its runs, the earliest first: a run's id begins with when it was made."""
+    """Return the files of its runs, the earliest first: a run's id begins with its date."""
     return sorted(journal.glob(f"*{_LINES}"))
 
 
@@ -84,6 +84,6 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            remedy = "Move it away and sweep anew."
-            raise TableError(f"reading {path}", answered=f"line {number} is no JSON object", remedy=remedy)
+            remedy = "Move it away and measure again."
+            raise TableError(f"reading {path}", answered=f"line {number} is not a JSON object", remedy=remedy)
         yield entry

@@ -15,9 +15,9 @@ from typing import Protocol
 from ktlslab import guests
 from ktlslab.runs.machines import Machine
 
-_GOODBYE_S = 10.0  # for a worker that is asked to end
-_ENVIRONMENT = {"PYTHONHASHSEED": "0"}  # the order of sets and dicts of strings has its cost, too
-_PACKAGES = Path(__file__).parents[2]  # where `python -m` finds ktlslab, whatever lies in the caller's folder
+_GOODBYE_S = 10.0  # for a worker to exit after a signal
+_ENVIRONMENT = {"PYTHONHASHSEED": "0"}  # the order of a set of strings affects cost
+_PACKAGES = Path(__file__).parents[2]  # so that `python -m` finds ktlslab from any folder
 
 
 class Worker(Protocol):
@@ -27,16 +27,16 @@ class Worker(Protocol):
         """Return its exit status, None while it runs. GuestError: its guest is gone."""
 
     def error(self) -> str:
-        """Return what it said on standard error; it has ended."""
+        """Return its standard error; call this after it has ended."""
 
 
 @contextlib.contextmanager
 def worker(
     where: Machine, module: str, job: Path, journal: Path, *, image: tuple[Path, Path] | None = None
 ) -> Iterator[Worker]:
-    """Run a worker, ended when the context is left. The job's folder is what a guest shares with the host.
+    """Run a worker, and end it on leaving the context. A guest shares the job's folder with the host.
 
-    `image`: a disk image with packages, and the folder of a guest over which it is mounted.
+    `image`: a disk image with packages, and the folder of the guest where it is mounted.
     """
     argv = [sys.executable, "-m", module, str(job), str(journal)]
     with _here(argv) if where.kernel is None else _in_guest(where, argv, job.parent, image) as running:
@@ -55,7 +55,7 @@ def _here(argv: list[str]) -> Iterator[Worker]:
                 stderr.seek(0)
                 return stderr.read().decode(errors="replace")
 
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the worker and the worker's peer.
+        # A new session: Ctrl-C reaches only this process, which then ends the worker and the worker's peer.
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

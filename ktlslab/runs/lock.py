@@ -1,4 +1,4 @@
-"""One measurement at a time on a host, whoever started it: two at once measure each other."""
+"""One measurement at a time on a host, for all users: two at once disturb each other."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _WORDS = 160  # of a command line
 def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Iterator[str]:
     """Hold the host's lock, `LOCK` unless another path is given.
 
-    Where another measurement holds it, `waiting` is told so once, in a sentence. The context's value is that sentence,
-    empty where no one was waited for.
+    Where another measurement holds it, `waiting` is called once with a sentence that says so. The context's value is
+    that sentence, or "" where the lock was free.
     """
     path = path or LOCK
     descriptor = _open(path)
@@ -32,10 +32,10 @@ def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Ite
                 break
             except BlockingIOError:
                 if not told:
-                    told = f"waiting for {_holder(descriptor)} to end ({path}); nothing is lost by giving up"
+                    told = f"waiting for {_holder(descriptor)} to end ({path}); it is safe to interrupt"
                     waiting(told)
                 time.sleep(0.2)
-        with contextlib.suppress(OSError):  # only a courtesy to whoever waits
+        with contextlib.suppress(OSError):  # only information for those who wait
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield told
@@ -44,18 +44,18 @@ def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Ite
 
 
 def _holder(descriptor: int) -> str:
-    """Say whose measurement holds the lock, and since when, as far as it is told."""
+    """Say which measurement holds the lock, and since when, as far as it is known."""
     holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
     said = f"the measurement of process {holder or 'unknown'}"
     with contextlib.suppress(OSError, ValueError):
         words = Path(f"/proc/{int(holder)}/cmdline").read_text(errors="replace").split("\0")
         said += f" ({' '.join(words).strip()[:_WORDS]})"
     minutes = (time.time() - os.fstat(descriptor).st_mtime) / 60
-    return f"{said}, begun {minutes:.0f} min ago,"
+    return f"{said}, started {minutes:.0f} min ago,"
 
 
 def _open(path: Path) -> int:
-    """Open the lock, whoever made it: reading rights are enough to hold it."""
+    """Open the lock, whoever owns it: read permission is enough to hold it."""
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(PermissionError):
         with contextlib.suppress(FileNotFoundError):

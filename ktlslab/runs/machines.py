@@ -11,7 +11,7 @@ from ktlslab.linux import capabilities
 from ktlslab.runs import clocks
 from ktlslab.runs.arguments import words_of
 
-_MACHINES = "Machines are auto, here, newest, oldest, and a kernel's series such as 6.12: see `ktlslab guest list`."
+_MACHINES = "Choose auto, here, newest, oldest, or a kernel's series such as 6.12: see `ktlslab guest list`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Machine:
 
 
 def machine(name: str, clock: str | None = None) -> Machine:
-    """Resolve a machine's name; kernels are fetched where they are not yet here.
+    """Resolve a machine's name, and fetch its kernel if it is not in the cache.
 
     `clock`: wall or instructions; None takes wall where the CPU is real, else instructions.
     Raises UsageError, KernelUnavailableError.
@@ -37,7 +37,7 @@ def machine(name: str, clock: str | None = None) -> Machine:
     if name == "here":
         if clock == "instructions":
             remedy = "Leave out the clock, or measure in a guest: `--on newest`."
-            raise UsageError("measuring here", answered="this machine counts no instructions", remedy=remedy)
+            raise UsageError("measuring here", answered="this machine cannot count instructions", remedy=remedy)
         return Machine(name="here", kernel=None, clock=clocks.current())
     kernel = guests.find(name)
     if clock is None:
@@ -46,6 +46,6 @@ def machine(name: str, clock: str | None = None) -> Machine:
 
 
 def machines_of(names: str | Sequence[str], clock: str | None = None) -> list[Machine]:
-    """Resolve machines, given as a list of names or as one; each comes once. Raises what `machine` does."""
+    """Resolve machines, given as a list of names or as one name, without duplicates. Raises what `machine` does."""
     found = [machine(name, clock) for name in words_of(names, "choosing machines", _MACHINES)]
     return list({where.name: where for where in found}.values())

@@ -1,4 +1,4 @@
-"""Where a run's figures come from: all that a reader needs to judge or repeat them."""
+"""Where a run's figures come from: what a reader needs to judge or repeat them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ktlslab.runs.job import Job
 
 _PACKAGES = ("ktlslab", "pyopenssl", "cryptography", "cffi")
-# Of the CPU's flags those that decide which implementation of a cipher runs: x86's, then Arm's.
+# The CPU flags that decide which implementation of a cipher runs: x86, then Arm.
 _FLAGS = frozenset(
     [
         *("ssse3", "aes", "pclmulqdq", "avx", "avx2", "vaes", "vpclmulqdq", "avx512f", "avx512bw", "avx512vl", "bmi2"),
         *("sha_ni", "asimd", "pmull", "sha2"),
     ]
 )
-# What someone told the kernel that changes its speed; the rest of its command line is about the machine, not the run.
+# Kernel parameters that change its speed. The rest of the command line is about the machine, not the run.
 _WORDS = re.compile(
     r"(mitigations|nokaslr|norandmaps|noapictimer|nosmt|isolcpus|nohz_full|idle|preempt|tsc|clocksource|threadirqs|transparent_hugepage"
     r"|intel_pstate|amd_pstate|cpufreq\.\S+|processor\.\S+|no\w*pti|pti|spectre_v2|audit|psi|cryptomgr\.\S+)(=.*)?"
@@ -40,7 +40,7 @@ _OPTION = re.compile(
     r"(?:=(.*)| is not set)$",
     re.MULTILINE,
 )
-# What a job tells of the host that a guest runs on.
+# What a job says about the host of a guest.
 _OF_THE_HOST = ("host", "host_kernel", "host_python", "host_cpu", "host_load", "emulator")
 _drivers: dict[str, str] = {}
 
@@ -86,7 +86,7 @@ def collect(job: Job, labels: dict[str, str]) -> dict[str, Any]:
 
 
 def cpu() -> str:
-    """Return what the CPU calls itself."""
+    """Return the CPU's model name."""
     return _field("/proc/cpuinfo", "model name")
 
 
@@ -96,7 +96,7 @@ def is_emulated() -> bool:
 
 
 def crypto_drivers(root: Path = Path("/")) -> dict[str, str]:
-    """Return the kernel's driver for each AEAD that kTLS uses: of those in /proc/crypto the one of highest priority.
+    """Return the kernel's driver for each AEAD: of those in /proc/crypto the one with the highest priority.
 
     A driver appears there when it is first needed. Source: Documentation/crypto/architecture.rst.
     """
@@ -111,7 +111,7 @@ def crypto_drivers(root: Path = Path("/")) -> dict[str, str]:
 
 
 def driver_of(suite: str) -> str:
-    """Return the kernel's driver for a suite's cipher, by the suite's IANA name; "" for none, or not needed so far."""
+    """Return the kernel's driver for a suite (IANA name); "" where there is none, or it was not needed so far."""
     if not suite:
         return ""
     if suite not in _drivers:
@@ -123,7 +123,7 @@ def driver_of(suite: str) -> str:
 
 
 def kernel_config(release: str, root: Path = Path("/")) -> dict[str, str]:
-    """Return how this kernel was configured in what matters here, option -> value ("n": not set); {} where not told."""
+    """Return this kernel's relevant options, name -> value ("n": not set); {} where they are not available."""
     for path in _config_places(release, root):
         try:
             text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -136,7 +136,7 @@ def kernel_config(release: str, root: Path = Path("/")) -> dict[str, str]:
 def _config_places(release: str, root: Path) -> list[Path]:
     modules = root / "lib/modules" / release
     places = [root / "proc/config.gz", modules / "config", root / "boot" / f"config-{release}"]
-    # A guest's modules are mounted from the folder into which the kernel's package was unpacked; its boot/ is there.
+    # A guest mounts its modules from the unpacked kernel package, which has a boot/ as well.
     for line in _read(root / "proc/self/mountinfo").splitlines():
         source, target = line.split()[3:5]
         if target.endswith(f"/lib/modules/{release}") and len(Path(source).parents) > 3:
@@ -145,7 +145,7 @@ def _config_places(release: str, root: Path) -> list[Path]:
 
 
 def _hardware_counters() -> list[str]:
-    """Return the names of those that this machine has."""
+    """Return the names of the hardware counters that this machine has."""
     with HardwareCounters() as counters:
         return [name for name, value in counters.read().items() if value == value]  # noqa: PLR0124 - not NaN
 
@@ -169,7 +169,7 @@ def _by_name(pattern: str) -> dict[str, str]:
 
 
 def _each(pattern: str) -> str:
-    """Return what these files say, each answer once."""
+    """Return the distinct contents of these files."""
     return ", ".join(sorted({_read(path) for path in Path("/").glob(pattern.lstrip("/"))} - {""}))
 
 

@@ -1,4 +1,4 @@
-"""Putting a frame on disk: Parquet, and its provenance as JSON beside it, whole or not at all."""
+"""Writing a frame: Parquet, and its provenance as JSON beside it, atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def store(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame and its `attrs["provenance"]`. StorageError where the disk says no."""
+    """Write a frame and its `attrs["provenance"]`. StorageError where they cannot be written."""
     provenance = frame.attrs.get("provenance", {})
     with storing(path):
         _put(path, lambda to: frame.to_parquet(to, index=False))
@@ -26,23 +26,23 @@ def store(frame: pd.DataFrame, path: Path) -> None:
 
 @contextlib.contextmanager
 def storing(path: Path, rows: Path | None = None) -> Iterator[None]:
-    """Turn what a disk may answer into a sentence that says where the rows are: by default in the journal of `path`."""
+    """Turn an OSError into a StorageError that says where the rows are: by default in the journal of `path`."""
     try:
         yield
     except OSError as error:
         answered = os.strerror(error.errno) if error.errno else str(error)
         kept = rows or journal_path(path)
-        remedy = f"Free space or choose another place, then go on with --resume: rows are safe in {kept}."
+        remedy = f"Free space or choose another place, then continue with --resume: rows are safe in {kept}."
         raise StorageError(f"writing {path}", answered=answered, remedy=remedy) from error
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """Say why a file could not be read: Parquet's reader names one that is missing, and no more."""
+    """Say why a file could not be read: for a missing one Parquet's reader gives only its name."""
     return str(error).rstrip(".") if path.exists() else "there is no such file"
 
 
 def _put(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
+    """Write a temporary file, then rename it: a reader sees the old file or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)

@@ -1,7 +1,7 @@
-"""What was unusual while a run was measured: sentences beside its figures, for whoever wonders at one.
+"""What was unusual during a run, in sentences stored with its provenance.
 
-Two snapshots of the machine's own account, one before and one after, and what lies between them. Nothing here makes a
-run invalid: it says where to look first when two runs disagree.
+They come from two snapshots of the machine's statistics, before and after. None of them makes a run invalid: they say
+where to look first when two runs disagree.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 
 from ktlslab.runs import clocks
 
-_BUSY_CPUS = 0.1  # that others may keep busy, on average
-_STOLEN = 0.01  # share of the time that the hypervisor may keep for itself
-_FREQUENCY = 0.02  # by which the CPU's may differ
-_UNSTEADY = 0.05  # share of samples whose warm-up may have ended before it was over
+_BUSY_CPUS = 0.1  # that other processes may keep busy, on average
+_STOLEN = 0.01  # share of the time that the hypervisor may take
+_FREQUENCY = 0.02  # relative change that is still usual
+_UNSTEADY = 0.05  # share of samples whose warm-up may have ended unsteady
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
-    """The machine now: seconds of CPU, all CPUs together, and what the CPUs run at."""
+    """The machine now: seconds of CPU time, summed over all CPUs, and the frequency of the CPUs."""
 
     at: float
     busy: float
@@ -51,7 +51,7 @@ class _Snapshot:
 
 
 class Unusual:
-    """Made before the first sample and asked after the last one; `take` each row, so that it is judged, too."""
+    """Create it before the first sample, pass each row to `take`, and read `notes` after the last."""
 
     def __init__(self, *, waited: str = "", links: Iterable[str] = (), root: Path = Path("/")) -> None:
         self._waited, self._links = waited, tuple(links)
@@ -60,13 +60,13 @@ class Unusual:
         self._before = _Snapshot.take(root)
 
     def take(self, row: dict[str, Any]) -> None:
-        """Count a sample, whether its warm-up had come to an end, and whether the CPU clock was fine enough for it."""
+        """Count a sample: whether its warm-up was steady, and whether the CPU clock was fine enough for it."""
         self._rows += 1
         self._unsteady += not row["steady"]
         self._without_cpu += math.isnan(row["client_cpu"]) or math.isnan(row["peer_cpu"])
 
     def notes(self) -> list[str]:
-        """Return a sentence for each thing that was not as it should be; none of them is good news."""
+        """Return a sentence for each thing that was not as it should be."""
         before, after = self._before, _Snapshot.take(self._root)
         lasted = max(after.at - before.at, 1e-9)
         others = ((after.busy - before.busy) - (after.ours - before.ours)) / lasted
@@ -83,9 +83,9 @@ class Unusual:
         if throttled := after.throttled - before.throttled:
             notes.append(f"The CPUs were throttled {throttled} times because they were hot.")
         if self._unsteady > _UNSTEADY * self._rows:
-            notes.append(f"{self._unsteady} of {self._rows} samples began before their warm-up had become steady.")
+            notes.append(f"{self._unsteady} of {self._rows} samples began before their warm-up was steady.")
         if self._without_cpu:
-            tick = f"it moves by {clocks.resolution_ns() / 1e6:g} ms at a time"
+            tick = f"it advances by {clocks.resolution_ns() / 1e6:g} ms at a time"
             notes.append(
                 f"The CPU clock is too coarse for {self._without_cpu} of {self._rows} samples ({tick}): their CPU "
                 "is not available (NaN)."
@@ -93,25 +93,25 @@ class Unusual:
         return notes + self._of_the_clock()
 
     def _of_the_clock(self) -> list[str]:
-        """Return what is known from the start: how far the clocks can be believed."""
+        """Return what is known from the start: how far the clocks can be trusted."""
         notes = []
         source = _text(self._root / "sys/devices/system/clocksource/clocksource0/current_clocksource")
         if source and source not in {"tsc", "arch_sys_counter", "kvm-clock"}:
             notes.append(f"Time was read from {source}, a slow and coarse clock.")
         control = _text(self._root / "proc/sys/net/ipv4/tcp_congestion_control")
         if control and control not in {"cubic", "reno"}:
-            notes.append(f"TCP's congestion control was {control}; where that paces, packets wait for a timer.")
+            notes.append(f"TCP's congestion control was {control}; where it paces, packets wait for a timer.")
         emulated = "QEMU" in _text(self._root / "proc/cpuinfo")
         counted = os.environ.get("KTLSLAB_CLOCK") == "instructions"
         if emulated and not counted:
-            notes.append("The CPU was emulated in software: its nanoseconds say nothing of a real one.")
+            notes.append("The CPU was emulated in software: its nanoseconds say nothing about a real one.")
         if counted and any("ms" in link for link in self._links):
-            notes.append("On a link with a delay latencies hold time that passed idle, told as instructions.")
+            notes.append("On a link with a delay, latencies include idle time, counted as instructions.")
         return notes
 
 
 def _cpu_of_ours() -> int:
-    """Return the ticks of CPU of this process and its descendants, those waited for included (proc_pid_stat(5))."""
+    """Return the CPU ticks of this process and its descendants, including those waited for (proc_pid_stat(5))."""
     spent: dict[int, tuple[int, int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         fields = _text(path).rpartition(")")[2].split()

@@ -1,11 +1,11 @@
 """Measure every budget of the project and print each figure beside its limit.
 
-Instructions are counted in a guest, against a C program on liburing that does the same with the same peer; seconds are
-this machine's, which should have nothing else to do.
+Instructions are counted in a guest and compared with a C program on liburing that does the same with the same peer.
+Seconds are measured on this machine, which should be idle.
 
-Exit status: 0 all were measured and met, 1 one was missed or could not be measured, 2 usage.
+Exit status: 0 all budgets are met, 1 one is exceeded or could not be measured, 2 usage.
 """
-# ruff: noqa: T201 - a command speaks by print
+# ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COLUMNS = {
 
 
 def compile_reference(folder: Path) -> Path:
-    """Compile the C program, with liburing and the C library in it where there are static ones."""
+    """Compile the C program, statically with liburing and the C library if possible."""
     program = folder / "reference"
     argv = [os.environ.get("CC", "cc"), "-O2", "-Wall", str(HERE / "reference.c"), "-o", str(program), "-luring"]
     for command in ([*argv, "-static"], argv):
@@ -52,7 +52,7 @@ def compile_reference(folder: Path) -> Path:
 
 
 def in_guest(kernel: str, runs: list[Run], *, profile: bool) -> None:
-    """Run all contestants in a guest that counts instructions; what was measured before a failure is kept."""
+    """Run all contestants in a guest that counts instructions; keep what was measured before a failure."""
     with tempfile.TemporaryDirectory(prefix="ktlslab-benchmark-") as name:
         folder = Path(name)
         program, results = compile_reference(folder), folder / "runs.jsonl"
@@ -75,7 +75,7 @@ def in_guest(kernel: str, runs: list[Run], *, profile: bool) -> None:
 
 
 def instructions(kernel: str, runs: list[Run], *, profile: bool) -> list[Verdict]:
-    """Measure the budgets that are ratios; a profile that fails does not take them along."""
+    """Measure the budgets that are ratios, even if the profile fails."""
     failed = []
     try:
         in_guest(kernel, runs, profile=profile)
@@ -88,7 +88,7 @@ def instructions(kernel: str, runs: list[Run], *, profile: bool) -> list[Verdict
 
 
 def measured(name: str, measure: Callable[[], list[Verdict]]) -> list[Verdict]:
-    """Measure with the machine to ourselves; a failure is printed, and is a budget not met."""
+    """Measure while nothing else is measured; print a failure, which counts as a budget not met."""
     say(f"measuring: {name}")
     try:
         return measure()
@@ -98,7 +98,7 @@ def measured(name: str, measure: Callable[[], list[Verdict]]) -> list[Verdict]:
 
 
 def alone(measure: Callable[[], list[Verdict]]) -> Callable[[], list[Verdict]]:
-    """Hold the host's lock meanwhile; a sweep takes it by itself."""
+    """Hold the host's lock; a sweep takes it itself."""
 
     def locked() -> list[Verdict]:
         with measuring(say):
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         if verdict.note:
             print(f"  {verdict.budget}: {verdict.note}")
     if load > 1:
-        print(f"  This machine was not idle (load {load:.1f}): what is in seconds may be too high.")
+        print(f"  This machine was not idle (load {load:.1f}): figures in seconds may be too high.")
     if runs and options.profile:
         print(f"\n{record_table(runs)}")
         for engine in ("uring", "syscall"):

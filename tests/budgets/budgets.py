@@ -1,6 +1,6 @@
-"""The budgets, and how what was measured is held against them. No measuring here.
+"""The budgets, and how measurements are compared with them. Nothing is measured here.
 
-A run in the guest is a dict: `work`, `who`, and its figures an operation (`contestants.Figures`).
+A run in the guest is a dict: `work`, `who`, and its figures per operation (`contestants.Figures`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Run = dict[str, Any]
-# Work, figure, whose, held against whose, limit. A step is elapsed: on one CPU it has the peer's share in it. The C
-# program waits without a bound; ours never does, and what that costs counts as ours.
+# Work, figure, contestant, reference, limit. A step is elapsed time: on one CPU it includes the peer's share. The C
+# program waits without a timeout; ktlslab always has one, and its cost counts as ktlslab's.
 RATIOS = (
     ("echo 64 B", "step", "ktlslab uring", "C uring", 1.10),
     ("echo 16 KiB", "step", "ktlslab uring", "C uring", 1.02),
@@ -20,7 +20,7 @@ RATIOS = (
     ("upload 64 B, depth 16", "cpu", "ktlslab uring", "ktlslab syscall", 1.00),
     ("echo 64 B, depth 16", "step", "ktlslab uring", "ktlslab syscall", 1.00),
 )
-# From the kernel up: what a row costs more than the one above it is the cost of what it names.
+# From the kernel up: the difference between a row and the one above it is the cost of what the row names.
 PROFILES = {
     "uring": (
         ("send(2), recv(2) in C", "C blocking"),
@@ -33,7 +33,7 @@ PROFILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One line of the table. `value` is what the limit is about: the ratio where there is a reference, else ours."""
+    """One line of the table. `value` is compared with the limit: the ratio to the reference, or else our figure."""
 
     budget: str
     unit: str
@@ -58,10 +58,9 @@ class Verdict:
 
 
 def middle(runs: Iterable[Run], work: str, who: str, figure: str) -> float | None:
-    """Return the mean of the middle half of the rounds, None where there was none.
+    """Return the mean of the middle half of the rounds, None where there are none.
 
-    The same work comes out at one of two counts, half a percent apart, by what the kernel happens to do; a median would
-    jump from one to the other.
+    The same work has one of two counts, half a percent apart, depending on the kernel; a median would jump.
     """
     values = sorted(run[figure] for run in runs if (run["work"], run["who"]) == (work, who))
     rest = values[len(values) // 4 : len(values) - len(values) // 4]
@@ -69,7 +68,7 @@ def middle(runs: Iterable[Run], work: str, who: str, figure: str) -> float | Non
 
 
 def ratios(runs: Sequence[Run]) -> list[Verdict]:
-    """Hold the runs against the budgets that are ratios."""
+    """Compare the runs with the budgets that are ratios."""
     verdicts = []
     for work, figure, ours, against, limit in RATIOS:
         kind = "elapsed" if figure == "step" else "CPU"
@@ -86,7 +85,7 @@ def ratios(runs: Sequence[Run]) -> list[Verdict]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out columns, the first to the left, the others to the right."""
+    """Format a table: the first column aligned left, the others right."""
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
@@ -113,7 +112,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
 
 
 def profile_table(runs: Sequence[Run], engine: str, columns: Sequence[tuple[str, str]]) -> str:
-    """Show layer by layer what a call costs and, after the plus, what this layer adds to the one above it in the table.
+    """Show the cost of a call per layer and, after the plus, what the layer adds to the one above it in the table.
 
     `columns` are (work, figure).
     """
@@ -129,7 +128,7 @@ def profile_table(runs: Sequence[Run], engine: str, columns: Sequence[tuple[str,
 
 
 def record_table(runs: Sequence[Run]) -> str:
-    """Show the figures of everyone that took part in the rounds, for the record."""
+    """Show the figures of all contestants."""
     works = {work for work, *_ in RATIOS}
     seen = dict.fromkeys((run["work"], run["who"]) for run in runs if run["work"] in works)
     rows = [
@@ -140,7 +139,7 @@ def record_table(runs: Sequence[Run]) -> str:
 
 
 def price_table(runs: Sequence[Run]) -> str:
-    """Show what Python's own primitives cost, for whoever plans a hot path."""
+    """Show what Python's own primitives cost, to help plan hot paths."""
     rows = [(run["who"], f"{run['step']:,.0f}") for run in runs if run["work"] == "prices"]
     return table(("prices of Python itself", "instructions"), rows)
 

@@ -1,9 +1,9 @@
-"""Who takes part: the C program, ktlslab's `Stream` on either engine, and the layers below it one by one.
+"""The contestants: the C program, ktlslab's `Stream` on either engine, and each layer below it.
 
-All of them open a connection of their own to the same peer, install the same made-up keys, move the same payload from
-and into buffers that begin on a page and lie in memory, and warm up by a quarter of the work. A handshake would bring
-nothing that is measured: `install` and `Stream` are ktlslab's own, what they are given is made up. The peer is part of
-the C program, blocking and with kernel TLS as well: the cheaper it is, the more what is ours shows in a ratio.
+Each opens its own connection to the same peer, installs the same made-up keys, and moves the same payload. All buffers
+begin on a page boundary and are in memory. A quarter of the work is warm-up. No handshake is needed: `install` and
+`Stream` are ktlslab's, only the keys are made up. The peer is part of the C program, with blocking calls and kernel TLS
+as well: the cheaper the peer, the more ktlslab's own cost shows in a ratio.
 
 Runs in a guest.
 """
@@ -29,14 +29,14 @@ from ktlslab.tls.suites import Suite
 SUITE = Suite.TLS_AES_256_GCM_SHA384
 WORKLOADS = ("echo", "upload", "sends", "replies", "receives")  # reference.c has the same ones, in this order
 REQUEST = struct.Struct("=IIII")
-PAUSE_S = 0.005  # for all that is to be received to come; costs nothing where instructions are counted
+PAUSE_S = 0.005  # for all data to arrive; costs nothing where instructions are counted
 WARM_UP = 4
 TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is to be done: `steps` times `batch` operations of `size` bytes."""
+    """The work of a run: `steps` times `batch` operations of `size` bytes."""
 
     workload: str
     size: int
@@ -46,7 +46,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What it took an operation: the median of what was timed, and CPU; and the records that prove who did it."""
+    """Figures per operation: the median time and the CPU; and the record counts that prove the path."""
 
     step: float
     cpu: float
@@ -75,7 +75,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """ktlslab's Stream, or what `layers.py` names below it; `batched` sends a batch as one."""
+    """ktlslab's Stream, or a layer of `layers.py` below it; `batched` sends a batch with one call."""
 
     engine: str
     layer: Any = None
@@ -100,7 +100,7 @@ class Ours:
 def stream_steps(
     stream: Stream, one: memoryview, room: memoryview, work: Work, steps: int, *, batched: bool
 ) -> tuple[list[float], int]:
-    """Do echoes or uploads as `measure.arms` does them: what each batch took, an operation, and CPU of them all."""
+    """Do echoes or uploads like `measure.arms`; return each batch's time per operation, and the CPU of all."""
     took, batch, clock = [], work.batch, time.perf_counter_ns
     size, many, cost = work.size * batch, [one] * batch, clock_cost()
     parts = [room[at : at + size] for at in range(0, size * steps, size)]
@@ -123,7 +123,7 @@ def stream_steps(
 
 
 def layer_steps(calls: Any, stream: Stream, work: Work, steps: int) -> tuple[list[float], int]:
-    """Time a layer's single calls; the calls of all layers are made alike, `call(*arguments)`."""
+    """Time single calls of a layer; all layers are called the same way, `call(*arguments)`."""
     took, clock, mark, cost = [], time.perf_counter_ns, bytearray(1), clock_cost()
     (send, sent), (receive, received) = calls
     cpu = time.process_time_ns()
@@ -151,7 +151,7 @@ def layer_steps(calls: Any, stream: Stream, work: Work, steps: int) -> tuple[lis
 
 
 def clock_cost() -> float:
-    """Return what timing costs by itself."""
+    """Return the cost of reading the clock."""
     clock, costs = time.perf_counter_ns, []
     for _ in range(101):
         start = clock()
@@ -160,7 +160,7 @@ def clock_cost() -> float:
 
 
 def open_stream(port: int, engine: str) -> Stream:
-    """Open a stream whose keys are made up: 'c' for what the client sends, 's' for what it receives."""
+    """Open a stream with made-up keys: of 'c' for what the client sends, of 's' for what it receives."""
     connection = connect("127.0.0.1", port, io_engine=engine, timeout=TIMEOUT_S)  # type: ignore[arg-type]
     sides = [
         DirectionKeys(suite=SUITE, key=Secret(filler * 32), write_iv=Secret(filler * 12), sequence=0)

@@ -1,10 +1,10 @@
-"""What runs inside the guest: rounds of all contestants against one peer, one line of JSON a run.
+"""The program inside the guest: rounds of all contestants with one peer, one line of JSON per run.
 
     guest.py PROGRAM RESULTS [--profile]
 
-PROGRAM is reference.c, compiled; RESULTS a file to be appended to. Within a round everyone runs once, in turn, so that
-whatever drifts meets all alike. The conditions are those of `ktlslab.measure.worker`: SCHED_BATCH for both ends, so
-that it is the work that decides who runs when.
+PROGRAM is reference.c, compiled; runs are appended to RESULTS. In a round each contestant runs once, so that drift
+affects all alike. The conditions are those of `ktlslab.measure.worker`: SCHED_BATCH for both ends, so that scheduling
+depends only on the work.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def layers(program: Path) -> Iterator[tuple[str, Work, str, Contestant]]:
 
 @contextlib.contextmanager
 def peer(program: Path) -> Iterator[int]:
-    """Run the peer; its port."""
+    """Run the peer, and yield its port."""
     with subprocess.Popen([program, "peer", "kernel"], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield int(process.stdout.readline() if process.stdout else 0)
@@ -75,7 +75,7 @@ def peer(program: Path) -> Iterator[int]:
 
 
 def proven(contestant: Contestant, work: Work, port: int) -> Figures:
-    """Run and return the figures, which count only where the kernel made and took as many records as were moved."""
+    """Run and return the figures, which count only if the kernel made and received enough records."""
     figures, operations = contestant.run(work, port), work.batch * work.steps
     sent, received = work.workload != "receives", work.workload != "upload"
     if (sent and figures.sent < operations) or (received and figures.received < operations):

@@ -1,7 +1,7 @@
-"""The layers between a caller of `Stream` and the kernel, each called by itself.
+"""The layers between a caller of `Stream` and the kernel, each called on its own.
 
 A layer is a function from (stream, payload, room) to two calls, (send, arguments) and (receive, arguments), which do
-what `Stream` does from there down. What two neighbours differ by is what the upper one costs.
+what `Stream` does from there down. The difference between two neighbours is the cost of the upper one.
 
 Runs in a guest.
 """

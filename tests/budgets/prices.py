@@ -1,4 +1,4 @@
-"""What Python's own primitives cost, in the clock's unit: the price list by which a hot path can be planned.
+"""What Python's own primitives cost, in the clock's unit: a price list for planning hot paths.
 
 Runs in a guest. Nothing here touches a socket.
 """
@@ -26,7 +26,7 @@ class Bare:
             raise
 bare = Bare(); method = bare.method; bound = partial(len, data); closed = False
 """
-# What is bought, and the statement that buys it.
+# Name and statement.
 STATEMENTS = {
     "calling a builtin": "len(data)",
     "calling a builtin through functools.partial": "bound()",
@@ -48,7 +48,7 @@ STATEMENTS = {
 
 
 def prices() -> dict[str, float]:
-    """Return the price of each, less that of an empty loop."""
+    """Return the price of each, minus that of an empty loop."""
     ffi, lib = _native.ffi, _native.lib
     ring = lib.kl_ring_open(8, 0, ffi.new("int *"))
     data = bytearray(64)

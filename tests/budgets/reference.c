@@ -1,20 +1,20 @@
-/* The C program that ktlslab's instructions are held against: kernel TLS by liburing, one operation in flight.
+/* The C program that ktlslab's instructions are compared with: kernel TLS through liburing, one operation in flight.
  *
- *   reference peer   LAYER                                            serves for ever; its port is the first line
- *   reference client LAYER ENGINE PORT WORKLOAD SIZE BATCH BATCHES   one timed run; its figures are a line of JSON
+ *   reference peer   LAYER                                            serves until killed; its port is the first line
+ *   reference client LAYER ENGINE PORT WORKLOAD SIZE BATCH BATCHES   one timed run; prints figures as a line of JSON
  *
- * LAYER      plain, or kernel: both ends install keys that are made up, for a handshake is not what is measured.
+ * LAYER      plain, or kernel: both ends install made-up keys, because the handshake is not measured.
  * ENGINE     blocking: send(2) and recv(2)
- *            uring: prep, submit_and_wait, seen; one call each, waiting without a bound
- *            uring-timed: the same with a bound on the wait, as every wait of ktlslab has one
+ *            uring: prep, submit_and_wait, seen; one call each, waiting without a timeout
+ *            uring-timed: the same with a timeout, as every wait of ktlslab has one
  *            uring-batch: the sends of a batch linked and submitted as one
- * WORKLOAD  echo: a batch of payloads comes back; upload: a batch is answered by one byte
- *            sends, replies: an echo of which the send, or the receive, is timed alone
- *            receives: a batch of receives, each timed, all that they receive having come before
+ * WORKLOAD  echo: a batch of payloads comes back; upload: one byte answers a batch
+ *            sends, replies: an echo of which only the send, or the receive, is timed
+ *            receives: a batch of receives, each timed, after all their data has arrived
  *
- * Figures, in the unit of the clock: `step`, the median of what was timed, an operation, less what reading the clock
- * costs; `cpu`, this process's CPU clock, an operation; and `sent` and `received`, the records that the kernel made and
- * took, by its own sequence numbers.
+ * Figures per operation, in the unit of the clock: `step`, the median of what was timed, minus the cost of reading the
+ * clock; `cpu`, by this process's CPU clock. `sent` and `received`: the records that the kernel made and received,
+ * according to its sequence numbers.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -91,7 +91,7 @@ static int64_t clock_cost(void) {
   return median(costs, 101);
 }
 
-/* Begins on a page and lies in memory before the clock starts. */
+/* Begins on a page boundary, and is in memory before the clock starts. */
 static char *room_for(size_t size) {
   char *room = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   check(room == MAP_FAILED, "mmap");
@@ -126,7 +126,7 @@ static uint64_t records(int fd, int kernel, int direction) {
   return number;
 }
 
-/* The peer: blocking calls, a process a connection, the same for whoever connects. */
+/* The peer: blocking calls, a process per connection, the same for all clients. */
 
 static int fill(int fd, char *room, size_t size) {
   for (size_t have = 0; have < size;) {
@@ -196,7 +196,7 @@ struct client {
   int fd, engine;
 };
 
-/* Wait for one completion, and be done with it. */
+/* Wait for one completion and consume it. */
 static int32_t complete(struct client *c) {
   struct io_uring_cqe *cqe;
   if (c->engine == URING_TIMED) {
@@ -271,7 +271,7 @@ static void send_batch(struct client *c, const char *data, size_t size, uint32_t
   }
 }
 
-/* One batch. What comes back lies in `room`, one payload behind the other. Returns the number of steps. */
+/* Do one batch, and store the answers in `room`, one payload after the other. Returns the number of steps. */
 static size_t batch_of(struct client *c, const struct request *r, const char *one, char *room, int64_t *steps) {
   char mark;
   int64_t start = now(CLOCK_MONOTONIC);

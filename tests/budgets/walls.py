@@ -25,7 +25,7 @@ _IMPORT = "import time; start = time.perf_counter_ns(); import ktlslab; print(ti
 
 
 def importing() -> list[Verdict]:
-    """`import ktlslab` in a new process; the first one, which brings the files into memory, does not count."""
+    """`import ktlslab` in a new process; the first one, which reads the files into memory, does not count."""
     argv = [sys.executable, "-c", _IMPORT]
     times = [
         int(subprocess.run(argv, capture_output=True, check=True, timeout=BOUND_S).stdout) / 1e6
@@ -55,7 +55,7 @@ def guest_start(kernel: str, clock: str) -> list[Verdict]:
             raise RuntimeError(f"a guest said {line!r}: {said.decode(errors='replace')}") from None
     cpu = (_children_cpu() - before) / BOOTS
     note = f"best of {', '.join(f'{seconds:.2f}' for seconds in times)}; CPU, its end included: {cpu:.1f} s each; "
-    if clock == "instructions":  # its own seconds are thousands of millions of instructions
+    if clock == "instructions":  # its seconds are billions of instructions
         rate = 1e3 * min(booted) / min(times)
         note += f"{min(booted):.2f} thousand million instructions up to Python, emulated at {rate:.0f} million a second"
     else:
@@ -65,16 +65,16 @@ def guest_start(kernel: str, clock: str) -> list[Verdict]:
 
 
 def _children_cpu() -> float:
-    """Return the CPU seconds of all children that have ended: a busy machine lengthens them less than wall time."""
+    """Return the CPU seconds of all ended children: a busy machine affects them less than wall time."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def sweeping() -> list[Verdict]:
-    """Share of the wall time of `ktlslab sweep` that is outside timed regions: the quick plan, without kernel TLS."""
+    """Return the share of wall time of `ktlslab sweep` outside timed regions: the quick plan, without kernel TLS."""
     plan = replace(PLANS["quick"], name="benchmark", record_layers=("plain", "userspace"))
     with measuring(lambda _: None):
-        pass  # waiting for another measurement to end is not this sweep's overhead
+        pass  # waiting for another measurement is not this sweep's overhead
     with tempfile.TemporaryDirectory(prefix="ktlslab-benchmark-") as name:
         file, output = Path(name) / "plan.json", Path(name) / "table.parquet"
         file.write_text(json.dumps(plan.to_json()))

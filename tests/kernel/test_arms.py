@@ -142,10 +142,10 @@ def test_arms_over_a_pair_of_namespaces(laboratory, layer, engine, link):
 
 def test_a_link_that_this_kernel_cannot_lay_is_left_out_by_its_name(laboratory, monkeypatch):
     def refuse(_):
-        raise MachineError("laying a link", answered="no veth here", remedy="Load it.")
+        raise MachineError("setting up a link", answered="no veth here", remedy="Load it.")
 
     monkeypatch.setattr(worker, "lay", refuse)
-    with pytest.raises(LeftOut, match=r"laying a link: no veth here\. Load it\."):
+    with pytest.raises(LeftOut, match=r"setting up a link: no veth here\. Load it\."):
         sample(laboratory, "kernel", link="veth 7ms")
 
 

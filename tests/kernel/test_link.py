@@ -210,7 +210,7 @@ def test_a_kernel_without_netem_says_so_and_what_to_do(tmp_path, monkeypatch):
     tc.write_text("#!/bin/sh\necho 'Error: Specified qdisc kind is unknown.' >&2\nexit 2\n")
     tc.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    said = r"qdisc kind is unknown\. Has this kernel the module sch_netem\?.*--on newest"
+    said = r"qdisc kind is unknown\. This needs the kernel module sch_netem\..*--on newest"
     with pytest.raises(MachineError, match=said), lay(Link.parse("veth 1ms")):
         pytest.fail("it was laid")
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,4 +1,4 @@
-"""A plan small enough for a test, of arms that any kernel can run."""
+"""A plan that is small enough for a test, with arms that any kernel can run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Effects out of made-up tables whose answers are known."""
+"""Effects of simulated tables with known answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Q = "latency_p50"
 
 
 def table(*, cost=None, blocks=6, noise=0.002, payloads=(64, 16384), drift=0.0, twice=("kernel", "uring"), seed=1):
-    """Return a table in which io_uring makes each arm 10 % dearer and userspace's 20 % more than that."""
+    """Return a table in which io_uring makes each arm 10 % slower, and userspace another 20 %."""
     draw = np.random.default_rng(seed)
     cost = COST if cost is None else cost
     rows = []
@@ -137,7 +137,7 @@ def test_a_floor_is_borrowed_less_from_afar():
 
 
 def torn(frame, block=3):
-    """Return the frame with a block cut in two: kTLS's samples of it are of another run."""
+    """Return the frame with one block split: its kTLS samples are from another run."""
     later = (frame["repeat"] == block) & (frame["record_layer"] == "kernel")
     return frame.assign(run_id=frame["run_id"].mask(later, "s"))
 

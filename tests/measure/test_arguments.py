@@ -1,4 +1,4 @@
-"""Whatever is given to measuring's and promises' public functions: what cannot be meant is ours to say, and to mend."""
+"""The public functions of measuring and promises raise errors with a remedy for invalid arguments."""
 
 from __future__ import annotations
 

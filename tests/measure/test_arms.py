@@ -1,4 +1,4 @@
-"""Every arm that needs no kTLS, against the real peer; tests/kernel/test_arms.py has those that do."""
+"""Every arm that needs no kTLS, with the real peer; tests/kernel/test_arms.py has those that do."""
 
 import json
 import math
@@ -25,7 +25,7 @@ ARMS = [
 ]
 SUITE = "TLS_AES_256_GCM_SHA384"
 RECORD = {"TLS 1.3": 22, "TLS 1.2": 29}  # header, inner type and tag; header, explicit nonce and tag
-# What the worker adds to an arm's columns.
+# The columns that the worker adds to those of an arm.
 LABELS = {"run_id", "host", "machine", "kernel", "clock", "unit", "repeat", "position"}
 
 
@@ -50,7 +50,7 @@ def cell_of(layer, engine="syscall", *, suite=SUITE, size=64, workload="echo", *
 
 
 def sample(laboratory, cell, steps=4, **more):
-    """Take a sample, proof and all."""
+    """Take a sample and check its proof."""
     row = {name: getattr(cell, name) for name in cell.__slots__}
     row |= laboratory.arm(cell).sample(cell, steps, **more)
     check(row)
@@ -121,7 +121,7 @@ def test_with_the_wall_clock_a_sample_lasts(laboratory):
     cell = cell_of("plain")
     arm = laboratory.arm(cell)
     row = arm.sample(cell, 4, min_ns=20_000_000)
-    assert row["elapsed"] >= 5_000_000  # the warm-up may have been slower than what it was to foretell
+    assert row["elapsed"] >= 5_000_000  # the warm-up may have been slower than the sample
     assert row["operations"] > 4
 
 
@@ -140,9 +140,9 @@ def test_a_handicap_makes_each_step_longer_and_costs_cpu(laboratory):
 def test_a_payload_that_did_not_arrive_as_it_was_to_be_is_no_row(laboratory, workload):
     cell = cell_of("userspace", size=96, workload=workload)
     arm = laboratory.arm(cell)
-    assert arm.sample(cell, 4)["payload_ok"]  # and its checksum is known from now on
+    assert arm.sample(cell, 4)["payload_ok"]  # its checksum is cached from now on
     payload(96)[5] ^= 1
-    if workload == "download":  # the peer sends what is right, and something else is expected
+    if workload == "download":  # the peer sends the right bytes, but others are expected
         crc_of.cache_clear()
     try:
         assert not arm.sample(cell, 4)["payload_ok"]
@@ -184,7 +184,7 @@ def test_a_checksum_sees_one_wrong_bit_anywhere(size):
 
 def test_arms_that_this_machine_has_not_are_left_out_with_the_reason(laboratory):
     assert not capabilities.ulp(), "this test is about a machine without kTLS; tests/kernel has the other half"
-    with pytest.raises(LeftOut, match=r"opening openssl-ktls.*left the records to itself"):
+    with pytest.raises(LeftOut, match=r"opening openssl-ktls.*did not pass the records to the kernel"):
         laboratory.arm(cell_of("openssl-ktls"))
     with pytest.raises(MachineError, match="no tls module") as caught:
         laboratory.arm(cell_of("kernel"))

@@ -1,4 +1,4 @@
-"""Which sample is next: each arm of a setting once per block, nothing twice, more only where the interval is wide."""
+"""The order of samples: each arm once per block, none twice, more blocks only where an interval is wide."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ def row(repeat, cell, cost, run="r"):
 
 
 def run(blocks, noise, most=10_000, name="r"):
-    """Take samples whose cost scatters by that share; return the rows."""
+    """Take samples whose cost varies by that share; return the rows."""
     draw = random.Random(1)  # noqa: S311 - noise, not a secret
     rows = []
     for repeat, _, cell in itertools.islice(blocks, most):

@@ -1,4 +1,4 @@
-"""Intervals from few blocks, against textbook values and against what they must cover."""
+"""Intervals from few blocks: textbook values, and coverage."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def test_a_far_tail_is_small_and_not_nothing():
 def test_intervals_cover_what_they_promise(noise, size):
     _, low, high = mean_interval(NOISES[noise](np.random.default_rng(size), (size, 2000)))
     covered = ((low <= 0) & (high >= 0)).mean()
-    # Five blocks seldom show the tail of an exponential: no method knows what it has not seen.
+    # Five blocks seldom show the tail of an exponential, and no method can know what it has not seen.
     assert covered >= (0.87 if noise == "skewed" else 0.935), f"{noise}, {size} blocks: {covered:.3f}"
-    assert covered < 0.995  # an interval that is too wide covers as well
+    assert covered < 0.995  # an interval that is too wide would also cover
 
 
 def test_a_plain_percentile_interval_would_not():

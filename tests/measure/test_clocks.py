@@ -1,4 +1,4 @@
-"""What a coarse CPU clock cannot tell is not available, and says so; it ends nothing and is never 0."""
+"""Where the CPU clock is too coarse, CPU figures are NaN with a note: never 0, and no error."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from ktlslab.runs import clocks
 from tests.measure.test_analysis import table
 from tests.measure.test_blocks import row as sample
 
-# Every Python process that finds this first lives under a CPU clock that ticks at 10 ms, as User-Mode Linux has it.
+# A Python process that imports this has a CPU clock with a tick of 10 ms, as in User-Mode Linux.
 COARSE = """
 import time
 fine = time.clock_gettime_ns
@@ -26,9 +26,9 @@ time.clock_gettime_ns = coarse
 
 
 def test_the_tick_of_a_clock_is_seen_by_watching_it():
-    coarse = 6  # CLOCK_MONOTONIC_COARSE of clock_gettime(2): the kernel moves it at its tick
+    coarse = 6  # CLOCK_MONOTONIC_COARSE of clock_gettime(2): the kernel advances it at its tick
     ticks = clocks.resolution_ns(coarse) / (time.clock_getres(coarse) * 1e9)
-    assert 1 <= round(ticks) == pytest.approx(ticks, rel=0.1)  # a busy machine may miss one
+    assert 1 <= round(ticks) == pytest.approx(ticks, rel=0.1)  # a busy machine may miss a tick
     assert clocks.resolution_ns() == 1
 
 
@@ -54,7 +54,7 @@ def test_a_sweep_under_a_coarse_clock_has_its_table_and_the_reason(small, tmp_pa
 
 
 def half(frame):
-    """Return the frame with no client's CPU in every second block, and no peer's at all."""
+    """Return the frame without the client's CPU in every second block, and without the peer's CPU."""
     return frame.assign(client_cpu=frame["client_cpu"].where(frame["repeat"] % 2 == 0), peer_cpu=math.nan)
 
 

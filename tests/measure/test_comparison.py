@@ -1,4 +1,4 @@
-"""Two tables compared: what changed is found, what did not is not, and what cannot be compared is refused."""
+"""Comparing two tables finds what changed and only that, and refuses tables that cannot be compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUITE = "TLS_AES_256_GCM_SHA384"
 
 
 def table(*, seed, slowed=1.0, noise=0.002, blocks=6, payloads=(64, 1024, 16384), machine="7.3", clock="instructions"):
-    """Return a table true to the schema; `slowed` is what kernel+syscall's latency and CPU are multiplied by."""
+    """Return a valid table; `slowed` is a factor on the latency and CPU of kernel+syscall."""
     draw = np.random.default_rng(seed)
     unit = {"instructions": "instructions", "wall": "ns"}[clock]
     rows = []
@@ -72,7 +72,7 @@ def test_a_boot_that_is_cheaper_in_every_block_moves_cpu_more_than_latency():
 
 
 def test_many_noisy_figures_are_no_reason_for_a_change():
-    """Without a floor by repeatability, with noise that is large: some of hundreds of intervals leave 1 out."""
+    """With large noise and no repeatability, some of hundreds of intervals exclude 1."""
     alarms = []
     for seed in range(10):
         pair = (table(seed=2 * seed + at, noise=0.05, blocks=5) for at in (0, 1))
@@ -113,7 +113,7 @@ def test_several_machines_match_by_name_and_the_rest_is_said():
     assert set(found.cells["from_machine"]) == {"7.3"}
     assert len(found.only_a) == 24
     assert all("6.1" in cell for cell in found.only_a)
-    with pytest.raises(UsageError, match=r"no machine is in both: 6\.1, 7\.3 and 6\.12"):
+    with pytest.raises(UsageError, match=r"they have no machine in common: 6\.1, 7\.3 and 6\.12"):
         compared(both, table(seed=2, machine="6.12"))
 
 

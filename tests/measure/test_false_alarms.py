@@ -1,7 +1,7 @@
 """How often equal arms are said to differ, and how often a real difference is found, over many simulated sweeps.
 
-Each column of figures is a sweep of its own, so that one frame holds them all. Noise is as a machine makes it: of the
-blocks, of sessions (a constant that stays for the run), a drift, heavy tails, more of it in large cells.
+Each column of figures is one sweep, so that one frame holds them all. The noise imitates a machine: noise of blocks, of
+sessions (constant for a run), drift, heavy tails, and more noise in large cells.
 """
 
 from __future__ import annotations

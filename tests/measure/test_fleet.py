@@ -1,6 +1,6 @@
-"""Executors of all kinds; Dask with a real scheduler and two real workers, of which one is killed while it measures.
+"""Executors of all kinds; Dask with a real scheduler and two real workers, one of which is killed while it measures.
 
-The workers are processes of this machine that believe to be hosts of two names (uts_namespaces(7)), and share its lock.
+The workers are processes of this machine that see two different host names (uts_namespaces(7)) and share its lock.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ HOSTS = ("alpha", "beta")
 
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path, monkeypatch):
-    """Give this test's processes a lock of their own, so that no other measurement is waited for; and short parts."""
+    """Use a separate lock, so that tests do not wait for other measurements, and short parts."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(lock, "LOCK", tmp_path / "tmp" / lock.LOCK.name)
@@ -56,14 +56,14 @@ def expected(plan):
 
 
 def measuring_below(process):
-    """Return the measuring processes that this one started; what they start in turn looks like them until its exec."""
+    """Return the measuring processes that this one started; until exec their children look the same."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return [child for child in psutil.Process(process.pid).children() if measures(child)]
     return []
 
 
 def measures(process):
-    with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
+    with contextlib.suppress(psutil.NoSuchProcess):  # a zombie counts, too
         return "ktlslab.measure.worker" in process.cmdline()
     return False
 
@@ -83,7 +83,7 @@ def started(argv, log):
 
 @pytest.fixture
 def fleet(tmp_path):
-    """Yield a client of a fleet, and its workers' processes by the name of their host."""
+    """Yield a client of a fleet, and its worker processes by host name."""
     where = ["--scheduler-file", str(tmp_path / "scheduler.json"), "--no-dashboard"]
     dask = [sys.executable, "-m", "dask"]
     flags = "-u" if os.geteuid() == 0 else "-ru"
@@ -95,7 +95,7 @@ def fleet(tmp_path):
             argv = [*dask, "worker", *where, "--host", "127.0.0.1", "--no-nanny", "--nworkers", "1", "--nthreads", "1"]
             argv += ["--resources", "measure=1", "--memory-limit", "0", "--death-timeout", "60"]
             argv += ["--local-directory", str(tmp_path / host)]
-            # One process: each of these words replaces itself by the next.
+            # One process: each of these commands executes the next.
             argv = ["unshare", flags, "--", "sh", "-c", 'hostname "$0" && exec "$@"', host, *argv]
             workers[host] = stack.enter_context(started(argv, tmp_path / f"{host}.log"))
         deadline = time.monotonic() + PATIENCE
@@ -117,7 +117,7 @@ def test_a_fleet_measures_each_sample_once_though_a_worker_is_killed_while_it_me
         swept = aside.submit(sweep, small, "here", output=path, progress=False, executor=executor)
         while not swept.done():
             at_work = {host: measuring_below(process) for host, process in workers.items()}
-            # Hosts are looked at one after the other: at once are those that are still there when all were.
+            # Hosts are checked one after the other; those still measuring after all checks measured at the same time.
             most_at_once = max(most_at_once, sum(map(measures, itertools.chain(*at_work.values()))))
             finished = set()
             with contextlib.suppress(FileNotFoundError):  # the sweep removes its journal when it has its table
@@ -130,7 +130,7 @@ def test_a_fleet_measures_each_sample_once_though_a_worker_is_killed_while_it_me
         frame = swept.result()
     assert killed
     assert workers[killed].wait(PATIENCE) == -signal.SIGKILL
-    assert psutil.wait_procs(orphans, PATIENCE)[1] == []  # what it had started ended with it
+    assert psutil.wait_procs(orphans, PATIENCE)[1] == []  # its children ended with it
     assert most_at_once == 1
     assert keys(frame) == expected(small)
     assert set(frame.host) == set(HOSTS)

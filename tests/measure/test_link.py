@@ -1,4 +1,4 @@
-"""Links: what their names mean, and what is said where one cannot be laid; traffic is in tests/kernel/test_link.py."""
+"""Links: their names, and the errors where one cannot be set up. tests/kernel/test_link.py tests traffic."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_missing_program_is_named_with_its_package_before_anything_is_done(mon
 
 
 def test_without_the_right_to_make_a_namespace_it_says_so():
-    """Even root has no rights in a process whose bounding set is empty."""
+    """Even root has no permissions in a process with an empty capability bounding set."""
     program = "from ktlslab.measure.link import Link, lay\nwith lay(Link.parse('veth')): pass\n"
     without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
     done = subprocess.run(

@@ -109,7 +109,7 @@ def test_a_plan_file_names_only_what_differs(tmp_path):
         ('handicap = "kernal+uring: 0.03"', r"Did you mean kernel\+uring"),
         ('handicap = "kernel+uring: nan"', "handicap"),
         ("precision = nan", "precision"),
-        ("payload = [64]", "reading plan 'bad': there is no 'payload' in a plan. Did you mean payloads"),
+        ("payload = [64]", "reading plan 'bad': a plan has no field 'payload'. Did you mean payloads"),
         ("sizes = [1]", "sizes"),
         ("depths = [0]", "out of range"),
         ("record_sizes = [16385]", "out of range"),
@@ -160,7 +160,7 @@ def test_what_is_no_plan_is_refused(plan):
 
 def test_a_json_file_that_holds_a_list_is_no_plan(tmp_path):
     (tmp_path / "p.json").write_text("[1, 2]")
-    with pytest.raises(UsageError, match="no fields of a plan"):
+    with pytest.raises(UsageError, match="not a mapping of fields"):
         named(tmp_path / "p.json")
 
 
@@ -170,7 +170,7 @@ def test_a_near_miss_of_a_plans_name_says_which_is_meant():
 
 
 def test_an_unknown_plan_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"no such plan, nor a file.*quick, standard, full"):
+    with pytest.raises(UsageError, match=r"no plan and no file of that name.*quick, standard, full"):
         named("slow")
 
 

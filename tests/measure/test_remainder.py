@@ -1,4 +1,4 @@
-"""What is left of a plan, and the parts it is cut into: every sample in one of them, and in one only."""
+"""What is left of a plan, and its parts: every sample is in exactly one of them."""
 
 from dataclasses import asdict, replace
 

@@ -29,9 +29,9 @@ def test_the_ends():
 
 
 def test_nothing_has_no_percentile():
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no values"):
         percentile([], 50)
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no values"):
         histogram_percentile([], 50)
 
 

@@ -1,4 +1,4 @@
-"""Sweeps on this machine with arms that need no kTLS, and one in a guest with those that do."""
+"""Sweeps on this machine with arms that need no kTLS, and one in a guest with arms that do."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_when_the_time_is_over_whole_blocks_are_there_and_no_more(small):
 
 
 def test_when_the_time_is_over_before_the_first_block_it_says_so(small):
-    with pytest.raises(MachineError, match=r"not one sample.*minutes"):
+    with pytest.raises(MachineError, match=r"there is no sample.*minutes"):
         sweep(replace(small, minutes=1e-9), on="here", progress=False)
 
 
@@ -139,7 +139,7 @@ def workers_of(path: Path) -> list[str]:
 
 
 def wait_for_the_end(path: Path) -> None:
-    """Wait until nothing of a killed sweep runs any more."""
+    """Wait until no process of a killed sweep runs any more."""
     deadline = time.monotonic() + 10
     while workers_of(path) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -147,7 +147,7 @@ def wait_for_the_end(path: Path) -> None:
 
 
 def whole_in(rows, row, plan):
-    """Whether the block of a row is there as a whole."""
+    """Whether the block of a row is complete."""
     block = [
         other for other in rows if all(other[name] == row[name] for name in ("workload", "payload_bytes", "repeat"))
     ]
@@ -195,7 +195,7 @@ def test_going_on_with_a_finished_table_measures_nothing_twice(small, tmp_path, 
         sweep(small, on="here", output=path, resume=True, progress=False)
     assert read_table(path).equals(before)
     anew = sweep(plan, on="here", output=path)
-    assert "t.parquet is there already: it will be replaced" in capsys.readouterr().err
+    assert "t.parquet exists: it will be replaced" in capsys.readouterr().err
     assert not set(anew.run_id) & set(before.run_id)
 
 
@@ -231,7 +231,7 @@ def test_two_measurements_wait_for_each_other(tmp_path):
             assert other.wait(timeout=5) == 0
     (line,) = said
     assert line.startswith(f"waiting for the measurement of process {other.pid} ({sys.executable} -c import sys")
-    assert line.endswith(f", begun 0 min ago, to end ({lock}); nothing is lost by giving up")
+    assert line.endswith(f", started 0 min ago, to end ({lock}); it is safe to interrupt")
 
 
 def test_an_output_that_is_no_parquet_is_refused(small, tmp_path):
@@ -244,7 +244,7 @@ COUNTED = Plan(
 )
 
 
-@pytest.mark.timeout(300)  # an emulated guest takes its time to boot where others run
+@pytest.mark.timeout(300)  # an emulated guest boots slowly while others run
 def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instructions(tmp_path):
     frame = ktlslab.sweep(COUNTED, on="newest", clock="instructions", output=tmp_path / "g.parquet", progress=False)
     assert keys(frame) == expected(COUNTED)
@@ -258,7 +258,7 @@ def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instruct
     assert (others[["tls_stat_tx", "kernel_tx_records"]] == 0).all(axis=None)
     assert frame.kernel.iloc[0] != os.uname().release
     runs = frame.groupby("run_id").workload.nunique()
-    assert len(runs) == min(2, len(os.sched_getaffinity(0)))  # settings go whole into one of the guests
+    assert len(runs) == min(2, len(os.sched_getaffinity(0)))  # a setting is not split between guests
     assert runs.sum() == 2
 
 

@@ -1,4 +1,4 @@
-"""A table says what it is, or what is wrong with it and where; what is not comparable is not put into one."""
+"""Tables are checked when written and read; tables that are not comparable are not merged."""
 
 import json
 import math
@@ -14,7 +14,7 @@ RUN = {"clock": "wall", "commit": "c0ffee", "packages": {"ktlslab": "1"}, "plan"
 
 
 def row(**changed):
-    """Return a row that breaks no rule."""
+    """Return a valid row."""
     values = {name: {str: "", int: 1, float: 1.0, bool: True, object: [[1.0, 3]]}[kind] for name, kind, _ in SCHEMA}
     values |= {"run_id": "r", "machine": "here", "kernel": "7.3", "clock": "wall", "unit": "ns", "workload": "echo"}
     values |= {"record_layer": "plain", "record_layer_observed": "plain", "io_engine": "uring", "link": "loopback"}
@@ -52,22 +52,22 @@ WRONG = {
     "an engine that is none": ({"io_engine": "epoll"}, "io_engine is 'epoll'"),
     "a workload that is none": ({"workload": "sideways"}, "workload is 'sideways'"),
     "a clock that is none": ({"clock": "sundial"}, "clock is 'sundial'"),
-    "another clock's unit": ({"unit": "instructions"}, "unit is 'instructions', which is not its clock's"),
+    "another clock's unit": ({"unit": "instructions"}, "unit is 'instructions', which is not the unit of its clock"),
     "plain TCP with a suite": ({"suite": SUITE}, f"suite is '{SUITE}'"),
     "TLS without a suite": ({"record_layer": "kernel"}, "suite is ''"),
     "no operation": ({"operations": 0}, "operations is .*not above 0"),
     "a negative time": ({"client_user": -0.5}, "client_user is .*below 0"),
     "a cost of nothing": ({"client_cpu": 0.0}, "client_cpu is .*not above 0"),
-    "an endless time": ({"peer_cpu": math.inf}, "peer_cpu is .*no figure"),
+    "an endless time": ({"peer_cpu": math.inf}, "peer_cpu is .*not a finite number"),
     "no figure where there must be one": ({"latency_p99": math.nan}, "latency_p99 is nan"),
     "a median above the maximum": ({"latency_p50": 2.0}, "latency_p50 is 2.0, above latency_p99"),
-    "no proof": ({"payload_ok": False}, "payload_ok is .*without proof"),
+    "no proof": ({"payload_ok": False}, "payload_ok is .*needs this proof"),
     "an empty histogram": ({"latency_histogram": []}, r"latency_histogram is \[\]"),
     "a histogram that goes back": ({"latency_histogram": [[2.0, 1], [1.0, 1]]}, "latency_histogram"),
     "a histogram of half a step": ({"latency_histogram": [[2.0, 0.5]]}, "latency_histogram"),
     "a histogram that is none": ({"latency_histogram": 7}, "latency_histogram is 7"),
     "a run that no one knows": ({"run_id": "s"}, r"run s\): run_id is 's', a run whose provenance is missing"),
-    "a sample twice": ({"repeat": 1, "position": 9}, "repeat is .*there already"),
+    "a sample twice": ({"repeat": 1, "position": 9}, "repeat is .*has that sample already"),
 }
 
 
@@ -78,7 +78,7 @@ def test_what_breaks_the_schema_is_named_with_its_place_and_neither_written_nor_
     with pytest.raises(TableError, match=rf"writing .*: row 1 .*{said}"):
         write_table(frame, path)
     assert not path.exists()
-    if changed.get("latency_histogram") != 7:  # Parquet itself would not take that one
+    if changed.get("latency_histogram") != 7:  # Parquet itself does not accept that one
         frame.to_parquet(path)
         with pytest.raises(TableError, match=rf"reading .*: row 1 .*{said}"):
             read_table(path)
@@ -106,7 +106,7 @@ def test_a_row_or_a_table_of_an_older_version_is_refused_with_what_it_lacks(tmp_
 
 
 def test_columns_of_other_names_or_types_are_refused():
-    with pytest.raises(TableError, match="columns of its own: mood"):
+    with pytest.raises(TableError, match="unknown columns: mood"):
         check(table(row()).assign(mood="good"))
     with pytest.raises(TableError, match="column depth holds float64, not int"):
         check(table(row()).astype({"depth": float}))
@@ -137,7 +137,7 @@ def test_a_table_that_cannot_be_written_names_the_place_where_the_rows_are(tmp_p
 
 
 def another(run="s", **changed):
-    """Return a table of one row whose run, `run`, differs from r by what is changed in its provenance."""
+    """Return a table of one row from another run, with these changes to its provenance."""
     return to_frame([row(run_id=run)], {run: RUN | changed})
 
 

@@ -6,7 +6,7 @@ from ktlslab.measure.warmup import MAX_ROUNDS, PATIENCE, Warm, warm_up
 
 
 def warmed(medians, *, best=math.inf, tolerance=0.01, size=2, lasting=lambda _: 1):
-    """Warm up on rounds that take what `medians` says; returns the outcome and the sizes that were asked for."""
+    """Warm up on rounds with these medians; return the outcome and the requested sizes."""
     sizes, left = [], iter(medians)
 
     def median_of(steps):

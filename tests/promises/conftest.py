@@ -1,4 +1,4 @@
-"""Promises made up for the tests: on plain TCP, so that they can be checked on any machine."""
+"""Promises made up for tests, on plain TCP so that any machine can check them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ktlslab.promises.check import EITHER, Group
 
 @pytest.fixture
 def made_up():
-    """made_up(check, **options) -> a promise whose check that is, with nothing installed."""
+    """made_up(check, **options) -> a promise with that check and nothing installed."""
 
     def make(check, **options):
         group = Group("made up")

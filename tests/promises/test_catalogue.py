@@ -1,4 +1,4 @@
-"""The promises themselves: enough of them, each told apart, said in words and attributed."""
+"""The promises: there are enough, and each has a distinct name, a sentence and a source."""
 
 from __future__ import annotations
 

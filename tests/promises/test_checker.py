@@ -1,4 +1,4 @@
-"""What a check comes to: kept, broken or not in this kernel, whatever else happens to it."""
+"""Every check ends in a verdict (kept, broken or not in this kernel), even if it hangs or crashes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktlslab.promises.check import ABSENT, BROKEN, KEPT, TLS12, TLS13, Absent, B
 from ktlslab.promises.elsewhere import Elsewhere
 from ktlslab.promises.pair import DATA, Pair
 
-# Threads of other tests' libraries, should there be any, are nothing to the child, which goes its own way at once.
+# Threads of other tests' libraries do not matter: the child does not use them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
@@ -52,7 +52,7 @@ def test_a_refusal_that_means_no_such_thing_is_not_broken(made_up):
 
 def test_a_check_that_hangs_is_broken_and_ended_with_all_it_started(made_up, tmp_path):
     def check(_pair):
-        """Hangs, and so does what it started."""
+        """Hang, and leave a child that hangs, too."""
         (tmp_path / "pid").write_text(str(Elsewhere(lambda: time.sleep(60)).pid))
         time.sleep(60)
 

@@ -1,4 +1,4 @@
-"""The table: from a journal, even one that a kernel took along, to rows, words and a file."""
+"""The table: from a journal, even one cut short by a crash, to rows, text and a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PANIC = """[   13.8] RIP: 0010:__skb_to_sgvec+0x255/0x270
 
 @pytest.fixture
 def kernel_dies_once(monkeypatch):
-    """Pretend a machine whose kernel goes down in the second check; the jobs that it got."""
+    """Simulate a machine whose kernel crashes in the second check; return the jobs that it got."""
     jobs = []
 
     def once(_where, job, _scratch, _image):

@@ -1,4 +1,4 @@
-"""Notebook 04 runs to its end on the recorded table, which has every promise that there is."""
+"""Notebook 04 runs to its end on the recorded table, which has every promise."""
 
 from __future__ import annotations
 

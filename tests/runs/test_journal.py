@@ -1,4 +1,4 @@
-"""The journal survives what a kill leaves of it."""
+"""A journal can be read after its writer was killed."""
 
 import json
 

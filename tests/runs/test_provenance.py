@@ -1,4 +1,4 @@
-"""What is said of a run's circumstances, read from files as kernels write them."""
+"""A run's provenance, read from files as kernels write them."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def machine(*, busy=0, steal=0, megahertz=2000, throttled=0, source="tsc", contr
 
 @pytest.fixture
 def notes(root, monkeypatch):
-    """notes(job, rows, **what changed) -> what is said of a run of ten seconds in which our processes used no CPU."""
+    """notes(job, rows, **what changed) -> the notes on a run of ten seconds in which our processes used no CPU."""
     monkeypatch.setattr(unusual, "_cpu_of_ours", lambda: 0)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     now = [100.0]
@@ -207,15 +207,15 @@ def test_a_quiet_machine_gives_no_note(notes):
         ({"megahertz": 1000}, "The CPUs' frequency went from 2000 to 1000 MHz."),
         ({"throttled": 3}, "The CPUs were throttled 3 times because they were hot."),
         ({"source": "hpet"}, "Time was read from hpet, a slow and coarse clock."),
-        ({"control": "bbr"}, "TCP's congestion control was bbr; where that paces, packets wait for a timer."),
-        ({"cpu": "QEMU"}, "The CPU was emulated in software: its nanoseconds say nothing of a real one."),
+        ({"control": "bbr"}, "TCP's congestion control was bbr; where it paces, packets wait for a timer."),
+        ({"cpu": "QEMU"}, "The CPU was emulated in software: its nanoseconds say nothing about a real one."),
         (
             {"job": {"waited": "waiting for process 7 (/a/lock)"}},
             "Another measurement came first: waiting for process 7.",
         ),
         (
             {"rows": [STEADY | {"steady": False}, *[STEADY] * 9]},
-            "1 of 10 samples began before their warm-up had become steady.",
+            "1 of 10 samples began before their warm-up was steady.",
         ),
     ],
 )
@@ -227,11 +227,11 @@ def test_under_the_instruction_clock_only_a_delay_is_worth_a_word(notes, monkeyp
     monkeypatch.setenv("KTLSLAB_CLOCK", "instructions")
     assert notes(cpu="QEMU") == []
     (said,) = notes({"links": ["loopback", "veth 1ms"]}, cpu="QEMU")
-    assert said == "On a link with a delay latencies hold time that passed idle, told as instructions."
+    assert said == "On a link with a delay, latencies include idle time, counted as instructions."
 
 
 def test_what_our_own_processes_use_is_known_with_their_children():
-    """Burned by a grandchild that lives, and by a child that ended."""
+    """The CPU is used by a running grandchild and by a child that ended."""
     burn = "import time\nwhile time.process_time() < 0.5: pass\n"
     before = unusual._cpu_of_ours()
     subprocess.run([sys.executable, "-c", burn], check=True, timeout=60)

@@ -1,7 +1,7 @@
-"""A whole TLS connection in memory, made by OpenSSL, with everything an observer of wire and key log would have.
+"""A whole TLS connection in memory, made by OpenSSL, with everything that an observer of wire and key log would have.
 
-`openssl_pair` is the oracle of these tests: what it puts on the wire was made by another implementation, and what it
-accepts was checked by one. It knows nothing of ktlslab beyond the suites' names.
+`openssl_pair` is the oracle of these tests: another implementation makes what it sends and checks what it accepts. It
+uses nothing of ktlslab except the names of suites.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Side:
     sent: list[Record] = field(default_factory=list)
 
     def flush(self) -> list[bytes]:
-        """Return the records that this end has just made, and hand them to no one."""
+        """Return the records that this end has just made, without passing them on."""
         while True:
             try:
                 self.wire.feed(self.connection.bio_read(2**16))
@@ -49,7 +49,7 @@ class Side:
 
 @dataclass(kw_only=True)
 class Pair:
-    """Both ends with the handshake done, and nothing under way between them but what tests put there."""
+    """Both ends after the handshake, with nothing in flight except what tests send."""
 
     client: Side
     server: Side
@@ -59,10 +59,10 @@ class Pair:
 
 
 def _ffdhe2048_pem() -> bytes:
-    """Return RFC 7919 A.1's group, from the formula by which it is defined there, as PEM."""
+    """Return the group of RFC 7919 A.1 as PEM, from the formula that defines it there."""
     e = sum((Fraction(1, factorial(i)) for i in range(400)), Fraction(0))
     prime = 2**2048 - 2**1984 + (int(2**1918 * e) + 560316) * 2**64 - 1
-    # DER by hand, SEQUENCE { INTEGER prime, INTEGER 2 }: `cryptography` is giving up finite fields.
+    # DER by hand, SEQUENCE { INTEGER prime, INTEGER 2 }: `cryptography` is dropping finite fields.
     der = b"\x02\x82\x01\x01" + prime.to_bytes(257, "big") + b"\x02\x01\x02"
     der = b"\x30\x82" + len(der).to_bytes(2, "big") + der
     return b"-----BEGIN DH PARAMETERS-----\n" + encodebytes(der) + b"-----END DH PARAMETERS-----\n"
@@ -122,7 +122,7 @@ def _only(context: SSL.Context, suite: Suite) -> None:
 
 
 def _shake_hands(client: Side, server: Side) -> list[bytes]:
-    """Drive both ends until both say that they are done; return what the server sent after the client was."""
+    """Drive the handshake until both ends are done; return what the server sent after the client was done."""
     for _ in range(10):
         client_done = _step(client)
         server.give(*client.flush())

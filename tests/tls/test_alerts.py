@@ -1,4 +1,4 @@
-"""Alerts: a clean end, an error, and numbers that no one has named yet."""
+"""Alerts: a clean end, an error, and numbers without a name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_unknown_number_is_kept_and_fatal():
         ((1, 0), True, False),
         ((2, 0), True, False),
         ((2, 20), False, True),
-        ((1, 40), False, True),  # RFC 8446 6: an error alert is one whatever its level
+        ((1, 40), False, True),  # RFC 8446 6: the level of an error alert does not matter
         ((1, 90), False, False),
         ((1, 100), False, False),
         ((2, 100), False, True),

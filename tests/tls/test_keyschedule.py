@@ -1,4 +1,4 @@
-"""The key schedule: published vectors, another implementation's results, and lengths that cannot be."""
+"""The key schedule: published vectors, another implementation's results, and invalid lengths."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Against OpenSSL: from a key log and the bytes on the wire to its plaintext, and back.
 
-This is the handover's arithmetic end to end. If keys, nonces or sequence numbers were wrong in any suite, OpenSSL's
-records would not open here, or ours not there.
+This tests a handoff's arithmetic end to end. If keys, nonces or sequence numbers were wrong in any suite, OpenSSL's
+records would not open here, or ours there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ktlslab.tls import (
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.suites import CIPHERS
 
-# What a certificate proves and `cryptography` can seal: no PSK, ARIA or SM4, which tests/stages take up.
+# Suites with certificates whose ciphers `cryptography` has: not PSK, ARIA or SM4, which tests/stages has.
 PROVEN = [suite for suite in Suite if suite.cipher in CIPHERS and "_PSK_" not in suite.name]
 TLS12 = [suite for suite in PROVEN if suite.version is Version.TLS12]
 TLS13 = [suite for suite in PROVEN if suite.version is Version.TLS13]
@@ -57,7 +57,7 @@ def test_tls13_both_ways(suite, openssl_pair):
     (answer,) = pair.server.flush()
     sequence = len(pair.after_handshake)
     assert open_record(suite, *to_client, sequence, answer) == (ContentType.APPLICATION_DATA, b"answer")
-    # The same bytes come out of the same input: nothing in TLS 1.3 is random at this point.
+    # The same input gives the same bytes: nothing in TLS 1.3 is random at this point.
     assert seal(suite, *to_client, sequence, ContentType.APPLICATION_DATA, b"answer") == answer
 
     # We seal, OpenSSL opens: padded data after its own record, then the end.
@@ -113,7 +113,7 @@ def test_a_key_update_of_ours_is_followed_by_openssl_and_answered(suite, openssl
     request = bytes((HandshakeType.KEY_UPDATE, 0, 0, 1, 1))  # update_requested, RFC 8446 4.6.3
     pair.server.give(seal(suite, *traffic_key(to_server, suite), 0, ContentType.HANDSHAKE, request))
     to_server = next_traffic_secret(to_server, suite)
-    # The number starts again with the new key.
+    # The sequence number starts again with the new key.
     pair.server.give(seal(suite, *traffic_key(to_server, suite), 0, ContentType.APPLICATION_DATA, b"new key"))
     assert pair.server.connection.recv(100) == b"new key"
 

@@ -1,4 +1,4 @@
-"""The package as others meet it: light to import, and knowing nothing of the rest."""
+"""The package is cheap to import and does not depend on the rest of ktlslab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sealed records open to what went in, and to nothing once a bit of them or of their circumstances differs."""
+"""Sealed records open to what was sealed, and do not open once a bit of record, key, nonce or number differs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TLS12 = Suite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
 KEY = bytes(range(16))
 WRITE_IV = bytes(range(12))
 
-SEALED = [suite for suite in Suite if suite.cipher in CIPHERS]  # `cryptography` has ARIA and SM4 not as AEADs
+SEALED = [suite for suite in Suite if suite.cipher in CIPHERS]  # `cryptography` does not have ARIA and SM4 as AEADs
 suites = st.sampled_from(SEALED)
 kinds = st.sampled_from(ContentType)
 sequences = st.integers(0, 2**64 - 1)
@@ -117,7 +117,7 @@ def test_a_record_shorter_than_its_tag_is_refused(suite):
 
 
 def seal_inner(inner: bytes) -> bytes:
-    """Seal any TLSInnerPlaintext, those that `seal` would not make included."""
+    """Seal any TLSInnerPlaintext, including those that `seal` would not make."""
     header = b"\x17\x03\x03" + (len(inner) + 16).to_bytes(2, "big")
     return header + AESGCM(KEY).encrypt(record_nonce(WRITE_IV, 0), inner, header)
 

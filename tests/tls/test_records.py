@@ -1,4 +1,4 @@
-"""Records: every cut of the stream gives the same ones, and what is not TLS is called so."""
+"""Records: however the stream is split they are the same, and input that is not TLS is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of suites, held against OpenSSL's own table and the kernel's header."""
+"""The table of suites agrees with OpenSSL's own table and the kernel's header."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPENSSL_ENCRYPTION = {
     "ARIAGCM(128)": "ARIA-128-GCM",
     "ARIAGCM(256)": "ARIA-256-GCM",
 }
-# OpenSSL has SM4 in TLS 1.3 from 4.0 on, and distributions' command lines are older: tests/stages negotiate it.
+# OpenSSL has SM4 in TLS 1.3 from 4.0 on, and the command lines of distributions are older: tests/stages negotiates it.
 KNOWN = [suite for suite in Suite if not suite.name.startswith("TLS_SM4")]
 
 
@@ -81,7 +81,7 @@ def test_what_openssl_has_beyond_the_table_is_none(openssl_table):
 
 
 def test_every_certificate_suite_of_the_four_ciphers_is_in_the_table(openssl_table):
-    # Those missing from the table must be missing for a reason: PSK, anonymous and DSS suites authenticate otherwise.
+    # Suites are missing from the table only for a reason: PSK, anonymous and DSS suites authenticate otherwise.
     for number, (name, _, encryption) in openssl_table.items():
         common = OPENSSL_ENCRYPTION.get(encryption) in {cipher.name for cipher in CIPHERS}
         if common and not re.search("PSK|ADH|AECDH|DSS", name):
@@ -141,7 +141,7 @@ def test_members_pass_and_a_cipher_of_tls12_alone_means_its_first_suite():
 
 @pytest.mark.parametrize("suite", Suite)
 def test_the_digest_is_the_one_in_the_name(suite):
-    # A name that ends in no digest (TLS 1.2's CCM suites) means TLS 1.2's default (RFC 6655 3).
+    # A name that does not end in a digest (TLS 1.2's CCM suites) means TLS 1.2's default (RFC 6655 3).
     endings = {"SHA384": "sha384", "SM3": "sm3"}
     assert suite.digest == endings.get(suite.name.rpartition("_")[2], "sha256")
 

@@ -17,9 +17,9 @@ PLAN = """
 record_layers = ["plain", "userspace"]
 payloads = [64]
 suites = ["TLS_AES_256_GCM_SHA384"]
-directions = ["echo"]
+workloads = ["echo"]
 repeats = 2
-most_repeats = 2
+max_repeats = 2
 steps = 4
 """
 # Serves one page with ktlslab's server side, and prints its port and CA.

@@ -14,6 +14,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ktlslab import _checks
 from ktlslab.errors import GuestError, UsageError
 from ktlslab.packages import how_to_get
 
@@ -102,6 +103,16 @@ def parameters(machine: Machine) -> list[str]:
         # Where a buffer lies changes what it costs: the same addresses in every run.
         line += ["clocksource=tsc", "noapictimer", "norandmaps"]
     return line
+
+
+def cpus(clock: str | None, count: int | None) -> int | None:
+    """Return how many CPUs, which is one where instructions are counted. UsageError where they cannot be had."""
+    tried = "starting a guest"
+    _checks.optional(_checks.whole, tried, "cpus", count, 1)
+    if clock == "instructions" and count not in {None, 1}:
+        remedy = "Leave out cpus, or take the wall clock."
+        raise UsageError(f"{tried} with {count} CPUs", answered="counting instructions takes one", remedy=remedy)
+    return count
 
 
 def memory_bytes(memory: str) -> int:

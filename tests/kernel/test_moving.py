@@ -352,7 +352,7 @@ def test_sending_without_copies_is_refused_and_the_stream_goes_on(kernel_pair):
         ring.start(Operation.send_zc(ends.pair.connection.socket.fileno(), b"no copies, please"))
         done = []
         while ring.in_flight:
-            done += ring.reap(1, 10)
+            done += ring.reap(1, timeout=10)
         assert [os.strerror(-done[0].result), done[-1].notification] == ["Operation not supported", True]
         assert ring.in_flight == 0
     ends.stream.send(b"with copies")
@@ -409,5 +409,5 @@ def test_a_file_goes_out_by_splice_through_the_ring(kernel_pair, tmp_path, pipe)
     with (tmp_path / "file").open("rb") as file, Ring() as ring:
         into = Operation.splice(file.fileno(), writing, 19, offset_in=0, linked=True)
         out = Operation.splice(reading, ends.pair.connection.socket.fileno(), 19)
-        assert transfer(ring, [into, out], 10) == [19, 19]
+        assert transfer(ring, [into, out], timeout=10) == [19, 19]
     assert ends.pair.tls.recv(100) == b"from the page cache"

@@ -123,11 +123,11 @@ def test_other_operations_on_the_ring_take_nothing_away_and_get_theirs(ring, rec
         incoming.take(wait=False)
         tokens = ring.start(*[Operation.nop()] * 3)
         for part in (b"1", b"2", b"3"):
-            assert ring.send(theirs.fileno(), part, 0, LONG) == 1
+            assert ring.send(theirs.fileno(), part, 0, timeout=LONG) == 1
             time.sleep(0.02)
-        assert sorted(c.token for c in ring.reap(3, LONG)) == tokens
+        assert sorted(c.token for c in ring.reap(3, timeout=LONG)) == tokens
         with pytest.raises(TimeoutError):
-            ring.reap(1, 0.05)
+            ring.reap(1, timeout=0.05)
         assert until(incoming, 3) == b"123"
 
 
@@ -196,7 +196,7 @@ def test_closing_the_ring_closes_all_in_order(pair):
     ours, theirs = pair
     ring = Ring()
     buffers = ring.buffer_ring(4, 100)
-    incoming = ring.recv_multishot(ours.fileno(), buffers, LONG)
+    incoming = ring.recv_multishot(ours.fileno(), buffers, timeout=LONG)
     theirs.sendall(b"here")
     assert next(incoming) == (-1, b"here")
     theirs.sendall(b"kept")
@@ -226,6 +226,9 @@ def test_closed_or_foreign_buffers_are_refused(ring, pair, buffers):
 
 def test_groups_come_and_go(ring, pair):
     for _ in range(50):
-        with ring.buffer_ring(2, 64) as buffers, ring.recv_multishot(pair[0].fileno(), buffers, LONG) as incoming:
+        with (
+            ring.buffer_ring(2, 64) as buffers,
+            ring.recv_multishot(pair[0].fileno(), buffers, timeout=LONG) as incoming,
+        ):
             pair[1].sendall(b"x")
             assert next(incoming) == (-1, b"x")

@@ -30,7 +30,7 @@ from ktlslab.guests import console, folders, initramfs, launcher, qemu, vmlinux
 from ktlslab.guests.acceleration import accelerator, give_up
 from ktlslab.guests.cache import storage
 from ktlslab.guests.kernels import Kernel, find
-from ktlslab.guests.streams import Pump, Stream
+from ktlslab.guests.streams import MarkedOutput, Pump
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -56,7 +56,14 @@ class Guest(Closing):
     """A running guest."""
 
     def __init__(
-        self, name: str, process: subprocess.Popen[bytes], pump: Pump, *, out: Stream, err: Stream, folder: Path
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        pump: Pump,
+        *,
+        out: MarkedOutput,
+        err: MarkedOutput,
+        folder: Path,
     ) -> None:
         self._name = name
         self.process = process
@@ -203,7 +210,7 @@ def _begin(
     """Start QEMU; whether the guest comes up is not known yet."""
     clock = clock or ("wall" if accelerated == "kvm" or cpus not in (None, 1) else "instructions")
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
-    job = initramfs.Job(
+    job = initramfs.GuestJob(
         argv=argv,
         env={**_environment(env), "KTLSLAB_GUEST": "1", "KTLSLAB_CLOCK": clock},
         cwd=cwd,
@@ -229,7 +236,7 @@ def _begin(
         for ours, theirs in pairs:
             undo.callback(ours.close)
             undo.callback(theirs.close)
-        machine = qemu.Machine(
+        machine = qemu.VirtualMachine(
             kernel=vmlinux.bootable(kernel.vmlinuz),
             initrd=folder / "initrd",
             console=folder / "console.log",
@@ -246,7 +253,7 @@ def _begin(
         process = start(machine, folder)
         for _, theirs in pairs:
             theirs.close()
-        out, err = (Stream(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))
+        out, err = (MarkedOutput(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))
         pump = Pump(process, [ours for ours, _ in pairs], out, err, boot_timeout)
         pump.start()
         undo.pop_all()
@@ -290,7 +297,7 @@ def run(
         return guest.wait(timeout)
 
 
-def start(machine: qemu.Machine, folder: Path) -> subprocess.Popen[bytes]:
+def start(machine: qemu.VirtualMachine, folder: Path) -> subprocess.Popen[bytes]:
     """Start QEMU so that it ends with this process, and its folder with it."""
     argv = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(folder), *qemu.arguments(machine)]
     with (folder / "qemu.log").open("wb") as said:

@@ -35,7 +35,7 @@ FILES = Path("/run/ktlslab/job/files")  # where a guest finds the files that it 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class GuestJob:
     """What a guest is to do; only its command is the caller's, the rest is decided by `boot`."""
 
     argv: tuple[str, ...]
@@ -76,13 +76,13 @@ def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: 
     return place
 
 
-def pack_job(job: Job) -> bytes:
+def pack_job(job: GuestJob) -> bytes:
     """Return the archive with a job."""
     files = {f"job/files/{name}": content for name, content in job.files.items()}
     return cpio.pack({"job/settings": settings(job), "job/command": command(job), **files}, mode=0o600)
 
 
-def settings(job: Job) -> bytes:
+def settings(job: GuestJob) -> bytes:
     """Return the assignments that the guest's scripts read."""
     values = {
         "RELEASE": job.release,
@@ -96,7 +96,7 @@ def settings(job: Job) -> bytes:
     return _lines(f"{name}={shlex.quote(value)}" for name, value in values.items())
 
 
-def command(job: Job) -> bytes:
+def command(job: GuestJob) -> bytes:
     """Return the script that becomes the command: nothing in it is subject to the shell's own reading."""
     lines = []
     for name, value in job.env.items():

@@ -30,7 +30,7 @@ _SECONDS = 30.0  # for it to say its version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class VirtualMachine:
     """What QEMU is to be."""
 
     kernel: Path
@@ -47,7 +47,7 @@ class Machine:
     outbound: bool = False
 
 
-def arguments(machine: Machine) -> list[str]:
+def arguments(machine: VirtualMachine) -> list[str]:
     """Return the whole command."""
     shares = [("root", "/", True)]
     if machine.rw:
@@ -81,7 +81,7 @@ def arguments(machine: Machine) -> list[str]:
     return argv
 
 
-def accelerate(machine: Machine) -> list[str]:
+def accelerate(machine: VirtualMachine) -> list[str]:
     """Return who executes the guest's instructions, and by which clock."""
     if machine.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
@@ -92,7 +92,7 @@ def accelerate(machine: Machine) -> list[str]:
     return emulated + (["-icount", "shift=0,sleep=off"] if machine.clock == "instructions" else [])
 
 
-def parameters(machine: Machine) -> list[str]:
+def parameters(machine: VirtualMachine) -> list[str]:
     """Return the kernel's command line."""
     line = ["console=ttyS0", "quiet", "loglevel=3", "panic=-1", "oops=panic", "nokaslr", "audit=0", "apparmor=0"]
     line += ["random.trust_cpu=on", "cryptomgr.notests", "8250.nr_uarts=1", "net.ifnames=0"]

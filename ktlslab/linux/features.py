@@ -19,7 +19,7 @@ _REFUSALS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM
 
 
 @functools.cache
-def features() -> dict[str, bool]:
+def ring_features() -> dict[str, bool]:
     """Return each feature's name and whether it works here; all are False where there is no io_uring at all.
 
     The answers are kept for the life of the process. They speak of plain sockets: kTLS refuses zero-copy sends on every

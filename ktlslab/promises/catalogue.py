@@ -32,7 +32,7 @@ MODULES = (
 
 
 @functools.cache
-def promises() -> tuple[Promise, ...]:
+def all_promises() -> tuple[Promise, ...]:
     """Return every promise, in the order of the groups and, within one, of its file."""
     found: list[Promise] = []
     for name in MODULES:
@@ -44,4 +44,4 @@ def promises() -> tuple[Promise, ...]:
 
 def named(name: str) -> Promise | None:
     """Return the promise of this name, None where there is none (any more)."""
-    return next((promise for promise in promises() if promise.name == name), None)
+    return next((promise for promise in all_promises() if promise.name == name), None)

@@ -25,7 +25,7 @@ from ktlslab.errors import GuestError, MachineError, TableError, UsageError
 from ktlslab.guests import kernelimage
 from ktlslab.linux import capabilities
 from ktlslab.packages import extra, require
-from ktlslab.promises.catalogue import promises
+from ktlslab.promises.catalogue import all_promises
 from ktlslab.promises.check import BROKEN, VERDICTS, Promise
 from ktlslab.runs.job import Job
 from ktlslab.runs.launching import worker
@@ -162,12 +162,12 @@ def _counted(rows: pd.DataFrame) -> str:
 
 
 def _chosen(names: str | Sequence[str] | None) -> tuple[Promise, ...]:
-    known = {promise.name: promise for promise in promises()}
+    known = {promise.name: promise for promise in all_promises()}
     if names is None:
         return tuple(known.values())
     asked = _checks.words("choosing promises", "names", names, "names of promises")
     if unknown := [name for name in asked if name not in known]:
-        remedy = f"{_checks.nearest(unknown[0], known)}`ktlslab.promises.promises()` has all."
+        remedy = f"{_checks.nearest(unknown[0], known)}`ktlslab.promises.all_promises()` has all."
         raise UsageError("choosing promises", answered=f"there is none called {', '.join(unknown)}", remedy=remedy)
     return tuple(known[name] for name in asked)
 

@@ -14,10 +14,10 @@ and ``linux/tls.h``.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ktlslab import _checks
 from ktlslab.errors import UsageError
 
 # How many full records (2**14 bytes) one key may protect before an attacker's advantage passes 2**-60: RFC 8446 5.5 for
@@ -303,8 +303,9 @@ class Suite(Enum):
         wanted = value.strip().upper() if isinstance(value, str) else ""
         if wanted in known:
             return known[wanted]
+        near = difflib.get_close_matches(wanted, known, 1)
         ciphers = ", ".join(cipher.name for cipher in CIPHERS + RARE_CIPHERS)
-        remedy = f"{_checks.nearest(wanted, known)}Known: {ciphers}, and the full names of IANA and OpenSSL."
+        remedy = f"{f'Is {near[0]} meant? ' if near else ''}Known: {ciphers}, and the full names of IANA and OpenSSL."
         answered = f"there is no suite {value!r} that the kernel could take"
         raise UsageError("choosing a cipher suite", answered=answered, remedy=remedy)
 

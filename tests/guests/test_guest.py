@@ -189,7 +189,7 @@ REFUSED = [
     ("true", {}, "list of words"),
     (["true", 5], {}, "list of words"),
     (["a\0b"], {}, "NUL"),
-    (["true"], {"clock": "sundial"}, "wall or instructions"),
+    (["true"], {"clock": "sundial"}, "one of wall, instructions"),
     (["true"], {"clock": "instructions", "cpus": 2}, "takes one"),
     (["true"], {"cpus": 0}, "1 or more"),
     (["true"], {"cpus": "two"}, "1 or more"),

@@ -14,7 +14,7 @@ import pytest
 from OpenSSL import SSL
 
 from ktlslab.linux import capabilities, ktls
-from ktlslab.linux.features import features
+from ktlslab.linux.features import ring_features
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
@@ -263,7 +263,7 @@ def test_the_keys_and_the_first_bytes_go_with_one_submission(ring, tls_pair, sui
         for direction, side in sides
     ]
     done = run(ring, attach, *set_keys, Operation.send(sock.fileno(), b"first"))
-    if features()["setsockopt"]:
+    if ring_features()["setsockopt"]:
         assert done == [0, 0, 0, 5]
         assert pair.tls.recv(9) == b"first"
         assert ktls.sequence_number(sock, Direction.TX, suite_of.cipher.kernel_type) == keys.tx.sequence + 1
@@ -277,7 +277,7 @@ def test_the_keys_and_the_first_bytes_go_with_one_submission(ring, tls_pair, sui
 
 
 def test_every_kernel_here_has_every_feature_but_one():
-    assert {name for name, works in features().items() if not works} <= {"setsockopt"}
+    assert {name for name, works in ring_features().items() if not works} <= {"setsockopt"}
 
 
 @pytest.mark.parametrize("setup", ["sqpoll", "defer_taskrun"])

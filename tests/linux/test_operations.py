@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from ktlslab.errors import UsageError
 from ktlslab.linux import capabilities
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
@@ -212,7 +213,7 @@ def test_an_operation_may_be_started_again_and_again(ring, pair):
 
 
 def test_what_is_no_operation_is_refused_and_starts_nothing(ring):
-    with pytest.raises(UsageError, match="operations.1.. is of type str"):
+    with pytest.raises(UsageError, match=r"`operations\[1\]` is of type str"):
         ring.start(Operation.nop(), "nonsense")
     assert ring.in_flight == 0
     assert ring.reap(0) == []

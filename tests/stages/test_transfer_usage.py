@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import socket
 
 import pytest
@@ -22,10 +23,10 @@ def no_long_farewell(monkeypatch):
 
 @pytest.fixture
 def ends(tls_pair, layer, io_engine):
-    """(stream, what the other end has received): one of each layer and engine."""
+    """(stream, the other end): one of each layer and engine."""
     pair = tls_pair(io_engine=io_engine)
     stream = Stream(pair.connection, pair.handshake if layer == "userspace" else None)
-    return stream, pair.tls.recv if layer == "userspace" else pair.sock.recv
+    return stream, pair.tls if layer == "userspace" else pair.sock
 
 
 def closed_file(tmp_path):
@@ -72,13 +73,13 @@ WRONG = {
 @LAYERS
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_argument_is_named_with_a_remedy_and_ends_nothing(ends, tmp_path, wrong):
-    stream, receive = ends
+    stream, peer = ends
     call, match = WRONG[wrong]
     with pytest.raises(UsageError, match=match) as caught:
         call(stream, tmp_path)
     assert caught.value.remedy
     stream.send(b"next")
-    assert receive(9) == b"next"
+    assert peer.recv(9) == b"next"
 
 
 @LAYERS
@@ -96,11 +97,41 @@ def test_the_wrong_end_of_a_pipe_is_named(ends):
 
 
 @LAYERS
+def test_what_a_pipe_does_not_take_is_received_next(ends):
+    stream, peer = ends
+    while stream.record_layer == "plain" and select.select([stream.connection.socket], [], [], 0.05)[0]:
+        stream.recv()  # tickets of the handshake, which mean nothing here
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        peer.sendall(b"all that came")
+        while True:
+            try:
+                os.write(writing, bytes(1 << 16))
+            except BlockingIOError:
+                break
+        with pytest.raises(UsageError, match=r"the pipe took nothing: EAGAIN.*kept for the next receive"):
+            stream.splice_into(writing, 100)
+        os.close(reading)
+        reading = -1
+        with pytest.raises(UsageError, match=r"the pipe took nothing: EPIPE"):
+            stream.splice_into(writing, 3)
+        assert stream.recv(4) == b"all "
+        assert stream.recv(100) == b"that came"
+    finally:
+        os.close(writing)
+        if reading >= 0:
+            os.close(reading)
+    peer.sendall(b"more")
+    assert stream.recv(100) == b"more"
+
+
+@LAYERS
 def test_buffers_may_be_handed_over_by_an_iterator(ends):
-    stream, receive = ends
+    stream, peer = ends
     stream.send_many(iter([b"a", b"b"]))
-    got = receive(9)
-    assert (got if len(got) == 2 else got + receive(9)) == b"ab"
+    got = peer.recv(9)
+    assert (got if len(got) == 2 else got + peer.recv(9)) == b"ab"
 
 
 @LAYERS

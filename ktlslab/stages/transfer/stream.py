@@ -22,7 +22,7 @@ from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, Truncated
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.linux.views import Part
+from ktlslab.linux.views import Rest
 from ktlslab.stages.connection import Connection
 from ktlslab.stages.transfer import sides
 from ktlslab.stages.transfer.condition import Condition
@@ -225,7 +225,7 @@ class Stream(Closing):
             return
         have = have or self.recv_into(buffer)
         while have < len(buffer):
-            with Part(buffer, have) as rest:
+            with Rest(buffer, have) as rest:
                 got = self.recv_into(rest)
             if not got:
                 answered = f"the peer closed after {have} of {len(buffer)} bytes"

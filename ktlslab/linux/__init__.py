@@ -1,6 +1,6 @@
 """The only code that talks to the kernel.
 
-* `ring`: io_uring for one thread, through the C liburing (`native/`);
+* `ring`: io_uring for one thread, through the C liburing (`native/`); `setups` opens one, `calls` is what it is given;
 * `operations`: what can be put in flight on a ring; `buffers`: receives that stay armed; `features`: what works here;
 * `engines`: the two I/O engines, `syscall` and `uring`, behind one interface;
 * `ktls`: the socket options and structs of ``linux/tls.h``;
@@ -9,7 +9,8 @@
 * `namespaces` and `tcpinfo`: network namespaces; what TCP tells of a connection;
 * `perf` and `interrupts`: what the kernel counts of a process, and what interrupts took of the machine.
 
-Below this line errors are OSError, as the kernel gives them; the stages above turn them into sentences.
+Below this line errors are OSError, as the kernel gives them (UsageError for wrong arguments); the stages above turn
+them into sentences.
 """
 
 from ktlslab._lazy import modules

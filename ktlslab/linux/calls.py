@@ -45,7 +45,7 @@ class SendManyCall(Protocol):
 MAX_INT = (1 << 31) - 1  # C's int
 
 
-def blame(call: str, is_open: object, fd: object, data: object = b"", number: object = None) -> None:
+def blame(call: str, is_open: object, fd: object, data: object = b"", number: object = 0) -> None:
     """Raise UsageError where one of a failed call's arguments is at fault, or the ring was closed."""
     tried = f"{call} by io_uring"
     if not is_open:
@@ -58,7 +58,7 @@ def blame(call: str, is_open: object, fd: object, data: object = b"", number: ob
         _checks.buffer(tried, "buffer" if receives else "data", data, writable=receives)
     if call == "send_record":
         _checks.whole(tried, "record_type", number, 0, 255)
-    elif number is not None:
+    else:
         _checks.whole(tried, "flags", number, 0, MAX_INT)
 
 

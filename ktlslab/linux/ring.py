@@ -166,7 +166,7 @@ class Ring(Closing):
         try:
             return self._calls.run(opcode, fd, data, length, offset, flags, timeout)
         except WRONG:
-            self._blame(call, fd, b"", None, timeout)
+            self._blame(call, fd, b"", 0, timeout)
             raise
 
     # The same, bound once to a socket and a time-out, with no Python in between. Not to be used after the descriptor is
@@ -196,7 +196,7 @@ class Ring(Closing):
         try:
             return self._calls.bind(call, fd, timeout)
         except WRONG:
-            self._blame("bind", fd, b"", None, timeout)
+            self._blame("bind", fd, b"", 0, timeout)
             raise
 
     # Many in flight.

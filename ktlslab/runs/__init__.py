@@ -8,5 +8,4 @@ Measuring and checking promises both stand on it.
     job, launching      what a worker is told; its process, here or in a guest
     provenance, unusual where figures come from, and what was odd
     journal, storage    rows as they come; a table onto the disk, whole
-    arguments           what callers give, checked where it comes in
 """

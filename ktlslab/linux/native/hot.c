@@ -184,8 +184,8 @@ static PyObject *blamed(Bound *self, PyObject *data, PyObject *number) {
   if (PyErr_ExceptionMatches(PyExc_OSError)) return NULL;
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
-  PyObject *said = PyObject_CallFunction(self->calls->blame, "siiOO", self->name, self->calls->ring != NULL, self->fd, data,
-                                         number ? number : Py_None);
+  PyObject *said = PyObject_CallFunction(self->calls->blame, number ? "siiOO" : "siiO", self->name,
+                                         self->calls->ring != NULL, self->fd, data, number);
   if (said) {
     Py_DECREF(said);
     PyErr_Restore(type, value, trace);
@@ -269,8 +269,8 @@ static PyObject *calls_close(PyObject *object, PyObject *unused) {
 
 /* Calls(address of the ring, type of the completions: a named tuple of three, blame)
 
-   blame(name, whether the ring is open, descriptor, data, number or None) is called where a bound call has failed, and
-   raises what is then raised if an argument was at fault. */
+   blame(name, whether the ring is open, descriptor, data, number if one was given) is called where a bound call has
+   failed, and raises what is then raised if an argument was at fault. */
 static PyObject *calls_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
   unsigned long long address;
   PyTypeObject *completion;

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _MORE = int(socket.MSG_MORE)
 _MAX_TYPE = 255
+_MAX_COUNT = (1 << 31) - 1  # bytes of one receive
 
 
 class Stream(Closing):
@@ -129,6 +130,7 @@ class Stream(Closing):
             raise condition.failed("sending", error) from error
         except WRONG:
             _checks.buffer(condition.tried("sending"), "data", data)
+            _checks.instance(condition.tried("sending"), "more", more, bool)
             raise
         condition.unconfirmed = True
 
@@ -209,7 +211,7 @@ class Stream(Closing):
         try:
             buffer = bytearray(count)
         except (TypeError, ValueError, OverflowError, MemoryError):
-            _checks.whole(self._condition.tried("receiving"), "count", count)
+            _checks.whole(self._condition.tried("receiving"), "count", count, 0, _MAX_COUNT)
             raise
         return bytes(buffer[: self.recv_into(buffer)])
 

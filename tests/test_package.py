@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -37,6 +40,15 @@ def test_names_are_what_they_say():
     assert ktlslab.errors.UsageError.__mro__[1] is ktlslab.KtlsLabError
     for name in ("compare", "effects", "read_table", "doctor"):
         assert callable(getattr(ktlslab, name))
+
+
+MODULES = [found.name for found in pkgutil.walk_packages(ktlslab.__path__, "ktlslab.") if "__main__" not in found.name]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_is_named_like_a_function_that_it_holds(name):
+    held = getattr(importlib.import_module(name), name.rpartition(".")[2], None)
+    assert inspect.ismodule(held) or not callable(held)
 
 
 def test_an_unknown_name_is_an_attribute_error_as_everywhere():

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ktlslab.errors import KernelUnavailableError
+from ktlslab.guests.aptsources import paragraphs, sources
 from ktlslab.guests.cache import cache_dir, full_disk, storage
-from ktlslab.guests.sources import paragraphs, sources
 from ktlslab.packages import how_to_get
 
 META = "linux-image-amd64"
@@ -29,8 +29,8 @@ _TIMEOUT = 600.0
 _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNORECASE)
 
 
-class Offer(NamedTuple):
-    """One kernel in the archive: its series and the version of its meta package."""
+class KernelOffer(NamedTuple):
+    """One kernel that the archive has: its series and the meta package's version that stands for it."""
 
     series: str
     version: str
@@ -47,20 +47,20 @@ def by_age(series: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", series))
 
 
-def offers() -> list[Offer]:
-    """Ask the archive for its kernels, oldest series first, with the newest version of each series in any suite."""
+def offers() -> list[KernelOffer]:
+    """Ask the archive what it has now, oldest series first, of each the newest version in any suite."""
     _update()
     answered = _apt("apt-cache", "show", META, tried="asking the archive for its kernels")
-    newest: dict[str, Offer] = {}
+    newest: dict[str, KernelOffer] = {}
     for fields in paragraphs(answered):
         version = fields.get("version", "")
         series = series_of(version)
         if series not in newest or is_newer(version, newest[series].version):
-            newest[series] = Offer(series=series, version=version)
+            newest[series] = KernelOffer(series=series, version=version)
     return sorted(newest.values(), key=lambda offer: by_age(offer.series))
 
 
-def unpack(offer: Offer, root: Path) -> None:
+def unpack(offer: KernelOffer, root: Path) -> None:
     """Download the packages of an offer and unpack them into `root`."""
     names = _packages(offer)
     downloads = root / "downloads"
@@ -86,7 +86,7 @@ def pinned(depends: str, version: str) -> list[str]:
     return found
 
 
-def _packages(offer: Offer) -> list[str]:
+def _packages(offer: KernelOffer) -> list[str]:
     """Follow the pinned dependencies from the meta package; the meta packages themselves hold no files."""
     waiting, seen = [META], list[str]()
     while waiting:

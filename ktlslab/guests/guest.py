@@ -18,20 +18,19 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
+from ktlslab import _checks
 from ktlslab._closing import Closing
-from ktlslab.errors import GuestError
-from ktlslab.guests import checks, console, initramfs, launcher, qemu, vmlinux
+from ktlslab.errors import GuestError, UsageError
+from ktlslab.guests import console, folders, initramfs, launcher, qemu, vmlinux
 from ktlslab.guests.acceleration import accelerator, give_up
 from ktlslab.guests.cache import storage
 from ktlslab.guests.kernels import Kernel, find
-from ktlslab.guests.streams import Pump, Stream
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from ktlslab.guests.streams import MarkedOutput, Pump
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -40,7 +39,8 @@ ENVIRONMENT = {
     "TERM": "dumb",
 }
 BOOT_TIMEOUT = 90.0
-KVM_BOOT_TIMEOUT = 20.0  # seconds; a real CPU needs two or three
+_TRIED = "starting a guest"
+KVM_BOOT_TIMEOUT = 20.0  # a real CPU needs two or three; one that hangs is not waited for as long as an emulated one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,14 @@ class Guest(Closing):
     """A running guest."""
 
     def __init__(
-        self, name: str, process: subprocess.Popen[bytes], pump: Pump, *, out: Stream, err: Stream, folder: Path
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        pump: Pump,
+        *,
+        out: MarkedOutput,
+        err: MarkedOutput,
+        folder: Path,
     ) -> None:
         self._name = name
         self.process = process
@@ -150,20 +157,18 @@ def boot(
     Returns when the command has started. If a kernel does not boot on KVM, it is booted emulated and a warning is
     logged. Raises UsageError, GuestError, KernelUnavailableError, StorageError.
     """
-    checks.words("argv", argv)
-    checks.one_of("clock", clock, (*qemu.CLOCKS, None))
-    checks.seconds("boot_timeout", boot_timeout)
+    _check(argv, clock, boot_timeout, env)
     found = kernel if isinstance(kernel, Kernel) else find(kernel)
     begin = functools.partial(
         _begin,
         found,
         tuple(argv),
         clock=clock,
-        rw=checks.writable("rw", rw) if rw is not None else None,
-        cwd=checks.folder("cwd", cwd if cwd is not None else checks.here()),
-        env=checks.environment("env", env or {}),
+        rw=_checks.optional(folders.writable, _TRIED, "rw", rw),
+        cwd=folders.folder(_TRIED, "cwd", cwd if cwd is not None else folders.here(_TRIED)),
+        env=dict(env or {}),
         memory_bytes=qemu.memory_bytes(memory),
-        cpus=checks.cpus(clock, cpus),
+        cpus=qemu.cpus(clock, cpus),
         modules=modules,
         stdout=stdout,
         stderr=stderr,
@@ -204,7 +209,7 @@ def _begin(
     """Start QEMU, without waiting for the guest to boot."""
     clock = clock or ("wall" if accelerated == "kvm" or cpus not in (None, 1) else "instructions")
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
-    job = initramfs.Job(
+    job = initramfs.GuestJob(
         argv=argv,
         env={**_environment(env), "KTLSLAB_GUEST": "1", "KTLSLAB_CLOCK": clock},
         cwd=cwd,
@@ -230,7 +235,7 @@ def _begin(
         for ours, theirs in pairs:
             undo.callback(ours.close)
             undo.callback(theirs.close)
-        machine = qemu.Machine(
+        machine = qemu.VirtualMachine(
             kernel=vmlinux.bootable(kernel.vmlinuz),
             initrd=folder / "initrd",
             console=folder / "console.log",
@@ -247,7 +252,7 @@ def _begin(
         process = start(machine, folder)
         for _, theirs in pairs:
             theirs.close()
-        out, err = (Stream(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))
+        out, err = (MarkedOutput(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))
         pump = Pump(process, [ours for ours, _ in pairs], out, err, boot_timeout)
         pump.start()
         undo.pop_all()
@@ -272,8 +277,7 @@ def run(
     outbound: bool = False,
 ) -> Completed:
     """Run a command in a guest and wait for it; see `boot`. `timeout` bounds the command, in seconds."""
-    if timeout is not None:
-        checks.seconds("timeout", timeout)
+    _checks.seconds("running a command in a guest", "timeout", timeout)
     with boot(
         kernel,
         argv,
@@ -292,8 +296,8 @@ def run(
         return guest.wait(timeout)
 
 
-def start(machine: qemu.Machine, folder: Path) -> subprocess.Popen[bytes]:
-    """Start QEMU so that it ends with this process, and its folder is removed then."""
+def start(machine: qemu.VirtualMachine, folder: Path) -> subprocess.Popen[bytes]:
+    """Start QEMU so that it ends with this process, and its folder with it."""
     argv = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(folder), *qemu.arguments(machine)]
     with (folder / "qemu.log").open("wb") as said:
         return subprocess.Popen(
@@ -314,3 +318,16 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
     values = {**ENVIRONMENT, **env}
     programs, path = str(Path(sys.prefix) / "bin"), values["PATH"]
     return values if programs in path.split(":") else {**values, "PATH": f"{programs}:{path}"}
+
+
+def _check(argv: Any, clock: Any, boot_timeout: Any, env: Any) -> None:
+    if not isinstance(argv, str) and isinstance(argv, Sequence) and not argv:
+        raise UsageError(_TRIED, answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`.")
+    _checks.items(_TRIED, "argv", argv, str, "a list of words: ['uname', '-r']")
+    _checks.optional(_checks.word, _TRIED, "clock", clock, qemu.CLOCKS)
+    _checks.number(_TRIED, "boot_timeout", boot_timeout, 0.001, _checks.MAX_SECONDS, source="seconds, 0.001 or more")
+    if env is not None:
+        _checks.instance(_TRIED, "env", env, Mapping, "a mapping of names to text")
+        for name, value in env.items():
+            _checks.instance(_TRIED, "env", name, str, "a mapping of names to text")
+            _checks.instance(_TRIED, f"env[{name!r}]", value, str, "a mapping of names to text")

@@ -35,8 +35,8 @@ FILES = Path("/run/ktlslab/job/files")  # where a guest finds the files given to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a guest must do. The command is the caller's; `boot` decides the rest."""
+class GuestJob:
+    """What a guest is to do; only its command is the caller's, the rest is decided by `boot`."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -76,13 +76,13 @@ def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: 
     return place
 
 
-def pack_job(job: Job) -> bytes:
-    """Return the archive that holds a job."""
+def pack_job(job: GuestJob) -> bytes:
+    """Return the archive with a job."""
     files = {f"job/files/{name}": content for name, content in job.files.items()}
     return cpio.pack({"job/settings": settings(job), "job/command": command(job), **files}, mode=0o600)
 
 
-def settings(job: Job) -> bytes:
+def settings(job: GuestJob) -> bytes:
     """Return the assignments that the guest's scripts read."""
     values = {
         "RELEASE": job.release,
@@ -96,8 +96,8 @@ def settings(job: Job) -> bytes:
     return _lines(f"{name}={shlex.quote(value)}" for name, value in values.items())
 
 
-def command(job: Job) -> bytes:
-    """Return the script that executes the command, quoted so that the shell interprets none of its words."""
+def command(job: GuestJob) -> bytes:
+    """Return the script that becomes the command: nothing in it is subject to the shell's own reading."""
     lines = []
     for name, value in job.env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):

@@ -64,8 +64,8 @@ def at_hand(name: str) -> Kernel | None:
     return have.get(resolve(name, set(have), _recorded())) if have else None
 
 
-def available() -> list[archive.Offer]:
-    """Ask the archive which kernels it offers now: the newest of each series, oldest series first.
+def available() -> list[archive.KernelOffer]:
+    """Ask the archive which kernels it offers now, oldest series first, of each series the newest.
 
     Raises KernelUnavailableError if the archive does not answer.
     """
@@ -165,7 +165,7 @@ def _rank(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
     return archive.by_age(upstream), not rebuilt, archive.by_age(rebuilt)
 
 
-def _add(offer: archive.Offer) -> None:
+def _add(offer: archive.KernelOffer) -> None:
     place = cache_dir("kernels") / offer.series / offer.version
     with scratch(place.parent) as root:
         archive.unpack(offer, root)
@@ -176,8 +176,8 @@ def _add(offer: archive.Offer) -> None:
             root.rename(place)
 
 
-def _arrange(root: Path, offer: archive.Offer) -> None:
-    """Bring every package layout to boot/vmlinuz-REL and lib/modules/REL, and drop what no guest reads."""
+def _arrange(root: Path, offer: archive.KernelOffer) -> None:
+    """Bring every packaging to one shape, boot/vmlinuz-REL and lib/modules/REL, without what no guest reads."""
     if (root / "usr/lib/modules").is_dir():
         (root / "lib").mkdir(exist_ok=True)
         (root / "usr/lib/modules").rename(root / "lib/modules")
@@ -216,7 +216,7 @@ def _recorded() -> list[str]:
         return []
 
 
-def _offers() -> list[archive.Offer]:
+def _offers() -> list[archive.KernelOffer]:
     with lock("apt"):
         offers = archive.offers()
     with storage("recording what the archive offers"):
@@ -224,7 +224,7 @@ def _offers() -> list[archive.Offer]:
     return offers
 
 
-def _offers_or_explain(name: str, have: list[str]) -> list[archive.Offer]:
+def _offers_or_explain(name: str, have: list[str]) -> list[archive.KernelOffer]:
     try:
         return _offers()
     except KernelUnavailableError as error:

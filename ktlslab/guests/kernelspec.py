@@ -13,11 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
-from ktlslab.guests import checks, kernelguest, qemu
+from ktlslab.guests import folders, kernelguest, qemu
 from ktlslab.guests.cache import storage
 from ktlslab.guests.kernels import ALIASES, find
 from ktlslab.packages import extra, require
+
+_TRIED = "writing a kernelspec"
 
 PROVISIONER = "ktlslab-guest"
 
@@ -56,9 +59,9 @@ def install(
     Raises UsageError, KernelUnavailableError, StorageError.
     """
     require("lab", "ipykernel", "jupyter_client")
-    checks.one_of("clock", clock, qemu.CLOCKS)
+    _checks.word(_TRIED, "clock", clock, qemu.CLOCKS)
     qemu.memory_bytes(memory)
-    kept = str(checks.writable("rw", rw)) if rw is not None else ""
+    kept = str(folders.writable(_TRIED, "rw", rw)) if rw is not None else ""
     found = find(kernel)
     name = str(kernel) if kernel in (*ALIASES, found.series) else str(found.vmlinuz)
     folder = _kernelspecs(prefix, user=user) / name_of(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ktlslab.errors import GuestError
-from ktlslab.guests import checks, kernelguest
+from ktlslab.guests import folders, kernelguest
 from ktlslab.packages import extra
 
 with extra("lab"):
@@ -120,7 +120,7 @@ class GuestProvisioner(LocalProvisioner):
     def _kept(self, cwd: Any) -> Path:
         """Return the folder whose writes are kept: where Jupyter was started, otherwise the notebook's folder."""
         started = getattr(getattr(self.parent, "parent", None), "root_dir", "")  # of a MappingKernelManager
-        return Path(str(self.rw or started or cwd or checks.here())).expanduser()
+        return Path(str(self.rw or started or cwd or folders.here("starting a guest"))).expanduser()
 
     async def _answering(self, said: Tail) -> None:
         """Wait for the heartbeat's echo; an accepted connection proves nothing, because QEMU accepts it."""

@@ -14,6 +14,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ktlslab import _checks
 from ktlslab.errors import GuestError, UsageError
 from ktlslab.packages import how_to_get
 
@@ -29,8 +30,8 @@ _SECONDS = 30.0  # for QEMU to print its version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """The machine that QEMU emulates."""
+class VirtualMachine:
+    """What QEMU is to be."""
 
     kernel: Path
     initrd: Path
@@ -46,7 +47,7 @@ class Machine:
     outbound: bool = False
 
 
-def arguments(machine: Machine) -> list[str]:
+def arguments(machine: VirtualMachine) -> list[str]:
     """Return the whole command."""
     shares = [("root", "/", True)]
     if machine.rw:
@@ -80,8 +81,8 @@ def arguments(machine: Machine) -> list[str]:
     return argv
 
 
-def accelerate(machine: Machine) -> list[str]:
-    """Return the options for the CPU and its clock."""
+def accelerate(machine: VirtualMachine) -> list[str]:
+    """Return who executes the guest's instructions, and by which clock."""
     if machine.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
     # thread=single: the CPUs take turns. In parallel, QEMU before 8.1 may run code that another CPU has just patched
@@ -91,7 +92,7 @@ def accelerate(machine: Machine) -> list[str]:
     return emulated + (["-icount", "shift=0,sleep=off"] if machine.clock == "instructions" else [])
 
 
-def parameters(machine: Machine) -> list[str]:
+def parameters(machine: VirtualMachine) -> list[str]:
     """Return the kernel's command line."""
     line = ["console=ttyS0", "quiet", "loglevel=3", "panic=-1", "oops=panic", "nokaslr", "audit=0", "apparmor=0"]
     line += ["random.trust_cpu=on", "cryptomgr.notests", "8250.nr_uarts=1", "net.ifnames=0"]
@@ -102,6 +103,16 @@ def parameters(machine: Machine) -> list[str]:
         # The address of a buffer affects its cost, so every run uses the same addresses.
         line += ["clocksource=tsc", "noapictimer", "norandmaps"]
     return line
+
+
+def cpus(clock: str | None, count: int | None) -> int | None:
+    """Return how many CPUs, which is one where instructions are counted. UsageError where they cannot be had."""
+    tried = "starting a guest"
+    _checks.optional(_checks.whole, tried, "cpus", count, 1)
+    if clock == "instructions" and count not in {None, 1}:
+        remedy = "Leave out cpus, or take the wall clock."
+        raise UsageError(f"{tried} with {count} CPUs", answered="counting instructions takes one", remedy=remedy)
+    return count
 
 
 def memory_bytes(memory: str) -> int:

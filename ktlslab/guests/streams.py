@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 
 
-class Stream:
-    """Passes bytes on to a sink until the mark; holds back only bytes that may begin the mark."""
+class MarkedOutput:
+    """Passes bytes on to a sink until the mark; holds back only what could be the mark's beginning."""
 
     def __init__(self, mark: bytes, sink: BinaryIO | None = None) -> None:
         self.captured = io.BytesIO()
@@ -65,8 +65,8 @@ class Pump(threading.Thread):
         self,
         process: subprocess.Popen[bytes],
         ports: list[socket.socket],
-        out: Stream,
-        err: Stream,
+        out: MarkedOutput,
+        err: MarkedOutput,
         boot_timeout: float,
     ) -> None:
         super().__init__(name="ktlslab-guest", daemon=True)

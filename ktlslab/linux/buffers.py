@@ -14,6 +14,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Self
 
+from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab.errors import RingUnavailableError, UsageError, errno_name
 from ktlslab.linux import _native
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
 ffi, lib = _native.ffi, _native.lib
 
 MAX_BUFFERS = 1 << 15  # buffers in a ring
-RECORD_HEAD: int = lib.KL_RECORD_HEAD  # bytes that recvmsg puts in front of the payload in each buffer
+_MAX_SIZE = (1 << 31) - 1  # bytes: what one receive may be asked for
+RECORD_HEAD: int = lib.KL_RECORD_HEAD  # what recvmsg puts in front of the payload in each buffer, in bytes
 
 
 class BufferRing(Closing):
     """`count` buffers of `size` bytes for any number of receives to fill; `Ring.buffer_ring` makes one."""
 
     def __init__(self, ring: Ring, handle: Any, group: int, count: int, size: int) -> None:
-        if not 0 < count <= MAX_BUFFERS or count & (count - 1) or size <= RECORD_HEAD:
-            answered = f"{count} of {size} bytes"
-            remedy = f"Give a power of two up to {MAX_BUFFERS} as the count, and a size above {RECORD_HEAD} bytes."
-            raise UsageError("making a ring of buffers", answered=answered, remedy=remedy)
+        tried = "making a ring of buffers"
+        _checks.whole(tried, "count", count, 1, MAX_BUFFERS)
+        _checks.whole(tried, "size", size, RECORD_HEAD + 1, _MAX_SIZE)
+        if count & (count - 1):
+            raise UsageError(tried, answered=f"`count` is {count}", remedy="It is a power of two.")
         error = ffi.new("int *")
         self._native = lib.kl_buffers_open(handle, group, count, size, error)
         if not self._native:

@@ -107,7 +107,7 @@ def uring_setsockopt() -> Answer:
         with Ring(2) as ring, connected() as (sock, _):
             on = (1).to_bytes(4, sys.byteorder)
             option = Operation.setsockopt(sock.fileno(), socket.IPPROTO_TCP, socket.TCP_NODELAY, on)
-            (result,) = transfer(ring, [option], _SECONDS)
+            (result,) = transfer(ring, [option], timeout=_SECONDS)
             return _answer(-result or (0 if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) else errno.EIO))
     except RingUnavailableError as error:
         return _answer(error.errno or errno.ENOSYS)

@@ -124,38 +124,38 @@ class RingEngine:
         self.timeout = timeout
 
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
-        self.ring.connect(sock.fileno(), sock.family, sockaddr, self.timeout)
-        _bound(sock, self.timeout)  # for calls that do not use the ring: sendfile(2), the farewell
+        self.ring.connect(sock.fileno(), sock.family, sockaddr, timeout=self.timeout)
+        _bound(sock, self.timeout)  # for what does not go through the ring: sendfile(2), the farewell
 
     def accept(self, listener: socket.socket) -> socket.socket:
-        sock = socket.socket(fileno=self.ring.accept(listener.fileno(), self.timeout))
+        sock = socket.socket(fileno=self.ring.accept(listener.fileno(), timeout=self.timeout))
         sock.settimeout(None)
         _bound(sock, self.timeout)
         return sock
 
     def sender(self, sock: socket.socket) -> Callable[..., int]:
         """Return send(data, flags=0) for this socket."""
-        return self.ring.sender(sock.fileno(), self.timeout)
+        return self.ring.sender(sock.fileno(), timeout=self.timeout)
 
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return recv_into(buffer) for this socket."""
-        return self.ring.receiver(sock.fileno(), self.timeout)
+        return self.ring.receiver(sock.fileno(), timeout=self.timeout)
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
-        """Send buffers in order with one submission."""
-        return self.ring.send_many(sock.fileno(), buffers, self.timeout)
+        """Send one buffer after the other, with one submission for all."""
+        return self.ring.send_many(sock.fileno(), buffers, timeout=self.timeout)
 
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int:
-        return self.ring.send(sock.fileno(), data, flags, self.timeout)
+        return self.ring.send(sock.fileno(), data, flags, timeout=self.timeout)
 
     def recv_into(self, sock: socket.socket, buffer: Buffer) -> int:
-        return self.ring.recv_into(sock.fileno(), buffer, 0, self.timeout)
+        return self.ring.recv_into(sock.fileno(), buffer, 0, timeout=self.timeout)
 
     def send_record(self, sock: socket.socket, data: Buffer, record_type: int) -> int:
-        return self.ring.send_record(sock.fileno(), data, record_type, self.timeout)
+        return self.ring.send_record(sock.fileno(), data, record_type, timeout=self.timeout)
 
     def recv_record(self, sock: socket.socket, buffer: Buffer) -> tuple[int, int]:
-        return self.ring.recv_record(sock.fileno(), buffer, 0, self.timeout)
+        return self.ring.recv_record(sock.fileno(), buffer, 0, timeout=self.timeout)
 
     def close(self) -> None:
         """Close the ring, unless the caller passed it in."""

@@ -19,8 +19,8 @@ _REFUSALS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM
 
 
 @functools.cache
-def features() -> dict[str, bool]:
-    """Return each feature's name and whether it works here. Without io_uring all are False.
+def ring_features() -> dict[str, bool]:
+    """Return each feature's name and whether it works here; all are False where there is no io_uring at all.
 
     The answers are kept for the life of the process. They hold for plain sockets; kTLS refuses zero-copy sends on every
     kernel.
@@ -48,7 +48,7 @@ def _sockets(**setup: Any) -> Iterator[tuple[Ring, socket.socket, socket.socket]
 
 def _sends(**setup: Any) -> bool:
     with _sockets(**setup) as (ring, ours, _):
-        return ring.send(ours.fileno(), b"x", 0, _SECONDS) == 1
+        return ring.send(ours.fileno(), b"x", 0, timeout=_SECONDS) == 1
 
 
 def _buffer_rings() -> bool:
@@ -60,13 +60,13 @@ def _multishot(*, typed: bool) -> bool:
     with _sockets() as (ring, ours, theirs), ring.buffer_ring(2, 64) as buffers:
         theirs.sendall(b"x")
         start = ring.recvmsg_multishot if typed else ring.recv_multishot
-        with start(ours.fileno(), buffers, _SECONDS) as incoming:
+        with start(ours.fileno(), buffers, timeout=_SECONDS) as incoming:
             return next(incoming) == (-1, b"x")
 
 
 def _send_zc() -> bool:
     with _sockets() as (ring, ours, _):
-        return transfer(ring, [Operation.send_zc(ours.fileno(), b"x")], _SECONDS) == [1]
+        return transfer(ring, [Operation.send_zc(ours.fileno(), b"x")], timeout=_SECONDS) == [1]
 
 
 _ATTEMPTS: dict[str, Callable[[], bool]] = {

@@ -14,14 +14,16 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+from ktlslab import _checks
+from ktlslab._checks import WRONG
 from ktlslab.errors import UsageError
 from ktlslab.linux import _hot, _native
-from ktlslab.linux.arguments import WRONG, need_buffer
 
 Buffer = bytes | bytearray | memoryview
 
 ffi, lib = _native.ffi, _native.lib
 
+_TRIED = "preparing an operation"
 _NOSIGNAL = int(socket.MSG_NOSIGNAL)
 _ANYWHERE = (1 << 64) - 1  # splice(2): an offset of -1 is none
 
@@ -72,17 +74,17 @@ class Operation:
     packed: bytes = field(init=False, repr=False, compare=False)  # struct kl_operation, for the ring
 
     def __post_init__(self) -> None:
-        flags = self.linked * lib.IOSQE_IO_LINK | self.hardlinked * lib.IOSQE_IO_HARDLINK
-        flags |= self.fixed_file * lib.IOSQE_FIXED_FILE
         address = self.address
         if not isinstance(address, int):
             address = 0 if address is None else int(ffi.cast("uintptr_t", address))
         values = (self.opcode, self.fd, address, self.length, self.offset, self.op_flags)
         try:
+            flags = self.linked * lib.IOSQE_IO_LINK | self.hardlinked * lib.IOSQE_IO_HARDLINK
+            flags |= self.fixed_file * lib.IOSQE_FIXED_FILE
             packed = _hot.pack(*values, flags, self.index, self.second, self.third)
         except WRONG as error:
             remedy = "Descriptors, counts, offsets and flags are whole numbers."
-            raise UsageError("preparing an operation", answered=str(error), remedy=remedy) from error
+            raise UsageError(_TRIED, answered=str(error), remedy=remedy) from error
         object.__setattr__(self, "packed", packed)
 
     @classmethod
@@ -99,7 +101,7 @@ class Operation:
             address=address,
             length=size,
             keep=(pin,),
-            op_flags=flags | _NOSIGNAL,
+            op_flags=_quiet(flags),
             **how,
         )
 
@@ -123,7 +125,7 @@ class Operation:
             address=address,
             length=size,
             keep=(pin,),
-            op_flags=flags | _NOSIGNAL,
+            op_flags=_quiet(flags),
             **how,
         )
 
@@ -158,9 +160,10 @@ class Operation:
     @classmethod
     def sendmsg(cls, fd: int, data: Buffer, record_type: int, *, flags: int = 0, **how: Unpack[How]) -> Operation:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
+        _checks.whole(_TRIED, "record_type", record_type, 0, 255)
         message, (pin, address, size) = ffi.new("struct kl_message *"), _pin(data)
         lib.kl_message_prepare(message, ffi.cast("void *", address), size, record_type)
-        op_flags = flags | _NOSIGNAL
+        op_flags = _quiet(flags)
         return cls(
             opcode=lib.IORING_OP_SENDMSG, fd=fd, address=message, length=1, op_flags=op_flags, keep=(pin,), **how
         )
@@ -189,7 +192,9 @@ class Operation:
         flags: int = 0,
         **how: Unpack[How],
     ) -> Operation:
-        """splice(2); one end must be a pipe. An offset of -1 uses the file's own; pipes and sockets require it."""
+        """splice(2), one end of which is a pipe; an offset of -1 is the file's own, and all a pipe or socket has."""
+        for name, offset in (("offset_in", offset_in), ("offset_out", offset_out)):
+            _checks.whole(_TRIED, name, offset, -1)
         return cls(
             opcode=lib.IORING_OP_SPLICE,
             fd=fd_out,
@@ -233,6 +238,8 @@ class Operation:
     def setsockopt(cls, fd: int, level: int, option: int, value: Buffer, **how: Unpack[How]) -> Operation:
         """setsockopt(2) (SOCKET_URING_OP_SETSOCKOPT, kernel 6.7): -EOPNOTSUPP or -EINVAL if it is not supported."""
         pin, address, size = _pin(value)
+        for name, number in (("level", level), ("option", option)):
+            _checks.whole(_TRIED, name, number, 0, (1 << 31) - 1)
         return cls(
             opcode=lib.KL_OP_URING_CMD,
             fd=fd,
@@ -250,10 +257,20 @@ def _pin(buffer: Buffer, *, writable: bool = False) -> tuple[object, int, int]:
     try:
         return _hot.pin(buffer, writable)
     except WRONG:
-        need_buffer("preparing an operation", buffer, writable=writable)
+        _checks.buffer(_TRIED, "buffer" if writable else "data", buffer, writable=writable)
+        raise
+
+
+def _quiet(flags: int) -> int:
+    """Return a send's flags with MSG_NOSIGNAL."""
+    try:
+        return flags | _NOSIGNAL
+    except TypeError:
+        _checks.whole(_TRIED, "flags", flags)
         raise
 
 
 def _timespec(seconds: float) -> Any:
-    whole, rest = divmod(max(0, int(seconds * 1e9)), 1_000_000_000)
+    _checks.number(_TRIED, "seconds", seconds, 0, _checks.MAX_SECONDS, source="seconds from 0 on")
+    whole, rest = divmod(int(seconds * 1e9), 1_000_000_000)
     return ffi.new("struct __kernel_timespec *", {"tv_sec": whole, "tv_nsec": rest})

@@ -16,15 +16,27 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from ktlslab import _checks
+from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
-from ktlslab.errors import RingUnavailableError, UsageError
+from ktlslab.errors import UsageError
 from ktlslab.linux import _hot, _native
-from ktlslab.linux.arguments import WRONG, need_buffer, need_buffers, need_number, need_timeout
 from ktlslab.linux.buffers import BufferRing, Incoming
+from ktlslab.linux.calls import (
+    MAX_INT,
+    RecvCall,
+    RecvRecordCall,
+    SendCall,
+    SendManyCall,
+    SendRecordCall,
+    blame,
+    closed,
+    pack_sockaddr,
+)
 from ktlslab.linux.operations import Buffer, Completion, Operation
+from ktlslab.linux.setups import open_ring
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,47 +47,7 @@ ffi, lib = _native.ffi, _native.lib
 LIBURING = ffi.string(lib.kl_liburing()).decode()  # the version that the C part was built with, "" if unknown
 
 _CLOEXEC = int(socket.SOCK_CLOEXEC)
-
-# Completions without an interrupt to this thread. If the kernel does not know the flag, the ring is made without it.
-_PLAIN: tuple[int, ...] = (lib.IORING_SETUP_COOP_TASKRUN, 0)
-# A kernel thread takes submissions. It sleeps after an idle second, the kernel's default.
-_SQPOLL: tuple[int, ...] = (lib.IORING_SETUP_SQPOLL,)
-# Completions are processed only on request; a flag shows whether some are pending.
-_DEFERRED: tuple[int, ...] = (
-    lib.IORING_SETUP_SINGLE_ISSUER | lib.IORING_SETUP_DEFER_TASKRUN | lib.IORING_SETUP_TASKRUN_FLAG,
-)
-
-_ABANDONED: list[Any] = []  # what forgotten rings hold that could not be closed
-
-
-class Sender(Protocol):
-    """send(2) on one socket: how many bytes the kernel took. The arguments of all these are positional."""
-
-    def __call__(self, data: Buffer, flags: int = 0, /) -> int: ...
-
-
-class Receiver(Protocol):
-    """recv(2) on one socket: how many bytes were received, 0 at the end."""
-
-    def __call__(self, buffer: Buffer, flags: int = 0, /) -> int: ...
-
-
-class RecordSender(Protocol):
-    """sendmsg(2) with TLS_SET_RECORD_TYPE on one socket."""
-
-    def __call__(self, data: Buffer, record_type: int, /) -> int: ...
-
-
-class RecordReceiver(Protocol):
-    """recvmsg(2) with TLS_GET_RECORD_TYPE on one socket: (bytes, record type or -1)."""
-
-    def __call__(self, buffer: Buffer, flags: int = 0, /) -> tuple[int, int]: ...
-
-
-class BatchSender(Protocol):
-    """Ring.send_many on one socket."""
-
-    def __call__(self, buffers: Sequence[Buffer], flags: int = 0, /) -> int: ...
+_ABANDONED: list[Any] = []  # what rings hold that were forgotten and could not be closed
 
 
 class Ring(Closing):
@@ -87,15 +59,9 @@ class Ring(Closing):
     """
 
     def __init__(self, entries: int = 64, *, sqpoll: bool = False, defer_taskrun: bool = False) -> None:
-        error = ffi.new("int *")
-        for flags in _setups(sqpoll=sqpoll, defer_taskrun=defer_taskrun):
-            self._ring = lib.kl_ring_open(entries, flags, error)
-            if self._ring or error[0] != -errno.EINVAL:
-                break
-        if not self._ring:
-            raise _unavailable(-error[0], sqpoll=sqpoll, defer_taskrun=defer_taskrun)
+        self._ring = open_ring(entries, sqpoll=sqpoll, defer_taskrun=defer_taskrun)
         self._process = os.getpid()
-        self._calls = _hot.Calls(int(ffi.cast("uintptr_t", self._ring)), Completion)
+        self._calls = _hot.Calls(int(ffi.cast("uintptr_t", self._ring)), Completion, blame)
         self._held: dict[int, Operation] = {}
         self._done: list[Completion] = []
         self._open: list[BufferRing | Incoming] = []
@@ -117,54 +83,54 @@ class Ring(Closing):
 
     def supports(self, opcode: int) -> bool:
         """Whether this kernel knows the operation (IORING_REGISTER_PROBE)."""
+        _checks.whole("asking what io_uring supports", "opcode", opcode, 0, 255)
         return bool(lib.kl_ring_supports(self._live(), opcode))
 
     # One call, one operation. `timeout` is in seconds; None waits for ever. The kernel's errors are OSError.
 
-    def connect(self, fd: int, family: int, sockaddr: tuple[Any, ...], timeout: float | None = None) -> None:
+    def connect(self, fd: int, family: int, sockaddr: tuple[Any, ...], *, timeout: float | None = None) -> None:
         """connect(2) to a getaddrinfo address."""
-        packed = _pack_sockaddr(family, sockaddr)
-        self._calls.run(lib.IORING_OP_CONNECT, fd, packed, 0, len(packed), 0, timeout)
+        packed = pack_sockaddr(family, sockaddr)
+        self._run("connect", lib.IORING_OP_CONNECT, fd, packed, offset=len(packed), timeout=timeout)
 
-    def accept(self, fd: int, timeout: float | None = None) -> int:
+    def accept(self, fd: int, *, timeout: float | None = None) -> int:
         """accept4(2): the descriptor of a new connection, closed on exec."""
-        return self._calls.run(lib.IORING_OP_ACCEPT, fd, None, 0, 0, _CLOEXEC, timeout)
+        return self._run("accept", lib.IORING_OP_ACCEPT, fd, flags=_CLOEXEC, timeout=timeout)
 
-    def send(self, fd: int, data: Buffer, flags: int = 0, timeout: float | None = None) -> int:
+    def send(self, fd: int, data: Buffer, flags: int = 0, *, timeout: float | None = None) -> int:
         """send(2): how many bytes the kernel took, which may be fewer than there are."""
         try:
             return self._calls.send(fd, data, flags, timeout)
         except WRONG:
-            self._blame("send", fd, timeout, data=data)
+            self._blame("send", fd, data, flags, timeout)
             raise
 
-    def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> int:
-        """recv(2) into a writable buffer: how many bytes were received, 0 at the end."""
+    def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, *, timeout: float | None = None) -> int:
+        """recv(2) into a writable buffer: how many bytes came, 0 at the end."""
         try:
             return self._calls.recv_into(fd, buffer, flags, timeout)
         except WRONG:
-            self._blame("recv_into", fd, timeout, room=buffer)
+            self._blame("recv_into", fd, buffer, flags, timeout)
             raise
 
-    def send_record(self, fd: int, data: Buffer, record_type: int, timeout: float | None = None) -> int:
+    def send_record(self, fd: int, data: Buffer, record_type: int, *, timeout: float | None = None) -> int:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
-        need_number("sending a record by io_uring", "the record type", record_type, 0, 255)  # C would truncate it
         try:
             return self._calls.send_record(fd, data, record_type, timeout)
         except WRONG:
-            self._blame("send_record", fd, timeout, data=data)
+            self._blame("send_record", fd, data, record_type, timeout)
             raise
 
-    def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, timeout: float | None = None) -> tuple[int, int]:
-        """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 if kTLS reports none."""
+    def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, *, timeout: float | None = None) -> tuple[int, int]:
+        """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 where kTLS names none."""
         try:
             return self._calls.recv_record(fd, buffer, flags, timeout)
         except WRONG:
-            self._blame("recv_record", fd, timeout, room=buffer)
+            self._blame("recv_record", fd, buffer, flags, timeout)
             raise
 
-    def send_many(self, fd: int, buffers: Sequence[Buffer], timeout: float | None = None, flags: int = 0) -> int:
-        """Send all buffers in order, each by its own operation, with one submission and one wait.
+    def send_many(self, fd: int, buffers: Sequence[Buffer], flags: int = 0, *, timeout: float | None = None) -> int:
+        """Send all buffers in order, each by an operation of its own, with one submission and one wait.
 
         After a short send, the rest is sent too. Returns how many bytes were sent. These are fewer than all only if the
         socket failed or nothing moved for `timeout` seconds; if none were sent, that error is raised. With `flags`, the
@@ -173,39 +139,65 @@ class Ring(Closing):
         try:
             return self._calls.send_many(fd, buffers, flags, timeout)
         except WRONG:
-            self._blame("send_many", fd, timeout, buffers=buffers)
+            self._blame("send_many", fd, buffers, flags, timeout)
             raise
 
     def shutdown(self, fd: int, how: int) -> None:
-        """shutdown(2)."""
-        self._calls.run(lib.IORING_OP_SHUTDOWN, fd, None, how, 0, 0, None)
+        """shutdown(2): SHUT_RD, SHUT_WR or SHUT_RDWR."""
+        _checks.whole("shutdown by io_uring", "how", how, socket.SHUT_RD, socket.SHUT_RDWR)
+        self._run("shutdown", lib.IORING_OP_SHUTDOWN, fd, length=how)
 
     def close_fd(self, fd: int) -> None:
         """close(2) of a descriptor that no Python object owns."""
-        self._calls.run(lib.IORING_OP_CLOSE, fd, None, 0, 0, 0, None)
+        self._run("close", lib.IORING_OP_CLOSE, fd)
+
+    def _run(
+        self,
+        call: str,
+        opcode: int,
+        fd: int,
+        data: Buffer | None = None,
+        *,
+        length: int = 0,
+        offset: int = 0,
+        flags: int = 0,
+        timeout: float | None = None,
+    ) -> int:
+        try:
+            return self._calls.run(opcode, fd, data, length, offset, flags, timeout)
+        except WRONG:
+            self._blame(call, fd, b"", 0, timeout)
+            raise
 
     # The same calls, bound to a socket and a time-out, with no Python code in between. Do not use them after the
     # descriptor is closed: its number may have been reused.
 
-    def sender(self, fd: int, timeout: float | None = None) -> Sender:
+    def sender(self, fd: int, *, timeout: float | None = None) -> SendCall:
         """Bind `send`."""
-        return cast("Sender", self._calls.bind("send", fd, timeout))
+        return cast("SendCall", self._bind("send", fd, timeout))
 
-    def receiver(self, fd: int, timeout: float | None = None) -> Receiver:
+    def receiver(self, fd: int, *, timeout: float | None = None) -> RecvCall:
         """Bind `recv_into`."""
-        return cast("Receiver", self._calls.bind("recv_into", fd, timeout))
+        return cast("RecvCall", self._bind("recv_into", fd, timeout))
 
-    def record_sender(self, fd: int, timeout: float | None = None) -> RecordSender:
+    def record_sender(self, fd: int, *, timeout: float | None = None) -> SendRecordCall:
         """Bind `send_record`."""
-        return cast("RecordSender", self._calls.bind("send_record", fd, timeout))
+        return cast("SendRecordCall", self._bind("send_record", fd, timeout))
 
-    def record_receiver(self, fd: int, timeout: float | None = None) -> RecordReceiver:
+    def record_receiver(self, fd: int, *, timeout: float | None = None) -> RecvRecordCall:
         """Bind `recv_record`."""
-        return cast("RecordReceiver", self._calls.bind("recv_record", fd, timeout))
+        return cast("RecvRecordCall", self._bind("recv_record", fd, timeout))
 
-    def batch_sender(self, fd: int, timeout: float | None = None) -> BatchSender:
+    def batch_sender(self, fd: int, *, timeout: float | None = None) -> SendManyCall:
         """Bind `send_many`."""
-        return cast("BatchSender", self._calls.bind("send_many", fd, timeout))
+        return cast("SendManyCall", self._bind("send_many", fd, timeout))
+
+    def _bind(self, call: str, fd: int, timeout: float | None) -> object:
+        try:
+            return self._calls.bind(call, fd, timeout)
+        except WRONG:
+            self._blame("bind", fd, b"", 0, timeout)
+            raise
 
     # Many operations in flight.
 
@@ -214,12 +206,27 @@ class Ring(Closing):
 
         OSError E2BIG if a chain of linked operations has more than the ring has entries: it must be submitted whole.
         """
-        return self._calls.start(operations, self._held)
+        try:
+            return self._calls.start(operations, self._held)
+        except WRONG:
+            tried = "starting operations"
+            if not self._ring:
+                raise closed(tried) from None
+            _checks.items(tried, "operations", operations, Operation, "operations, such as Operation.send(...)")
+            raise
 
-    def reap(self, wait_for: int = 1, timeout: float | None = None) -> list[Completion]:
-        """Wait for up to `wait_for` completions; return all that came, TimeoutError if none did in time."""
-        # The list survives a signal handler that raises; completions left in it are returned without a wait.
-        self._calls.reap(0 if self._done else wait_for, timeout, self._done, self._held)
+    def reap(self, wait_for: int = 1, *, timeout: float | None = None) -> list[Completion]:
+        """Wait for up to `wait_for` completions; hand out all that came, TimeoutError where none did in time."""
+        # Into a list that outlives a handler that raises; what such a one left there is handed out without a wait.
+        try:
+            self._calls.reap(0 if self._done else wait_for, timeout, self._done, self._held)
+        except WRONG:
+            tried = "reaping completions"
+            if not self._ring:
+                raise closed(tried) from None
+            _checks.whole(tried, "wait_for", wait_for)
+            _checks.seconds(tried, "timeout", timeout, zero=True)
+            raise
         done, self._done = self._done, []
         return done
 
@@ -236,21 +243,24 @@ class Ring(Closing):
         self._open.append(buffers)
         return buffers
 
-    def recv_multishot(self, fd: int, buffers: BufferRing, timeout: float | None = None) -> Incoming:
-        """Multishot recv(2): iterate for (-1, bytes). On kTLS it fails with EIO at a control record."""
+    def recv_multishot(self, fd: int, buffers: BufferRing, *, timeout: float | None = None) -> Incoming:
+        """recv(2) over and over: iterate for (-1, bytes). On kTLS it fails with EIO at a control record."""
         return self._incoming(fd, buffers, timeout, typed=False)
 
-    def recvmsg_multishot(self, fd: int, buffers: BufferRing, timeout: float | None = None) -> Incoming:
-        """Multishot recvmsg(2): iterate for (record type, bytes); the type is -1 if kTLS reports none.
+    def recvmsg_multishot(self, fd: int, buffers: BufferRing, *, timeout: float | None = None) -> Incoming:
+        """recvmsg(2) over and over: iterate for (record type, bytes), the type being -1 where kTLS names none.
 
         A record longer than a buffer's `size` less 40 bytes comes in parts, each with its type.
         """
         return self._incoming(fd, buffers, timeout, typed=True)
 
     def _incoming(self, fd: int, buffers: BufferRing, timeout: float | None, *, typed: bool) -> Incoming:
-        if buffers.ring is not self:
-            answered, remedy = "the buffers belong to another ring", "Make them with this ring's `buffer_ring`."
-            raise UsageError("starting a multishot receive", answered=answered, remedy=remedy)
+        tried, source = "starting a multishot receive", "this ring's `buffer_ring` makes them"
+        _checks.whole(tried, "fd", fd, -1, MAX_INT)
+        _checks.seconds(tried, "timeout", timeout, zero=True)
+        if _checks.instance(tried, "buffers", buffers, BufferRing, source).ring is not self:
+            answered, remedy = "the buffers are another ring's", "Make them by this ring's `buffer_ring`."
+            raise UsageError(tried, answered=answered, remedy=remedy)
         incoming = Incoming(buffers, self._live(), self._calls, fd, timeout, typed=typed)
         self._open.append(incoming)
         return incoming
@@ -266,9 +276,12 @@ class Ring(Closing):
     # Looked up once instead of per operation: use `fixed_file` for files, `read_fixed` and `write_fixed` for buffers.
 
     def register_files(self, fds: Sequence[int]) -> None:
-        """Register descriptors, replacing earlier ones; operations use their index. Raises the kernel's OSError."""
+        """Register descriptors, in place of those before: operations name them by index. OSError as the kernel's."""
+        found = _checks.items("registering files", "fds", fds, int, "a list of descriptors")
+        for fd in found:
+            _checks.whole("registering files", "fds", fd, -1, MAX_INT)
         self.unregister_files()
-        _check(lib.kl_register_files(self._live(), list(fds), len(fds)))
+        _check(lib.kl_register_files(self._live(), found, len(found)))
         self._files = True
 
     def unregister_files(self) -> None:
@@ -282,6 +295,7 @@ class Ring(Closing):
 
         For ENOMEM, raise `ulimit -l`.
         """
+        _checks.buffers("registering buffers", "buffers", buffers, writable=True)
         self.unregister_buffers()
         held = [_hot.pin(buffer, True) for buffer in buffers]  # noqa: FBT003 - C takes no keywords
         parts = ffi.new(
@@ -299,7 +313,8 @@ class Ring(Closing):
             self._pinned = []
 
     def cancel(self, token: int) -> None:
-        """Request that a started operation be cancelled; `reap` returns its completion (often ECANCELED)."""
+        """Ask for a started operation to be cancelled; its completion (often ECANCELED) comes by `reap`."""
+        _checks.whole("cancelling an operation", "token", token)
         _check(lib.kl_cancel(self._live(), token))
 
     def close(self) -> None:
@@ -333,33 +348,17 @@ class Ring(Closing):
 
     def _live(self) -> Any:
         if not self._ring:
-            raise _closed("using a ring")
+            raise closed("using a ring")
         return self._ring
 
-    def _blame(
-        self,
-        call: str,
-        fd: object,
-        timeout: object,
-        *,
-        data: object = b"",
-        room: object = None,
-        buffers: object = (),
-    ) -> None:
-        """Raise UsageError if one of a call's arguments is at fault, or the ring is closed."""
-        tried = f"{call} by io_uring"
-        if not self._ring:
-            raise _closed(tried) from None
-        need_number(tried, "the descriptor", fd, -1, 1 << 30)
-        need_timeout(tried, timeout)
-        need_buffers(tried, buffers)
-        need_buffer(tried, data)
-        if room is not None or call.startswith("recv"):
-            need_buffer(tried, room, writable=True)
+    def _blame(self, call: str, fd: object, data: object, number: object, timeout: object) -> None:
+        """Raise UsageError where one of a failed call's arguments is at fault, or the ring was closed."""
+        blame(call, self._ring, fd, data, number)
+        _checks.seconds(f"{call} by io_uring", "timeout", timeout, zero=True)
 
 
-def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None = None) -> list[int]:
-    """Run operations with one submission and return their results in order; a failed one gives minus its errno.
+def transfer(ring: Ring, operations: Sequence[Operation], *, timeout: float | None = None) -> list[int]:
+    """Run operations with one submission and return their results in order, minus an errno where one failed.
 
     Completions of other operations are kept for a later `reap`. Raises TimeoutError, and OSError E2BIG if there are
     more operations than the ring has entries.
@@ -370,7 +369,7 @@ def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None 
     others: list[Completion] = []
     try:
         while left:
-            for completion in ring.reap(1, timeout):
+            for completion in ring.reap(1, timeout=timeout):
                 if completion.token not in left:
                     others.append(completion)
                     continue
@@ -382,47 +381,7 @@ def transfer(ring: Ring, operations: Sequence[Operation], timeout: float | None 
     return [results[token] for token in tokens]
 
 
-def _closed(tried: str) -> UsageError:
-    return UsageError(tried, answered="the ring is closed", remedy="Open another: `with Ring() as ring`.")
-
-
 def _check(result: int) -> int:
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
-
-
-def _pack_sockaddr(family: int, sockaddr: tuple[Any, ...]) -> bytes:
-    """Lay out struct sockaddr_in or sockaddr_in6: ip(7), ipv6(7)."""
-    host, port = sockaddr[:2]
-    packed = socket.inet_pton(family, host.partition("%")[0])
-    head = struct.pack("=H", family) + struct.pack("!H", port)
-    if family == socket.AF_INET:
-        return head + packed + bytes(8)
-    flow, scope = (*sockaddr[2:4], 0, 0)[:2]
-    return head + struct.pack("!I", flow) + packed + struct.pack("=I", scope)
-
-
-def _setups(*, sqpoll: bool, defer_taskrun: bool) -> tuple[int, ...]:
-    """Return the flags to try in order, since a kernel may not know them."""
-    if sqpoll and defer_taskrun:
-        return (_SQPOLL[0] | _DEFERRED[0],)
-    return _SQPOLL if sqpoll else _DEFERRED if defer_taskrun else _PLAIN
-
-
-def _unavailable(number: int, *, sqpoll: bool, defer_taskrun: bool) -> RingUnavailableError:
-    remedies = {
-        errno.ENOSYS: "This kernel has no io_uring (added in 5.1), or a seccomp filter hides it; "
-        "in a container allow the io_uring system calls, otherwise use io_engine='syscall'.",
-        errno.EPERM: "`sysctl kernel.io_uring_disabled` must be 0 (2 forbids it, 1 leaves it to a group); in a "
-        "container the seccomp profile must allow io_uring_setup. Otherwise use io_engine='syscall'.",
-        errno.ENOMEM: "The locked memory limit is too small: raise `ulimit -l`.",
-        errno.EMFILE: "Too many open files: close some, or raise `ulimit -n`.",
-        errno.EINVAL: "The number of entries must be between 1 and 32768.",
-    }
-    remedy = remedies.get(number, "Use io_engine='syscall' instead.")
-    asked = [name for name, on in (("sqpoll", sqpoll), ("defer_taskrun", defer_taskrun)) if on]
-    if asked and number in {errno.EINVAL, errno.EPERM}:
-        remedy = f"This kernel may not support {' with '.join(asked)}: leave it out. {remedy}"
-    tried = f"setting up an io_uring{' with ' * bool(asked)}{' and '.join(asked)}"
-    return RingUnavailableError(tried, errno=number, remedy=remedy)

@@ -18,8 +18,8 @@ import contextlib
 Buffer = bytes | bytearray | memoryview
 
 
-class Part:
-    """The rest of `buffer` from byte `start`, for one call: `with Part(data, sent) as rest`."""
+class Rest:
+    """The part of `buffer` from byte `start` on, for one call: `with Rest(data, sent) as rest`."""
 
     __slots__ = ("_view",)
 

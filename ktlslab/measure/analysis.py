@@ -17,12 +17,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import student, typical
-from ktlslab.measure.dimensions import nearest
 from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
-from ktlslab.runs.arguments import check_that, frame_of, share_of, words_of
 
 with extra("lab"):
     import numpy as np
@@ -77,7 +76,9 @@ def checked(frame: pd.DataFrame) -> pd.DataFrame:
 
     Raises UsageError: not a table, no rows, mixed units, rows without proof.
     """
-    frame_of(frame, "showing a table", [*PLACE, "run_id", "record_layer", "record_layer_observed", "payload_ok"])
+    _checks.frame(
+        "showing a table", "frame", frame, [*PLACE, "run_id", "record_layer", "record_layer_observed", "payload_ok"]
+    )
     if frame.empty:
         raise UsageError("showing a table", answered="it has no rows", remedy="Widen the selection.")
     units = sorted(frame["unit"].unique())
@@ -109,9 +110,11 @@ def one_fleet(frame: pd.DataFrame) -> pd.DataFrame:
 def logarithms(frame: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Return the frame with its arms named and its quantities as logarithms; NaN where they are not positive."""
     names = [*PLACE, *CELL, *BLOCK, "replica"]
-    figures = set(frame_of(frame, "comparing", names).select_dtypes("number").columns)
+    figures = set(_checks.frame("comparing", "frame", frame, names).select_dtypes("number").columns)
     if unknown := [name for name in quantities if name not in figures]:
-        remedy = f"{nearest(unknown[0], QUANTITIES)}Known: {', '.join(QUANTITIES)}, and any other column of figures."
+        remedy = (
+            f"{_checks.nearest(unknown[0], QUANTITIES)}Known: {', '.join(QUANTITIES)}, and any other column of figures."
+        )
         raise UsageError("comparing", answered=f"there is no column of figures {unknown[0]!r}", remedy=remedy)
     frame = checked(frame)
     logs = pd.DataFrame({name: frame[name].array for name in names})  # without attrs, which each step would copy
@@ -123,14 +126,12 @@ def logarithms(frame: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
 
 
 def figures_of(quantities: Any) -> list[str]:
-    """Return column names, given as a list or as one name. UsageError: they are not names."""
-    return words_of(quantities, "comparing", f"Give columns of figures, such as {', '.join(QUANTITIES)}.")
+    """Return a list of columns of figures, given as a list or as one name. UsageError: they are not names."""
+    return _checks.words("comparing", "quantities", quantities, f"columns of figures, such as {', '.join(QUANTITIES)}")
 
 
 def _contrasts_of(asked: Any) -> list[Contrast]:
-    fits = isinstance(asked, list | tuple) and all(isinstance(question, Contrast) for question in asked)
-    check_that(fits, asked, "comparing", "Give a list of ktlslab.measure.analysis.Contrast.")
-    return list(asked)
+    return _checks.items("comparing", "asked", asked, Contrast, "a list of ktlslab.measure.analysis.Contrast")
 
 
 def contrasts() -> Iterator[Contrast]:
@@ -163,7 +164,7 @@ def effects(
     "none". `reason`: why the verdict is "none": "blocks", "interval", "floor" or "no A/A arm".
     """
     quantities, asked = figures_of(quantities), list(contrasts()) if asked is None else _contrasts_of(asked)
-    share_of(confidence, "taking intervals", "a confidence", "Give 0.95 for 95 %.")
+    _checks.number("taking intervals", "confidence", confidence, 0, _checks.BELOW_ONE, source="a share: 0.95 for 95 %")
     logs = logarithms(frame, quantities)
     answers = [_answers(logs, quantities, asked)]
     equal = _equal(logs, quantities)
@@ -183,7 +184,7 @@ def intervals(frame: pd.DataFrame, quantity: str, confidence: float = 0.95) -> p
 
     The interval includes drift that all cells share. To compare two cells use `effects`, where this drift cancels.
     """
-    share_of(confidence, "taking intervals", "a confidence", "Give 0.95 for 95 %.")
+    _checks.number("taking intervals", "confidence", confidence, 0, _checks.BELOW_ONE, source="a share: 0.95 for 95 %")
     (quantity,) = figures_of([quantity])
     logs = logarithms(frame, [quantity])
     cells = logs[logs["replica"] == 0].melt([*PLACE, *CELL, *BLOCK], [quantity], var_name="quantity", value_name="log")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.analysis import (
     BLOCK,
@@ -33,7 +34,6 @@ from ktlslab.measure.analysis import (
 from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
 from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
-from ktlslab.runs.arguments import frame_of, share_of
 
 with extra("lab"):
     import numpy as np
@@ -159,8 +159,12 @@ def compared(
     """
     quantities = list(QUANTITIES) if quantities is None else figures_of(quantities)
     if tolerance is not None:
-        tolerance = share_of(tolerance, _TRIED, "a tolerance", "Give 0.01 for 1 %.")
-    a, b = (one_fleet(frame_of(frame, _TRIED, [*PLACE, *CELL, "run_id"])) for frame in (a, b))
+        tolerance = _checks.number(
+            _TRIED, "tolerance", tolerance, 0, _checks.BELOW_ONE, source="a share, such as 0.01 for 1 %"
+        )
+    a, b = (
+        one_fleet(_checks.frame(_TRIED, name, frame, [*PLACE, *CELL, "run_id"])) for name, frame in (("a", a), ("b", b))
+    )
     places = matched(a, b)
     parts, only_a, only_b = [], _missing(a, {one for one, _ in places}), _missing(b, {two for _, two in places})
     for one, two in places:

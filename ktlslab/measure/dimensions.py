@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import operator
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.link import Link
 from ktlslab.tls.records import MAX_PLAINTEXT
@@ -45,26 +45,22 @@ def dimension(name: str, given: Any, tried: str) -> tuple[Any, ...]:
     return tuple(_value(name, value, given, tried) for value in values)
 
 
-def dimensions(given: Mapping[str, Any], tried: str) -> dict[str, tuple[Any, ...]]:
+def dimensions_of(given: Mapping[str, Any], tried: str) -> dict[str, tuple[Any, ...]]:
     """Return a further product of a plan, each of its dimensions as `dimension` gives it."""
     for name in given:
         if name not in DIMENSIONS:
-            remedy = f"{nearest(name, DIMENSIONS)}It takes {', '.join(DIMENSIONS)}."
+            remedy = f"{_checks.nearest(name, DIMENSIONS)}It takes {', '.join(DIMENSIONS)}."
             raise UsageError(tried, answered=f"`also` has {name!r}", remedy=remedy)
     return {name: dimension(name, values, tried) for name, values in given.items()}
-
-
-def nearest(word: object, known: Collection[str]) -> str:
-    """Return "Did you mean X? " for the known word that is nearest to one that is not known, "" where none is near."""
-    near = difflib.get_close_matches(str(word), known, 1)
-    return f"Did you mean {near[0]}? " if near else ""
 
 
 def one_of(word: Any, known: Collection[str], what: str, tried: str) -> str:
     """Return a word if it is known. UsageError names the nearest known word, and all of them."""
     if isinstance(word, str) and word in known:
         return word
-    raise UsageError(tried, answered=f"{what} {word!r}", remedy=f"{nearest(word, known)}Known: {', '.join(known)}.")
+    raise UsageError(
+        tried, answered=f"{what} {word!r}", remedy=f"{_checks.nearest(word, known)}Known: {', '.join(known)}."
+    )
 
 
 def shown(value: Any) -> str:

@@ -21,22 +21,22 @@ from ktlslab.runs.clocks import Cpu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
+class WireBytes:
     """Bytes of TCP payload since the connections were opened."""
 
     tx: int
     rx: int
 
     @classmethod
-    def read(cls, channels: Sequence[Channel]) -> Wire:
+    def read(cls, channels: Sequence[Channel]) -> WireBytes:
         tx = rx = 0
         for channel in channels:
             sent, received = tcpinfo.moved(channel.socket)
             tx, rx = tx + sent, rx + received
         return cls(tx=tx, rx=rx)
 
-    def __sub__(self, before: Wire) -> Wire:
-        return Wire(tx=self.tx - before.tx, rx=self.rx - before.rx)
+    def __sub__(self, before: WireBytes) -> WireBytes:
+        return WireBytes(tx=self.tx - before.tx, rx=self.rx - before.rx)
 
 
 class Meters:
@@ -48,14 +48,14 @@ class Meters:
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._channels = channels
         self.records: list[dict[Direction, int]] = []
-        self.wire = Wire(tx=0, rx=0)
+        self.wire = WireBytes(tx=0, rx=0)
         self.softirq = math.nan
         self.hardware: dict[str, float] = {}
         self.cpu = Cpu(0, 0, 0)
 
     def __enter__(self) -> Self:
         self._records = [channel.records() for channel in self._channels]
-        self._wire = Wire.read(self._channels)
+        self._wire = WireBytes.read(self._channels)
         self._hardware = HardwareCounters()
         self._softirq = interrupt_time_ns()
         self._counts = self._hardware.read()
@@ -74,6 +74,6 @@ class Meters:
         softirq = interrupt_time_ns()
         if softirq is not None and self._softirq is not None:
             self.softirq = float(softirq - self._softirq)
-        self.wire = Wire.read(self._channels) - self._wire
+        self.wire = WireBytes.read(self._channels) - self._wire
         for channel, before in zip(self._channels, self._records, strict=True):
             self.records.append({one: number - before[one] for one, number in channel.records().items()})

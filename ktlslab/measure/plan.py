@@ -30,8 +30,7 @@ from ktlslab.measure.dimensions import (
     RECORD_LAYERS,
     WORKLOADS,
     dimension,
-    dimensions,
-    nearest,
+    dimensions_of,
     one_of,
     shown,
     whole,
@@ -185,8 +184,8 @@ class Plan:
             self._set(name, dimension(name, getattr(self, name), tried))
         also = (self.also,) if isinstance(self.also, Mapping) else self.also
         if not isinstance(also, list | tuple) or not all(isinstance(part, Mapping) for part in also):
-            self._refuse(f"also is {shown(also)}", "Give a list of further products: [[also]] in TOML.")
-        self._set("also", tuple(dimensions(part, tried) for part in also))
+            self._refuse(f"also is {shown(also)}", "It is a list of further products: [[also]] in TOML.")
+        self._set("also", tuple(dimensions_of(part, tried) for part in also))
         if min(self.repeats, self.steps, self.replicas) < 1 or min(self.max_repeats, self.precision, self.minutes) < 0:
             self._refuse("a number is out of range", "repeats, steps and replicas are at least 1, others 0 or more.")
         for arm in (self.control, self.slowed()[0]):
@@ -260,7 +259,7 @@ class Plan:
         data = renamed(data)
         known = [field.name for field in fields(cls)]
         if unknown := [name for name in data if name not in known]:
-            remedy = f"{nearest(unknown[0], known)}Known: {', '.join(sorted(known))}."
+            remedy = f"{_checks.nearest(unknown[0], known)}Known: {', '.join(sorted(known))}."
             tried = f"reading plan {data.get('name', '')!r}"
             raise UsageError(tried, answered=f"a plan has no field {unknown[0]!r}", remedy=remedy)
         return cls(**data)
@@ -377,8 +376,8 @@ def named(plan: str | Path | Plan) -> Plan:
         text = path.read_text()
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
-        answered = str(error) if path.exists() else "there is no plan and no file of that name"
-        raise UsageError(tried, answered=answered, remedy=nearest(plan, PLANS) + remedy) from error
+        answered = str(error) if path.exists() else "there is no such plan, nor a file of that name"
+        raise UsageError(tried, answered=answered, remedy=_checks.nearest(plan, PLANS) + remedy) from error
     if not isinstance(data, dict):
         raise UsageError(tried, answered="it is not a mapping of fields", remedy=remedy)
     return Plan.from_json({"name": path.stem, **data})

@@ -34,6 +34,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ktlslab import _checks
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.measure import parts
 from ktlslab.measure.blocks import unbroken
@@ -43,11 +44,10 @@ from ktlslab.measure.progress import Progress
 from ktlslab.measure.remainder import Remaining, remaining
 from ktlslab.measure.table import read_table, to_frame, write_table
 from ktlslab.packages import require
-from ktlslab.runs.arguments import check_that, output_of
 from ktlslab.runs.journal import Journal, journal_path, run_files, run_path
 from ktlslab.runs.lock import measuring
 from ktlslab.runs.machines import Machine, machines_of
-from ktlslab.runs.storage import storing
+from ktlslab.runs.storage import storing, table_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,12 +83,12 @@ def sweep(
     require("lab", "pandas", "pyarrow", "tqdm")
     plan = named(plan)
     machines = machines_of(on, clock)
-    remedy = "Give a `concurrent.futures` executor, or client.get_executor() of Dask distributed."
-    check_that(executor is None or isinstance(executor, Executor), executor, "sweeping by an executor", remedy)
+    source = "one of `concurrent.futures`, or of Dask distributed: client.get_executor()"
+    _checks.optional(_checks.instance, "sweeping", "executor", executor, Executor, source)
     with contextlib.ExitStack() as stack:
         if output is None:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-sweep-"))) / "table.parquet"
-        table = output_of(output, "sweeping into")
+        table = table_path("sweeping", "output", output)
         say = Progress(shown=progress)
         stack.callback(say.close)
         _refuse_rows(table, resume=resume)

@@ -13,11 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ktlslab import _checks
 from ktlslab.errors import TableError
 from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.plan import renamed
 from ktlslab.packages import extra, require
-from ktlslab.runs.arguments import check_that, frame_of, frames_of, path_of
 from ktlslab.runs.clocks import UNITS
 from ktlslab.runs.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
@@ -138,8 +138,8 @@ def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.
     with extra("lab"):
         import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
-    fits = isinstance(rows, list) and all(isinstance(row, dict) for row in rows) and isinstance(runs, dict)
-    check_that(fits, rows, "making a table", "Give a list of rows, and the provenance of their runs by run_id.")
+    _checks.items("making a table", "rows", rows, dict, "a list of rows")
+    _checks.instance("making a table", "runs", runs, dict, "the provenance of the rows' runs, by run_id")
     for row in rows:
         if missing := [name for name in NAMES if name not in row]:
             raise TableError("making a table", answered=f"a row lacks {', '.join(missing)}", remedy=_OLDER)
@@ -153,7 +153,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
     Raises TableError where the table breaks the schema, StorageError where it cannot be written.
     """
-    path = path_of(path, "writing a table")
+    path = _checks.path("writing a table", "path", path)
     check(frame, f"writing {path}")
     store(frame, path)
 
@@ -166,7 +166,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
-    path = path_of(path, "reading a table")
+    path = _checks.path("reading a table", "path", path)
     beside = path.with_suffix(".json")
     try:
         frame = pd.read_parquet(path)
@@ -185,8 +185,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:
-    """Check that a frame is a table of samples. TableError names the first fault and its row."""
-    frame_of(frame, tried)
+    """Refuse what is no table of samples: TableError with the first thing wrong and where."""
+    _checks.frame(tried, "frame", frame)
     if missing := [name for name in NAMES if name not in frame]:
         raise TableError(tried, answered=f"it lacks the columns {', '.join(missing)}", remedy=_OLDER)
     if unknown := [str(name) for name in frame if name not in NAMES]:
@@ -275,8 +275,8 @@ def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
     Kernels and machines may differ: a table exists to compare them. The clock's unit, the code, the size of a sample
     and the libraries at both ends may not differ; under the wall clock, neither may the CPU and its settings.
     """
-    for frame in (one, other):
-        frame_of(frame, "seeing whether tables are comparable", ["unit", "run_id"])
+    for name, frame in (("one", one), ("other", other)):
+        _checks.frame("seeing whether tables are comparable", name, frame, ["unit", "run_id"])
     reasons = []
     units = [", ".join(sorted(set(frame["unit"]))) for frame in (one, other)]
     if units[0] != units[1]:
@@ -305,7 +305,7 @@ def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     with extra("lab"):
         import pandas as pd  # noqa: PLC0415
 
-    frames = frames_of(frames, "merging tables")
+    frames = _checks.items("merging tables", "frames", frames, pd.DataFrame, "a list of tables, at least one", least=1)
     merged = frames[0]
     check(merged, "merging tables: number 1")
     for number, frame in enumerate(frames[1:], 2):

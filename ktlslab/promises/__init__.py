@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING
 from ktlslab._lazy import lazily
 
 if TYPE_CHECKING:
-    from ktlslab.promises.catalogue import promises
+    from ktlslab.promises.catalogue import all_promises
     from ktlslab.promises.collect import read_scoreboard, scoreboard
 
 _HOMES = {
-    "promises": "catalogue",  # all of them, in order
+    "all_promises": "catalogue",  # all of them, in order
     "scoreboard": "collect",  # machines -> DataFrame, a row for each promise
     "read_scoreboard": "collect",  # NAME.parquet -> DataFrame
 }
 
-__all__ = ["promises", "read_scoreboard", "scoreboard"]
+__all__ = ["all_promises", "read_scoreboard", "scoreboard"]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

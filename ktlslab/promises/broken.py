@@ -8,7 +8,7 @@ import socket
 from ktlslab.linux.counters import Counters
 from ktlslab.promises.check import Group
 from ktlslab.promises.pair import ALERT, CLOSE_NOTIFY, HANDSHAKE, Pair, pattern
-from ktlslab.promises.splice_out import SPLICE_F_NONBLOCK, splice_out
+from ktlslab.promises.splice_out import SPLICE_F_NONBLOCK, splice_through_pipe
 
 promise = Group("broken input")
 ERRORS = "tls.rst, Receiving TLS application data"
@@ -64,7 +64,7 @@ def a_changed_record_stops_splices_too(pair: Pair) -> None:
     """After EBADMSG a splice says EBADMSG as well."""
     pair.peer.sock.sendall(changed(pair.peer.seal(pattern(64))))
     pair.expect("recv", pair.recv(128), "EBADMSG")
-    pair.expect("splice", splice_out(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), "EBADMSG")
+    pair.expect("splice", splice_through_pipe(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), "EBADMSG")
 
 
 @promise("selftest bad_in_large_read")

@@ -32,8 +32,8 @@ MODULES = (
 
 
 @functools.cache
-def promises() -> tuple[Promise, ...]:
-    """Return every promise, in the order of the groups and, within a group, of its file."""
+def all_promises() -> tuple[Promise, ...]:
+    """Return every promise, in the order of the groups and, within one, of its file."""
     found: list[Promise] = []
     for name in MODULES:
         module = importlib.import_module(f"ktlslab.promises.{name}")
@@ -43,5 +43,5 @@ def promises() -> tuple[Promise, ...]:
 
 
 def named(name: str) -> Promise | None:
-    """Return the promise with this name, None where it does not exist (any more)."""
-    return next((promise for promise in promises() if promise.name == name), None)
+    """Return the promise of this name, None where there is none (any more)."""
+    return next((promise for promise in all_promises() if promise.name == name), None)

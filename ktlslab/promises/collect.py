@@ -8,7 +8,6 @@ the remaining promises.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import re
@@ -21,17 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ktlslab import _checks
 from ktlslab.errors import GuestError, MachineError, TableError, UsageError
 from ktlslab.guests import kernelimage
 from ktlslab.linux import capabilities
 from ktlslab.packages import extra, require
-from ktlslab.promises.catalogue import promises
+from ktlslab.promises.catalogue import all_promises
 from ktlslab.promises.check import BROKEN, VERDICTS, Promise
-from ktlslab.runs.arguments import check_that, frame_of, output_of, path_of, words_of
 from ktlslab.runs.job import Job
 from ktlslab.runs.launching import worker
 from ktlslab.runs.machines import Machine, machines_of
-from ktlslab.runs.storage import store, storing, unreadable
+from ktlslab.runs.storage import store, storing, table_path, unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,8 +99,8 @@ def scoreboard(
     """
     require("lab", "pandas", "pyarrow")
     wanted = _chosen(names)
-    table = output_of(output, "recording promises in") if output is not None else None
-    check_that(say is None or callable(say), say, "reporting progress", "Give a function of a line, such as print.")
+    table = _checks.optional(table_path, "recording promises", "output", output)
+    _checks.optional(_checks.instance, "checking promises", "say", say, Callable, "a function of a line, such as print")
     machines = machines_of(on, "wall")
     image = kernelimage.build(*IMPORTED) if any(where.kernel for where in machines) else None
     with ThreadPoolExecutor(_at_once()) as pool:
@@ -132,7 +131,7 @@ def read_scoreboard(path: str | Path) -> pd.DataFrame:
     require("lab", "pandas", "pyarrow")
     import pandas as pd  # noqa: PLC0415
 
-    path = path_of(path, "reading a table of promises")
+    path = _checks.path("reading a table of promises", "path", path)
     remedy = "Give a table that `ktlslab promises -o` wrote."
     try:
         frame = pd.read_parquet(path)
@@ -146,8 +145,8 @@ def read_scoreboard(path: str | Path) -> pd.DataFrame:
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Return lines of text: for each kernel the verdicts by group, and each broken promise with what was seen."""
-    frame_of(frame, "summing up promises", PROMISE_COLUMNS)
+    """Say in lines of text how each kernel does: groups by verdicts, and each broken promise with what was seen."""
+    _checks.frame("summing up promises", "frame", frame, PROMISE_COLUMNS)
     lines = []
     for (name, kernel), rows in frame.groupby(["machine", "kernel"], sort=False):
         lines.append(f"{name} (Linux {kernel}): {_counted(rows)}")
@@ -164,14 +163,12 @@ def _counted(rows: pd.DataFrame) -> str:
 
 
 def _chosen(names: str | Sequence[str] | None) -> tuple[Promise, ...]:
-    known = {promise.name: promise for promise in promises()}
+    known = {promise.name: promise for promise in all_promises()}
     if names is None:
         return tuple(known.values())
-    all_of_them = "`ktlslab.promises.promises()` has all."
-    asked = words_of(names, "choosing promises", all_of_them)
+    asked = _checks.words("choosing promises", "names", names, "names of promises")
     if unknown := [name for name in asked if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        remedy = f"{f'Did you mean {near[0]}? ' if near else ''}{all_of_them}"
+        remedy = f"{_checks.nearest(unknown[0], known)}`ktlslab.promises.all_promises()` has all."
         raise UsageError("choosing promises", answered=f"there is none called {', '.join(unknown)}", remedy=remedy)
     return tuple(known[name] for name in asked)
 

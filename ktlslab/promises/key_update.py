@@ -11,7 +11,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.promises.check import TLS12, TLS13, Group
 from ktlslab.promises.elsewhere import Elsewhere
 from ktlslab.promises.pair import DATA, HANDSHAKE, KEY_UPDATE, QUIET_S, Keys, Pair, pattern
-from ktlslab.promises.splice_out import splice_out
+from ktlslab.promises.splice_out import splice_through_pipe
 from ktlslab.tls.suites import Suite
 
 promise = Group("key update")
@@ -108,7 +108,7 @@ def what_was_peeked_at_before_a_key_update_is_spliced(pair: Pair) -> None:
     pair.peer.update_keys()
     pair.settled()
     pair.expect("peek", pair.recv(64, socket.MSG_PEEK), b"before")
-    pair.expect("splice", splice_out(pair, pair.pipe(), 64), b"before")
+    pair.expect("splice", splice_through_pipe(pair, pair.pipe(), 64), b"before")
 
 
 @promise("selftest splice_rekey", suites=TLS13)
@@ -120,12 +120,12 @@ def a_splice_pauses_too(pair: Pair) -> None:
     pair.peer.update_keys()
     pair.peer.send(pattern(8000, 99))
     pair.settled()
-    pair.expect("splice", splice_out(pair, pipe, 16384), pattern(8000))
-    pair.expect("splice", splice_out(pair, pipe, 16384), "EINVAL")
+    pair.expect("splice", splice_through_pipe(pair, pipe, 16384), pattern(8000))
+    pair.expect("splice", splice_through_pipe(pair, pipe, 16384), "EINVAL")
     pair.expect("recvmsg", pair.recv_typed(64), (HANDSHAKE, KEY_UPDATE))
-    pair.expect("splice", splice_out(pair, pipe, 16384), "EKEYEXPIRED")
+    pair.expect("splice", splice_through_pipe(pair, pipe, 16384), "EKEYEXPIRED")
     rekeyed(pair, RX)
-    pair.expect("splice", splice_out(pair, pipe, 16384), pattern(8000, 99))
+    pair.expect("splice", splice_through_pipe(pair, pipe, 16384), pattern(8000, 99))
 
 
 @promise(f"{DOCUMENT}: poll; selftest rekey_poll_pending", suites=TLS13)

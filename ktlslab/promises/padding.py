@@ -10,7 +10,7 @@ from ktlslab.linux.counters import Counters
 from ktlslab.promises.check import TLS13, Group
 from ktlslab.promises.pair import DATA, HANDSHAKE, Pair, pattern
 from ktlslab.promises.readback import TLS_RX_EXPECT_NO_PAD, set_option
-from ktlslab.promises.splice_out import SPLICE_F_NONBLOCK, splice_out
+from ktlslab.promises.splice_out import SPLICE_F_NONBLOCK, splice_through_pipe
 
 promise = Group("empty and padded records")
 PEEK = socket.MSG_PEEK
@@ -80,7 +80,7 @@ def a_splice_goes_past_empty_records(pair: Pair) -> None:
     for empty in (1, 2):
         pair.peer.sock.sendall(b"".join(pair.peer.seal(data) for data in [b""] * empty + [HELLO]))
         pair.settled()
-        pair.expect(f"behind {empty}", splice_out(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), HELLO)
+        pair.expect(f"behind {empty}", splice_through_pipe(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), HELLO)
         pair.expect("recv", pair.recv_now(128), "EAGAIN")
 
 
@@ -89,10 +89,10 @@ def a_splice_of_empty_records_alone_is_no_end(pair: Pair) -> None:
     """Splice says EAGAIN on empty data records alone, and EINVAL where a control record is behind them."""
     pair.peer.sock.sendall(b"".join(pair.peer.seal(b"") for _ in range(3)))
     pair.settled()
-    pair.expect("empty records alone", splice_out(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), "EAGAIN")
+    pair.expect("empty records alone", splice_through_pipe(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), "EAGAIN")
     pair.peer.sock.sendall(pair.peer.seal(b"") + pair.peer.seal(b"", HANDSHAKE))
     pair.settled()
-    pair.expect("with a control record", splice_out(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), "EINVAL")
+    pair.expect("with a control record", splice_through_pipe(pair, pair.pipe(), 128, SPLICE_F_NONBLOCK), "EINVAL")
 
 
 @promise("RFC 8446 5.4: padding", suites=TLS13)

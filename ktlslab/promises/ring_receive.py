@@ -128,7 +128,7 @@ def a_ring_splices_a_record_out(pair: Pair) -> None:
 def a_multishot_receive_gives_record_after_record(pair: Pair) -> None:
     """One multishot receive gives the data of five records that come one by one, and ends with the stream."""
     ring, buffers = provided(pair)
-    incoming = pair.keep(ring.recv_multishot(pair.sock.fileno(), buffers, ENOUGH_S))
+    incoming = pair.keep(ring.recv_multishot(pair.sock.fileno(), buffers, timeout=ENOUGH_S))
     for at in range(5):
         pair.peer.send(pattern(50, at))
         got = attempt(next, incoming)
@@ -143,7 +143,7 @@ def a_multishot_receive_gives_record_after_record(pair: Pair) -> None:
 def a_multishot_receive_stops_at_a_control_record(pair: Pair) -> None:
     """Without room for types a multishot receive ends with EIO at a control record, after the data before it."""
     ring, buffers = provided(pair)
-    incoming = pair.keep(ring.recv_multishot(pair.sock.fileno(), buffers, ENOUGH_S))
+    incoming = pair.keep(ring.recv_multishot(pair.sock.fileno(), buffers, timeout=ENOUGH_S))
     pair.peer.send(b"before")
     got = attempt(next, incoming)
     pair.needs("recv", got, "EINVAL")
@@ -157,7 +157,7 @@ def a_multishot_receive_stops_at_a_control_record(pair: Pair) -> None:
 def a_multishot_recvmsg_types_every_record(pair: Pair) -> None:
     """One multishot recvmsg with provided buffers gives data, ticket, data and alert, each with its type."""
     ring, buffers = provided(pair)
-    incoming = pair.keep(ring.recvmsg_multishot(pair.sock.fileno(), buffers, ENOUGH_S))
+    incoming = pair.keep(ring.recvmsg_multishot(pair.sock.fileno(), buffers, timeout=ENOUGH_S))
     for data, kind in ((b"data", DATA), (TICKET, HANDSHAKE), (b"more", DATA), (CLOSE_NOTIFY, ALERT)):
         pair.peer.send(data, kind)
         got = attempt(next, incoming)
@@ -169,7 +169,7 @@ def a_multishot_recvmsg_types_every_record(pair: Pair) -> None:
 def a_large_record_fills_several_provided_buffers(pair: Pair) -> None:
     """A record larger than a provided buffer comes in parts, in order, each with its type."""
     ring, buffers = provided(pair, 8, 1024)
-    incoming = pair.keep(ring.recvmsg_multishot(pair.sock.fileno(), buffers, ENOUGH_S))
+    incoming = pair.keep(ring.recvmsg_multishot(pair.sock.fileno(), buffers, timeout=ENOUGH_S))
     pair.peer.send(pattern(3000))
     types, whole = set(), b""
     while len(whole) < 3000 and not isinstance(got := attempt(next, incoming), str):
@@ -183,7 +183,7 @@ def a_large_record_fills_several_provided_buffers(pair: Pair) -> None:
 def running_out_of_buffers_loses_nothing(pair: Pair) -> None:
     """Ten records into two provided buffers: the receive is ended, armed anew, and gives all ten in order."""
     ring, buffers = provided(pair, 2, 256)
-    incoming = pair.keep(ring.recvmsg_multishot(pair.sock.fileno(), buffers, ENOUGH_S))
+    incoming = pair.keep(ring.recvmsg_multishot(pair.sock.fileno(), buffers, timeout=ENOUGH_S))
     pair.peer.sock.sendall(b"".join(pair.peer.seal(bytes((at,)) * 100, HANDSHAKE) for at in range(10)))
     got = [attempt(next, incoming) for _ in range(10)]
     pair.needs("recvmsg", got[0], "EINVAL")

@@ -57,7 +57,7 @@ def chained(pair: Pair, first: Operation, second: Operation) -> None:
     pair.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 60_000)
     pair.sock.settimeout(0)
     tokens = ring.start(first, second)
-    done = {completion.token: told(completion.result) for completion in ring.reap(2, ENOUGH_S)}
+    done = {completion.token: told(completion.result) for completion in ring.reap(2, timeout=ENOUGH_S)}
     if tokens[1] not in done:
         ring.cancel(tokens[0])
     result = done.get(tokens[0]) or finished(ring, tokens[0])
@@ -92,11 +92,11 @@ def a_ring_is_refused_a_zero_copy_send(pair: Pair) -> None:
     """IORING_OP_SEND_ZC says EOPNOTSUPP, and then still notifies that the buffer is free."""
     ring = ring_for(pair)
     (token,) = ring.start(Operation.send_zc(pair.sock.fileno(), pattern(4096)))
-    done = ring.reap(1, ENOUGH_S)
+    done = ring.reap(1, timeout=ENOUGH_S)
     pair.needs("send_zc", told(done[0].result), "EINVAL")
     pair.expect("send_zc", told(done[0].result), "EOPNOTSUPP")
     pair.expect("another completion follows", done[0].more, wanted=True)
-    done += [] if len(done) > 1 else ring.reap(1, ENOUGH_S)
+    done += [] if len(done) > 1 else ring.reap(1, timeout=ENOUGH_S)
     pair.expect("a notification", [one.notification for one in done if one.token == token][1:], [True])
     pair.expect("on the wire", pair.peer.quiet(), [])
 

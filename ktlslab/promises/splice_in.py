@@ -15,7 +15,7 @@ FULL = 1 << 14
 SPLICE_F_NONBLOCK, SPLICE_F_MORE, SPLICE_F_GIFT = 2, 4, 8  # splice(2)
 
 
-def splice_in(pair: Pair, pipe: int, count: int, flags: int = 0) -> object:
+def splice_from_pipe(pair: Pair, pipe: int, count: int, flags: int = 0) -> object:
     """splice(2) from a pipe into the kernel's end: how many bytes, or the errno's name."""
     return attempt(lambda: os.splice(pipe, pair.sock.fileno(), count, flags=flags))
 
@@ -25,7 +25,7 @@ def a_pipe_of_a_full_record_is_spliced_in(pair: Pair) -> None:
     """16,384 bytes in a pipe leave by one splice and arrive whole."""
     reading, writing = pair.pipe()
     os.write(writing, pattern(FULL))
-    pair.expect("splice", splice_in(pair, reading, FULL), FULL)
+    pair.expect("splice", splice_from_pipe(pair, reading, FULL), FULL)
     pair.expect("data", pair.peer.data(FULL), pattern(FULL))
 
 
@@ -35,7 +35,7 @@ def two_pipes_follow_each_other(pair: Pair) -> None:
     for start in (0, 8000):
         reading, writing = pair.pipe()
         os.write(writing, pattern(8000, start))
-        pair.expect("splice", splice_in(pair, reading, 8000), 8000)
+        pair.expect("splice", splice_from_pipe(pair, reading, 8000), 8000)
     pair.expect("data", pair.peer.data(16000), pattern(8000) + pattern(8000, 8000))
 
 
@@ -46,7 +46,7 @@ def a_splice_follows_a_send(pair: Pair) -> None:
     pair.send(b"sent")
     pair.expect("record", pair.peer.record(), (DATA, b"sent"))
     os.write(writing, pattern(FULL))
-    pair.expect("splice", splice_in(pair, reading, FULL), FULL)
+    pair.expect("splice", splice_from_pipe(pair, reading, FULL), FULL)
     pair.expect("data", pair.peer.data(FULL), pattern(FULL))
 
 
@@ -56,7 +56,7 @@ def splice_more_holds_the_record_open(pair: Pair) -> None:
     reading, writing = pair.pipe()
     os.write(writing, pattern(FULL))
     flags = SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT
-    pair.expect("splices taken", [splice_in(pair, reading, 1, flags) for _ in range(32)], [1] * 32)
+    pair.expect("splices taken", [splice_from_pipe(pair, reading, 1, flags) for _ in range(32)], [1] * 32)
     pair.expect("send", pair.send(b"!"), 1)
     pair.expect("data", pair.peer.data(33), pattern(32) + b"!")
 
@@ -71,7 +71,7 @@ def splices_fill_a_record_to_its_last_piece(pair: Pair) -> None:
             part, more = data[at : at + size], at + size < len(data)
             if spliced:
                 os.write(writing, part)
-                splice_in(pair, reading, size, SPLICE_F_MORE)
+                splice_from_pipe(pair, reading, size, SPLICE_F_MORE)
             else:
                 pair.send(part, socket.MSG_MORE if more else 0)
             at += size
@@ -90,6 +90,6 @@ def a_splice_of_many_small_pieces_is_whole(pair: Pair) -> None:
     pieces = [libc.vmsplice(writing, ctypes.byref(vector), ctypes.c_size_t(1), 0) for _ in range(48)]
     pair.expect("pieces in the pipe", sum(pieces), 48)
     os.write(writing, b"s" * 256)
-    pair.expect("splice", splice_in(pair, reading, 48 + 4096), 48 + 256)
+    pair.expect("splice", splice_from_pipe(pair, reading, 48 + 4096), 48 + 256)
     pair.expect("data", pair.peer.data(48 + 256), b"S" * 48 + b"s" * 256)
     pair.expect("on the wire", pair.peer.quiet(), [])

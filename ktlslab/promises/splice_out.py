@@ -16,7 +16,7 @@ SPLICE_F_NONBLOCK = 2
 TICKET = b"\x04\x00\x00\x06ticket"
 
 
-def splice_out(pair: Pair, pipe: tuple[int, int], count: int, flags: int = 0) -> Any:
+def splice_through_pipe(pair: Pair, pipe: tuple[int, int], count: int, flags: int = 0) -> Any:
     """splice(2) from the kernel's end through a pipe: the bytes, or the errno's name."""
     moved = attempt(lambda: os.splice(pair.sock.fileno(), pipe[1], count, flags=flags))
     return os.read(pipe[0], moved) if isinstance(moved, int) and moved else moved
@@ -26,7 +26,7 @@ def splice_out(pair: Pair, pipe: tuple[int, int], count: int, flags: int = 0) ->
 def a_full_record_is_spliced_out(pair: Pair) -> None:
     """A record of 16,384 bytes goes into a pipe by one splice."""
     pair.peer.send(pattern(FULL))
-    pair.expect("splice", splice_out(pair, pair.pipe(), FULL), pattern(FULL))
+    pair.expect("splice", splice_through_pipe(pair, pair.pipe(), FULL), pattern(FULL))
 
 
 @promise("selftest splice_to_pipe_small")
@@ -36,7 +36,7 @@ def a_small_pipe_takes_a_record_in_parts(pair: Pair) -> None:
     pair.peer.send(pattern(FULL))
     pair.expect("readable", pair.readable(), wanted=True)
     whole, now = b"", SPLICE_F_NONBLOCK
-    while len(whole) < FULL and isinstance(part := splice_out(pair, pipe, FULL - len(whole), now), bytes):
+    while len(whole) < FULL and isinstance(part := splice_through_pipe(pair, pipe, FULL - len(whole), now), bytes):
         whole += part
     pair.expect("all splices", whole, pattern(FULL))
 
@@ -45,7 +45,7 @@ def a_small_pipe_takes_a_record_in_parts(pair: Pair) -> None:
 def a_control_record_is_not_spliced(pair: Pair) -> None:
     """Splice says EINVAL on a control record, recv EIO, and recvmsg then gets it."""
     pair.peer.send(TICKET, HANDSHAKE)
-    pair.expect("splice", splice_out(pair, pair.pipe(), 64), "EINVAL")
+    pair.expect("splice", splice_through_pipe(pair, pair.pipe(), 64), "EINVAL")
     pair.expect("recv", pair.recv(64), "EIO")
     pair.expect("recvmsg", pair.recv_typed(64), (HANDSHAKE, TICKET))
 
@@ -55,7 +55,7 @@ def a_decrypted_control_record_is_not_spliced(pair: Pair) -> None:
     """The same after recv has already opened the record: EIO, EINVAL, and recvmsg then gets it."""
     pair.peer.send(TICKET, HANDSHAKE)
     pair.expect("recv", pair.recv(64), "EIO")
-    pair.expect("splice", splice_out(pair, pair.pipe(), 64), "EINVAL")
+    pair.expect("splice", splice_through_pipe(pair, pair.pipe(), 64), "EINVAL")
     pair.expect("recvmsg", pair.recv_typed(64), (HANDSHAKE, TICKET))
 
 
@@ -65,7 +65,7 @@ def half_a_record_is_received_and_half_spliced(pair: Pair) -> None:
     pair.peer.send(pattern(FULL))
     half = FULL // 2
     pair.expect("recv", pair.recv(half, socket.MSG_WAITALL), pattern(half))
-    pair.expect("splice", splice_out(pair, pair.pipe(), half, SPLICE_F_NONBLOCK), pattern(FULL)[half:])
+    pair.expect("splice", splice_through_pipe(pair, pair.pipe(), half, SPLICE_F_NONBLOCK), pattern(FULL)[half:])
 
 
 @promise("selftest peek_and_splice")
@@ -77,7 +77,7 @@ def what_was_peeked_at_is_spliced(pair: Pair) -> None:
     flags = socket.MSG_PEEK | socket.MSG_WAITALL
     pair.expect("peek", pair.recv(quarter * 5 // 2, flags), data[: quarter * 5 // 2])
     pipe, whole = pair.pipe(), b""
-    while len(whole) < FULL and isinstance(part := splice_out(pair, pipe, FULL - len(whole)), bytes):
+    while len(whole) < FULL and isinstance(part := splice_through_pipe(pair, pipe, FULL - len(whole)), bytes):
         whole += part
     pair.expect("all splices", whole, data)
 
@@ -85,4 +85,4 @@ def what_was_peeked_at_is_spliced(pair: Pair) -> None:
 @promise("splice(2), SPLICE_F_NONBLOCK")
 def a_splice_of_nothing_says_eagain(pair: Pair) -> None:
     """Splice with SPLICE_F_NONBLOCK and no record there says EAGAIN."""
-    pair.expect("splice", splice_out(pair, pair.pipe(), 64, SPLICE_F_NONBLOCK), "EAGAIN")
+    pair.expect("splice", splice_through_pipe(pair, pair.pipe(), 64, SPLICE_F_NONBLOCK), "EAGAIN")

@@ -40,7 +40,7 @@ def ran(ring: Ring, *operations: Operation) -> Any:
 def finished(ring: Ring, token: int, within: float = ENOUGH_S) -> Any:
     """Return a started operation's result, or "in flight"."""
     try:
-        done = ring.reap(1, within)
+        done = ring.reap(1, timeout=within)
     except TimeoutError:
         return "in flight"
     return next((told(completion.result) for completion in done if completion.token == token), "in flight")

@@ -7,6 +7,5 @@ Measuring and checking promises both use it.
     lock                one measurement at a time on a host
     job, launching      a worker's job; its process, here or in a guest
     provenance, unusual where figures come from, and what was odd
-    journal, storage    rows as they arrive; writing a table atomically
-    arguments           checks of callers' arguments
+    journal, storage    rows as they come; a table onto the disk, whole
 """

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ktlslab import guests
+from ktlslab import _checks, guests
 from ktlslab.errors import UsageError
 from ktlslab.linux import capabilities
 from ktlslab.runs import clocks
-from ktlslab.runs.arguments import words_of
 
-_MACHINES = "Choose auto, here, newest, oldest, or a kernel's series such as 6.12: see `ktlslab guest list`."
+_MACHINES = "auto, here, newest, oldest, or a kernel's series such as 6.12: see `ktlslab guest list`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +28,7 @@ def machine(name: str, clock: str | None = None) -> Machine:
     `clock`: wall or instructions; None takes wall where the CPU is real, else instructions.
     Raises UsageError, KernelUnavailableError.
     """
-    words_of(name, "choosing a machine", _MACHINES)
+    _checks.instance("choosing a machine", "name", name, str, _MACHINES)
     if clock not in (None, *clocks.UNITS):
         raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
     if name == "auto":
@@ -46,6 +45,6 @@ def machine(name: str, clock: str | None = None) -> Machine:
 
 
 def machines_of(names: str | Sequence[str], clock: str | None = None) -> list[Machine]:
-    """Resolve machines, given as a list of names or as one name, without duplicates. Raises what `machine` does."""
-    found = [machine(name, clock) for name in words_of(names, "choosing machines", _MACHINES)]
+    """Resolve machines, given as a list of names or as one; each comes once. Raises what `machine` does."""
+    found = [machine(name, clock) for name in _checks.words("choosing machines", "names", names, _MACHINES)]
     return list({where.name: where for where in found}.values())

@@ -7,13 +7,25 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ktlslab.errors import StorageError
+from ktlslab import _checks
+from ktlslab.errors import StorageError, UsageError
 from ktlslab.runs.journal import journal_path
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_SUFFIX = ".parquet"
+
+
+def table_path(tried: str, name: str, value: Any) -> Path:
+    """Return the absolute path of a table to be written. UsageError where its name is not NAME.parquet."""
+    path = _checks.path(tried, name, value, f"the path of a table, NAME{_SUFFIX}").absolute()
+    if path.suffix != _SUFFIX:
+        raise UsageError(f"{tried} into {value}", answered=f"not NAME{_SUFFIX}", remedy=f"Name it NAME{_SUFFIX}.")
+    return path
 
 
 def store(frame: pd.DataFrame, path: Path) -> None:

@@ -19,7 +19,7 @@ from OpenSSL import SSL
 from ktlslab import _checks
 from ktlslab._html import card
 from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
-from ktlslab.linux.views import Part
+from ktlslab.linux.views import Rest
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import Connection
 from ktlslab.tls import openssl
@@ -230,7 +230,7 @@ def _read_exactly(connection: Connection, count: int, tried: str) -> bytes:
     have = 0
     while have < count:
         try:
-            with Part(data, have) as rest:
+            with Rest(data, have) as rest:
                 got = connection.engine.recv_into(connection.socket, rest)
         except TimeoutError as error:
             raise _no_answer(connection, tried) from error

@@ -209,7 +209,7 @@ def _submit(
     assert isinstance(engine, RingEngine)  # noqa: S101 - looked at before
     packed = [keys.of(direction).crypto_info().pack() for direction in directions]
     try:
-        return transfer(engine.ring, _chain(connection, directions, packed, first), engine.timeout)
+        return transfer(engine.ring, _chain(connection, directions, packed, first), timeout=engine.timeout)
     except TimeoutError as error:
         answered = f"not done within {engine.timeout} s; what was installed is unknown"
         raise PeerTimeoutError(tried, answered=answered, remedy="Open a new session.") from error

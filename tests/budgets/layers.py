@@ -33,7 +33,7 @@ def sides(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call
 
 def ring(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:
     fd, below = stream.connection.socket.fileno(), stream.connection.engine.ring
-    return (below.sender(fd, TIMEOUT_S), (one,)), (below.receiver(fd, TIMEOUT_S), (room,))
+    return (below.sender(fd, timeout=TIMEOUT_S), (one,)), (below.receiver(fd, timeout=TIMEOUT_S), (room,))
 
 
 def bare(stream: Stream, one: memoryview, room: memoryview) -> tuple[Call, Call]:

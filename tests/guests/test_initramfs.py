@@ -9,7 +9,7 @@ import pytest
 from ktlslab.errors import GuestError, UsageError
 from ktlslab.guests import cpio, initramfs, modules
 from ktlslab.guests.console import last_words
-from ktlslab.guests.streams import Stream
+from ktlslab.guests.streams import MarkedOutput
 
 DEP = """\
 kernel/fs/9p/9p.ko.xz: kernel/net/9p/9pnet.ko.xz kernel/fs/netfs/netfs.ko.xz
@@ -51,7 +51,7 @@ def test_the_start_of_a_real_kernel_holds_its_modules_plain(newest):
 
 def job(**changes):
     values = {"argv": ("true",), "env": {}, "cwd": Path("/"), "release": "r", "modules": Path("/m"), "mark": "m"}
-    return initramfs.Job(**{**values, "rw": None, **changes})
+    return initramfs.GuestJob(**{**values, "rw": None, **changes})
 
 
 def test_nothing_in_a_command_is_read_by_the_shell():
@@ -69,7 +69,7 @@ def test_what_cannot_be_passed_is_refused(changes):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_a_stream_ends_at_its_mark_however_it_is_cut(size):
-    stream = Stream(b"<end>\n")
+    stream = MarkedOutput(b"<end>\n")
     data = b"a<e<end><end>\n"
     for at in range(0, len(data), size):
         stream.feed(data[at : at + size])
@@ -77,7 +77,7 @@ def test_a_stream_ends_at_its_mark_however_it_is_cut(size):
 
 
 def test_a_stream_that_never_ended_gives_what_came():
-    stream = Stream(b"<end>\n")
+    stream = MarkedOutput(b"<end>\n")
     stream.feed(b"abc<en")
     assert stream.captured.getvalue() == b"abc"
     stream.flush()

@@ -46,7 +46,7 @@ def test_without_cache_and_network_the_error_names_the_way_out():
 
 @pytest.mark.usefixtures("stocked")
 def test_an_unknown_series_lists_what_can_be_had(monkeypatch):
-    monkeypatch.setattr(archive, "offers", lambda: [archive.Offer(series="7.3", version="7.3.4-1")])
+    monkeypatch.setattr(archive, "offers", lambda: [archive.KernelOffer(series="7.3", version="7.3.4-1")])
     with pytest.raises(KernelUnavailableError, match=r"5\.4.*cache: 6\.1, 6\.12; in the archive: 7\.3"):
         fetch("5.4")
     with pytest.raises(KernelUnavailableError, match="'latest'"):
@@ -74,7 +74,7 @@ def moved_on(empty_cache, monkeypatch):
 
     unpacked = []
     image(empty_cache / "kernels/6.1", "6.1.0-50-amd64", "6.1.176-1")
-    monkeypatch.setattr(archive, "offers", lambda: [archive.Offer(series="6.1", version="6.1.192-2")])
+    monkeypatch.setattr(archive, "offers", lambda: [archive.KernelOffer(series="6.1", version="6.1.192-2")])
     monkeypatch.setattr(archive, "unpack", unpack)
     return unpacked
 
@@ -118,7 +118,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_kernel(empty_cache, monkeypatch)
         (root / "half").write_text("x")
         raise kernels.full_disk("unpacking", "No space left on device")
 
-    monkeypatch.setattr(archive, "offers", lambda: [archive.Offer(series="7.3", version="7.3.4-1")])
+    monkeypatch.setattr(archive, "offers", lambda: [archive.KernelOffer(series="7.3", version="7.3.4-1")])
     monkeypatch.setattr(archive, "unpack", unpack)
     with pytest.raises(StorageError, match="KTLSLAB_CACHE"):
         fetch("7.3")

@@ -70,6 +70,42 @@ def test_pipes_carry_bytes_in_and_out_whoever_makes_the_records(suite, layer, io
         assert client.stream.splice_into(writing, 100) == 0
 
 
+@pytest.mark.parametrize("layer", ["kernel", "kernel-rx", "userspace"])
+def test_what_a_pipe_does_not_take_is_received_next(layer, io_engine):
+    client, server = session_pair(io_engine=io_engine, record_layer=layer)
+    reading, writing = os.pipe()
+    with client, server, os.fdopen(writing, "wb"):
+        os.set_blocking(writing, False)
+        while True:
+            try:
+                os.write(writing, bytes(1 << 16))
+            except BlockingIOError:
+                break
+        client.stream.send(b"all that came")
+        with pytest.raises(UsageError, match=r"the pipe took nothing: EAGAIN.*kept for the next receive"):
+            server.stream.splice_into(writing, 100)
+        os.close(reading)
+        with pytest.raises(UsageError, match=r"the pipe took nothing: EPIPE"):
+            server.stream.splice_into(writing, 3)
+        got = server.stream.recv(4)
+        while len(got) < 13:
+            got += server.stream.recv(100)
+        assert got == b"all that came"
+
+
+def test_an_empty_pipe_that_no_one_reads_takes_nothing(io_engine):
+    client, server = session_pair(io_engine=io_engine, record_layer="kernel")
+    reading, writing = os.pipe()
+    with client, server, os.fdopen(writing, "wb"):
+        os.close(reading)
+        client.stream.send(b"all that came")
+        with pytest.raises(UsageError, match=r"the pipe took nothing: EPIPE"):
+            server.stream.splice_into(writing, 100)
+        assert server.stream.recv(100) == b"all that came"
+        with pytest.raises(UsageError, match="`pipe` is of type str"):
+            server.stream.splice_into("pipe", 100)
+
+
 @BOTH_VERSIONS
 def test_a_pipe_with_little_room_loses_nothing(suite, pipe, pattern):
     """Older kernels lose bytes of a record that they splice into a single page."""
@@ -352,7 +388,7 @@ def test_sending_without_copies_is_refused_and_the_stream_goes_on(kernel_pair):
         ring.start(Operation.send_zc(ends.pair.connection.socket.fileno(), b"no copies, please"))
         done = []
         while ring.in_flight:
-            done += ring.reap(1, 10)
+            done += ring.reap(1, timeout=10)
         assert [os.strerror(-done[0].result), done[-1].notification] == ["Operation not supported", True]
         assert ring.in_flight == 0
     ends.stream.send(b"with copies")
@@ -409,5 +445,5 @@ def test_a_file_goes_out_by_splice_through_the_ring(kernel_pair, tmp_path, pipe)
     with (tmp_path / "file").open("rb") as file, Ring() as ring:
         into = Operation.splice(file.fileno(), writing, 19, offset_in=0, linked=True)
         out = Operation.splice(reading, ends.pair.connection.socket.fileno(), 19)
-        assert transfer(ring, [into, out], 10) == [19, 19]
+        assert transfer(ring, [into, out], timeout=10) == [19, 19]
     assert ends.pair.tls.recv(100) == b"from the page cache"

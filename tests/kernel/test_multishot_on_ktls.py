@@ -45,7 +45,7 @@ def collect(incoming, count):
 
 def test_each_record_comes_with_its_type_to_the_clean_end(ring, ends, fd):
     said = [(DATA, b"one"), (ALERT, WARNING), (DATA, b"two"), (DATA, b"three"), (ALERT, CLOSE_NOTIFY)]
-    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, LONG) as incoming:
+    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, timeout=LONG) as incoming:
         first = collect(incoming, tickets(ends))
         assert [kind for kind, _ in first] == [HANDSHAKE] * tickets(ends)
         for record in said:
@@ -62,14 +62,14 @@ def test_records_that_came_together_keep_their_order_whatever_the_buffers(ring, 
     ends.pair.sock.sendall(b"".join(ends.seal(*record) for record in said))
     want = [(kind, byte) for kind, data in said for byte in data]
     got = []
-    with ring.buffer_ring(count, 128) as buffers, ring.recvmsg_multishot(fd, buffers, LONG) as incoming:
+    with ring.buffer_ring(count, 128) as buffers, ring.recvmsg_multishot(fd, buffers, timeout=LONG) as incoming:
         while len(got) < len(want):
             got += [(kind, byte) for kind, data in incoming.take() for byte in data if kind != HANDSHAKE]
     assert got == want
 
 
 def test_a_record_larger_than_a_buffer_comes_in_parts_of_its_type(ring, ends, fd, pattern):
-    with ring.buffer_ring(4, 1040) as buffers, ring.recvmsg_multishot(fd, buffers, LONG) as incoming:
+    with ring.buffer_ring(4, 1040) as buffers, ring.recvmsg_multishot(fd, buffers, timeout=LONG) as incoming:
         ends.send(DATA, pattern(16384))
         got = b""
         while len(got) < 16384:
@@ -82,8 +82,8 @@ def test_a_record_larger_than_a_buffer_comes_in_parts_of_its_type(ring, ends, fd
 
 def test_a_plain_multishot_delivers_data_and_fails_at_a_control_record(ring, ends, fd):
     for _ in range(tickets(ends)):
-        assert ring.recv_record(fd, bytearray(4096), 0, LONG)[1] == HANDSHAKE
-    with ring.buffer_ring(8, 1024) as buffers, ring.recv_multishot(fd, buffers, LONG) as incoming:
+        assert ring.recv_record(fd, bytearray(4096), 0, timeout=LONG)[1] == HANDSHAKE
+    with ring.buffer_ring(8, 1024) as buffers, ring.recv_multishot(fd, buffers, timeout=LONG) as incoming:
         ends.send(DATA, b"data")
         assert next(incoming) == (-1, b"data")
         ends.send(ALERT, WARNING)
@@ -91,14 +91,14 @@ def test_a_plain_multishot_delivers_data_and_fails_at_a_control_record(ring, end
         for _ in range(2):
             with pytest.raises(OSError, check=lambda e: e.errno == errno.EIO):
                 next(incoming)
-        assert ring.recv_record(fd, bytearray(9), 0, LONG) == (2, ALERT)
+        assert ring.recv_record(fd, bytearray(9), 0, timeout=LONG) == (2, ALERT)
         assert next(incoming) == (-1, b"after")
 
 
 def test_what_had_come_when_it_is_left_is_handed_out_and_the_rest_stays(ring, ends, fd):
     for _ in range(tickets(ends)):
-        assert ring.recv_record(fd, bytearray(4096), 0, LONG)[1] == HANDSHAKE
-    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, LONG) as incoming:
+        assert ring.recv_record(fd, bytearray(4096), 0, timeout=LONG)[1] == HANDSHAKE
+    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, timeout=LONG) as incoming:
         assert incoming.take(wait=False) == []
         ends.send(DATA, b"before")
         ends.send(ALERT, WARNING)
@@ -107,24 +107,24 @@ def test_what_had_come_when_it_is_left_is_handed_out_and_the_rest_stays(ring, en
     came = list(incoming)
     assert came == [(DATA, b"before"), (ALERT, WARNING)]
     buffer = bytearray(99)
-    assert (ring.recv_record(fd, buffer, 0, LONG), buffer[:6]) == ((6, DATA), b"behind")
+    assert (ring.recv_record(fd, buffer, 0, timeout=LONG), buffer[:6]) == ((6, DATA), b"behind")
 
 
 def test_sending_meanwhile_and_a_time_out_lose_nothing(ring, ends, fd):
-    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, 0.3) as incoming:
+    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, timeout=0.3) as incoming:
         collect(incoming, tickets(ends))
         with pytest.raises(TimeoutError):
             incoming.take()
-        assert ring.send_many(fd, [b"a", b"b"], LONG) == 2
+        assert ring.send_many(fd, [b"a", b"b"], timeout=LONG) == 2
         assert [ends.open(ends.pair.read_record()) for _ in range(2)] == [(DATA, b"a"), (DATA, b"b")]
         ends.send(DATA, b"back")
         (token,) = ring.start(Operation.nop())
-        assert [c.token for c in ring.reap(1, LONG)] == [token]
+        assert [c.token for c in ring.reap(1, timeout=LONG)] == [token]
         assert next(incoming) == (DATA, b"back")
 
 
 def test_a_damaged_record_is_an_error_after_the_good_ones(ring, ends, fd):
-    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, LONG) as incoming:
+    with ring.buffer_ring(8, 1024) as buffers, ring.recvmsg_multishot(fd, buffers, timeout=LONG) as incoming:
         collect(incoming, tickets(ends))
         good, bad = ends.seal(DATA, b"good"), bytearray(ends.seal(DATA, b"evil"))
         bad[-1] ^= 1

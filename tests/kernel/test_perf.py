@@ -25,7 +25,7 @@ def test_each_system_call_counts_once():
 def test_one_submission_is_one_system_call_whatever_it_holds(ring):
     def cost(operations):
         with count_syscalls() as found:
-            transfer(ring, [Operation.nop() for _ in range(operations)], 10)
+            transfer(ring, [Operation.nop() for _ in range(operations)], timeout=10)
         return found.count
 
     assert cost(16) == cost(1) > 0

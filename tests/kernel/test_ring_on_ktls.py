@@ -14,7 +14,7 @@ import pytest
 from OpenSSL import SSL
 
 from ktlslab.linux import capabilities, ktls
-from ktlslab.linux.features import features
+from ktlslab.linux.features import ring_features
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
@@ -47,7 +47,7 @@ def fd(ends):
 
 
 def run(ring, *operations):
-    return transfer(ring, operations, LONG)
+    return transfer(ring, operations, timeout=LONG)
 
 
 def is_free(buffer):
@@ -68,8 +68,8 @@ def wire(ends, count):
 
 
 def test_bound_calls_make_and_take_records(ring, ends, fd, pattern):
-    send, send_record = ring.sender(fd, LONG), ring.record_sender(fd, LONG)
-    receive, receive_record = ring.receiver(fd, LONG), ring.record_receiver(fd, LONG)
+    send, send_record = ring.sender(fd, timeout=LONG), ring.record_sender(fd, timeout=LONG)
+    receive, receive_record = ring.receiver(fd, timeout=LONG), ring.record_receiver(fd, timeout=LONG)
     assert (send(b"data"), send_record(WARNING, ALERT), send(pattern(16384))) == (4, 2, 16384)
     assert wire(ends, 3) == [(DATA, b"data"), (ALERT, WARNING), (DATA, pattern(16384))]
     buffer = bytearray(16384)
@@ -82,7 +82,11 @@ def test_bound_calls_make_and_take_records(ring, ends, fd, pattern):
 
 
 def test_a_plain_receive_fails_at_a_control_record_until_recvmsg_takes_it(ring, ends, fd):
-    receive, receive_record, buffer = ring.receiver(fd, LONG), ring.record_receiver(fd, LONG), bytearray(99)
+    receive, receive_record, buffer = (
+        ring.receiver(fd, timeout=LONG),
+        ring.record_receiver(fd, timeout=LONG),
+        bytearray(99),
+    )
     ends.send(ALERT, WARNING)
     ends.send(DATA, b"after")
     for _ in range(2):
@@ -95,23 +99,23 @@ def test_a_plain_receive_fails_at_a_control_record_until_recvmsg_takes_it(ring, 
 def test_what_kernel_tls_refuses_is_its_errno_and_sends_nothing(ring, ends, fd):
     for flags in (socket.MSG_WAITALL, socket.MSG_OOB):
         with pytest.raises(OSError, check=lambda e: e.errno == errno.EOPNOTSUPP):
-            ring.send(fd, b"x", int(flags), LONG)
-    ring.send(fd, b"next", 0, LONG)
+            ring.send(fd, b"x", int(flags), timeout=LONG)
+    ring.send(fd, b"next", 0, timeout=LONG)
     assert wire(ends, 1) == [(DATA, b"next")]
 
 
 def test_a_wait_on_kernel_tls_is_bounded_and_loses_nothing(ring, ends, fd):
     buffer = bytearray(9)
-    for receive in (ring.receiver(fd, 0.1), ring.record_receiver(fd, 0.1)):
+    for receive in (ring.receiver(fd, timeout=0.1), ring.record_receiver(fd, timeout=0.1)):
         with pytest.raises(TimeoutError):
             receive(buffer)
     assert is_free(buffer)
     record = ends.seal(DATA, b"late")
     ends.pair.sock.sendall(record[:7])  # half a record is none
     with pytest.raises(TimeoutError):
-        ring.receiver(fd, 0.1)(buffer)
+        ring.receiver(fd, timeout=0.1)(buffer)
     ends.pair.sock.sendall(record[7:])
-    assert ring.record_receiver(fd, LONG)(buffer) == (4, DATA)
+    assert ring.record_receiver(fd, timeout=LONG)(buffer) == (4, DATA)
 
 
 # Batches
@@ -120,7 +124,7 @@ def test_a_wait_on_kernel_tls_is_bounded_and_loses_nothing(ring, ends, fd):
 @pytest.mark.parametrize("count", [1, 16, 100])
 def test_a_batch_is_as_many_records_in_order(ring, ends, fd, count):
     parts = [bytes([i]) * (i + 1) for i in range(count)]
-    assert ring.send_many(fd, parts, LONG) == sum(map(len, parts))
+    assert ring.send_many(fd, parts, timeout=LONG) == sum(map(len, parts))
     assert wire(ends, count) == [(DATA, part) for part in parts]
 
 
@@ -139,7 +143,7 @@ def test_a_large_batch_to_a_slow_reader_arrives_whole_and_in_order(ring, ends, f
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert ring.send_many(fd, parts, LONG) == len(whole)
+    assert ring.send_many(fd, parts, timeout=LONG) == len(whole)
     reader.join(LONG)
     assert got == whole
 
@@ -150,7 +154,7 @@ def test_a_batch_whose_time_is_up_says_how_much_the_kernel_took(ring, ends, fd):
     whole, taken = b"".join(parts), []
     with pytest.raises(TimeoutError):  # noqa: PT012 - the kernels may find room for more in between
         while True:
-            taken.append(ring.send_many(fd, parts, 0.3))
+            taken.append(ring.send_many(fd, parts, timeout=0.3))
     assert 0 < taken[0] < len(whole)
     expected, got = b"".join(whole[:count] for count in taken), bytearray()
     while len(got) < len(expected):
@@ -159,8 +163,8 @@ def test_a_batch_whose_time_is_up_says_how_much_the_kernel_took(ring, ends, fd):
 
 
 def test_a_batch_with_msg_more_fills_its_records(ring, ends, fd):
-    assert ring.send_many(fd, [b"a" * 100] * 5, LONG, int(socket.MSG_MORE)) == 500
-    assert ring.send(fd, b"end", 0, LONG) == 3
+    assert ring.send_many(fd, [b"a" * 100] * 5, timeout=LONG, flags=int(socket.MSG_MORE)) == 500
+    assert ring.send(fd, b"end", 0, timeout=LONG) == 3
     assert wire(ends, 1) == [(DATA, b"a" * 500 + b"end")]
 
 
@@ -210,7 +214,7 @@ def test_a_file_is_spliced_into_records_and_records_into_a_pipe(ring, ends, fd, 
     assert os.read(reader, 100) == b"to a pipe"
     ends.send(ALERT, WARNING)
     assert run(ring, Operation.splice(fd, writer, 100)) == [-errno.EINVAL]
-    assert ring.record_receiver(fd, LONG)(bytearray(9)) == (2, ALERT)
+    assert ring.record_receiver(fd, timeout=LONG)(bytearray(9)) == (2, ALERT)
     os.close(reader)
     os.close(writer)
 
@@ -221,7 +225,7 @@ def test_a_zero_copy_send_is_refused_and_its_buffer_given_back(ring, ends, fd):
     tokens = ring.start(send, Operation.nop())
     seen = []
     while ring.in_flight:
-        seen += ring.reap(1, LONG)
+        seen += ring.reap(1, timeout=LONG)
     mine = [c for c in seen if c.token == tokens[0]]
     assert mine[0].result == -errno.EOPNOTSUPP
     assert [c.notification for c in mine[1:]] == [True] * mine[0].more
@@ -236,7 +240,7 @@ def test_polls_time_outs_and_endings(ring, ends, fd):
     (token,) = ring.start(Operation.poll_add(fd, select.POLLIN))
     assert ring.reap(0) == []
     ends.send(DATA, b"x")
-    (done,) = ring.reap(1, LONG)
+    (done,) = ring.reap(1, timeout=LONG)
     assert (done.token, done.result & select.POLLIN) == (token, select.POLLIN)
     buffer = bytearray(9)
     bounded = Operation.recv(fd, buffer, linked=True), Operation.link_timeout(0.2)
@@ -259,7 +263,7 @@ def test_the_keys_and_the_first_bytes_go_with_one_submission(ring, tls_pair, sui
         for direction, side in sides
     ]
     done = run(ring, attach, *set_keys, Operation.send(sock.fileno(), b"first"))
-    if features()["setsockopt"]:
+    if ring_features()["setsockopt"]:
         assert done == [0, 0, 0, 5]
         assert pair.tls.recv(9) == b"first"
         assert ktls.sequence_number(sock, Direction.TX, suite_of.cipher.kernel_type) == keys.tx.sequence + 1
@@ -273,18 +277,18 @@ def test_the_keys_and_the_first_bytes_go_with_one_submission(ring, tls_pair, sui
 
 
 def test_every_kernel_here_has_every_feature_but_one():
-    assert {name for name, works in features().items() if not works} <= {"setsockopt"}
+    assert {name for name, works in ring_features().items() if not works} <= {"setsockopt"}
 
 
 @pytest.mark.parametrize("setup", ["sqpoll", "defer_taskrun"])
 def test_other_setups_move_records_as_well(ends, fd, setup):
     with Ring(8, **{setup: True}) as ring:
-        assert ring.send_many(fd, [b"a", b"b"], LONG) == 2
-        assert ring.send_record(fd, WARNING, ALERT, LONG) == 2
+        assert ring.send_many(fd, [b"a", b"b"], timeout=LONG) == 2
+        assert ring.send_record(fd, WARNING, ALERT, timeout=LONG) == 2
         assert wire(ends, 3) == [(DATA, b"a"), (DATA, b"b"), (ALERT, WARNING)]
         ends.send(DATA, b"back")
-        assert ring.recv_record(fd, bytearray(9), 0, LONG) == (4, DATA)
-        with ring.buffer_ring(4, 1000) as buffers, ring.recvmsg_multishot(fd, buffers, LONG) as incoming:
+        assert ring.recv_record(fd, bytearray(9), 0, timeout=LONG) == (4, DATA)
+        with ring.buffer_ring(4, 1000) as buffers, ring.recvmsg_multishot(fd, buffers, timeout=LONG) as incoming:
             ends.send(ALERT, WARNING)
             assert next(incoming) == (ALERT, WARNING)
 
@@ -295,7 +299,7 @@ def test_records_are_no_longer_than_was_set_or_the_kernel_does_not_know_how(ring
         assert ktls.get_max_payload(sock) == 16384
         ktls.set_max_payload(sock, 100)
         assert ktls.get_max_payload(sock) == 100
-        assert ring.send_many(fd, [pattern(250)], LONG) == 250
+        assert ring.send_many(fd, [pattern(250)], timeout=LONG) == 250
         assert [len(data) for _, data in wire(ends, 3)] == [100, 100, 50]
         refused = errno.EINVAL
     else:

@@ -43,22 +43,22 @@ def read(sock, count, pause=0.0):
 def test_all_buffers_arrive_in_order(ring, pair, count):
     ours, theirs = pair
     parts = pieces(count, 100)
-    assert ring.send_many(ours.fileno(), parts, LONG) == 100 * count
-    assert ring.batch_sender(ours.fileno(), LONG)(tuple(parts)) == 100 * count
+    assert ring.send_many(ours.fileno(), parts, timeout=LONG) == 100 * count
+    assert ring.batch_sender(ours.fileno(), timeout=LONG)(tuple(parts)) == 100 * count
     assert read(theirs, 200 * count) == b"".join(parts) * 2
 
 
 def test_any_buffers_will_do_and_empty_ones_are_nothing(ring, pair):
     parts = [b"", b"ab", bytearray(b"cd"), memoryview(b"xefx")[1:3], b""]
-    assert ring.send_many(pair[0].fileno(), parts, LONG) == 6
+    assert ring.send_many(pair[0].fileno(), parts, timeout=LONG) == 6
     assert pair[1].recv(100) == b"abcdef"
-    assert ring.send_many(pair[0].fileno(), [b"", b""], LONG) == 0
+    assert ring.send_many(pair[0].fileno(), [b"", b""], timeout=LONG) == 0
 
 
 def test_a_batch_is_one_submission(pair):
     with Ring(8) as ring:  # fewer entries than buffers: several chains, still in order
         parts = pieces(100, 10)
-        assert ring.send_many(pair[0].fileno(), parts, LONG) == 1000
+        assert ring.send_many(pair[0].fileno(), parts, timeout=LONG) == 1000
         assert read(pair[1], 1000) == b"".join(parts)
 
 
@@ -68,7 +68,7 @@ def test_a_slow_reader_breaks_the_chains_and_still_gets_every_byte_in_order(ring
     parts = [hashlib.sha256(bytes([i % 256, i // 256])).digest() * 300 for i in range(200)]  # 1.9 MB
     whole, seen = b"".join(parts), []
     later(0.1, lambda: seen.append(read(theirs, len(whole), 0.0002)))
-    assert ring.send_many(ours.fileno(), parts, LONG, flags) == len(whole)
+    assert ring.send_many(ours.fileno(), parts, timeout=LONG, flags=flags) == len(whole)
     ours.shutdown(socket.SHUT_WR)
     deadline = time.monotonic() + LONG
     while not seen and time.monotonic() < deadline:
@@ -83,7 +83,7 @@ def test_a_reader_that_stops_ends_it_with_the_count_of_what_went(ring, narrow):
     started = time.monotonic()
     with pytest.raises(TimeoutError):  # noqa: PT012 - the kernel may find room for more in between
         while True:
-            taken.append(ring.send_many(ours.fileno(), parts, 0.2))
+            taken.append(ring.send_many(ours.fileno(), parts, timeout=0.2))
     assert 0 < taken[0] < len(whole)
     assert time.monotonic() - started < 20
     ours.shutdown(socket.SHUT_WR)
@@ -96,19 +96,19 @@ def test_a_socket_that_broke_is_an_error_and_frees_the_buffers(ring, pair):
     ours.shutdown(socket.SHUT_WR)
     buffer = bytearray(9)
     with pytest.raises(BrokenPipeError):
-        ring.send_many(ours.fileno(), [buffer, b"more"], LONG)
+        ring.send_many(ours.fileno(), [buffer, b"more"], timeout=LONG)
     buffer.append(0)
 
 
 def test_a_bad_descriptor_and_a_bad_buffer_send_nothing(ring, pair):
     with pytest.raises(OSError, match="Bad file descriptor"):
-        ring.send_many(-1, [b"a", b"b"], LONG)
+        ring.send_many(-1, [b"a", b"b"], timeout=LONG)
     first = bytearray(b"a")
     with pytest.raises(UsageError):
-        ring.send_many(pair[0].fileno(), [first, "text"], LONG)
+        ring.send_many(pair[0].fileno(), [first, "text"], timeout=LONG)
     first.append(0)
     with pytest.raises(UsageError):
-        ring.send_many(pair[0].fileno(), 7, LONG)
+        ring.send_many(pair[0].fileno(), 7, timeout=LONG)
     pair[1].settimeout(0)
     with pytest.raises(BlockingIOError):
         pair[1].recv(1)
@@ -119,7 +119,7 @@ def test_a_handler_that_raises_leaves_nothing_in_flight(ring, narrow, once_waiti
     buffers = [bytearray(b"x" * 50_000) for _ in range(200)]
     once_waiting(signal.pthread_kill, threading.get_ident(), raising_signal.number)
     with pytest.raises(raising_signal.error):
-        ring.send_many(ours.fileno(), buffers, LONG)
+        ring.send_many(ours.fileno(), buffers, timeout=LONG)
     for buffer in buffers:
         buffer.append(0)
     theirs.settimeout(0)
@@ -128,7 +128,7 @@ def test_a_handler_that_raises_leaves_nothing_in_flight(ring, narrow, once_waiti
         before += len(part)
         time.sleep(0.02)
     assert 0 < before < 10_000_000
-    assert ring.send(ours.fileno(), b"after", 0, LONG) == 5
+    assert ring.send(ours.fileno(), b"after", 0, timeout=LONG) == 5
 
 
 def _now(sock):
@@ -150,7 +150,7 @@ def test_another_threads_operations_are_turned_away_meanwhile_and_the_ring_stays
         read(theirs, 1_000_000)
 
     once_waiting(intrude)
-    assert ring.send_many(ours.fileno(), pieces(20, 50_000), LONG) == 1_000_000
+    assert ring.send_many(ours.fileno(), pieces(20, 50_000), timeout=LONG) == 1_000_000
     assert answers == [errno.EBUSY] * 2
     assert not ring.closed
 
@@ -160,7 +160,7 @@ def test_a_handler_that_uses_the_waiting_ring_is_turned_away(ring, pair, once_wa
     answers = []
 
     def handle(*_):
-        for call in (lambda: ring.send(ours.fileno(), b"x"), lambda: ring.reap(1, 0.0), ring.close):
+        for call in (lambda: ring.send(ours.fileno(), b"x"), lambda: ring.reap(1, timeout=0.0), ring.close):
             try:
                 call()
             except OSError as error:
@@ -176,7 +176,7 @@ def test_a_handler_that_uses_the_waiting_ring_is_turned_away(ring, pair, once_wa
     before = signal.signal(signal.SIGUSR1, handle)
     try:
         once_waiting(interrupt, threading.get_ident())
-        assert ring.recv_into(ours.fileno(), bytearray(9), 0, LONG) == 4
+        assert ring.recv_into(ours.fileno(), bytearray(9), 0, timeout=LONG) == 4
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert answers == [errno.EBUSY] * 3
@@ -184,8 +184,11 @@ def test_a_handler_that_uses_the_waiting_ring_is_turned_away(ring, pair, once_wa
 
 def test_bound_calls_do_what_the_rings_own_do_and_end_with_it(ring, pair):
     ours, theirs = pair
-    send, receive = ring.sender(ours.fileno(), LONG), ring.receiver(ours.fileno(), 0.05)
-    send_record, receive_record = ring.record_sender(ours.fileno(), LONG), ring.record_receiver(ours.fileno(), LONG)
+    send, receive = ring.sender(ours.fileno(), timeout=LONG), ring.receiver(ours.fileno(), timeout=0.05)
+    send_record, receive_record = (
+        ring.record_sender(ours.fileno(), timeout=LONG),
+        ring.record_receiver(ours.fileno(), timeout=LONG),
+    )
     assert (send(b"abc"), send_record(b"de", 23), theirs.recv(9)) == (3, 2, b"abcde")
     send(b"o", int(socket.MSG_OOB))
     buffer = bytearray(9)
@@ -198,12 +201,15 @@ def test_bound_calls_do_what_the_rings_own_do_and_end_with_it(ring, pair):
     assert (receive(buffer), buffer[:2]) == (2, b"12")
     theirs.sendall(b"345")
     assert (receive_record(buffer), buffer[:3]) == ((3, -1), b"345")
-    for wrong in (send, lambda: send_record(b"x"), lambda: receive(b"constant"), lambda: send("text")):
-        with pytest.raises((TypeError, BufferError)):
+    for wrong in (send, lambda: send_record(b"x")):
+        with pytest.raises(TypeError, match="expected data and a number"):
+            wrong()
+    for wrong in (lambda: receive(b"constant"), lambda: send("text"), lambda: send_record(b"x", 256)):
+        with pytest.raises(UsageError):
             wrong()
     ring.close()
     for call in (lambda: send(b"x"), lambda: receive(buffer), lambda: send_record(b"x", 23), lambda: ring.sender(0)):
-        with pytest.raises((UsageError, ValueError), match="the ring is closed"):
+        with pytest.raises(UsageError, match="the ring is closed"):
             call()
 
 

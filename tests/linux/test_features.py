@@ -8,23 +8,23 @@ import pytest
 
 from ktlslab.errors import RingUnavailableError
 from ktlslab.linux import features as module
-from ktlslab.linux.features import features
+from ktlslab.linux.features import ring_features
 
 NAMES = {"sqpoll", "defer_taskrun", "buffer_rings", "recv_multishot", "recvmsg_multishot", "send_zc", "setsockopt"}
 
 
 @pytest.fixture
 def forgetful():
-    features.cache_clear()
+    ring_features.cache_clear()
     yield
-    features.cache_clear()
+    ring_features.cache_clear()
 
 
 def test_every_feature_is_answered_and_every_kernel_since_6_1_has_these():
-    found = features()
+    found = ring_features()
     assert set(found) == NAMES
     assert all(found[name] for name in NAMES - {"setsockopt"})
-    assert features() is found
+    assert ring_features() is found
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_refusal_is_a_no(monkeypatch, refusal):
         raise refusal
 
     monkeypatch.setattr(module, "Ring", refuse)
-    assert {name for name, works in features().items() if works} <= {"setsockopt"}  # which capabilities.py tries
+    assert {name for name, works in ring_features().items() if works} <= {"setsockopt"}  # which capabilities.py tries
 
 
 @pytest.mark.usefixtures("forgetful")
@@ -46,4 +46,4 @@ def test_a_failure_that_is_no_refusal_is_raised(monkeypatch):
 
     monkeypatch.setattr(module, "Ring", fail)
     with pytest.raises(OSError, match="no memory"):
-        features()
+        ring_features()

@@ -43,7 +43,7 @@ def until(incoming, count):
 
 def test_what_comes_is_handed_out_piece_by_piece_to_the_end(receive, pair, buffers):
     ours, theirs = pair
-    with receive(ours.fileno(), buffers, LONG) as incoming:
+    with receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         theirs.sendall(b"one")
         assert next(incoming) == (-1, b"one")
         theirs.sendall(b"two")
@@ -62,7 +62,7 @@ def test_many_times_more_than_the_buffers_hold_arrives_whole(  # noqa: PLR0917 -
     ours, theirs = pair
     whole = pattern(1_000_003)
     later(0, lambda: (theirs.sendall(whole), theirs.shutdown(socket.SHUT_WR)))
-    with ring.buffer_ring(count, 777) as buffers, receive(ours.fileno(), buffers, LONG) as incoming:
+    with ring.buffer_ring(count, 777) as buffers, receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         assert joined(list(incoming)) == whole
 
 
@@ -70,7 +70,7 @@ def test_one_take_hands_out_all_that_is_there(receive, pair, buffers, pattern):
     ours, theirs = pair
     theirs.sendall(pattern(3000))
     time.sleep(0.1)
-    with receive(ours.fileno(), buffers, LONG) as incoming:
+    with receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         assert joined(incoming.take()) == pattern(3000)
         assert incoming.take(wait=False) == []
         assert not incoming.ended
@@ -81,7 +81,7 @@ def test_one_take_hands_out_all_that_is_there(receive, pair, buffers, pattern):
 
 def test_nothing_in_time_is_a_time_out_after_which_it_goes_on(receive, pair, buffers):
     ours, theirs = pair
-    with receive(ours.fileno(), buffers, 0.1) as incoming:
+    with receive(ours.fileno(), buffers, timeout=0.1) as incoming:
         started = time.monotonic()
         with pytest.raises(TimeoutError, match="timed out"):
             next(incoming)
@@ -92,7 +92,7 @@ def test_nothing_in_time_is_a_time_out_after_which_it_goes_on(receive, pair, buf
 
 def test_what_had_come_when_it_is_left_is_not_lost(receive, pair, buffers):
     ours, theirs = pair
-    with receive(ours.fileno(), buffers, LONG) as incoming:
+    with receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         assert incoming.take(wait=False) == []  # armed
         theirs.sendall(b"came before")
         time.sleep(0.1)
@@ -104,7 +104,7 @@ def test_what_had_come_when_it_is_left_is_not_lost(receive, pair, buffers):
 
 def test_a_stopped_one_hands_out_the_rest_and_ends(receive, pair, buffers):
     ours, theirs = pair
-    incoming = receive(ours.fileno(), buffers, LONG)
+    incoming = receive(ours.fileno(), buffers, timeout=LONG)
     incoming.take(wait=False)
     theirs.sendall(b"abc")
     time.sleep(0.1)
@@ -119,22 +119,22 @@ def test_a_stopped_one_hands_out_the_rest_and_ends(receive, pair, buffers):
 
 def test_other_operations_on_the_ring_take_nothing_away_and_get_theirs(ring, receive, pair, buffers):
     ours, theirs = pair
-    with receive(ours.fileno(), buffers, LONG) as incoming:
+    with receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         incoming.take(wait=False)
         tokens = ring.start(*[Operation.nop()] * 3)
         for part in (b"1", b"2", b"3"):
-            assert ring.send(theirs.fileno(), part, 0, LONG) == 1
+            assert ring.send(theirs.fileno(), part, 0, timeout=LONG) == 1
             time.sleep(0.02)
-        assert sorted(c.token for c in ring.reap(3, LONG)) == tokens
+        assert sorted(c.token for c in ring.reap(3, timeout=LONG)) == tokens
         with pytest.raises(TimeoutError):
-            ring.reap(1, 0.05)
+            ring.reap(1, timeout=0.05)
         assert until(incoming, 3) == b"123"
 
 
 def test_two_share_the_buffers_and_a_starved_one_is_told(ring, receive, pattern):
     pairs = [socket.socketpair() for _ in range(2)]
     with ring.buffer_ring(2, 100) as buffers:
-        first, second = (receive(ours.fileno(), buffers, LONG) for ours, _ in pairs)
+        first, second = (receive(ours.fileno(), buffers, timeout=LONG) for ours, _ in pairs)
         first.take(wait=False)
         pairs[0][1].sendall(pattern(1000))
         time.sleep(0.1)
@@ -152,7 +152,7 @@ def test_two_share_the_buffers_and_a_starved_one_is_told(ring, receive, pattern)
 
 def test_an_error_comes_after_the_data_and_stays(receive, pair, buffers):
     ours, theirs = pair
-    with receive(ours.fileno(), buffers, LONG) as incoming:
+    with receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         incoming.take(wait=False)
         theirs.sendall(b"last words")
         time.sleep(0.1)
@@ -167,7 +167,7 @@ def test_an_error_comes_after_the_data_and_stays(receive, pair, buffers):
 
 def test_a_handler_that_raises_loses_nothing(receive, pair, buffers, once_waiting, raising_signal):
     ours, theirs = pair
-    with receive(ours.fileno(), buffers, LONG) as incoming:
+    with receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         once_waiting(signal.pthread_kill, threading.get_ident(), raising_signal.number)
         with pytest.raises(raising_signal.error):
             incoming.take()
@@ -186,7 +186,7 @@ def test_another_thread_is_turned_away_and_frees_nothing(ring, receive, pair, bu
             answers.append(caught.value.errno)
         theirs.sendall(b"end")
 
-    with receive(ours.fileno(), buffers, LONG) as incoming:
+    with receive(ours.fileno(), buffers, timeout=LONG) as incoming:
         once_waiting(intrude)
         assert next(incoming) == (-1, b"end")
     assert answers == [errno.EBUSY] * 5
@@ -196,7 +196,7 @@ def test_closing_the_ring_closes_all_in_order(pair):
     ours, theirs = pair
     ring = Ring()
     buffers = ring.buffer_ring(4, 100)
-    incoming = ring.recv_multishot(ours.fileno(), buffers, LONG)
+    incoming = ring.recv_multishot(ours.fileno(), buffers, timeout=LONG)
     theirs.sendall(b"here")
     assert next(incoming) == (-1, b"here")
     theirs.sendall(b"kept")
@@ -205,13 +205,13 @@ def test_closing_the_ring_closes_all_in_order(pair):
     assert incoming.closed
     assert buffers.closed
     assert list(incoming) == [(-1, b"kept")]
-    with pytest.raises((UsageError, ValueError), match="the ring is closed"):
+    with pytest.raises(UsageError, match="the ring is closed"):
         ring.buffer_ring(4, 100)
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 100), (3, 100), (1 << 16, 100), (4, RECORD_HEAD)])
 def test_impossible_buffers_are_refused(ring, count, size):
-    with pytest.raises(UsageError, match="a power of two"):
+    with pytest.raises(UsageError, match=r"`(count|size)` is \d+\. It is a (power of two|whole number)"):
         ring.buffer_ring(count, size)
 
 
@@ -226,6 +226,9 @@ def test_closed_or_foreign_buffers_are_refused(ring, pair, buffers):
 
 def test_groups_come_and_go(ring, pair):
     for _ in range(50):
-        with ring.buffer_ring(2, 64) as buffers, ring.recv_multishot(pair[0].fileno(), buffers, LONG) as incoming:
+        with (
+            ring.buffer_ring(2, 64) as buffers,
+            ring.recv_multishot(pair[0].fileno(), buffers, timeout=LONG) as incoming,
+        ):
             pair[1].sendall(b"x")
             assert next(incoming) == (-1, b"x")

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from ktlslab.errors import UsageError
 from ktlslab.linux import capabilities
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
@@ -28,7 +29,7 @@ def is_free(buffer: bytearray) -> bool:
 
 
 def run(ring, *operations):
-    return transfer(ring, operations, LONG)
+    return transfer(ring, operations, timeout=LONG)
 
 
 def test_messages_go_and_come(ring, pair):
@@ -77,7 +78,7 @@ def test_poll_waits_for_what_was_asked(ring, pair):
     (token,) = ring.start(Operation.poll_add(ours.fileno(), select.POLLIN))
     assert ring.reap(0) == []
     theirs.sendall(b"x")
-    (done,) = ring.reap(1, LONG)
+    (done,) = ring.reap(1, timeout=LONG)
     assert (done.token, done.result & select.POLLIN, done.more) == (token, select.POLLIN, False)
 
 
@@ -112,7 +113,7 @@ def test_a_zero_copy_send_holds_its_buffer_until_the_notification(ring, pair):
     ours, theirs = pair
     buffer = bytearray(b"zero" * 25_000)
     (token,) = ring.start(Operation.send_zc(ours.fileno(), buffer))
-    (first,) = ring.reap(1, LONG) if not (waiting := ring.reap(0)) else waiting[:1]
+    (first,) = ring.reap(1, timeout=LONG) if not (waiting := ring.reap(0)) else waiting[:1]
     seen = [first, *waiting[1:]]
     sent = seen[0].result
     assert (seen[0].token, seen[0].more, seen[0].notification) == (token, True, False)
@@ -122,7 +123,7 @@ def test_a_zero_copy_send_holds_its_buffer_until_the_notification(ring, pair):
     while len(seen) < 2:
         assert not is_free(buffer)
         assert ring.in_flight == 1
-        seen += ring.reap(1, LONG)
+        seen += ring.reap(1, timeout=LONG)
     assert (seen[1].token, seen[1].more, seen[1].notification) == (token, False, True)
     assert ring.in_flight == 0
     assert is_free(buffer)
@@ -185,13 +186,13 @@ def test_registered_buffers_are_held_and_used_by_index(ring, pair):
     with pytest.raises(OSError, match="busy"):
         ring.unregister_buffers()
     ring.cancel(token)
-    assert [c.result for c in ring.reap(1, LONG)] == [-errno.ECANCELED]
+    assert [c.result for c in ring.reap(1, timeout=LONG)] == [-errno.ECANCELED]
     del operations
     whole.release()
     ring.unregister_buffers()
     assert is_free(out)
     assert is_free(back)
-    with pytest.raises((BufferError, TypeError, ValueError)):
+    with pytest.raises(UsageError, match="cannot be written to"):
         ring.register_buffers([b"constant"])
 
 
@@ -212,7 +213,7 @@ def test_an_operation_may_be_started_again_and_again(ring, pair):
 
 
 def test_what_is_no_operation_is_refused_and_starts_nothing(ring):
-    with pytest.raises((TypeError, AttributeError)):
+    with pytest.raises(UsageError, match=r"`operations\[1\]` is of type str"):
         ring.start(Operation.nop(), "nonsense")
     assert ring.in_flight == 0
     assert ring.reap(0) == []

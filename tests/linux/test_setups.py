@@ -22,8 +22,8 @@ def made(request):
 
 def test_calls_batches_and_operations(made, pair, once_waiting):
     ours, theirs = pair
-    assert made.send(ours.fileno(), b"abc", 0, LONG) == 3
-    assert made.send_many(ours.fileno(), [b"d"] * 50, LONG) == 50
+    assert made.send(ours.fileno(), b"abc", 0, timeout=LONG) == 3
+    assert made.send_many(ours.fileno(), [b"d"] * 50, timeout=LONG) == 50
     theirs.settimeout(5)
     got = b""
     while len(got) < 53:
@@ -31,8 +31,8 @@ def test_calls_batches_and_operations(made, pair, once_waiting):
     assert got == b"abc" + b"d" * 50
     once_waiting(theirs.sendall, b"woken")
     buffer = bytearray(9)
-    assert made.recv_into(ours.fileno(), buffer, 0, LONG) == 5
-    assert transfer(made, [Operation.nop()] * 30, LONG) == [0] * 30
+    assert made.recv_into(ours.fileno(), buffer, 0, timeout=LONG) == 5
+    assert transfer(made, [Operation.nop()] * 30, timeout=LONG) == [0] * 30
     tokens = made.start(*[Operation.nop(linked=True)] * 7, Operation.nop(), *[Operation.nop()] * 4)
     done = []
     while len(done) < 12:
@@ -46,11 +46,11 @@ def test_waits_are_bounded_and_lose_nothing(made, pair):
     buffer = bytearray(9)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        made.recv_into(ours.fileno(), buffer, 0, 0.1)
+        made.recv_into(ours.fileno(), buffer, 0, timeout=0.1)
     assert 0.09 < time.monotonic() - started < 10
     buffer.append(0)
     theirs.sendall(b"late")
-    assert made.recv_into(ours.fileno(), buffer, 0, LONG) == 4
+    assert made.recv_into(ours.fileno(), buffer, 0, timeout=LONG) == 4
 
 
 def test_polling_sees_what_came(made, pair):
@@ -67,7 +67,7 @@ def test_polling_sees_what_came(made, pair):
 def test_multishot(made, pair, later, pattern):
     ours, theirs = pair
     later(0, lambda: (theirs.sendall(pattern(100_000)), theirs.close()))
-    with made.buffer_ring(4, 500) as buffers, made.recvmsg_multishot(ours.fileno(), buffers, LONG) as incoming:
+    with made.buffer_ring(4, 500) as buffers, made.recvmsg_multishot(ours.fileno(), buffers, timeout=LONG) as incoming:
         assert b"".join(data for _, data in incoming) == pattern(100_000)
 
 
@@ -88,7 +88,7 @@ def test_a_deferring_ring_is_its_makers_alone_and_takes_the_buffer_of_no_one_els
         assert answers == [errno.EEXIST] * 2
         buffer.append(0)
         assert ring.in_flight == 0
-        assert ring.send(ours.fileno(), b"mine", 0, LONG) == 4
+        assert ring.send(ours.fileno(), b"mine", 0, timeout=LONG) == 4
     assert theirs.recv(100) == b"mine"
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import ktlslab
-from ktlslab.promises.catalogue import MODULES, named, promises
+from ktlslab.promises.catalogue import MODULES, all_promises, named
 
 ROOT = Path(ktlslab.__file__).parents[1]
-EVERY = promises()
+EVERY = all_promises()
 IDS = [promise.name for promise in EVERY]
 # The kernel's own test bodies, by group, as tools/testing/selftests/net/tls.c names them.
 SELFTESTS = re.findall(

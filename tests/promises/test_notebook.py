@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ktlslab.promises import promises, read_scoreboard
+from ktlslab.promises import all_promises, read_scoreboard
 from ktlslab.show import notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ NOTEBOOK = ROOT / "notebooks" / "04-what-each-kernel-keeps.ipynb"
 
 def test_the_recorded_table_has_every_promise_on_three_kernels():
     frame = read_scoreboard(ROOT / "data" / "promises.parquet")
-    names = {promise.name for promise in promises()}
+    names = {promise.name for promise in all_promises()}
     for _, rows in frame.groupby("kernel"):
         assert set(rows["promise"]) == names
     assert frame["kernel"].nunique() == 3
@@ -35,6 +35,6 @@ def test_it_shows_the_map_and_the_source_of_every_check(executed):
     shown = {name: json.dumps(cell.get("outputs", [])) for name, cell in cells.items()}
     assert [path.name for path in notebooks.pictures_of(executed)] == ["04-what-each-kernel-keeps-overview.png"]
     assert "kept by every kernel" in shown["words"]
-    for promise in promises():
+    for promise in all_promises():
         assert f"def {promise.name}(" in shown["all"]
     assert "def a_plain_receive_loses_no_control_record" in shown["check"]

@@ -8,13 +8,13 @@ import re
 import pytest
 from matplotlib.patches import Rectangle
 
-from ktlslab.promises.catalogue import promises
+from ktlslab.promises.catalogue import all_promises
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT
 from ktlslab.promises.collect import to_frame
 from ktlslab.show import promisegrid, scoreboard
 
 KERNELS = ("6.1.0-test", "7.3.4-test")
-CHOSEN = promises()[:30]
+CHOSEN = all_promises()[:30]
 
 
 @pytest.fixture(scope="module")

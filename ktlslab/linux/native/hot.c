@@ -11,8 +11,19 @@
 int64_t kl_nanoseconds(PyObject *timeout) {
   if (timeout == Py_None) return KL_FOREVER;
   double seconds = PyFloat_AsDouble(timeout);
-  if (!(seconds > 0)) return 0; /* an error as well: it is looked for */
+  if (!(seconds > 0)) { /* an error as well: it is looked for */
+    if (seconds != 0 && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "no time to wait");
+    return 0;
+  }
   return seconds < 9e9 ? (int64_t)(seconds * 1e9) : KL_FOREVER;
+}
+
+/* As PyLong_AsLong, for what C has an int for: -1 and an exception where it is none. */
+static int int_of(PyObject *number) {
+  long value = PyLong_AsLong(number);
+  if (value == (int)value) return (int)value;
+  PyErr_SetString(PyExc_OverflowError, "the number is too large");
+  return -1;
 }
 
 PyObject *kl_failed(int64_t result) {
@@ -62,9 +73,11 @@ static PyObject *recv_bytes(Calls *self, int fd, PyObject *buffer, int flags, in
 
 static PyObject *send_record(Calls *self, int fd, PyObject *data, int record_type, int64_t timeout_ns) {
   Py_buffer view;
+  if (record_type < 0 || record_type > 255)
+    return PyErr_Format(PyExc_ValueError, "no record type: %d", record_type);
   if (kl_check_open(self) || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)) return NULL;
   struct kl_message message;
-  kl_message_prepare(&message, view.buf, (size_t)view.len, record_type & 0xff);
+  kl_message_prepare(&message, view.buf, (size_t)view.len, record_type);
   struct kl_operation operation = {
       .opcode = IORING_OP_SENDMSG, .fd = fd, .addr = (uintptr_t)&message, .len = 1, .op_flags = MSG_NOSIGNAL};
   PyObject *sent = run(self, &operation, timeout_ns);
@@ -122,9 +135,9 @@ typedef PyObject *(*call)(Calls *, int fd, PyObject *, int, int64_t);
 
 static PyObject *method(call function, Calls *self, PyObject *const *args, Py_ssize_t count) {
   if (count != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments, not %zd", count);
-  long fd = PyLong_AsLong(args[0]), number = PyLong_AsLong(args[2]);
+  int fd = int_of(args[0]), number = int_of(args[2]);
   int64_t timeout_ns = kl_nanoseconds(args[3]);
-  return PyErr_Occurred() ? NULL : function(self, (int)fd, args[1], (int)number, timeout_ns);
+  return PyErr_Occurred() ? NULL : function(self, fd, args[1], number, timeout_ns);
 }
 
 #define METHOD(name)                                                                             \
@@ -143,7 +156,7 @@ static PyObject *run_any(PyObject *object, PyObject *const *args, Py_ssize_t cou
   if (count != 7) return PyErr_Format(PyExc_TypeError, "expected 7 arguments, not %zd", count);
   Py_buffer view = {0};
   struct kl_operation operation = {
-      .opcode = (int)PyLong_AsLong(args[0]), .fd = (int)PyLong_AsLong(args[1]),
+      .opcode = int_of(args[0]), .fd = int_of(args[1]),
       .len = (uint32_t)PyLong_AsUnsignedLong(args[3]), .off = PyLong_AsUnsignedLongLong(args[4]),
       .op_flags = (uint32_t)PyLong_AsUnsignedLong(args[5])};
   int64_t timeout_ns = kl_nanoseconds(args[6]);
@@ -161,17 +174,38 @@ typedef struct {
   PyObject_HEAD
   Calls *calls;
   call function;
+  const char *name;
   int fd, takes_number; /* the second argument is not optional */
   int64_t timeout_ns;
 } Bound;
+
+/* Let Python say which argument was at fault, where one was; else what was raised stands. */
+static PyObject *blamed(Bound *self, PyObject *data, PyObject *number) {
+  if (PyErr_ExceptionMatches(PyExc_OSError)) return NULL;
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyObject *said = PyObject_CallFunction(self->calls->blame, number ? "siiOO" : "siiO", self->name,
+                                         self->calls->ring != NULL, self->fd, data, number);
+  if (said) {
+    Py_DECREF(said);
+    PyErr_Restore(type, value, trace);
+  } else {
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+  }
+  return NULL;
+}
 
 static PyObject *bound_call(PyObject *object, PyObject *const *args, Py_ssize_t given) {
   Bound *self = (Bound *)object;
   if (given < 1 + self->takes_number || given > 2)
     return PyErr_Format(PyExc_TypeError, "expected data and a number, by position, not %zd arguments", given);
-  long number = given > 1 ? PyLong_AsLong(args[1]) : 0;
-  if (number == -1 && PyErr_Occurred()) return NULL;
-  return self->function(self->calls, self->fd, args[0], (int)number, self->timeout_ns);
+  int number = given > 1 ? int_of(args[1]) : 0;
+  PyObject *result = NULL;
+  if (number != -1 || !PyErr_Occurred())
+    result = self->function(self->calls, self->fd, args[0], number, self->timeout_ns);
+  return result ? result : blamed(self, args[0], given > 1 ? args[1] : NULL);
 }
 
 static void bound_free(PyObject *self) {
@@ -205,7 +239,7 @@ static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t c
                {{"send_many", FAST(bound_call), METH_FASTCALL, NULL}, send_many, 0}};
   if (count != 3) return PyErr_Format(PyExc_TypeError, "expected a name, a descriptor and a time-out");
   const char *name = PyUnicode_AsUTF8AndSize(args[0], NULL);
-  long fd = PyLong_AsLong(args[1]);
+  int fd = int_of(args[1]);
   int64_t timeout_ns = kl_nanoseconds(args[2]);
   if (PyErr_Occurred() || kl_check_open((Calls *)object)) return NULL;
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
@@ -214,7 +248,8 @@ static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t c
     if (!bound) return NULL;
     bound->calls = (Calls *)Py_NewRef(object);
     bound->function = calls[i].function;
-    bound->fd = (int)fd;
+    bound->name = calls[i].method.ml_name;
+    bound->fd = fd;
     bound->takes_number = calls[i].takes_number;
     bound->timeout_ns = timeout_ns;
     PyObject *callable = PyCFunction_NewEx(&calls[i].method, (PyObject *)bound, NULL);
@@ -232,17 +267,22 @@ static PyObject *calls_close(PyObject *object, PyObject *unused) {
   Py_RETURN_NONE;
 }
 
-/* Calls(address of the ring, type of the completions: a named tuple of three) */
+/* Calls(address of the ring, type of the completions: a named tuple of three, blame)
+
+   blame(name, whether the ring is open, descriptor, data, number if one was given) is called where a bound call has
+   failed, and raises what is then raised if an argument was at fault. */
 static PyObject *calls_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
   unsigned long long address;
   PyTypeObject *completion;
-  if (!PyArg_ParseTuple(args, "KO!", &address, &PyType_Type, &completion)) return NULL;
+  PyObject *blame;
+  if (!PyArg_ParseTuple(args, "KO!O", &address, &PyType_Type, &completion, &blame)) return NULL;
   if (!PyType_IsSubtype(completion, &PyTuple_Type))
     return PyErr_Format(PyExc_TypeError, "a completion has to be a named tuple");
   Calls *self = (Calls *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
   if (!self) return NULL;
   self->ring = (kl_ring *)(uintptr_t)address;
   self->completion = (PyTypeObject *)Py_NewRef((PyObject *)completion);
+  self->blame = Py_NewRef(blame);
   self->new_completion = (allocfunc)PyType_GetSlot(completion, Py_tp_alloc);
   return (PyObject *)self;
 }
@@ -250,6 +290,7 @@ static PyObject *calls_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 static void calls_free(PyObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   Py_DECREF(((Calls *)self)->completion);
+  Py_DECREF(((Calls *)self)->blame);
   ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
   Py_DECREF(type);
 }

@@ -16,6 +16,7 @@ typedef struct {
   int inside;    /* calls under way: the ring must not be freed under them */
   PyTypeObject *completion;
   allocfunc new_completion;
+  PyObject *blame; /* says in Python what was wrong with a bound call's arguments */
 } Calls;
 
 int64_t kl_nanoseconds(PyObject *timeout); /* or an exception: look for it */

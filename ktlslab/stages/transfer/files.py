@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
-from ktlslab.linux.arguments import need_number, need_pipe
 from ktlslab.linux.ktls import Direction
 from ktlslab.stages.transfer.sides import push_all
 
@@ -38,10 +38,10 @@ class Files:
             size = os.fstat(descriptor).st_size
         except (AttributeError, ValueError, OSError) as error:
             remedy = "Give a file opened by open(path, 'rb') and not closed yet."
-            raise UsageError(tried, answered=f"{file!r} is not an open file: {error}", remedy=remedy) from error
-        need_number(tried, "offset", offset)
+            raise UsageError(tried, answered=f"{file!r} is no open file: {error}", remedy=remedy) from error
+        _checks.whole(tried, "offset", offset)
         if count is not None:
-            need_number(tried, "count", count)
+            _checks.whole(tried, "count", count)
         out = self._condition.connection.socket.fileno()
         return self._move(
             verb,
@@ -55,8 +55,8 @@ class Files:
         verb = "sending from a pipe"
         tried = self._condition.tried(verb)
         self._condition.attend(verb)
-        need_number(tried, "count", count)
-        need_pipe(tried, pipe, os.O_RDONLY)
+        _checks.whole(tried, "count", count)
+        _checks.pipe(tried, "pipe", pipe, os.O_RDONLY)
         out = self._condition.connection.socket.fileno()
         return self._move(verb, count, lambda size, _: os.splice(pipe, out, size), lambda size, _: os.read(pipe, size))
 

@@ -12,16 +12,19 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ktlslab import _checks
+from ktlslab._checks import WRONG
 from ktlslab.errors import KtlsLabError, UsageError
-from ktlslab.linux.arguments import WRONG, need_buffer, need_pipe
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.stages.transfer.receiver import KernelReceiver
+from ktlslab.stages.transfer.receiver import KernelReceiver, not_taken, write
 
 if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
     from ktlslab.stages.transfer.sides import Receiver
     from ktlslab.stages.transfer.watch import Watch
+
+_INTO_A_PIPE = "receiving into a pipe"
 
 
 class Inlet:
@@ -29,6 +32,7 @@ class Inlet:
 
     def __init__(self, condition: Condition, watch: Watch, receiver: Receiver) -> None:
         self._condition, self._watch, self._receiver = condition, watch, receiver
+        self._kept = memoryview(b"")  # what came for a pipe that did not take it
 
     def again(self, buffer: Buffer, error: Exception) -> int:
         """Receive again if a control record stopped the plain receive; otherwise raise the stream's error."""
@@ -36,7 +40,7 @@ class Inlet:
         if error is condition.failure:
             raise error
         if isinstance(error, WRONG):
-            need_buffer(condition.tried("receiving"), buffer, writable=True)
+            _checks.buffer(condition.tried("receiving"), "buffer", buffer, writable=True)
             raise error
         if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver)):
             raise condition.received(error) from error
@@ -109,10 +113,36 @@ class Inlet:
         assert isinstance(receiver, KernelReceiver)  # noqa: S101 - else `write` does it
         try:
             moved = receiver.splice_into(pipe, count)
-        except OSError as error:
-            need_pipe(condition.tried("receiving into a pipe"), pipe, os.O_WRONLY)
+        except UsageError:
+            raise
+        except BrokenPipeError as error:  # of the pipe: a receive knows no such error
+            raise not_taken(condition.tried(_INTO_A_PIPE), error) from error
+        except (OSError, *WRONG) as error:
+            _checks.pipe(condition.tried(_INTO_A_PIPE), "pipe", pipe, os.O_WRONLY)
+            if not isinstance(error, OSError):
+                raise
             raise condition.received(error) from error
         except KtlsLabError as error:
             raise condition.received(error) from error
-        self._heed_left(receiver)
+        finally:
+            self._heed_left(receiver)
         return moved
+
+    def write(self, pipe: int, data: bytes) -> int:
+        """`Stream.splice_into` where the bytes have come here already; what the pipe does not take is received next."""
+        written = 0
+        try:
+            written = write(self._condition.tried(_INTO_A_PIPE), pipe, data)
+        finally:
+            if written < len(data):
+                self._kept = memoryview(data[written:] + bytes(self._kept))
+                self._condition.pull = self._pull_kept
+        return written
+
+    def _pull_kept(self, buffer: Buffer) -> int:
+        part = min(len(buffer), len(self._kept))
+        memoryview(buffer)[:part] = self._kept[:part]
+        self._kept = self._kept[part:]
+        if not self._kept:
+            self._condition.pull = self._receiver.pull
+        return part

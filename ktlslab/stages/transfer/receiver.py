@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ktlslab.errors import AlertError, KeyUpdateError, StreamError
+from ktlslab import _checks
+from ktlslab.errors import AlertError, KeyUpdateError, StreamError, UsageError, errno_name
 from ktlslab.linux.buffers import RECORD_HEAD
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
@@ -122,7 +123,7 @@ class KernelReceiver:
         sock, ring = self._connection.socket, engine.ring
         with (
             ring.buffer_ring(_BUFFERS, _RECORD_BYTES + RECORD_HEAD) as buffers,
-            ring.recvmsg_multishot(sock.fileno(), buffers, engine.timeout) as incoming,
+            ring.recvmsg_multishot(sock.fileno(), buffers, timeout=engine.timeout) as incoming,
         ):
             try:
                 for record_type, payload in incoming:
@@ -169,7 +170,7 @@ class KernelReceiver:
         """Write to a pipe and keep what it does not take."""
         written = 0
         try:
-            written = os.write(pipe, data)
+            written = write(f"receiving into a pipe on {self._connection.target} (kernel)", pipe, data)
         finally:
             self.left = memoryview(data[written:] + bytes(self.left))
         return written
@@ -216,6 +217,20 @@ class KernelReceiver:
             self._library.told(message)  # it answers by itself, before what it sends next
         elif message[4] == UPDATE_REQUESTED and self._asked:
             self._asked()
+
+
+def write(tried: str, pipe: int, data: bytes) -> int:
+    """Write to a pipe and return how many bytes it took. UsageError where it takes none."""
+    try:
+        return os.write(pipe, data)
+    except OSError as error:
+        _checks.pipe(tried, "pipe", pipe, os.O_WRONLY)
+        raise not_taken(tried, error) from error
+
+
+def not_taken(tried: str, error: OSError) -> UsageError:
+    remedy = "What came is kept for the next receive: empty the pipe, or give another."
+    return UsageError(tried, answered=f"the pipe took nothing: {errno_name(error.errno or 0)}", remedy=remedy)
 
 
 def _roomy(pipe: int) -> bool:

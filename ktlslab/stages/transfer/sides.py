@@ -18,7 +18,7 @@ from OpenSSL import SSL
 from ktlslab.errors import StreamError, TruncatedError
 from ktlslab.linux import ktls
 from ktlslab.linux.ring import Buffer
-from ktlslab.linux.views import Part
+from ktlslab.linux.views import Rest
 from ktlslab.tls.records import HEADER_BYTES, ContentType
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def push_all(push: Callable[..., int], data: Buffer, sent: int = 0, flags: int =
     if not sent:
         sent = push(data, flags)
     while sent < size:
-        with Part(data, sent) as rest:
+        with Rest(data, sent) as rest:
             sent += push(rest, flags)
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 
+from ktlslab import _checks
+from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
 from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, TruncatedError, UsageError, errno_name
 from ktlslab.linux import ktls
-from ktlslab.linux.arguments import WRONG, need_buffer, need_buffers, need_number, need_pipe
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.linux.views import Part
+from ktlslab.linux.views import Rest
 from ktlslab.stages.connection import Connection
 from ktlslab.stages.transfer import sides
 from ktlslab.stages.transfer.condition import Condition
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _MORE = int(socket.MSG_MORE)
 _MAX_TYPE = 255
+_MAX_COUNT = (1 << 31) - 1  # bytes of one receive
 
 
 class Stream(Closing):
@@ -127,7 +129,8 @@ class Stream(Closing):
         except (OSError, SSL.Error) as error:
             raise condition.failed("sending", error) from error
         except WRONG:
-            need_buffer(condition.tried("sending"), data)
+            _checks.buffer(condition.tried("sending"), "data", data)
+            _checks.instance(condition.tried("sending"), "more", more, bool)
             raise
         condition.unconfirmed = True
 
@@ -138,7 +141,7 @@ class Stream(Closing):
         """
         condition = self._condition
         if not isinstance(buffers, list | tuple):
-            need_buffers(condition.tried("sending many"), buffers := _listed(buffers))
+            _checks.buffers(condition.tried("sending many"), "buffers", buffers := _listed(buffers))
         if self.layers[Direction.TX] == "userspace" or self.connection.engine.name == "syscall":
             for data in buffers:
                 self.send(data)
@@ -150,7 +153,7 @@ class Stream(Closing):
         except OSError as error:
             raise condition.failed("sending", error) from error
         except WRONG:
-            need_buffers(condition.tried("sending many"), buffers)
+            _checks.buffers(condition.tried("sending many"), "buffers", buffers)
             raise
         condition.unconfirmed = True
 
@@ -164,7 +167,7 @@ class Stream(Closing):
         if self.layers[Direction.TX] != "kernel":
             answered = f"the sending side is {self.layers[Direction.TX]}"
             raise UsageError(tried, answered=answered, remedy="Let the kernel send.")
-        need_number(tried, "the record type", record_type, 0, _MAX_TYPE)
+        _checks.whole(tried, "record_type", record_type, 0, _MAX_TYPE)
         condition.attend("sending a record")
         self._watch.count("sending a record", 1, 0)
         try:
@@ -172,7 +175,7 @@ class Stream(Closing):
         except OSError as error:
             raise condition.failed("sending a record", error) from error
         except WRONG:
-            need_buffer(tried, data)
+            _checks.buffer(tried, "data", data)
             raise
         condition.unconfirmed = True
 
@@ -208,7 +211,7 @@ class Stream(Closing):
         try:
             buffer = bytearray(count)
         except (TypeError, ValueError, OverflowError, MemoryError):
-            need_number(self._condition.tried("receiving"), "count", count)
+            _checks.whole(self._condition.tried("receiving"), "count", count, 0, _MAX_COUNT)
             raise
         return bytes(buffer[: self.recv_into(buffer)])
 
@@ -224,7 +227,7 @@ class Stream(Closing):
             return
         have = have or self.recv_into(buffer)
         while have < len(buffer):
-            with Part(buffer, have) as rest:
+            with Rest(buffer, have) as rest:
                 got = self.recv_into(rest)
             if not got:
                 answered = f"the peer closed after {have} of {len(buffer)} bytes"
@@ -242,15 +245,15 @@ class Stream(Closing):
     def splice_into(self, pipe: int, count: int) -> int:
         """Move up to `count` received bytes into a pipe, by splice(2) if the kernel decrypts.
 
-        Returns how many; 0 only at a clean end. Raises what `recv_into` raises.
+        Returns how many, 0 only at a clean end. Raises what `recv_into` raises, and UsageError where the pipe takes
+        nothing: what came is then received next.
         """
         tried = self._condition.tried("receiving into a pipe")
-        need_number(tried, "count", count)
+        _checks.whole(tried, "count", count)
         if self.layers[Direction.RX] == "kernel":
             return self._inlet.splice(pipe, count)
-        need_pipe(tried, pipe, os.O_WRONLY)  # before data is received that could not be written
-        data = self.recv(min(count, MAX_PLAINTEXT))
-        return os.write(pipe, data)
+        _checks.pipe(tried, "pipe", pipe, os.O_WRONLY)  # before anything is taken that could then go nowhere
+        return self._inlet.write(pipe, self.recv(min(count, MAX_PLAINTEXT)))
 
     # Keys
 
@@ -294,7 +297,7 @@ class Stream(Closing):
         if self.layers[Direction.TX] != "kernel":
             remedy = "Let the kernel send, or send pieces of that size: each send ends its record."
             raise UsageError(tried, answered=f"the sending side is {self.layers[Direction.TX]}", remedy=remedy)
-        need_number(tried, "size", size, 1, MAX_PLAINTEXT)
+        _checks.whole(tried, "size", size, 1, MAX_PLAINTEXT)
         self._condition.attend("limiting records")
         try:
             ktls.set_max_payload(self.connection.socket, size)

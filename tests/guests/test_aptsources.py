@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from ktlslab.guests.aptsources import AptSource, deb822, one_line, paragraphs, sources
 from ktlslab.guests.archive import by_age, pinned, series_of
-from ktlslab.guests.sources import Source, deb822, one_line, paragraphs, sources
 
 DEB822 = """\
 # a comment
@@ -46,20 +46,20 @@ deb-src http://source.example/debian bookworm main
 
 def test_deb822_paragraphs_give_their_suites_of_main_that_are_enabled():
     assert deb822(DEB822) == [
-        Source("http://one.example/debian", "bookworm"),
-        Source("http://one.example/debian", "bookworm-updates"),
-        Source("http://two.example/debian", "bookworm"),
-        Source("http://two.example/debian", "bookworm-updates"),
-        Source("http://one.example/debian-security", "bookworm-security"),
+        AptSource("http://one.example/debian", "bookworm"),
+        AptSource("http://one.example/debian", "bookworm-updates"),
+        AptSource("http://two.example/debian", "bookworm"),
+        AptSource("http://two.example/debian", "bookworm-updates"),
+        AptSource("http://one.example/debian-security", "bookworm-security"),
     ]
 
 
 def test_one_line_sources_give_their_suites_of_main_that_are_enabled():
     assert one_line(ONE_LINE) == [
-        Source("http://one.example/debian", "bookworm"),
-        Source("http://two.example/debian", "trixie-backports"),
-        Source("http://one.example/debian-security", "bookworm-security"),
-        Source("https://vendor.example/apt", "nodistro"),
+        AptSource("http://one.example/debian", "bookworm"),
+        AptSource("http://two.example/debian", "trixie-backports"),
+        AptSource("http://one.example/debian-security", "bookworm-security"),
+        AptSource("https://vendor.example/apt", "nodistro"),
     ]
 
 

@@ -22,31 +22,31 @@ _MAIN = re.compile(_NAMED + r"(-updates|-backports)?")
 _SECURITY = re.compile(_NAMED + r"-security")
 
 
-class Source(NamedTuple):
+class AptSource(NamedTuple):
     """One suite of one archive."""
 
     uri: str
     suite: str
 
 
-def sources(apt: Path = Path("/etc/apt")) -> list[Source]:
-    """Return the suites in which to look for kernels, on the archives that this machine uses, each once.
+def sources(apt: Path = Path("/etc/apt")) -> list[AptSource]:
+    """Return the suites to look for kernels in, on the archives that this machine uses, each once.
 
     $KTLSLAB_MIRROR names a Debian archive that replaces them.
     """
     chosen = os.environ.get("KTLSLAB_MIRROR")
-    named = [Source(chosen, "stable")] if chosen else configured(apt)
+    named = [AptSource(chosen, "stable")] if chosen else configured(apt)
     main = [source.uri for source in named if _MAIN.fullmatch(source.suite)]
     security = [source.uri for source in named if _SECURITY.fullmatch(source.suite)]
     security += [re.sub(r"/debian/?$", "/debian-security", uri) for uri in main if re.search(r"/debian/?$", uri)]
-    found = [Source(uri.rstrip("/"), suite) for uri in main for suite in SUITES]
-    found += [Source(uri.rstrip("/"), suite) for uri in security for suite in SECURITY_SUITES]
+    found = [AptSource(uri.rstrip("/"), suite) for uri in main for suite in SUITES]
+    found += [AptSource(uri.rstrip("/"), suite) for uri in security for suite in SECURITY_SUITES]
     return list(dict.fromkeys(found))
 
 
-def configured(apt: Path) -> list[Source]:
-    """Return the sources in apt's folder, in order, including vendors' suites."""
-    found: list[Source] = []
+def configured(apt: Path) -> list[AptSource]:
+    """Return what the files in apt's folder name, in their order, vendors' suites included."""
+    found: list[AptSource] = []
     for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
         if not path.is_file():
             continue
@@ -58,25 +58,25 @@ def configured(apt: Path) -> list[Source]:
     return found
 
 
-def one_line(text: str) -> list[Source]:
-    """Return the sources of lines `deb [options] URI suite component...` that have the component main."""
+def one_line(text: str) -> list[AptSource]:
+    """Return what lines `deb [options] URI suite component...` with the component main name."""
     found = []
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)\s+([^#]*)", line)
         if match and "main" in match[3].split():
-            found.append(Source(match[1], match[2]))
+            found.append(AptSource(match[1], match[2]))
     return found
 
 
-def deb822(text: str) -> list[Source]:
-    """Return the sources of deb822 paragraphs that have the component main."""
-    found: list[Source] = []
+def deb822(text: str) -> list[AptSource]:
+    """Return what deb822 paragraphs with the component main name."""
+    found: list[AptSource] = []
     for fields in paragraphs(text):
         enabled = fields.get("enabled", "yes").lower() not in {"no", "false", "off", "0"}
         binary, main = "deb" in fields.get("types", "").split(), "main" in fields.get("components", "").split()
         if enabled and binary and main:
             suites = fields.get("suites", "").split()
-            found += [Source(uri, suite) for uri in fields.get("uris", "").split() for suite in suites]
+            found += [AptSource(uri, suite) for uri in fields.get("uris", "").split() for suite in suites]
     return found
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ktlslab.measure.analysis import QUANTITIES, tally
 from ktlslab.show import selection
-from ktlslab.show.compare import order, size_name, suite_name
 from ktlslab.show.html import Lines
+from ktlslab.show.names import order, size_name, suite_name
 from ktlslab.show.signmap import signed
 
 if TYPE_CHECKING:

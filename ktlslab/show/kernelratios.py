@@ -17,7 +17,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
-from ktlslab.show.compare import suite_name
+from ktlslab.show.names import suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of, series
 
 with extra("lab"):

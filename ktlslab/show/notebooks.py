@@ -134,7 +134,6 @@ def pictures_of(notebook: Path) -> list[Path]:
 
 
 def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
-
     began = time.monotonic()
     table, measured, why = _table(notebooks, out, plan, on)
     made = [("table", table)]

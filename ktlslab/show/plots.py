@@ -30,10 +30,11 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import analysed, ready
-from ktlslab.show.compare import ratios, size_name, suite_name, suite_names, summary
+from ktlslab.show.compare import ratios, summary
 from ktlslab.show.depth import against
 from ktlslab.show.histograms import distributions
 from ktlslab.show.kernelratios import kernels
+from ktlslab.show.names import size_name, suite_name, suite_names
 from ktlslab.show.signmap import sign_map
 from ktlslab.show.split import cpu_split
 from ktlslab.show.style import ENGINES, STYLE, Plot, arms_of, key, look, page, rows_of, series

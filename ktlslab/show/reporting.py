@@ -17,10 +17,11 @@ from ktlslab.measure.table import read_table
 from ktlslab.show import plots, selection
 from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.background import left_out, method, provenance, unusual
-from ktlslab.show.compare import place_name, size_name, suite_names, verdict_sentence
+from ktlslab.show.compare import verdict_sentence
 from ktlslab.show.counted import counts
 from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.html import joined, table
+from ktlslab.show.names import place_name, size_name, suite_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

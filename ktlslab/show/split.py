@@ -24,8 +24,8 @@ from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
 from ktlslab.show.background import hertz, runs
-from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.counted import overhead
+from ktlslab.show.names import size_name, suite_name
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot, arms_of, rows_of
 
 with extra("lab"):

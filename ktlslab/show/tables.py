@@ -18,8 +18,8 @@ from ktlslab.measure.plan import SETTING
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs.journal import interrupted
-from ktlslab.show.compare import place_name, size_name, suite_name
 from ktlslab.show.html import Html, plural, prose, table
+from ktlslab.show.names import place_name, size_name, suite_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

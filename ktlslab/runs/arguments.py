@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import UsageError
+from ktlslab.packages import extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,8 @@ def words_of(value: Any, tried: str, remedy: str) -> list[str]:
 
 def frame_of(value: Any, tried: str, columns: Iterable[str] = ()) -> pd.DataFrame:
     """Return a DataFrame that has these columns."""
-    import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
+    with extra("lab"):
+        import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
     remedy = "Give a table that `ktlslab.sweep` or `ktlslab.read_table` returned."
     if not isinstance(value, pd.DataFrame):

@@ -66,7 +66,7 @@ def against(
         for size in selection.payloads(rows[rows["workload"] == work])
     ][:_MAX_COLUMNS]
     unit, counts = str(rows["unit"].iloc[0]), sorted(map(int, rows[factor].unique()))
-    floors, said = selection.at(noise_floor(place, quantities), setting), []
+    floors, said = selection.at(noise_floor(place, list(quantities)), setting), []
     with mpl.rc_context(STYLE):
         figure, panels = page(len(quantities), len(columns), sharex=True)
         for line, quantity in zip(panels, quantities, strict=True):

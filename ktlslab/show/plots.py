@@ -210,7 +210,7 @@ def _grid(
     ]
     names = suite_names(sorted(set(rows["suite"]) - {""})) or {"": "no TLS"}
     values = {quantity: intervals(rows, quantity) for quantity in quantities}
-    floors, unit = selection.at(noise_floor(place, quantities), setting), str(rows["unit"].iloc[0])
+    floors, unit = selection.at(noise_floor(place, list(quantities)), setting), str(rows["unit"].iloc[0])
     with mpl.rc_context(STYLE):
         figure, panels = page(len(panel_rows), len(names), sharex=True)
         for line, row in zip(panels, panel_rows, strict=True):

@@ -12,6 +12,7 @@ from ktlslab import guests
 from ktlslab.linux import capabilities
 from ktlslab.show import notebooks
 
+pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 HANDOFF, COMPARE, AFTER, KERNELS = (
@@ -91,7 +92,6 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
     assert "The handoff" in (home / "root" / f"{HANDOFF.stem}.html").read_text()
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     spec = guests.install("newest", prefix=tmp_path)
@@ -115,7 +115,6 @@ def test_what_comes_after_the_handoff_runs_to_its_end_without_ktls_too(home):
         assert "Refused(NO_TLS_MODULE" in shown["linked"]
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("quiet")
 def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     spec = guests.install("newest", prefix=tmp_path)

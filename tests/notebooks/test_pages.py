@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(300)  # the first test may be the one that executes all notebooks
+pytestmark = pytest.mark.timeout(600)  # the first test may be the one that executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 TOKEN = "sesame"

@@ -82,12 +82,14 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
                 f"{low['ratio']:.2f} to {high['ratio']:.2f}; {told}"
             )
     said = (
-        f"{layer} divided by {over}, at the same I/O engine, suite and payload, on {place_name(frame)}. Latency and "
-        f"CPU below 1 favour the {layer}, and so does throughput above 1. A cell counts as less or more where its "
-        f"95 % interval excludes 1 and the difference is larger than the noise floor."
+        f"{layer.capitalize()} divided by {over}, at the same I/O engine, suite and payload, on {place_name(frame)}. "
+        f"Latency and CPU below 1 favour the {layer}, and so does throughput above 1. A cell counts as less or more "
+        f"where its 95 % interval excludes 1 and the difference is larger than the noise floor."
     )
     head = ("workload", "quantity", "median", "lowest (where)", "highest (where)", "cells", f"in favour of {layer}")
-    return picture(f"{layer} against {over}", prose(said), table(head, rows, numbers=(2,)), text="\n".join(lines))
+    return picture(
+        f"{layer.capitalize()} against {over}", prose(said), table(head, rows, numbers=(2,)), text="\n".join(lines)
+    )
 
 
 def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> str:

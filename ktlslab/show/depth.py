@@ -87,7 +87,7 @@ def against(
         head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
     figure.alt = f"Lines of latency and client CPU per operation against {factor.replace('_', ' ')}, a line per arm."
-    figure.caption = " ".join(filter(None, said))
+    figure.caption = "\n".join(filter(None, said))
     return figure
 
 

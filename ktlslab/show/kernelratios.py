@@ -59,6 +59,8 @@ def kernels(
                 part = part[part["workload"] == work]
                 if part.empty:
                     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", alpha=0.6)
+                    common.payload_axis(axes, sizes, last=line is panels[-1])
+                    continue
                 floors = part.groupby("payload_bytes")["floor"].max()
                 common.floor_band(axes, list(floors.index), list(floors))
                 for kernel, points in part.groupby("kernel"):

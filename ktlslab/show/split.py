@@ -237,7 +237,7 @@ def _said(found: _Splits, workloads: list[str], size: int, unit: str) -> str:
                 for who, (kernel, userspace) in zip(_WHO, pairs, strict=True)
             ]
             both = sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
-            costs.append(f"together {both:.2f} times")
+            costs.append(f"together {both:.2f} times as much")
             said.append(f"{common.sentence(workload)} of {size_name(size)} by {engines[0]}, kernel against userspace: ")
             said[-1] += f"{', '.join(costs)}."
-    return " ".join(said)
+    return "\n".join(said)

@@ -21,6 +21,7 @@ with extra("lab"):
     from matplotlib.colors import to_rgba_array
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ LAYERS = {
 SERIES = (("#0072B2", "^"), ("#D55E00", "s"), ("#009E73", "o"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}
 FLOOR = "#999999"  # the noise floor's band, light in front of nothing
-INK = "#808080"  # reads on white and on black
+INK = "#797979"  # the same contrast on white and on JupyterLab's black
 
 
 def look(arm: Arm) -> dict[str, Any]:
@@ -95,7 +96,8 @@ def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 class Plot(Figure):
     """A figure that shows itself in a notebook, sharp on a dense screen, without pyplot's global state.
 
-    `alt` says what kind of picture it is, to those who do not see it; `caption` what its figures say, computed.
+    `alt` says what kind of picture it is, to those who do not see it; `caption` what its figures say, computed,
+    a sentence per line.
     """
 
     alt: str = ""
@@ -133,12 +135,14 @@ def _inked(figure: Plot) -> Iterator[None]:
     """Draw in INK for a while what is black: text, axes, lines."""
     black = []
     for artist in figure.findobj():
-        for name in ("color", "edgecolor", "markeredgecolor"):
+        if isinstance(artist, Text) and artist.get_alpha() is not None:  # grey already: fainter would not be read
+            black.append((artist.set_alpha, artist.get_alpha()))
+        for name in ("color", "edgecolor", "markeredgecolor", "markerfacecolor"):
             now = getattr(artist, f"get_{name}", lambda: "white")()
             if len(now) and (to_rgba_array(now)[:, :3] == 0).all():
                 black.append((getattr(artist, f"set_{name}"), now))
-    for change, _ in black:
-        change(INK)
+    for change, now in black:
+        change(1 if isinstance(now, float) else INK)
     try:
         yield
     finally:

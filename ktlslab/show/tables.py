@@ -129,11 +129,13 @@ def _provenance(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
     for facts, names in told.items():
         rows.append((plural(len(names), "run"), ", ".join(names)))
         rows += facts
+        unusual = [" ".join(said) for name in names if (said := runs[name].get("unusual"))]
+        rows += [("unusual", "\n".join(unusual))] if unusual else []
     return rows
 
 
 def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is known of a run: processor, kernel, libraries, code, what was left out, what was unusual."""
+    """Return what is known of a run: processor, kernel, libraries, code, and what was left out."""
     if not known:
         return [("provenance", "lost")]
     if known.get("cpu") is None:
@@ -151,8 +153,7 @@ def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("code", f"{known.get('commit') or 'not in a checkout'}; {packages}"),
     ]
     left_out = [f"{arm}: {why}" for arm, why in known.get("left_out", {}).items()]
-    unusual = [*known.get("unusual", ())]
-    return facts + [(name, " ".join(said)) for name, said in (("left out", left_out), ("unusual", unusual)) if said]
+    return facts + ([("left out", " ".join(left_out))] if left_out else [])
 
 
 def _if(known: Mapping[str, Any], name: str) -> str:

@@ -120,8 +120,8 @@ def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     spec = guests.install("newest", prefix=tmp_path)
     shown = outputs(notebooks.execute(AFTER, tmp_path / "03.ipynb", kernel=spec.name, specs=spec.parent))
     assert "kernel+uring" in shown["pair"]
-    assert "[(22, " in shown["pieces"]
-    assert "(23, 23)" in shown["pieces"]
+    assert "type 22: " in shown["pieces"]
+    assert "type 23: 23 bytes" in shown["pieces"]
     assert "accepted" in shown["rekey"]
     assert "b'an answer'" in shown["carry-on"]
     assert "Installed" in shown["linked"]

@@ -119,7 +119,7 @@ class Plot(Figure):
         return data.getvalue()
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return it for a notebook's page, whose theme is the reader's: no background, and grey where it was black."""
+        """Return it for a notebook's page, whose theme is the reader's: no background, grey where it was black."""
         width, height = self.pixels
         drawn = io.BytesIO()
         with _inked(self):
@@ -132,9 +132,11 @@ class Plot(Figure):
 
 @contextmanager
 def _inked(figure: Plot) -> Iterator[None]:
-    """Draw in INK for a while what is black: text, axes, lines."""
-    black = []
+    """Draw in INK for a while what is black: text, axes, lines. What is white within a marker is left out."""
+    black, hollow = [], []
     for artist in figure.findobj():
+        if isinstance(artist, Line2D) and artist.get_markerfacecolor() == "white":
+            hollow.append(artist)
         if isinstance(artist, Text) and artist.get_alpha() is not None:  # grey already: fainter would not be read
             black.append((artist.set_alpha, artist.get_alpha()))
         for name in ("color", "edgecolor", "markeredgecolor", "markerfacecolor"):
@@ -143,11 +145,15 @@ def _inked(figure: Plot) -> Iterator[None]:
                 black.append((getattr(artist, f"set_{name}"), now))
     for change, now in black:
         change(1 if isinstance(now, float) else INK)
+    for line in hollow:
+        line.set_markerfacecolor("none")
     try:
         yield
     finally:
         for change, now in black:
             change(now)
+        for line in hollow:
+            line.set_markerfacecolor("white")
 
 
 def page(

@@ -64,10 +64,10 @@ def word(tried: str, name: str, value: Any, words: Iterable[str]) -> str:
 
 
 def nearest(value: object, known: Iterable[str]) -> str:
-    """Return "Is ... meant? " for a near miss, "" for anything else."""
+    """Return "Did you mean ...? " for a near miss, "" for anything else."""
     by_case = {one.casefold(): one for one in known}
     found = difflib.get_close_matches(str(value).casefold(), by_case, 1)
-    return f"Is {by_case[found[0]]} meant? " if found else ""
+    return f"Did you mean {by_case[found[0]]}? " if found else ""
 
 
 def text(tried: str, name: str, value: Any, source: str = "") -> str:

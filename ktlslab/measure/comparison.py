@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from ktlslab import _checks
+=======
+from ktlslab._html import table
+>>>>>>> looks
 from ktlslab.errors import UsageError
 from ktlslab.measure.analysis import (
     BLOCK,
@@ -64,6 +68,7 @@ _NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "arm slowed on purpose": lambda run: run["plan"].get("handicap") or "none" if "plan" in run else None,
 }
 _MAX_LINES = 40
+_MAX_ROWS = 15  # on a page, where the frame is at hand
 _TRIED = "comparing two tables"
 
 
@@ -105,18 +110,27 @@ class Difference:
         head = [f"{'B over A':>9} {'95 % interval':>20} {'noise':>8}  quantity and cell"] if lines else []
         more = len(self.changed) - len(lines)
         lines += [f"and {more} more; --json lists all"] if more else []
-        missing = [
+        return "\n".join([*head, *lines, *self._missing(), *self.notes, self.sentence])
+
+    def _missing(self) -> list[str]:
+        return [
             f"only in {name}: {_many(len(cells), 'cell')}, such as {cells[0]}"
             for name, cells in (("A", self.only_a), ("B", self.only_b))
             if cells
         ]
-        return "\n".join([*head, *lines, *missing, *self.notes, self.sentence])
 
     def __repr__(self) -> str:
         return f"Difference({self.sentence})"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        changed = self.changed
+        rows = [_row(row) for _, row in changed.head(_MAX_ROWS).iterrows()]
+        more = len(changed) - len(rows)
+        said = [self.sentence, *([f"The largest {len(rows)}; `changed` has {more:,} more:"] if more else [])]
+        head = ("B over A", "95 % interval", "noise", "quantity", "cell", "kernels")
+        drawn = table(head, rows, numbers=range(3)) if rows else ""
+        notes = table((), [note.split(": ", 1) for note in [*self._missing(), *self.notes]])
+        return f"<div>{'<br>'.join(map(escape, said))}{drawn}{notes}</div>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as JSON types; NaN is null."""
@@ -340,12 +354,17 @@ def _without_floor(cells: pd.DataFrame) -> list[str]:
     return [told] if many else []
 
 
-def _line(row: pd.Series) -> str:
+def _row(row: pd.Series) -> tuple[str, ...]:
+    """Return a difference in words: ratio, interval, noise, quantity, cell, from where to where."""
     name = QUANTITIES.get(row["quantity"], (row["quantity"],))[0]
     span = f"{percent(row['low'])} to {percent(row['high'])}"
     where = row["machine"] if row["machine"] == row["from_machine"] else f"{row['from_machine']} -> {row['machine']}"
-    noise = f"{100 * (row['floor'] - 1):.2f} %"
-    return f"{percent(row['ratio']):>9} {span:>20} {noise:>8}  {name}, {cell_words(row)} ({where})"
+    return percent(row["ratio"]), span, f"{100 * (row['floor'] - 1):.2f} %", name, cell_words(row), where
+
+
+def _line(row: pd.Series) -> str:
+    ratio, span, noise, name, cell, where = _row(row)
+    return f"{ratio:>9} {span:>20} {noise:>8}  {name}, {cell} ({where})"
 
 
 def _many(count: int, name: str) -> str:

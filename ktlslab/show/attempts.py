@@ -27,7 +27,7 @@ def attempt(action: Callable[..., Any], *arguments: Any, **options: Any) -> Pict
 
 
 FAULTS: tuple[tuple[str, Fault | None], ...] = (
-    ("none", None),
+    ("nothing", None),
     ("a bit of the ciphertext flipped", Fault("flip", record=2)),
     ("a bit of the tag flipped", Fault("flip", record=2, part="tag")),
     ("a record dropped", Fault("drop", record=1)),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.packages import extra
-from ktlslab.show.compare import place_name, size_name
+from ktlslab.show.names import place_name, size_name
 from ktlslab.show.style import FLOOR
 
 with extra("lab"):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ktlslab.measure.analysis import BLOCK, PLACE, QUANTITIES, noise_floor
 from ktlslab.measure.plan import SETTING
 from ktlslab.show.axes import percent
-from ktlslab.show.compare import is_emulated
 from ktlslab.show.html import plural
+from ktlslab.show.names import is_emulated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

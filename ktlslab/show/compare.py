@@ -1,4 +1,4 @@
-"""Kernel against userspace, computed: the sentences that a notebook and a report may print, and names for people.
+"""Kernel against userspace, computed: the sentences that a notebook and a report may print.
 
 All of it is a view of `ktlslab.measure.analysis`: ratios within blocks, their intervals, and the noise floor that a
 difference must rise above. Ratios have no unit, but are only ever taken within one.
@@ -6,21 +6,16 @@ difference must rise above. Ratios have no unit, but are only ever taken within 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ktlslab.errors import UsageError
 from ktlslab.measure.analysis import PLACE, QUANTITIES, Contrast, contrasts, effects, tally
 from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
 from ktlslab.show.analysis import analysed, ready
-from ktlslab.show.html import Picture, joined, picture, prose, table
-from ktlslab.tls.suites import Suite
+from ktlslab.show.html import Picture, picture, prose, table
+from ktlslab.show.names import cell_name, order, place_name
 
 with extra("lab"):
     import pandas as pd
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 CELL = [*SETTING, "suite", "tls_version", "io_engine"]
 UNITS = {"ns": "nanoseconds", "instructions": "instructions"}
@@ -87,12 +82,14 @@ def summary(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspac
                 f"{low['ratio']:.2f} to {high['ratio']:.2f}; {told}"
             )
     said = (
-        f"{layer} divided by {over}, at the same I/O engine, suite and payload, on {place_name(frame)}. Latency and "
-        f"CPU below 1 favour the {layer}, and so does throughput above 1. A cell counts as less or more where its "
-        f"95 % interval excludes 1 and the difference is larger than the noise floor."
+        f"{layer.capitalize()} divided by {over}, at the same I/O engine, suite and payload, on {place_name(frame)}. "
+        f"Latency and CPU below 1 favour the {layer}, and so does throughput above 1. A cell counts as less or more "
+        f"where its 95 % interval excludes 1 and the difference is larger than the noise floor."
     )
     head = ("workload", "quantity", "median", "lowest (where)", "highest (where)", "cells", f"in favour of {layer}")
-    return picture(f"{layer} against {over}", prose(said), table(head, rows, numbers=(2,)), text="\n".join(lines))
+    return picture(
+        f"{layer.capitalize()} against {over}", prose(said), table(head, rows, numbers=(2,)), text="\n".join(lines)
+    )
 
 
 def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = "userspace") -> str:
@@ -122,55 +119,3 @@ def verdict_sentence(frame: pd.DataFrame, *, layer: str = "kernel", over: str = 
         return f"On {where}, neither latency nor client CPU was measured for both {layer} and {over}."
     asked = f"With the {layer} record layer instead of {over}'s, all else equal, on {where}"
     return f"{asked}: {'; '.join(told)}."
-
-
-def cell_name(row: pd.Series) -> str:
-    """Name a cell for people, without its workload."""
-    extra = "".join(f", {row[name]} {name}" for name in ("depth", "connections") if row[name] > 1)
-    return f"{size_name(int(row['payload_bytes']))}, {suite_name(str(row['suite']))}, {row['io_engine']}{extra}"
-
-
-def place_name(frame: pd.DataFrame) -> str:
-    """Say where and by which clock a frame was measured, and whether its seconds are those of an emulated CPU."""
-    kernels = f"Linux {joined(list(frame['kernel'].unique()))}"
-    unit = str(frame["unit"].iloc[0])
-    names = list(frame["machine"].unique())
-    guests = [name for name in names if name != "here"]
-    machines = [f"guest{'s' * (len(guests) > 1)} {joined(guests)}"] if guests else []
-    machines += ["this machine"] * ("here" in names)
-    counted = "counted in instructions" if unit == "instructions" else "timed in nanoseconds"
-    emulated = ", on an emulated CPU" if unit == "ns" and is_emulated(frame) else ""
-    return f"{kernels} ({joined(machines)}), {counted}{emulated}"
-
-
-def is_emulated(frame: pd.DataFrame) -> bool:
-    """Whether any run in the frame had an emulated CPU, as far as its provenance says."""
-    runs = frame.attrs.get("provenance", {})
-    return any(runs.get(run, {}).get("emulated", False) for run in frame["run_id"].unique())
-
-
-def order(workload: str) -> tuple[int, str]:
-    """Return the key that workloads are sorted by: both ways, out, in, then any others."""
-    known = ("echo", "upload", "download", "sendfile")
-    return (known.index(workload) if workload in known else len(known)), workload
-
-
-def size_name(count: int) -> str:
-    """Return 64 B, 16 KiB, 1 MiB."""
-    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= size:
-            return f"{count / size:g} {unit}"
-    return f"{count} B"
-
-
-def suite_name(name: str) -> str:
-    """Return a suite's cipher and version: the part of its name that the record layer sees."""
-    suite = Suite.__members__.get(name)
-    return f"{suite.cipher.name}, {suite.version.label}" if suite else name or "no TLS"
-
-
-def suite_names(names: Iterable[str]) -> dict[str, str]:
-    """Return a name for each suite that is unique among them."""
-    short = {name: suite_name(name) for name in names}
-    values = list(short.values())
-    return {name: value if values.count(value) == 1 else name for name, value in short.items()}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
-from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.html import Lines
+from ktlslab.show.names import size_name, suite_name
 from ktlslab.show.style import arms_of, rows_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
-from ktlslab.show.compare import size_name, suite_name
+from ktlslab.show.names import size_name, suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
 with extra("lab"):
@@ -66,7 +66,7 @@ def against(
         for size in selection.payloads(rows[rows["workload"] == work])
     ][:_MAX_COLUMNS]
     unit, counts = str(rows["unit"].iloc[0]), sorted(map(int, rows[factor].unique()))
-    floors, said = selection.at(noise_floor(place, quantities), setting), []
+    floors, said = selection.at(noise_floor(place, list(quantities)), setting), []
     with mpl.rc_context(STYLE):
         figure, panels = page(len(quantities), len(columns), sharex=True)
         for line, quantity in zip(panels, quantities, strict=True):
@@ -87,7 +87,7 @@ def against(
         head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
     figure.alt = f"Lines of latency and client CPU per operation against {factor.replace('_', ' ')}, a line per arm."
-    figure.caption = " ".join(filter(None, said))
+    figure.caption = "\n".join(filter(None, said))
     return figure
 
 

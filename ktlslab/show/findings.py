@@ -1,14 +1,14 @@
-"""The report's tables of effects: what each comes to, workload by workload, and every cell of kernel TLS."""
+"""Tables of effects and of noise: what each comes to, workload by workload, and every cell of kernel TLS."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from ktlslab.measure.analysis import QUANTITIES, tally
+from ktlslab.measure.analysis import QUANTITIES, noise_floor, tally
 from ktlslab.show import selection
-from ktlslab.show.compare import order, size_name, suite_name
 from ktlslab.show.html import Lines
+from ktlslab.show.names import order, size_name, suite_name
 from ktlslab.show.signmap import signed
 
 if TYPE_CHECKING:
@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
 _CELLS = ("latency_p50", "client_cpu")
 _UNJUDGED = {"blocks": "too few blocks to judge", "no A/A arm": "no A/A arm to judge by"}
+
+
+def floors(frame: pd.DataFrame) -> Lines:
+    """Show the noise floor of each workload and payload (the largest of several settings), a column per quantity."""
+    found = noise_floor(frame).pivot_table("floor", ["workload", "payload_bytes"], "quantity", aggfunc="max")
+    places = sorted(found.index, key=lambda place: (order(place[0]), place[1]))
+    rows = [
+        (workload, size_name(size), *(f"{found.loc[(workload, size), name]:.4f}" for name in QUANTITIES))
+        for workload, size in places
+    ]
+    head = ("workload", "payload", *(name for name, _ in QUANTITIES.values()))
+    return Lines(head=head, rows=rows, numbers=range(2, len(head)))
 
 
 def effect_summary(found: pd.DataFrame) -> Lines:

@@ -70,7 +70,7 @@ def verdict(answer: Installed | Refused) -> Picture:
     """Say in a sentence or two what the kernel's answer means for the session."""
     if isinstance(answer, Installed):
         ways = " and ".join(_WAYS[direction] for direction in answer.directions)
-        said = f"The kernel took the keys. From here on it makes the records of what is {ways}; OpenSSL is out of that."
+        said = f"The kernel took the keys. From here on it makes the records of what is {ways}, and OpenSSL rests."
         return picture("The kernel said yes", prose(said), text=said)
     said = f"{answer.reason.value[0].upper()}{answer.reason.value[1:]}: {answer.step} gave {errno_name(answer.errno)}. "
     if answer.directions:
@@ -78,7 +78,7 @@ def verdict(answer: Installed | Refused) -> Picture:
         said += f"It had already taken the keys of what is {ways} and keeps that direction. "
     said += (
         "OpenSSL goes on making records on the same connection, so everything below still happens, in userspace. To "
-        "see the kernel do it, choose the Jupyter kernel that `ktlslab kernelspec install` adds, and run this again."
+        "see the kernel do it, run this again in the Jupyter kernel that this command adds: ktlslab kernelspec install"
     )
     return picture("The kernel said no", prose(said), text=said)
 

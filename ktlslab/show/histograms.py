@@ -14,7 +14,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
-from ktlslab.show.compare import size_name, suite_name
+from ktlslab.show.names import size_name, suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
 with extra("lab"):

@@ -17,7 +17,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
-from ktlslab.show.compare import suite_name
+from ktlslab.show.names import suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, page, rows_of, series
 
 with extra("lab"):
@@ -59,6 +59,8 @@ def kernels(
                 part = part[part["workload"] == work]
                 if part.empty:
                     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", alpha=0.6)
+                    common.payload_axis(axes, sizes, last=line is panels[-1])
+                    continue
                 floors = part.groupby("payload_bytes")["floor"].max()
                 common.floor_band(axes, list(floors.index), list(floors))
                 for kernel, points in part.groupby("kernel"):

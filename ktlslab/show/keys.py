@@ -112,7 +112,7 @@ def _tls13(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
                 ],
                 [
                     secret("key", key, "key", f"{cipher.name}'s key", reveal=reveal),
-                    secret("write_iv", write_iv, "iv", "XORed with each record's sequence number", reveal=reveal),
+                    secret("write IV", write_iv, "iv", "XORed with each record's sequence number", reveal=reveal),
                 ],
             )
         )
@@ -123,7 +123,7 @@ def _label(label: str, length: int) -> Field:
     """Return the HkdfLabel that asks for `length` bytes: public, the same in every session."""
     name = b"tls13 " + label.encode()
     info = length.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0"
-    note = f'length {length}, then "tls13 {label}" after its own length, then no context'
+    note = f'length {length}, then "tls13 {label}" after its own length, then an empty context'
     return shown(f'HkdfLabel "{label}"', info, "header", note)
 
 

@@ -48,6 +48,9 @@ _PRINTED = """
   .jp-InputArea pre, .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] {
     white-space: pre-wrap !important;
   }
+  .jp-InputArea pre, .jp-OutputArea-output pre { font-size: 10px !important; }
+  .jp-OutputArea-output [style*="white-space:pre"] { font-size: 9px !important; }
+  h1, h2, h3, .jp-Cell-inputWrapper { break-after: avoid; }
   details td, .jp-InputArea pre, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
   .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
 }
@@ -134,7 +137,6 @@ def pictures_of(notebook: Path) -> list[Path]:
 
 
 def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
-
     began = time.monotonic()
     table, measured, why = _table(notebooks, out, plan, on)
     made = [("table", table)]

@@ -30,10 +30,11 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import analysed, ready
-from ktlslab.show.compare import ratios, size_name, suite_name, suite_names, summary
+from ktlslab.show.compare import ratios, summary
 from ktlslab.show.depth import against
 from ktlslab.show.histograms import distributions
 from ktlslab.show.kernelratios import kernels
+from ktlslab.show.names import size_name, suite_name, suite_names
 from ktlslab.show.signmap import sign_map
 from ktlslab.show.split import cpu_split
 from ktlslab.show.style import ENGINES, STYLE, Plot, arms_of, key, look, page, rows_of, series
@@ -157,7 +158,7 @@ def ratio(
         head = f"{layer.capitalize()} over {over} record layer, below 1 the {layer} is cheaper"
         common.title(figure, head + selection.setting_name(rows, among=frame) + few, rows)
     figure.alt = f"Lines of the ratio {layer} / {over} against the payload, a panel per workload and quantity."
-    figure.caption = " ".join(_ratio_said(found, quantity, layer) for quantity in quantities)
+    figure.caption = "\n".join(_ratio_said(found, quantity, layer) for quantity in quantities)
     return figure
 
 
@@ -230,7 +231,7 @@ def _grid(
         common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(every))
         common.title(figure, f"{title} by payload{selection.setting_name(rows, among=frame)}{few}", rows)
     figure.alt = f"Lines of {title} against the payload, a line per arm, a panel per workload and suite."
-    figure.caption = " ".join(_grid_said(values[row.quantity], row, unit) for row in panel_rows)
+    figure.caption = "\n".join(_grid_said(values[row.quantity], row, unit) for row in panel_rows)
     return figure
 
 
@@ -268,7 +269,7 @@ def _grid_said(values: pd.DataFrame, row: _Row, unit: str) -> str:
         said.append(
             f"at {size_name(int(size))} {Arm(best['record_layer'], best['io_engine'])} with "
             f"{suite_name(best['suite'])} ({common.amount(best['value'], row.quantity, unit)}, "
-            f"{factor:.1f} times better than the worst)"
+            f"{f'{factor:.1f} times better than' if factor >= 1.05 else 'hardly better than'} the worst)"
         )
     return f"{common.sentence(row.workload)}, {row.label}: best {', '.join(said)}."
 

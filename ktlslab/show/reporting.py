@@ -17,10 +17,11 @@ from ktlslab.measure.table import read_table
 from ktlslab.show import plots, selection
 from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.background import left_out, method, provenance, unusual
-from ktlslab.show.compare import place_name, size_name, suite_names, verdict_sentence
+from ktlslab.show.compare import verdict_sentence
 from ktlslab.show.counted import counts
 from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.html import joined, table
+from ktlslab.show.names import place_name, size_name, suite_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +36,11 @@ _CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); } h3 { margin: 1.6rem 0 .3rem; }
 .answer { font-size: 1.15rem; border-left: 4px solid #0072B2; padding: .3rem 0 .3rem 1rem; background: var(--soft); }
-figure { margin: 1rem 0 2rem; } figcaption { font-size: .92rem; margin-top: .4rem; }
+figure { margin: 1rem 0 2rem; } figcaption { font-size: .92rem; margin-top: .4rem; white-space: pre-line; }
 img { max-width: 100%; height: auto; background: white; border: 1px solid var(--line); border-radius: 4px; }
 td { overflow-wrap: break-word; font-variant-numeric: tabular-nums; }
 summary { cursor: pointer; } li { margin: .2rem 0; }
+@media screen and (prefers-color-scheme: dark) { img { filter: invert(.92) hue-rotate(180deg); } }
 @page { margin: 12mm; }
 @media print {
   body { max-width: none; margin: 0; font-size: 9pt; } main { padding: 0; }
@@ -140,6 +142,7 @@ def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -
         + "".join(f"<h3>Run {escape(run)}</h3>{table((), rows)}" for run, rows in provenance(frame)),
     }
     body = "\n".join(f"<section>\n<h2>{title}</h2>\n{html}\n</section>" for title, html in sections.items())
+    body = body.replace(" %", "\N{NO-BREAK SPACE}%")  # a number and its sign stay on one line
     return _PAGE.format(where=where, css=_CSS, body=body, version=escape(ktlslab.__version__))
 
 

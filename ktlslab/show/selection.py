@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.analysis import PLACE
-from ktlslab.show.compare import order, size_name
+from ktlslab.show.names import order, size_name
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 

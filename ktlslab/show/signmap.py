@@ -20,7 +20,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import analysed, ready
-from ktlslab.show.compare import size_name, suite_names
+from ktlslab.show.names import size_name, suite_names
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot
 
 with extra("lab"):

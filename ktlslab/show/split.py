@@ -24,8 +24,8 @@ from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
 from ktlslab.show.background import hertz, runs
-from ktlslab.show.compare import size_name, suite_name
 from ktlslab.show.counted import overhead
+from ktlslab.show.names import size_name, suite_name
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot, arms_of, rows_of
 
 with extra("lab"):
@@ -237,7 +237,7 @@ def _said(found: _Splits, workloads: list[str], size: int, unit: str) -> str:
                 for who, (kernel, userspace) in zip(_WHO, pairs, strict=True)
             ]
             both = sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
-            costs.append(f"together {both:.2f} times")
+            costs.append(f"together {both:.2f} times as much")
             said.append(f"{common.sentence(workload)} of {size_name(size)} by {engines[0]}, kernel against userspace: ")
             said[-1] += f"{', '.join(costs)}."
-    return " ".join(said)
+    return "\n".join(said)

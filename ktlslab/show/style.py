@@ -21,6 +21,7 @@ with extra("lab"):
     from matplotlib.colors import to_rgba_array
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ LAYERS = {
 SERIES = (("#0072B2", "^"), ("#D55E00", "s"), ("#009E73", "o"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}
 FLOOR = "#999999"  # the noise floor's band, light in front of nothing
-INK = "#808080"  # reads on white and on black
+INK = "#797979"  # the same contrast on white and on JupyterLab's black
 
 
 def look(arm: Arm) -> dict[str, Any]:
@@ -95,7 +96,8 @@ def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 class Plot(Figure):
     """A figure that shows itself in a notebook, sharp on a dense screen, without pyplot's global state.
 
-    `alt` says what kind of picture it is, to those who do not see it; `caption` what its figures say, computed.
+    `alt` says what kind of picture it is, to those who do not see it; `caption` what its figures say, computed,
+    a sentence per line.
     """
 
     alt: str = ""
@@ -117,7 +119,7 @@ class Plot(Figure):
         return data.getvalue()
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return it for a notebook's page, whose theme is the reader's: no background, and grey where it was black."""
+        """Return it for a notebook's page, whose theme is the reader's: no background, grey where it was black."""
         width, height = self.pixels
         drawn = io.BytesIO()
         with _inked(self):
@@ -130,20 +132,28 @@ class Plot(Figure):
 
 @contextmanager
 def _inked(figure: Plot) -> Iterator[None]:
-    """Draw in INK for a while what is black: text, axes, lines."""
-    black = []
+    """Draw in INK for a while what is black: text, axes, lines. What is white within a marker is left out."""
+    black, hollow = [], []
     for artist in figure.findobj():
-        for name in ("color", "edgecolor", "markeredgecolor"):
+        if isinstance(artist, Line2D) and artist.get_markerfacecolor() == "white":
+            hollow.append(artist)
+        if isinstance(artist, Text) and artist.get_alpha() is not None:  # grey already: fainter would not be read
+            black.append((artist.set_alpha, artist.get_alpha()))
+        for name in ("color", "edgecolor", "markeredgecolor", "markerfacecolor"):
             now = getattr(artist, f"get_{name}", lambda: "white")()
             if len(now) and (to_rgba_array(now)[:, :3] == 0).all():
                 black.append((getattr(artist, f"set_{name}"), now))
-    for change, _ in black:
-        change(INK)
+    for change, now in black:
+        change(1 if isinstance(now, float) else INK)
+    for line in hollow:
+        line.set_markerfacecolor("none")
     try:
         yield
     finally:
         for change, now in black:
             change(now)
+        for line in hollow:
+            line.set_markerfacecolor("white")
 
 
 def page(

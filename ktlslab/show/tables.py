@@ -18,8 +18,8 @@ from ktlslab.measure.plan import SETTING
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs.journal import interrupted
-from ktlslab.show.compare import place_name, size_name, suite_name
 from ktlslab.show.html import Html, plural, prose, table
+from ktlslab.show.names import place_name, size_name, suite_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,11 +129,13 @@ def _provenance(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
     for facts, names in told.items():
         rows.append((plural(len(names), "run"), ", ".join(names)))
         rows += facts
+        unusual = [" ".join(said) for name in names if (said := runs[name].get("unusual"))]
+        rows += [("unusual", "\n".join(unusual))] if unusual else []
     return rows
 
 
 def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is known of a run: processor, kernel, libraries, code, what was left out, what was unusual."""
+    """Return what is known of a run: processor, kernel, libraries, code, and what was left out."""
     if not known:
         return [("provenance", "lost")]
     if known.get("cpu") is None:
@@ -151,8 +153,7 @@ def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("code", f"{known.get('commit') or 'not in a checkout'}; {packages}"),
     ]
     left_out = [f"{arm}: {why}" for arm, why in known.get("left_out", {}).items()]
-    unusual = [*known.get("unusual", ())]
-    return facts + [(name, " ".join(said)) for name, said in (("left out", left_out), ("unusual", unusual)) if said]
+    return facts + ([("left out", " ".join(left_out))] if left_out else [])
 
 
 def _if(known: Mapping[str, Any], name: str) -> str:

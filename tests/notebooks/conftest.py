@@ -1,4 +1,7 @@
-"""A browser to look at pages with: Chromium without a window, driven by its DevTools protocol."""
+"""Every notebook executed once, and a browser to look at its page.
+
+The browser is Chromium without a window, driven by its DevTools protocol.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ import shutil
 import subprocess
 import time
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 from websocket import create_connection
 
+from ktlslab.show import notebooks, tables
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     "--headless",
@@ -93,6 +100,26 @@ def wait_for(what, seconds=60):
             pass
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """Execute every notebook once, on recorded figures and this machine's kernel, and export it."""
+    home = tmp_path_factory.mktemp("pages")
+    (home / "root").mkdir()
+    (home / "pages").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+            patch.setenv(name, str(home / name))
+        for name in ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
+            patch.setenv(name, str(home / name))
+        table = str(FOLDER.parent / "data/quick.parquet")
+        for source in sorted(FOLDER.glob("*.ipynb")):
+            target = home / "root" / source.name
+            notebooks.execute(source, target, env={tables.VARIABLE: table})
+            notebooks.as_html(target)
+        print(f"\nscreenshots: {home / 'pages'}")  # noqa: T201 - shown where a test fails, and by -s
+        yield home
 
 
 @pytest.fixture(scope="session")

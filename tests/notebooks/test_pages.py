@@ -17,9 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ktlslab.show import notebooks, tables
-
-pytestmark = pytest.mark.timeout(300)  # the first test executes all notebooks
+pytestmark = pytest.mark.timeout(600)  # the first test may be the one that executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 TOKEN = "sesame"
@@ -68,26 +66,6 @@ SLABS = """[...document.querySelectorAll('.jp-RenderedImage img')].filter(img =>
   const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
   pen.drawImage(img, 0, 0);
   return pen.getImageData(2, 2, 1, 1).data[3] > 0; }).length"""
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Execute every notebook once, on recorded figures and this machine's kernel, and export it."""
-    home = tmp_path_factory.mktemp("pages")
-    (home / "root").mkdir()
-    (home / "pages").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
-            patch.setenv(name, str(home / name))
-        for name in ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
-            patch.setenv(name, str(home / name))
-        table = str(FOLDER.parent / "data/quick.parquet")
-        for name in NAMES:
-            target = home / "root" / f"{name}.ipynb"
-            notebooks.execute(FOLDER / target.name, target, env={tables.VARIABLE: table})
-            notebooks.as_html(target)
-        print(f"\nscreenshots: {home / 'pages'}")  # noqa: T201 - shown where a test fails, and by -s
-        yield home
 
 
 @pytest.fixture(scope="module")

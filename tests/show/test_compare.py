@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ktlslab.errors import UsageError
-from ktlslab.show.compare import (
-    compared,
-    place_name,
-    ratios,
-    size_name,
-    suite_name,
-    suite_names,
-    summary,
-    verdict_sentence,
-)
+from ktlslab.show.compare import compared, ratios, summary, verdict_sentence
+from ktlslab.show.names import place_name, size_name, suite_name, suite_names
 
 TWO = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
 

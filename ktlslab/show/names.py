@@ -1,0 +1,68 @@
+"""Names for people: of a cell, of the place where a frame was measured, of sizes and suites.
+
+Nothing here imports pandas: what only names a table must not wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ktlslab.show.html import joined
+from ktlslab.tls.suites import Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+
+def cell_name(row: pd.Series) -> str:
+    """Name a cell for people, without its workload."""
+    extra = "".join(f", {row[name]} {name}" for name in ("depth", "connections") if row[name] > 1)
+    return f"{size_name(int(row['payload_bytes']))}, {suite_name(str(row['suite']))}, {row['io_engine']}{extra}"
+
+
+def place_name(frame: pd.DataFrame) -> str:
+    """Say where and by which clock a frame was measured, and whether its seconds are those of an emulated CPU."""
+    kernels = f"Linux {joined(list(frame['kernel'].unique()))}"
+    unit = str(frame["unit"].iloc[0])
+    names = list(frame["machine"].unique())
+    guests = [name for name in names if name != "here"]
+    machines = [f"guest{'s' * (len(guests) > 1)} {joined(guests)}"] if guests else []
+    machines += ["this machine"] * ("here" in names)
+    counted = "counted in instructions" if unit == "instructions" else "timed in nanoseconds"
+    emulated = ", on an emulated CPU" if unit == "ns" and is_emulated(frame) else ""
+    return f"{kernels} ({joined(machines)}), {counted}{emulated}"
+
+
+def is_emulated(frame: pd.DataFrame) -> bool:
+    """Whether any run in the frame had an emulated CPU, as far as its provenance says."""
+    runs = frame.attrs.get("provenance", {})
+    return any(runs.get(run, {}).get("emulated", False) for run in frame["run_id"].unique())
+
+
+def order(workload: str) -> tuple[int, str]:
+    """Return the key that workloads are sorted by: both ways, out, in, then any others."""
+    known = ("echo", "upload", "download", "sendfile")
+    return (known.index(workload) if workload in known else len(known)), workload
+
+
+def size_name(count: int) -> str:
+    """Return 64 B, 16 KiB, 1 MiB."""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:g} {unit}"
+    return f"{count} B"
+
+
+def suite_name(name: str) -> str:
+    """Return a suite's cipher and version: the part of its name that the record layer sees."""
+    suite = Suite.__members__.get(name)
+    return f"{suite.cipher.name}, {suite.version.label}" if suite else name or "no TLS"
+
+
+def suite_names(names: Iterable[str]) -> dict[str, str]:
+    """Return a name for each suite that is unique among them."""
+    short = {name: suite_name(name) for name in names}
+    values = list(short.values())
+    return {name: value if values.count(value) == 1 else name for name, value in short.items()}

@@ -18,11 +18,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
 from ktlslab import _checks
-=======
 from ktlslab._html import table
->>>>>>> looks
 from ktlslab.errors import UsageError
 from ktlslab.measure.analysis import (
     BLOCK,

@@ -223,10 +223,8 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from ktlslab.measure import comparison  # noqa: PLC0415 - it loads pandas
-    from ktlslab.measure.table import read_table  # noqa: PLC0415
-
     try:
+        from ktlslab.measure import comparison  # noqa: PLC0415 - it loads pandas
         from ktlslab.measure.table import read_table  # noqa: PLC0415
 
         tables = read_table(options.a), read_table(options.b)

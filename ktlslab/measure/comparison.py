@@ -123,7 +123,10 @@ class Difference:
         changed = self.changed
         rows = [_row(row) for _, row in changed.head(_MAX_ROWS).iterrows()]
         more = len(changed) - len(rows)
-        said = [self.sentence, *([f"The largest {len(rows)}; `changed` has {more:,} more:"] if more else [])]
+        said = [
+            self.sentence,
+            *([f"The largest {len(rows)}, and {more:,} more in the frame that is called changed:"] if more else []),
+        ]
         head = ("B over A", "95 % interval", "noise", "quantity", "cell", "kernels")
         drawn = table(head, rows, numbers=range(3)) if rows else ""
         notes = table((), [note.split(": ", 1) for note in [*self._missing(), *self.notes]])

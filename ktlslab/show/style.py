@@ -133,7 +133,8 @@ class Plot(Figure):
 @contextmanager
 def _inked(figure: Plot) -> Iterator[None]:
     """Draw in INK for a while what is black: text, axes, lines. What is white within a marker is left out."""
-    black, hollow = [], []
+    black: list[tuple[Any, Any]] = []
+    hollow: list[Line2D] = []
     for artist in figure.findobj():
         if isinstance(artist, Line2D) and artist.get_markerfacecolor() == "white":
             hollow.append(artist)

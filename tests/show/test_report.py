@@ -47,9 +47,8 @@ def table(measured, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(table, drawn):
-    return reporting.page(
-        plots_frame(table), {name: (figure, figure.png()) for name, figure in drawn.items()}, table.name
-    )
+    made = {name: (figure, figure.png()) for name, figure in drawn.items()}
+    return reporting.page(plots_frame(table), made, table.name).replace("\N{NO-BREAK SPACE}", " ")
 
 
 class Outline(HTMLParser):

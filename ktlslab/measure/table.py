@@ -167,7 +167,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
 
     path = _checks.path("reading a table", "path", path)
-    beside = path.with_suffix(".json")
+    beside = path.with_name(f"{path.stem}.json") if path.name else path
     try:
         frame = pd.read_parquet(path)
         if beside.exists():

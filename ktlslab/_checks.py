@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from ktlslab.errors import UsageError, errno_name
+from ktlslab.packages import extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +164,8 @@ def address(tried: str, name: str, value: Any) -> tuple[str, int]:
 
 def frame(tried: str, name: str, value: Any, columns: Iterable[str] = ()) -> pd.DataFrame:
     """Return a DataFrame that has these columns."""
-    import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
+    with extra("lab"):
+        import pandas as pd  # noqa: PLC0415 - half a second that the command line need not pay
 
     source = "what `ktlslab.sweep` or `ktlslab.read_table` returned"
     table = instance(tried, name, value, pd.DataFrame, source)
@@ -217,7 +219,7 @@ def pipe(tried: str, name: str, value: Any, end: int) -> int:
     fd = descriptor(tried, name, value)
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         remedy = "Give one of the two that os.pipe() returns."
-        raise UsageError(tried, answered=f"the descriptor {fd} is no pipe", remedy=remedy)
+        raise UsageError(tried, answered=f"the descriptor {fd} is not a pipe", remedy=remedy)
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE not in {end, os.O_RDWR}:
         remedy = f"Give {_ENDS[end]}: os.pipe() returns the reading end first."
         raise UsageError(tried, answered=f"the descriptor {fd} is the pipe's other end", remedy=remedy)

@@ -78,4 +78,4 @@ def pack_sockaddr(family: int, sockaddr: tuple[Any, ...]) -> bytes:
         return head + struct.pack("!I", flow) + packed + struct.pack("=I", scope)
     except (*_checks.WRONG, LookupError, OSError, struct.error) as error:
         remedy = "Give a family and an address as socket.getaddrinfo returns them: a numeric host, a port."
-        raise UsageError("connect by io_uring", answered=f"this is no address: {error}", remedy=remedy) from error
+        raise UsageError("connect by io_uring", answered=f"this is not an address: {error}", remedy=remedy) from error

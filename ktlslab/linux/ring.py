@@ -259,7 +259,7 @@ class Ring(Closing):
         _checks.whole(tried, "fd", fd, -1, MAX_INT)
         _checks.seconds(tried, "timeout", timeout, zero=True)
         if _checks.instance(tried, "buffers", buffers, BufferRing, source).ring is not self:
-            answered, remedy = "the buffers are another ring's", "Make them by this ring's `buffer_ring`."
+            answered, remedy = "the buffers belong to another ring", "Make them by this ring's `buffer_ring`."
             raise UsageError(tried, answered=answered, remedy=remedy)
         incoming = Incoming(buffers, self._live(), self._calls, fd, timeout, typed=typed)
         self._open.append(incoming)

@@ -57,6 +57,6 @@ def _unavailable(number: int, *, sqpoll: bool, defer_taskrun: bool) -> RingUnava
     remedy = remedies.get(number, "Use io_engine='syscall' instead.")
     asked = [name for name, on in (("sqpoll", sqpoll), ("defer_taskrun", defer_taskrun)) if on]
     if asked and number in {errno.EINVAL, errno.EPERM}:
-        remedy = f"This kernel may not offer {' with '.join(asked)}: do without. {remedy}"
+        remedy = f"This kernel may not offer {' with '.join(asked)}: leave it out. {remedy}"
     tried = f"setting up an io_uring{' with ' * bool(asked)}{' and '.join(asked)}"
     return RingUnavailableError(tried, errno=number, remedy=remedy)

@@ -376,7 +376,7 @@ def named(plan: str | Path | Plan) -> Plan:
         text = path.read_text()
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
-        answered = str(error) if path.exists() else "there is no such plan, nor a file of that name"
+        answered = str(error) if path.exists() else "there is no plan and no file of that name"
         raise UsageError(tried, answered=answered, remedy=_checks.nearest(plan, PLANS) + remedy) from error
     if not isinstance(data, dict):
         raise UsageError(tried, answered="it is not a mapping of fields", remedy=remedy)

@@ -85,7 +85,7 @@ def test_a_change_within_the_tolerance_is_none():
     found = difference(*pair, tolerance=0.05)
     assert set(found["verdict"]) == {"none"}
     assert (found["floor"] > 1.05).all()
-    with pytest.raises(UsageError, match=r"tolerance of 1\.5"):
+    with pytest.raises(UsageError, match=r"`tolerance` is 1\.5"):
         difference(*pair, tolerance=1.5)
 
 

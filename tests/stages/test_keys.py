@@ -70,7 +70,7 @@ def test_records_taken_in_before_the_export_are_counted(tls_pair):
 def test_a_suite_that_no_kernel_knows_is_an_error_that_says_what_to_use(tls_pair):
     pair = tls_pair(ciphers="ECDHE-ECDSA-AES128-SHA")
     assert pair.handshake.suite is None
-    with pytest.raises(SuiteUnsupportedError, match=r"ECDHE-ECDSA-AES128-SHA: .*no type.*Use userspace TLS"):
+    with pytest.raises(SuiteUnsupportedError, match=r"ECDHE-ECDSA-AES128-SHA: .*no cipher type.*Use userspace TLS"):
         export(pair.handshake)
 
 

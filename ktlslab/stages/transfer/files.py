@@ -38,7 +38,7 @@ class Files:
             size = os.fstat(descriptor).st_size
         except (AttributeError, ValueError, OSError) as error:
             remedy = "Give a file opened by open(path, 'rb') and not closed yet."
-            raise UsageError(tried, answered=f"{file!r} is no open file: {error}", remedy=remedy) from error
+            raise UsageError(tried, answered=f"{file!r} is not an open file: {error}", remedy=remedy) from error
         _checks.whole(tried, "offset", offset)
         if count is not None:
             _checks.whole(tried, "count", count)

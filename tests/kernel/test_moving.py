@@ -377,7 +377,7 @@ def test_keys_are_installed_once(tls_pair):
     with pytest.raises(UsageError, match="install of RX was already called on this connection"):
         install(pair.connection, keys, wipe=False)
     assert install(pair.connection, keys, Direction.TX)
-    with pytest.raises(UsageError, match="install of TX was called"):
+    with pytest.raises(UsageError, match="install of TX was already called"):
         install(pair.connection, keys, (Direction.TX,))
 
 

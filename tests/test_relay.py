@@ -116,7 +116,7 @@ def test_a_fault_is_a_value_and_a_word_that_is_not_known_is_an_error():
     with pytest.raises(AttributeError):
         Fault("drop").record = 1
     for wrong in ({"kind": "explode"}, {"kind": "flip", "part": "middle"}, {"kind": "flip", "towards": "moon"}):
-        with pytest.raises(UsageError, match="Choose one of"):
+        with pytest.raises(UsageError, match="It is one of"):
             Fault(**wrong)
 
 

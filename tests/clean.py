@@ -75,7 +75,7 @@ def main(wheel: Path) -> None:
         environment = Environment(folder / "venv")
         environment.run("python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", wheel)
         environment.run("ktlslab", "--version")
-        ready = environment.run("python", "-c", "import ktlslab; print(ktlslab.examine().ready)").strip()
+        ready = environment.run("python", "-c", "import ktlslab; print(ktlslab.doctor().ready)").strip()
         environment.run("ktlslab", "doctor", status=0 if ready == "True" else 1, says="Linux")
         (folder / "certificates").mkdir()
         serve_and_get(environment, folder / "certificates")

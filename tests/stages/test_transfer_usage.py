@@ -159,3 +159,12 @@ def test_what_does_not_belong_together_is_no_stream(tls_pair):
         Stream(one.connection, other.handshake)
     with pytest.raises(UsageError, match="Give a tuple of directions"):
         Stream(one.connection, one.handshake, Direction.TX)
+
+
+@LAYERS
+def test_a_receive_of_more_than_the_memory_holds_takes_no_more_than_it_can_use(ends):
+    stream, peer = ends
+    while stream.record_layer == "plain" and select.select([stream.connection.socket], [], [], 0.05)[0]:
+        stream.recv()  # tickets of the handshake, which mean nothing here
+    peer.sendall(b"a little")
+    assert stream.recv(1 << 40) == b"a little"

@@ -160,7 +160,7 @@ class KernelReceiver:
                     self.act(record_type, payload)
                     continue
                 self.left = memoryview(payload)
-            buffer = bytearray(count)
+            buffer = bytearray(min(count, _RECORD_BYTES))
             part = bytes(buffer[: self.take_left(buffer)])
             if part:
                 return self._write(pipe, part)

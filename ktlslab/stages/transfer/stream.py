@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _MORE = int(socket.MSG_MORE)
 _MAX_TYPE = 255
-_MAX_COUNT = (1 << 31) - 1  # bytes of one receive
+_MAX_RECV_BYTES = 1 << 24  # a caller may ask for more than the memory holds
 
 
 class Stream(Closing):
@@ -207,11 +207,11 @@ class Stream(Closing):
         return count or self._inlet.at_end(buffer)
 
     def recv(self, count: int = 1 << 16) -> bytes:
-        """Return up to `count` bytes; b"" only at a clean end. Raises what `recv_into` raises."""
+        """Return up to `count` bytes, 16 MiB at most; b"" only at a clean end. Raises what `recv_into` raises."""
         try:
-            buffer = bytearray(count)
-        except (TypeError, ValueError, OverflowError, MemoryError):
-            _checks.whole(self._condition.tried("receiving"), "count", count, 0, _MAX_COUNT)
+            buffer = bytearray(min(count, _MAX_RECV_BYTES))
+        except (TypeError, ValueError):
+            _checks.whole(self._condition.tried("receiving"), "count", count, 0)
             raise
         return bytes(buffer[: self.recv_into(buffer)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,26 @@ def test_imports_run_one_way(path):
     assert part in ORDER, f"{part} has no place in the order of layers"
     allowed = {part, *ORDER[ORDER.index(part) + 1 :]} - STRANGERS.get(part, set())
     assert imported(path) <= allowed
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports for types alone count as well: a reader follows them, too."""
+    names = {path: ".".join(("ktlslab", *path.relative_to(HERE).with_suffix("").parts)) for path in HERE.rglob("*.py")}
+    of = {
+        name: {
+            part
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level
+            for part in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            if part in names.values()
+        }
+        for path, name in names.items()
+        if path.stem != "__init__"
+    }
+    try:
+        list(graphlib.TopologicalSorter(of).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_the_check_sees_an_import_that_runs_the_wrong_way(tmp_path, monkeypatch):

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab.errors import RingUnavailableError, UsageError, errno_name
 from ktlslab.linux import _native
-
-if TYPE_CHECKING:
-    from ktlslab.linux.ring import Ring
 
 ffi, lib = _native.ffi, _native.lib
 
@@ -29,10 +26,17 @@ _MAX_SIZE = (1 << 31) - 1  # bytes: what one receive may be asked for
 RECORD_HEAD: int = lib.KL_RECORD_HEAD  # what recvmsg puts in front of the payload in each buffer, in bytes
 
 
+class Owner(Protocol):
+    """What buffers and receives need of their `Ring`."""
+
+    def incoming(self, buffers: BufferRing, /) -> list[Incoming]: ...
+    def forget(self, closed: BufferRing | Incoming, /) -> None: ...
+
+
 class BufferRing(Closing):
     """`count` buffers of `size` bytes for any number of receives to fill; `Ring.buffer_ring` makes one."""
 
-    def __init__(self, ring: Ring, handle: Any, group: int, count: int, size: int) -> None:
+    def __init__(self, ring: Owner, handle: Any, group: int, count: int, size: int) -> None:
         tried = "making a ring of buffers"
         _checks.whole(tried, "count", count, 1, MAX_BUFFERS)
         _checks.whole(tried, "size", size, RECORD_HEAD + 1, _MAX_SIZE)

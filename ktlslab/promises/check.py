@@ -7,21 +7,37 @@ or raises `Absent` where this kernel lacks the feature. No check asks for the ke
 
 from __future__ import annotations
 
-import errno
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ktlslab.linux.ktls import Direction
-from ktlslab.tls.records import ContentType
+from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, VERDICTS, Absent, Broken, attempt, errno_of
 from ktlslab.tls.suites import Suite
 
 if TYPE_CHECKING:
     from ktlslab.promises.pair import Pair
 
-KEPT, BROKEN, ABSENT = VERDICTS = ("kept", "broken", "not in this kernel")
+# All that a check is written with has one home for its author: this module.
+__all__ = [
+    "ABSENT",
+    "BOTH_WAYS",
+    "BROKEN",
+    "EITHER",
+    "EVERY",
+    "KEPT",
+    "TLS12",
+    "TLS13",
+    "VERDICTS",
+    "Absent",
+    "Broken",
+    "Group",
+    "Promise",
+    "attempt",
+    "errno_of",
+]
 
 TLS13 = (Suite.TLS_AES_128_GCM_SHA256,)
 TLS12 = (Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,)
@@ -36,15 +52,6 @@ EVERY = (
     Suite.TLS_ECDHE_ECDSA_WITH_AES_128_CCM,
 )
 BOTH_WAYS = (Direction.TX, Direction.RX)
-_SHORT = 24  # bytes that are shown in full
-
-
-class Broken(Exception):  # noqa: N818 - a verdict, not an error
-    """The kernel broke the promise; the message says what it did."""
-
-
-class Absent(Exception):  # noqa: N818
-    """This kernel lacks the feature; the message holds its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,36 +129,3 @@ class Group:
             return check
 
         return register
-
-
-def attempt(call: Callable[..., Any], *args: Any) -> Any:
-    """Return a call's result, or the name of the errno that it failed with."""
-    try:
-        return call(*args)
-    except OSError as error:
-        return errno_of(error)
-
-
-def errno_of(error: OSError) -> str:
-    """Return an errno's name. EOPNOTSUPP has a second one, which Python prefers but manual pages do not use."""
-    return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode.get(error.errno or 0, str(error))
-
-
-def show(value: object) -> str:
-    """Format a value briefly: an errno's name, a count, bytes or their number, a record's type and bytes."""
-    if isinstance(value, bytes | bytearray):
-        return repr(bytes(value)) if len(value) <= _SHORT else f"{len(value)} bytes"
-    if isinstance(value, ContentType):
-        return value.name.lower()
-    if isinstance(value, list | tuple):
-        parts = [show(part) for part in value]
-        return f"{parts[0]} {parts[1]}" if isinstance(value, tuple) and len(parts) == 2 else f"[{', '.join(parts)}]"
-    return str(value)
-
-
-def difference(got: object, wanted: object) -> str:
-    """Say where bytes differ if `show` formats them alike."""
-    if not isinstance(got, bytes | bytearray) or not isinstance(wanted, bytes | bytearray) or show(got) != show(wanted):
-        return ""
-    at = next(at for at, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])
-    return f", others from byte {at} on, {bytes(got[at : at + 8])!r}"

@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar
 
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
-from ktlslab.promises.check import Absent, Broken, attempt, difference, show
+from ktlslab.promises.verdicts import Absent, Broken, attempt, difference, show
 from ktlslab.tls.keyschedule import kernel_iv_tls12, split_write_iv
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.records import ContentType, RecordSplitter

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ktlslab.runs import provenance
+from ktlslab.linux import cpu
 
 if TYPE_CHECKING:
     from ktlslab.runs.machines import Machine
@@ -56,7 +56,7 @@ class Job:
             host=socket.gethostname(),
             host_kernel=os.uname().release,
             host_python=platform.python_version(),
-            host_cpu=provenance.cpu(),
+            host_cpu=cpu.model(),
             host_load=os.getloadavg()[0],
             emulator=guests.emulator() if where.kernel else "",
             commit=commit(),

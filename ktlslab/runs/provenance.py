@@ -12,7 +12,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ktlslab.linux import interrupts
+from ktlslab.linux import cpu, interrupts
 from ktlslab.linux.perf import HardwareCounters
 from ktlslab.linux.ring import LIBURING
 from ktlslab.runs import clocks
@@ -57,7 +57,7 @@ def collect(job: Job, labels: dict[str, str]) -> dict[str, Any]:
         "kernel_config": kernel_config(uname.release),
         "kernel_command_line": " ".join(filter(_WORDS.fullmatch, _read("/proc/cmdline").split())),
         "architecture": uname.machine,
-        "cpu": cpu(),
+        "cpu": cpu.model(),
         "cpu_flags": sorted(_FLAGS & set(_field("/proc/cpuinfo", "flags").split())),
         "cpus": os.cpu_count(),
         "smt": _read("/sys/devices/system/cpu/smt/control"),
@@ -85,14 +85,9 @@ def collect(job: Job, labels: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def cpu() -> str:
-    """Return the CPU's model name."""
-    return _field("/proc/cpuinfo", "model name")
-
-
 def is_emulated() -> bool:
     """Whether the CPU is software."""
-    return os.environ.get("KTLSLAB_ACCELERATOR", "") == "tcg" or "QEMU" in _field("/proc/cpuinfo", "model name")
+    return os.environ.get("KTLSLAB_ACCELERATOR", "") == "tcg" or "QEMU" in cpu.model()
 
 
 def crypto_drivers(root: Path = Path("/")) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ktlslab.packages import extra
-from ktlslab.promises.check import ABSENT, BROKEN, KEPT
+from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT
 from ktlslab.show.plots import Plot
 
 with extra("lab"):

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ktlslab.promises.catalogue import named
-from ktlslab.promises.check import ABSENT, BROKEN, KEPT, VERDICTS
+from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, VERDICTS
 from ktlslab.show.html import LINE, MONO, SMALL, Html, Picture, markup, picture, plural, prose, table
 from ktlslab.show.promisegrid import Grid, heatmap, verdicts
 

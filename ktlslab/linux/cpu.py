@@ -1,0 +1,14 @@
+"""The CPU as the kernel describes it: /proc/cpuinfo, proc_cpuinfo(5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def model() -> str:
+    """Return the CPU's model name, "" where the kernel does not tell."""
+    try:
+        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    except OSError:
+        return ""
+    return next((value.strip() for key, _, value in lines if key.strip() == "model name"), "")

@@ -27,7 +27,7 @@ def folder(tried: str, name: str, value: Any) -> Path:
     given = _checks.path(tried, name, value, "the path of a folder")
     path = Path(os.path.abspath(given))  # noqa: PTH100 - links stay as they are: the guest sees them as well
     if not path.is_dir():
-        answered = "this is no folder" if path.exists() else "there is no such folder"
+        answered = "this is not a folder" if path.exists() else "there is no such folder"
         raise UsageError(f"{tried} with {name}={path}", answered=answered, remedy="Make it first.")
     return path
 

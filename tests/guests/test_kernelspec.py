@@ -36,7 +36,7 @@ def test_what_install_was_given_is_in_the_specs_metadata_and_in_its_command(tmp_
         ({"memory": "64M"}, "less than the 256M"),
         ({"memory": "99999G"}, "more than the"),
         ({"memory": None}, "not a size of memory"),
-        ({"clock": "sundial"}, "wall or instructions"),
+        ({"clock": "sundial"}, "one of wall, instructions"),
         ({"rw": "missing"}, "no such folder"),
         ({"rw": "/proc"}, "a guest has its own"),
         ({"rw": 5}, "path of a folder"),

@@ -94,6 +94,8 @@ def path(tried: str, name: str, value: Any, source: str = "the path of a file") 
 
 def whole(tried: str, name: str, value: Any, low: int = 0, high: int = MAX_COUNT) -> int:
     """Return a whole number within these bounds."""
+    if type(value) is int and low <= value <= high:  # at once: some are checked at every call
+        return value
     wanted = f"a whole number, {low} or more" if high >= MAX_COUNT else f"a whole number from {low} to {high}"
     number = instance(tried, name, value, int, wanted)
     if not low <= number <= high:

@@ -30,5 +30,11 @@ class Rest:
         return self._view
 
     def __exit__(self, *_: object) -> None:
+        let_go(self._view)
+
+
+def let_go(*views: memoryview) -> None:
+    """Release views after a call that failed, except those that C still holds."""
+    for view in views:
         with contextlib.suppress(BufferError):
-            self._view.release()
+            view.release()

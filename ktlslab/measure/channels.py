@@ -21,7 +21,6 @@ from ktlslab.linux import ktls
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Ring
-from ktlslab.linux.views import Rest
 from ktlslab.measure.peer import offered, set_up
 from ktlslab.measure.plan import BLOCKING_ONLY, Cell
 from ktlslab.runs import clocks
@@ -265,7 +264,7 @@ def _filling(receive_into: Callable[[Any], int]) -> Callable[[Buffer], object]:
         have = receive_into(buffer)
         size = len(buffer)
         while 0 < have < size:
-            with Rest(buffer, have) as rest:
+            with memoryview(buffer) as whole, whole[have:] as rest:
                 got = receive_into(rest)
             if not got:
                 break

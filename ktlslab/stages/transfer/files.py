@@ -31,17 +31,18 @@ class Files:
     def sendfile(self, file: BinaryIO, offset: int, count: int | None) -> int:
         """`Stream.sendfile`."""
         verb = "sending a file"
-        tried = self._condition.tried(verb)
         self._condition.attend(verb)
         try:
             descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
+            size = os.fstat(descriptor).st_size if count is None else 0
         except (AttributeError, ValueError, OSError) as error:
             remedy = "Give a file opened by open(path, 'rb') and not closed yet."
-            raise UsageError(tried, answered=f"{file!r} is not an open file: {error}", remedy=remedy) from error
-        _checks.whole(tried, "offset", offset)
-        if count is not None:
-            _checks.whole(tried, "count", count)
+            answered = f"{file!r} is not an open file: {error}"
+            raise UsageError(self._condition.tried(verb), answered=answered, remedy=remedy) from error
+        if type(offset) is not int or offset < 0 or not (count is None or (type(count) is int and count >= 0)):
+            tried = self._condition.tried(verb)
+            _checks.whole(tried, "offset", offset)
+            _checks.optional(_checks.whole, tried, "count", count)
         out = self._condition.connection.socket.fileno()
         return self._move(
             verb,

@@ -22,7 +22,7 @@ from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, Truncated
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.linux.views import Rest
+from ktlslab.linux.views import let_go
 from ktlslab.stages.connection import Connection
 from ktlslab.stages.transfer import sides
 from ktlslab.stages.transfer.condition import Condition
@@ -225,14 +225,22 @@ class Stream(Closing):
         condition.unconfirmed = False
         if have == len(buffer):
             return
-        have = have or self.recv_into(buffer)
-        while have < len(buffer):
-            with Rest(buffer, have) as rest:
-                got = self.recv_into(rest)
-            if not got:
-                answered = f"the peer closed after {have} of {len(buffer)} bytes"
-                raise TruncatedError(condition.tried("receiving"), answered=answered)
-            have += got
+        size = len(buffer)
+        rest = whole = memoryview(buffer)
+        try:
+            while have < size:
+                rest = whole[have:]
+                if not (got := self.recv_into(rest)):
+                    break
+                have += got
+        except BaseException:
+            let_go(rest, whole)
+            raise
+        rest.release()
+        whole.release()
+        if have < size:
+            answered = f"the peer closed after {have} of {size} bytes"
+            raise TruncatedError(condition.tried("receiving"), answered=answered)
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield (record type, bytes) until the clean end. Control records are acted on, then yielded as well.

@@ -187,6 +187,7 @@ class OpenSslSide(_LibrarySender):
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         super().__init__(machine)
         self._connection = connection
+        self._after: UserspaceReceiver | None = None  # receives after this end's close_notify
         machine.traffic.own(connection.socket.fileno())
 
     def push(self, data: Buffer, flags: int = 0) -> int:
@@ -199,7 +200,10 @@ class OpenSslSide(_LibrarySender):
         return len(data)
 
     def _close_notify(self) -> None:
+        """OpenSSL leaves the socket, on which it could write no answer to a KeyUpdate any more."""
         self._machine.library.shutdown()
+        self._machine.traffic.disown()
+        self._after = UserspaceReceiver(self._connection, self._machine)
 
     def pull(self, buffer: Buffer) -> int:
         """Return the bytes that came, 0 at a clean end."""
@@ -214,6 +218,8 @@ class OpenSslSide(_LibrarySender):
                 raise truncated(self._connection, "userspace") from error
             raise
         if count is None:
+            if self._after:
+                return self._after.pull(buffer)
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         return count
 
@@ -230,11 +236,12 @@ def push_all(connection: Connection, push: Callable[..., int], data: Buffer, sen
                 sent += push(rest, flags)
 
 
-def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer]) -> None:
+def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer], bound: Bound) -> None:
     """Push all buffers with one submission. If that stops early, pushing the rest raises the error."""
     sent = connection.engine.send_many(connection.socket, buffers)
     for data in buffers if sent != sum(map(len, buffers)) else ():
         if sent < len(data):
+            bound.check()
             push_all(connection, push, data, sent)
         sent = max(0, sent - len(data))
 

@@ -48,13 +48,12 @@ class Inlet:
             return self._fetch(receiver, buffer)
         if isinstance(error, TimeoutError | BlockingIOError):
             connection = condition.connection
+            patience = None if connection.socket.gettimeout() == 0 else connection.engine.timeout
             try:
-                return again(
-                    None if connection.socket.gettimeout() == 0 else connection.engine.timeout, self._pull, buffer
-                )
+                return again(patience, self._pull, buffer)
             except BaseException as failure:  # noqa: BLE001
-                self._give_up(failure)
-        self._give_up(error)
+                error = failure
+        return self._give_up(error)
 
     def _pull(self, buffer: Buffer) -> int:
         """Receive, also a control record."""

@@ -143,16 +143,28 @@ class UserspaceReceiver:
 
     def pull(self, buffer: Buffer) -> int:
         """Return the bytes that came, 0 at a clean end."""
-        while (count := self._traffic.open_into(buffer)) is None:
-            got = self._recv(self._traffic.wire)
-            if not got:
-                raise truncated(self._connection, "userspace")
-            self._traffic.take_in(got)
-            if self._asked:
-                self._look_at_sizes(got)
+        count = self._traffic.open_into(buffer)
+        if count is None:
+            self._take_in()
+            count = self._traffic.open_into(buffer)
+        if count is None:
+            with Bound(self._connection, Direction.RX) as bound:  # a record in parts: one time-out for the rest of it
+                self._take_in()
+                while (count := self._traffic.open_into(buffer)) is None:
+                    bound.check()
+                    self._take_in()
         if self._suspect and self._asked:
             self._look_for_a_request(self._asked)
         return count
+
+    def _take_in(self) -> None:
+        """Receive what there is, and feed it to OpenSSL."""
+        got = self._recv(self._traffic.wire)
+        if not got:
+            raise truncated(self._connection, "userspace")
+        self._traffic.take_in(got)
+        if self._asked:
+            self._look_at_sizes(got)
 
     def _look_at_sizes(self, got: int) -> None:
         """Find the record headers in the received bytes."""
@@ -182,7 +194,10 @@ class UserspaceReceiver:
 
 
 class OpenSslSide(_LibrarySender):
-    """Both sides of the classic blocking client: OpenSSL uses the socket itself, without buffers in between."""
+    """Both sides of the classic blocking client: OpenSSL uses the socket itself, without buffers in between.
+
+    So the time-out limits each of OpenSSL's waits: a peer that sends a record byte by byte makes one call last long.
+    """
 
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         super().__init__(machine)

@@ -110,9 +110,14 @@ class _LibrarySender(ABC):
 class UserspaceSender(_LibrarySender):
     """OpenSSL makes the records, and the engine sends them."""
 
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        machine: UnbufferedConnection,
+        encrypt: Callable[[Buffer], memoryview] | None = None,
+    ) -> None:
         super().__init__(machine)
-        self._connection = connection
+        self._connection, self._encrypt = connection, encrypt or machine.encrypt
         self._carry = connection.engine.sender(connection.socket)
 
     def push(self, data: Buffer, flags: int = 0) -> int:
@@ -122,7 +127,7 @@ class UserspaceSender(_LibrarySender):
         if whole is data and len(data) > _SEAL_BYTES:
             with Rest(data, 0, _SEAL_BYTES) as first:
                 return self.push(first)
-        push_all(self._connection, self._carry, self._machine.encrypt(whole))
+        push_all(self._connection, self._carry, self._encrypt(whole))
         return len(data)
 
     def _close_notify(self) -> None:

@@ -93,7 +93,8 @@ class Stream(Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if handshake and tx == "userspace":
-            sender = sides.UserspaceSender(connection, handshake.machine)
+            encrypt = self._library.encrypt if self._library else None
+            sender = sides.UserspaceSender(connection, handshake.machine, encrypt)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(

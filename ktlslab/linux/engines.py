@@ -8,6 +8,7 @@ leaps they wait again (see `patience`), except in `send_many` and the calls that
 
 from __future__ import annotations
 
+import errno
 import functools
 import socket
 import struct

@@ -120,13 +120,13 @@ class SyscallEngine:
         types = [data[0] for level, kind, data in control if (level, kind) == (ktls.SOL_TLS, ktls.TLS_GET_RECORD_TYPE)]
         return count, types[0] if types else -1
 
-    def _again(self, sock: socket.socket, call: Callable[..., T], *arguments: object) -> T:
-        """Repeat a call whose wait has expired, unless the socket does not wait at all."""
-        return again(None if sock.gettimeout() == 0 else self.timeout, call, *arguments)
-
     def limit(self, sock: socket.socket, direction: Direction, seconds: float | None) -> None:
         """Let each wait in this direction last at most so long; None: as long as `timeout` says."""
         _limit(sock, direction, self.timeout if seconds is None else seconds)
+
+    def _again(self, sock: socket.socket, call: Callable[..., T], *arguments: object) -> T:
+        """Repeat a call whose wait has expired, unless the socket does not wait at all."""
+        return again(None if sock.gettimeout() == 0 else self.timeout, call, *arguments)
 
     def close(self) -> None:
         """Do nothing: this engine holds no resources."""

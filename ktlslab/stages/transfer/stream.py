@@ -168,7 +168,8 @@ class Stream(Closing):
             if not all(type(data) is bytes for data in buffers):
                 buffers = [in_bytes(data) for data in buffers]
             self._watch.count("sending", len(buffers), sum(map(len, buffers)))
-            sides.push_many(self.connection, condition.push, buffers)
+            with Bound(self.connection, Direction.TX) as bound:
+                sides.push_many(self.connection, condition.push, buffers, bound)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 READING = ("all", "slow", "none")
 SLOW_BYTES, SLOW_S = 2048, 0.05  # a slow reader takes this much, this often
@@ -28,7 +29,6 @@ class Remote:
         self.arrived = bytearray()
         self.ended = ""
         self._reset = False  # by the Stream: seen when this end sent
-        self.late_s = 0.0  # the longest that this machine made the thread wait beyond its time
         self._alarms = []
         self._queue = deque()
         self._changed = threading.Condition()
@@ -76,6 +76,12 @@ class Remote:
         with contextlib.suppress(ValueError):
             self._alarms.remove(alarm)
 
+    def waited_s(self):
+        """Return how long this thread and the caller's have waited for a CPU so far."""
+        threads = (threading.get_native_id(), self._thread.native_id)
+        stats = (Path(f"/proc/self/task/{thread}/schedstat") for thread in threads)
+        return sum(int(path.read_text().split()[1]) for path in stats) / 1e9
+
     def take(self):
         """Return what arrived since the last call."""
         with self._changed:
@@ -104,10 +110,7 @@ class Remote:
             poll.register(self._wake, select.POLLIN)
             if (writes or reads) and self.peer.sock.fileno() >= 0:
                 poll.register(self.peer.sock, writes | reads)
-            before = time.monotonic()
             happened = dict(poll.poll(pause * 1000))
-            if not happened:
-                self.late_s = max(self.late_s, time.monotonic() - before - pause)
             if happened.pop(self._wake, 0):
                 os.eventfd_read(self._wake)
             for events in happened.values():

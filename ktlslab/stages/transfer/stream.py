@@ -144,8 +144,9 @@ class Stream(Closing):
         """Send what may take several waits, or is held back."""
         if more is not True and more is not False:
             raise TypeError("more")
-        self._condition.held = more
         sides.push_all(self.connection, self._condition.push, data, 0, _MORE if more else 0)
+        if more:
+            self._condition.hold()
 
     def send_many(self, buffers: Sequence[Buffer]) -> None:
         """Send buffers in order, each in its own records. With io_uring this takes one submission for all of them.

@@ -156,7 +156,7 @@ class Machine(stateful.RuleBasedStateMachine):
         busy = remote.waited_s() - waited
         contract.steady &= busy < 0.3 * self.timeout  # else this machine is to blame for a time-out
         late = f"it took {took:.2f} s, with a time-out of {self.timeout} s: {failure!r}"
-        must(not bounded or took < 1.2 * self.timeout + 0.2 + busy, late)
+        must(not bounded or took < 1.2 * self.timeout + max(0.2, self.timeout) + busy, late)
         if isinstance(failure, TimeoutError):
             must(took > 0.8 * self.timeout, late)
         return value, failure

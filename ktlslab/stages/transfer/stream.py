@@ -22,9 +22,9 @@ from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import in_bytes, let_go
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.connection import Connection
 from ktlslab.stages.transfer import sides
-from ktlslab.stages.transfer.bound import Bound
 from ktlslab.stages.transfer.condition import Condition
 from ktlslab.stages.transfer.ending import end_sending, farewell
 from ktlslab.stages.transfer.files import Files

@@ -84,9 +84,9 @@ def connect(
 ) -> Connection:
     """Connect to a host's port, trying each of the host's addresses in turn.
 
-    `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this call, and each
-    later one on the connection, as a whole; None waits for ever. A `ring` passed in is used, and is not closed with the
-    connection. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
+    `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this call, and
+    each later one on the connection, as a whole; None waits for ever. A `ring` passed in is used, and is not closed
+    with the connection. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
     """
     _look_at_host(host)
     _checks.whole(f"connecting to {host}", "port", port, 1, 65535)

@@ -275,9 +275,9 @@ def test_a_server_that_sends_byte_by_byte_is_given_up_when_the_time_is_over(cert
         thread = threading.Thread(target=drip)
         thread.start()
         try:
-            with connect(*listener.getsockname(), io_engine=io_engine, timeout=0.5) as connection:
-                with pytest.raises(PeerTimeoutError, match=r"no answer within 0\.5 s"):
-                    handshake(connection, certificates.config())
+            connection = connect(*listener.getsockname(), io_engine=io_engine, timeout=0.5)
+            with connection, pytest.raises(PeerTimeoutError, match=r"no answer within 0\.5 s"):
+                handshake(connection, certificates.config())
         finally:
             over.set()
             thread.join()

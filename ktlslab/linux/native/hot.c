@@ -259,6 +259,16 @@ static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t c
   return PyErr_Format(PyExc_ValueError, "no call %R", args[0]);
 }
 
+/* leave(blame): in a forked process, forget the ring; what this then says is `blame`'s. */
+static PyObject *calls_leave(PyObject *object, PyObject *blame) {
+  Calls *self = (Calls *)object;
+  PyObject *before = self->blame;
+  self->ring = NULL;
+  self->blame = Py_NewRef(blame);
+  Py_DECREF(before);
+  Py_RETURN_NONE;
+}
+
 /* After this the ring may be freed. */
 static PyObject *calls_close(PyObject *object, PyObject *unused) {
   Calls *self = (Calls *)object;
@@ -307,6 +317,7 @@ static PyMethodDef calls_methods[] = {
     {"take", FAST(kl_take), METH_FASTCALL, NULL},
     {"bind", FAST(bind_call), METH_FASTCALL, NULL},
     {"close", calls_close, METH_NOARGS, NULL},
+    {"leave", calls_leave, METH_O, NULL},
     {NULL}};
 
 static PyType_Slot calls_slots[] = {{Py_tp_doc, "A ring's calls, made in C."},

@@ -153,9 +153,9 @@ class TrafficKeys:
         self.rx.wipe()
 
     def __repr__(self) -> str:
-        sides = {"tx": self.tx, "rx": self.rx}
-        told = [f"{name} sequence {keys.sequence}{' wiped' * keys.key.wiped}" for name, keys in sides.items()]
-        return f"TrafficKeys({self.suite.name}, {', '.join(told)}, key bytes not shown)"
+        wiped = [direction.name for direction in BOTH if self.of(direction).key.wiped]
+        state = ["key bytes not shown", f"{''.join(wiped)} wiped", "wiped"][len(wiped)]
+        return f"TrafficKeys({self.suite.name}, tx sequence {self.tx.sequence}, rx {self.rx.sequence}, {state})"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("cipher", f"{self.suite.cipher.name}, {self.suite.version.label}")]

@@ -370,15 +370,20 @@ def error_matrix():
     return run
 
 
+@pytest.fixture
 def fork():
     """os.fork, without Python's warning of other threads: peers run in some."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+
+    def quietly():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return os.fork()
+
+    return quietly
 
 
 @pytest.fixture
-def forked():
+def forked(fork):
     """forked(action) -> "result" or "Error: message" of the action in a forked process, which then ends at once."""
 
     def run(action):

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -151,16 +150,14 @@ def test_a_child_and_its_child_have_rings_of_their_own(pair, ring, forked):
 
 
 @pytest.mark.parametrize("call", ["recv_into", "bound", "send_many", "reap", "multishot"])
-def test_a_signals_handler_may_fork(ring, pair, later, call):
+def test_a_signals_handler_may_fork(ring, pair, later, fork, call):
     """The child comes back from the handler into a wait for what is the parent's: it must not go on with it."""
     ours, theirs = pair
     reading, writing = os.pipe()
     parent, buffer = os.getpid(), bytearray(7)
 
     def handle(_number, _frame):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads
-            os.fork()
+        fork()
 
     before = signal.signal(signal.SIGUSR1, handle)
     later(0.2, os.kill, parent, signal.SIGUSR1)

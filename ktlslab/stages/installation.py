@@ -194,12 +194,13 @@ def _ready(
     chosen = named(tried, directions)
     for direction in chosen:
         connection.ready(tried, _stage(direction))
+    connection.ready(tried, STREAM)
+    for direction in chosen:
         if ktls.installed(connection.socket, direction):
             answered = f"the kernel already has {direction.name} keys for this socket"
             remedy = "Keys are installed once, since a second time each nonce would be used again: make the Stream."
             raise UsageError(tried, answered=answered, remedy=remedy)
         _check_keys(tried, connection, keys.of(direction), direction)
-    connection.ready(tried, STREAM)
     return chosen
 
 

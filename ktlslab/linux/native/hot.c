@@ -69,6 +69,10 @@ static PyObject *send_bytes(Calls *self, int fd, PyObject *data, int flags, int6
 static PyObject *recv_bytes(Calls *self, int fd, PyObject *buffer, int flags, int64_t timeout_ns) {
   Py_buffer view;
   if (kl_check_open(self) || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
+  if (!view.len) { /* recv(2) does not wait for nothing, io_uring would */
+    PyBuffer_Release(&view);
+    return PyLong_FromLong(0);
+  }
   struct kl_operation operation = {
       .opcode = IORING_OP_RECV, .fd = fd, .addr = (uintptr_t)view.buf, .len = bytes_of(&view),
       .op_flags = (uint32_t)flags};

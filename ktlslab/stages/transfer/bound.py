@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from ktlslab.linux.ktls import Direction
+from ktlslab.linux.patience import Patience
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,6 +38,7 @@ class Bound:
         outer = getattr(_outermost, "bound", None)
         self._outer: Bound | None = outer if outer and outer._connection is connection else None  # noqa: SLF001 - ours
         self._shortened = False
+        self._patience: Patience | None = None
         if self._outer:
             self._deadline: float = self._outer._deadline  # noqa: SLF001
         elif self._timeout is not None:
@@ -63,10 +65,18 @@ class Bound:
 
     def check(self) -> None:
         """TimeoutError if the time is up; otherwise the next wait ends when it is."""
-        if (left := self.left()) is None or self._timeout is None:
-            return
-        if not left:
+        if self.over():
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        if left < self._timeout * _SHORTEN:
+        if self._timeout is not None and (left := self.left() or 0) < self._timeout * _SHORTEN:
             self._shortened = True
             self._connection.engine.limit(self._connection.socket, self._direction, max(left, _MIN_S))
+
+    def over(self) -> bool:
+        """Whether the time is up, also by the host's clock in a guest whose own leaps."""
+        if self._timeout is None or self.left():
+            return False
+        self._patience = self._patience or Patience(self._timeout)
+        if self._patience.over():
+            return True
+        self._deadline = time.monotonic() + self._timeout
+        return False

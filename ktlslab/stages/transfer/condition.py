@@ -137,6 +137,11 @@ class Condition:
         self.finished = True
         self.push = self._push_heeding
 
+    def hold(self) -> None:
+        """Record that the last record sent may be held back, until something is sent that is not."""
+        self.held = True
+        self.push = self._push_more
+
     def end(self) -> None:
         """Record that the stream ended cleanly."""
         self.ended = True
@@ -155,6 +160,13 @@ class Condition:
         self.attend("sending")
         self.push = self.sender.push
         return self.push(data, flags)
+
+    def _push_more(self, data: Buffer, flags: int = 0) -> int:
+        self.attend("sending")
+        if not flags:
+            self.held = False
+            self.push = self.sender.push
+        return self.sender.push(data, flags)
 
     def _pull_heeding(self, _buffer: Buffer) -> int:
         return self.answer_of_the_end()

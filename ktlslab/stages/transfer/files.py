@@ -84,12 +84,10 @@ class Files:
         try:
             with Bound(connection, Direction.TX) as bound:
                 while moved < count:
-                    if moved and ready and bound.left() == 0:
+                    if ready and not ready(bound.left()):
                         break
                     if moved:
                         bound.check()
-                    if ready and not ready(bound.left()):
-                        break
                     size = min(count - moved, _FILE_BYTES)
                     self._watch.count(verb, 1, size)
                     if condition.layers[Direction.TX] == "userspace":

@@ -18,6 +18,7 @@ from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab.errors import KtlsLabError, UsageError
 from ktlslab.linux.ktls import Direction
+from ktlslab.linux.patience import again
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.transfer.receiver import KernelReceiver, not_taken, write
 
@@ -50,9 +51,25 @@ class Inlet:
             raise error
         if isinstance(error, WRONG):
             _checks.buffer(condition.tried("receiving"), "buffer", buffer, writable=True)
-        if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver)):
-            self._give_up(error)
-        return self._fetch(receiver, buffer)
+        if isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver):
+            return self._fetch(receiver, buffer)
+        if isinstance(error, TimeoutError | BlockingIOError):
+            connection = condition.connection
+            patience = None if connection.socket.gettimeout() == 0 else connection.engine.timeout
+            try:
+                return again(patience, self._pull, buffer)
+            except BaseException as failure:  # noqa: BLE001
+                error = failure
+        return self._give_up(error)
+
+    def _pull(self, buffer: Buffer) -> int:
+        """Receive, also a control record."""
+        try:
+            return self._condition.pull(buffer)
+        except OSError as error:
+            if error.errno != errno.EIO or not isinstance(self._receiver, KernelReceiver):
+                raise
+        return self._fetch(self._receiver, buffer)
 
     def at_end(self, buffer: Buffer) -> int:
         """Handle a receive of 0 bytes: a clean end, a truncation or an empty record, told apart by the record type."""
@@ -165,11 +182,14 @@ class Inlet:
 
     def write(self, pipe: int, data: bytes) -> int:
         """`Stream.splice_into` where the bytes have come here already; what the pipe does not take is received next."""
-        written = 0
+        condition, written = self._condition, 0
         try:
-            written = write(self._condition.tried(_INTO_A_PIPE), pipe, data)
-        finally:
-            self.keep(data[written:])
+            written = write(condition.tried(_INTO_A_PIPE), pipe, data, condition.connection.engine.timeout)
+        except BaseException as error:  # noqa: BLE001
+            if isinstance(error, UsageError):
+                self.keep(data)
+            condition.give_up(_INTO_A_PIPE, error)
+        self.keep(data[written:])
         return written
 
     def _pull_kept(self, buffer: Buffer) -> int:

@@ -118,7 +118,8 @@ class Stream(Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if handshake and tx == "userspace":
-            sender = sides.UserspaceSender(connection, handshake.machine)
+            encrypt = self._library.encrypt if self._library else None
+            sender = sides.UserspaceSender(connection, handshake.machine, encrypt)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(
@@ -169,8 +170,9 @@ class Stream(Closing):
         """Send what may take several waits, or is held back."""
         if more is not True and more is not False:
             raise TypeError("more")
-        self._condition.held = more
         sides.push_all(self.connection, self._condition.push, data, 0, _MORE if more else 0)
+        if more:
+            self._condition.hold()
 
     def send_many(self, buffers: Sequence[Buffer]) -> None:
         """Send buffers in order, each in its own records. With io_uring this takes one submission for all of them.
@@ -192,7 +194,8 @@ class Stream(Closing):
             if not all(type(data) is bytes for data in buffers):
                 buffers = [in_bytes(data) for data in buffers]
             self._watch.count("sending", len(buffers), sum(map(len, buffers)))
-            sides.push_many(self.connection, condition.push, buffers)
+            with Bound(self.connection, Direction.TX) as bound:
+                sides.push_many(self.connection, condition.push, buffers, bound)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)

@@ -255,9 +255,8 @@ def test_of_two_threads_that_install_one_gets_through(tls_pair):
     pair = tls_pair(suite=TLS13)
     wire, given = Wire(pair), [export(pair.handshake) for _ in range(8)]
     said = at_once(*(lambda keys=keys: install(pair.connection, keys) for keys in given))
-    assert sorted(answer for answer in said if "already" not in answer) == [
-        "Installed(TLS_AES_256_GCM_SHA384, TX and RX)"
-    ]
+    assert sum(answer.startswith("Installed") for answer in said) == 1, said
+    assert all(answer.startswith(("Installed", "UsageError", "Refused")) for answer in said), said
     Stream(pair.connection, pair.handshake, BOTH).send(ONE)
     assert wire.read() == [ONE]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _TRIED = "making a Stream"
 
 
-def begin(connection: Any, handshake: Any, kernel: Any) -> None:
+def begin(connection: Any, handshake: Any, kernel: Any, record_limit: Any) -> None:
     """Begin the stage on this connection. UsageError for arguments that do not belong together, or are not so."""
     if not isinstance(connection, Connection):
         remedy = "Give what `connect` or `accept` returned."
@@ -33,6 +34,7 @@ def begin(connection: Any, handshake: Any, kernel: Any) -> None:
     if not isinstance(kernel, tuple) or not all(isinstance(direction, Direction) for direction in kernel):
         remedy = "Give a tuple of directions, such as `install(...).directions`."
         raise UsageError(_TRIED, answered=f"kernel is {kernel!r}", remedy=remedy)
+    _checks.optional(_checks.whole, _TRIED, "record_limit", record_limit, 1)
     for direction in Direction:
         _check(connection, handshake, direction, claimed=direction in kernel)
     connection.begin(_TRIED, STREAM)

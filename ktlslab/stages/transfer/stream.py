@@ -76,7 +76,7 @@ class Stream(Closing):
         *,
         record_limit: int | None = None,
     ) -> None:
-        claims.begin(connection, handshake, kernel)
+        claims.begin(connection, handshake, kernel, record_limit)
         rest = "userspace" if handshake else "plain"
         self.connection = connection
         # The record layer of each direction: plain, userspace or kernel.
@@ -262,7 +262,7 @@ class Stream(Closing):
         """Return up to `count` bytes, 16 MiB at most; b"" only at a clean end. Raises what `recv_into` raises."""
         try:
             buffer = bytearray(min(count, _MAX_RECV_BYTES))
-        except (TypeError, ValueError):
+        except WRONG:
             _checks.whole(self._condition.tried("receiving"), "count", count, 0)
             raise
         return bytes(buffer[: self.recv_into(buffer)])

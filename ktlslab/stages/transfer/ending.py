@@ -42,9 +42,9 @@ def farewell(condition: Condition) -> KtlsLabError | None:
     sock, timeout = condition.connection.socket, condition.connection.engine.timeout
     # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
     delivered = not condition.held and not tcpinfo.unacknowledged(sock)
-    lost = None if condition.finished or condition.ended else condition.lost()
+    lost = None if condition.finished else condition.lost()
     if lost:
-        return lost if condition.unconfirmed else None
+        return lost if condition.unconfirmed or not delivered else None
     try:
         with Bound(condition.connection, Direction.TX) as bound:
             if not condition.finished:

@@ -168,12 +168,10 @@ class Inlet:
         assert isinstance(receiver, KernelReceiver)  # noqa: S101 - else `write` does it
         try:
             moved = receiver.splice_into(pipe, count)
-        except UsageError:
-            raise
         except BrokenPipeError as error:  # of the pipe: a receive knows no such error
             raise not_taken(condition.tried(_INTO_A_PIPE), error) from error
         except BaseException as error:  # noqa: BLE001 - raises
-            if isinstance(error, (OSError, *WRONG)):
+            if isinstance(error, (OSError, *WRONG)) and not isinstance(error, UsageError):
                 _checks.pipe(condition.tried(_INTO_A_PIPE), "pipe", pipe, os.O_WRONLY)
             self._give_up(error)
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import time
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.errors import ConnectError, PeerTimeoutError, UnknownHostError, UsageError, errno_name
-from ktlslab.linux import capabilities
+from ktlslab.linux import capabilities, forks
 from ktlslab.linux.engines import Engine, RingEngine, SyscallEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
@@ -24,6 +25,7 @@ from ktlslab.linux.ring import Ring
 # `auto` uses io_uring if it is available; `uring` requires it.
 EngineChoice = Literal["auto", "uring", "syscall"]
 _MIN_S = 0.001  # the shortest wait for a further address
+STREAM = "Stream"  # the last stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +38,42 @@ class Connection(Closing):
     local: tuple[Any, ...]
     socket: socket.socket
     engine: Engine
-    _begun: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    # Each stage that has begun, and the process in which it did; a list of its own for each, to tell who was first.
+    _begun: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def ready(self, tried: str, stage: str = "") -> None:
-        """Raise UsageError on a closed connection, and for a stage that has already begun on this one."""
+        """Raise UsageError on a closed connection, and for a stage that has already begun on this one.
+
+        The same in a forked process for a connection on which the parent has begun: a second user of a session's state
+        would protect two records with one nonce.
+        """
         if self.closed:
             answered, remedy = "this connection is closed", "Run the stages inside its `with` block."
             raise UsageError(tried, answered=answered, remedy=remedy)
+        for owner in {process for (process,) in self._begun.copy().values()} - {os.getpid()}:
+            remedy = "Go on there, or connect again here."
+            raise UsageError(tried, answered=forks.belongs("the session", owner), remedy=remedy)
         if stage in self._begun:
-            remedy = "Connect again: a connection goes through each stage once."
-            raise UsageError(tried, answered=f"{stage} was already called on this connection", remedy=remedy)
+            raise self._repeated(tried, stage)
 
     def begin(self, tried: str, stage: str) -> None:
-        """Record that a stage begins on this connection. Raises what `ready` raises."""
+        """Record that a stage begins on this connection. Raises what `ready` raises.
+
+        Of two threads that begin the same, one gets through.
+        """
         self.ready(tried, stage)
-        self._begun.add(stage)
+        mine = [os.getpid()]
+        if self._begun.setdefault(stage, mine) is not mine:
+            raise self._repeated(tried, stage)
+
+    def undo(self, stage: str) -> None:
+        """Record that a stage that began had no effect, so that it may be tried again."""
+        del self._begun[stage]
+
+    @staticmethod
+    def _repeated(tried: str, stage: str) -> UsageError:
+        remedy = "Connect again: a connection goes through each stage once."
+        return UsageError(tried, answered=f"{stage} was already called on this connection", remedy=remedy)
 
     @property
     def closed(self) -> bool:

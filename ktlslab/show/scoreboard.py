@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ktlslab.promises.catalogue import named
-from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, VERDICTS
+from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, UNTRIED, VERDICTS
 from ktlslab.show.html import LINE, MONO, SMALL, Html, Picture, markup, picture, plural, prose, table
 from ktlslab.show.promisegrid import Grid, heatmap, verdicts
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["broken_by_all", "differing", "heatmap", "in_words", "origin", "promises"]
 
-_MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–"}  # noqa: RUF001 - a dash is no minus
+_MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–", UNTRIED: "?"}  # noqa: RUF001 - a dash is no minus
 _TINT = {KEPT: "rgba(86,180,233,0.22)", BROKEN: "rgba(213,94,0,0.42)", ABSENT: "rgba(128,128,128,0.10)"}
 # The cells of all lines share one right edge, however deeply a line is nested.
 _CODE = f"{MONO};border:1px solid {LINE};padding:0.4em;margin:0.15em 0 0.6em 0;white-space:pre-wrap"

@@ -130,7 +130,7 @@ class Group:
         cve: str = "",
         mended: tuple[str, ...] = (),
     ) -> Callable[[Callable[[Pair], None]], Callable[[Pair], None]]:
-        """Register a check. `source`: the document or the experience that the promise comes from; else see `Promise`."""
+        """Register a check. `source`: the document or experience that the promise comes from. For the rest see `Promise`."""
 
         def register(check: Callable[[Pair], None]) -> Callable[[Pair], None]:
             says = " ".join((check.__doc__ or "").split())

@@ -60,6 +60,7 @@ EVERY = (
     Suite.TLS_ECDHE_ECDSA_WITH_AES_128_CCM,
 )
 BOTH_WAYS = (Direction.TX, Direction.RX)
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +103,7 @@ class Promise:
     def file(self) -> str:
         """The check's file, relative to the folder that holds the package."""
         path = Path(inspect.getfile(self.check))
-        return (
-            "/".join(("ktlslab", *path.parts[path.parts.index("promises") :]))
-            if "promises" in path.parts
-            else path.name
-        )
+        return path.relative_to(_ROOT).as_posix() if path.is_relative_to(_ROOT) else path.name
 
     @property
     def line(self) -> int:
@@ -130,7 +127,7 @@ class Group:
         cve: str = "",
         mended: tuple[str, ...] = (),
     ) -> Callable[[Callable[[Pair], None]], Callable[[Pair], None]]:
-        """Register a check. `source`: the document or experience that the promise comes from. For the rest see `Promise`."""
+        """Register a check. `source`: where the promise comes from, a document or experience; else as in `Promise`."""
 
         def register(check: Callable[[Pair], None]) -> Callable[[Pair], None]:
             says = " ".join((check.__doc__ or "").split())

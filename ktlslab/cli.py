@@ -100,15 +100,16 @@ def _guest_parser(commands: Any) -> None:
     guest = commands.add_parser("guest", help="boot kernels that have kTLS in QEMU")
     actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
     listing = actions.add_parser("list", help="list the cached kernels, and those that can be fetched")
+    listing.add_argument("--all", action="store_true", help="every build of each series, not only the newest")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_guest_list)
     fetch = actions.add_parser("fetch", help="fetch a kernel from Debian's archive, or a newer one of its series")
-    fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest or newest")
+    fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest, newest, or a build")
     fetch.set_defaults(run=_guest_fetch)
     run = actions.add_parser(
         "run", help="run a command in a guest", usage="ktlslab guest run [options] KERNEL -- COMMAND..."
     )
-    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, or a path to a vmlinuz")
+    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, a build, or a path to a vmlinuz")
     run.add_argument("command", nargs="+", metavar="COMMAND")
     run.add_argument("--clock", choices=["wall", "instructions"])
     run.add_argument("--rw", type=Path, metavar="DIR", help="the only folder whose writes are kept")
@@ -260,19 +261,23 @@ def _guest_list(options: argparse.Namespace) -> int:
     fields = ("series", "release", "version", "vmlinuz")
     here = [{name: str(getattr(kernel, name)) for name in fields} for kernel in have]
     try:
-        offered, trouble = guests.available(), ""
+        offered, trouble = guests.builds() if options.all else guests.available(), ""
     except KtlsLabError as error:
         offered, trouble = [], str(error)
     if options.json:
         versions = {offer.series: offer.version for offer in offered}
         listed = {"cached": here, "available": list(versions), "versions": versions, "error": trouble}
+        if options.all:
+            listed["builds"] = [{name: getattr(offer, name) for name in fields[:3]} for offer in offered]
         _say(json.dumps(listed, indent=1))
         return 0
     for kernel in have:
         _say(f"{kernel.series:>6}  cached: {kernel.release} ({kernel.version or 'not from the archive'})")
-    for series, version in offered:
-        if (series, version) not in {(kernel.series, kernel.version) for kernel in have}:
-            _say(f"{series:>6}  available: {version}, by `ktlslab guest fetch {series}`")
+    known = {kernel.version for kernel in have}
+    for offer in offered:
+        if offer.version not in known:
+            name = offer.release or offer.series
+            _say(f"{offer.series:>6}  available: {offer.version}, by `ktlslab guest fetch {name}`")
     if trouble:
         sys.stderr.write(f"ktlslab: {trouble}\n")
     return 0

@@ -84,16 +84,25 @@ def _parser() -> argparse.ArgumentParser:
     _compare_parser(commands)
     _report_parser(commands)
 
+    _promises_parser(commands, machine)
+    _guest_parser(commands)
+    _kernelspec_parser(commands)
+    return parser
+
+
+def _promises_parser(commands: Any, machine: str) -> None:
     kept = commands.add_parser("promises", help="try which of kTLS's promises each kernel keeps")
+    which = "a promise, a group, a CVE, or a pattern of these such as 'io_uring*'; default: all"
+    kept.add_argument("names", nargs="*", metavar="NAME", help=which)
+    kept.add_argument("--list", action="store_true", help="print them with group, source and CVE, and try none")
     kept.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
     kept.add_argument(
         "-o", "--output", type=Path, metavar="TABLE.parquet", help="write the results, with their provenance"
     )
+    kept.add_argument("--resume", action="store_true", help="continue an interrupted run into the same table")
+    danger = "try also on this machine's own kernel, not in a guest of it, what may take it down"
+    kept.add_argument("--dangerous", action="store_true", help=danger)
     kept.set_defaults(run=_promises)
-
-    _guest_parser(commands)
-    _kernelspec_parser(commands)
-    return parser
 
 
 def _guest_parser(commands: Any) -> None:
@@ -248,9 +257,32 @@ def _report(options: argparse.Namespace) -> int:
 
 def _promises(options: argparse.Namespace) -> int:
     """Print how each kernel does. A broken promise is a finding, not a failure of the command."""
-    from ktlslab.promises.collect import scoreboard, summary  # noqa: PLC0415 - only where promises are asked for
+    if options.list:
+        return _list_promises(options.names or None)
+    from ktlslab.promises.collect import scoreboard  # noqa: PLC0415 - only where promises are asked for
+    from ktlslab.promises.table import summary  # noqa: PLC0415
 
-    _say(summary(scoreboard(options.on or ["auto"], output=options.output, say=_note)))
+    frame = scoreboard(
+        options.on or ["auto"],
+        output=options.output,
+        names=options.names or None,
+        dangerous=options.dangerous,
+        resume=options.resume,
+        say=_note,
+    )
+    _say(summary(frame))
+    return 0
+
+
+def _list_promises(names: Sequence[str] | None) -> int:
+    from ktlslab.promises import select  # noqa: PLC0415
+
+    chosen = select(names)
+    widths = [max(len(getattr(promise, name)) for promise in chosen) for name in ("name", "group")]
+    for promise in chosen:
+        mended = f", mended in {', '.join(promise.mended)}" if promise.mended else ""
+        cve = f"  [{promise.cve}{mended}]" if promise.cve else ""
+        _say(f"{promise.name:<{widths[0]}}  {promise.group:<{widths[1]}}  {promise.source}{cve}")
     return 0
 
 

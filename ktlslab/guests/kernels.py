@@ -183,9 +183,12 @@ def own() -> Kernel:
     """Return the kernel that this machine runs, to be booted in a guest.
 
     It is looked for where distributions put it, in the cache, and in Debian's archive. KernelUnavailableError where it
-    is in none of them.
+    is in none of them, and in a guest, which would be far too slow as the host of another.
     """
     release = os.uname().release
+    if os.environ.get("KTLSLAB_GUEST"):
+        remedy = "Name the kernel to the machine that the guest runs on: `--on SERIES` there."
+        raise KernelUnavailableError(f"looking for {release}", answered="this is a guest itself", remedy=remedy)
     for image in (Path(f"/boot/vmlinuz-{release}"), Path(f"/usr/lib/modules/{release}/vmlinuz")):
         if os.access(image, os.R_OK):
             return find(image)

@@ -53,8 +53,9 @@ def in_words(frame: pd.DataFrame) -> Picture:
         f"The kernels differ in {plural(int(_differ(wide).sum()), 'promise')}.",
     ]
     for release in wide.columns:
-        counts = wide[release].value_counts()
-        parts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+        found = list(frame["verdict"][frame["kernel"] == release])
+        told = [verdict for verdict in VERDICTS if verdict != UNTRIED or verdict in found]
+        parts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in told)
         sentences.append(f"Linux {release}: {parts}.")
     text = "\n".join(sentences)
     return Picture("".join(prose(sentence) for sentence in sentences), text)
@@ -136,14 +137,15 @@ def _fold(line: str, body: str, *, opened: bool = False, size: str = "1em") -> s
 
 
 def _wide(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return verdicts with a row per promise and a column per kernel, in the table's order."""
-    wide = frame.pivot_table(index="promise", columns="kernel", values="verdict", aggfunc="first", sort=False)
-    return wide[list(dict.fromkeys(frame["kernel"]))]
+    """Return verdicts with a row per promise and a column per kernel, in the table's order; NaN: it was not tried."""
+    tried = frame[frame["verdict"] != UNTRIED]
+    wide = tried.pivot_table(index="promise", columns="kernel", values="verdict", aggfunc="first", sort=False)
+    return wide.reindex(index=frame["promise"].unique(), columns=frame["kernel"].unique())
 
 
 def _differ(wide: pd.DataFrame) -> pd.Series:
-    """Say of each promise whether some kernel's verdict is not the first one's."""
-    return wide.ne(wide.iloc[:, 0], axis=0).any(axis=1)
+    """Say of each promise whether two of the kernels that tried it have different verdicts."""
+    return wide.nunique(axis=1) > 1
 
 
 def _of(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from ktlslab.promises.catalogue import all_promises
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT
-from ktlslab.promises.collect import to_frame
+from ktlslab.promises.table import to_frame
 from ktlslab.show import promisegrid, scoreboard
 
 KERNELS = ("6.1.0-test", "7.3.4-test")

@@ -135,7 +135,7 @@ def _check_on(
     last = sorted(wanted, key=lambda promise: bool(promise.cve))
     risky = [promise for promise in last if where.kernel is None and promise.endangers(_own_version())]
     if dangerous and risky:
-        say(f"{where.name}: WARNING: {_named(risky)} may take this machine down. They come last.")
+        say(f"{where.name}: WARNING: this may take the machine down, and is tried last: {_named(risky)}")
     apart = [] if dangerous else risky
     _check_all([promise for promise in last if promise not in apart], where, journal, run_id, say)
     why = _check_in_guest(apart, where, journal, run_id, say) if apart else ""

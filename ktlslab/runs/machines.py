@@ -46,6 +46,13 @@ def machine(name: str, clock: str | None = None) -> Machine:
 
 
 def machines_of(names: str | Sequence[str], clock: str | None = None) -> list[Machine]:
-    """Resolve machines, given as a list of names or as one; each comes once. Raises what `machine` does."""
-    found = [machine(name, clock) for name in _checks.words("choosing machines", "names", names, _MACHINES)]
-    return list({where.name: where for where in found}.values())
+    """Resolve machines, given as a list of names or as one. Each comes once, under the first of its names.
+
+    Raises what `machine` does.
+    """
+    found: list[Machine] = []
+    for name in _checks.words("choosing machines", "names", names, _MACHINES):
+        where = machine(name, clock)
+        if not any(where.name == other.name or (where.kernel and where.kernel == other.kernel) for other in found):
+            found.append(where)
+    return found

@@ -47,7 +47,7 @@ class Grid:
         """Lay out a scoreboard."""
         pairs = frame[["group", "promise"]].drop_duplicates()
         groups = {str(name): [str(one) for one in part["promise"]] for name, part in pairs.groupby("group", sort=False)}
-        places = frame[["machine", "kernel"]].drop_duplicates()
+        places = frame[["machine", "kernel"]].drop_duplicates("kernel")
         kernels = list(zip(places["machine"].astype(str), places["kernel"].astype(str), strict=True))
         return cls(kernels=kernels, groups=groups)
 

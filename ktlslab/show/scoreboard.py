@@ -103,7 +103,7 @@ def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool 
 
 def _promise(rows: pd.DataFrame, grid: Grid) -> str:
     """Return a promise as a line that opens on a click."""
-    first, by_kernel = rows.iloc[0], rows.set_index("kernel")
+    first, by_kernel = rows.iloc[0], rows.drop_duplicates("kernel", keep="last").set_index("kernel")
     cell, in_words = _cell(len(grid.kernels)), len(grid.kernels) <= _WORDS
     cells, seen = "", []
     for _, release in grid.kernels:

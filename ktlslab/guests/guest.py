@@ -148,7 +148,8 @@ def boot(
     """Start a command in a guest of this kernel (or series, alias, path of an image).
 
     `clock`: "wall", or for a command that measures "instructions": a nanosecond per instruction (one emulated CPU). By
-    it time passes at once while nothing runs, so waits that depend on this machine's disk or network expire too early.
+    it time passes at once while nothing runs, so a time-out of a wait for this machine's disk or network expires too
+    early, except this library's own (`ktlslab.linux.patience`).
     `rw` is the only folder whose writes are kept. `env` is the command's whole environment, except for a few defaults.
     `memory` is "512M", "2G", etc. Output goes to the given binary streams as it arrives, or is kept for `wait`.
     `forwards` forwards TCP ports of this machine's loopback to the guest. `image` is (an ext4 image, the folder to

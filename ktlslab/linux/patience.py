@@ -22,9 +22,10 @@ _DATE = Path("/sys/class/rtc/rtc0/since_epoch")  # Documentation/ABI/testing/sys
 
 
 class Patience:
-    """Judges the expired waits of one call. Make it when the first wait has expired, not before: that costs nothing.
+    """Judges the expired waits of one call. It is made when the first of them has expired: until then nothing is paid.
 
-    At most `timeout` + 2 seconds of the host's time pass before `over` is true: its clock shows whole seconds.
+    From then on at least `timeout` and at most `timeout` + 2 seconds of the host's time pass until `over` is true, as
+    its clock shows whole seconds. `timeout` None is never waited for: what looks like a time-out is the kernel's own.
     """
 
     __slots__ = ("_since", "_timeout")

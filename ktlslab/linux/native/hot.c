@@ -269,6 +269,16 @@ static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t c
   return PyErr_Format(PyExc_ValueError, "no call %R", args[0]);
 }
 
+/* leave(blame): in a forked process, forget the ring; what this then says is `blame`'s. */
+static PyObject *calls_leave(PyObject *object, PyObject *blame) {
+  Calls *self = (Calls *)object;
+  PyObject *before = self->blame;
+  self->ring = NULL;
+  self->blame = Py_NewRef(blame);
+  Py_DECREF(before);
+  Py_RETURN_NONE;
+}
+
 /* limit(seconds or None) */
 static PyObject *calls_limit(PyObject *object, PyObject *timeout) {
   int64_t timeout_ns = kl_nanoseconds(timeout);
@@ -326,6 +336,7 @@ static PyMethodDef calls_methods[] = {
     {"bind", FAST(bind_call), METH_FASTCALL, NULL},
     {"limit", calls_limit, METH_O, NULL},
     {"close", calls_close, METH_NOARGS, NULL},
+    {"leave", calls_leave, METH_O, NULL},
     {NULL}};
 
 static PyType_Slot calls_slots[] = {{Py_tp_doc, "A ring's calls, made in C."},

@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamError
 from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def farewell(condition: Condition) -> KtlsLabError | None:
     sock, timeout = condition.connection.socket, condition.connection.engine.timeout
     # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
     delivered = not condition.held and not tcpinfo.unacknowledged(sock)
-    lost = None if condition.finished or condition.ended else condition.lost()
+    lost = None if condition.finished else condition.lost()
     if lost:
-        return lost if condition.unconfirmed else None
+        return lost if condition.unconfirmed or not delivered else None
     try:
         with Bound(condition.connection, Direction.TX) as bound:
             if not condition.finished:

@@ -36,6 +36,13 @@ class Inlet:
     def __init__(self, condition: Condition, watch: Watch, receiver: Receiver) -> None:
         self._condition, self._watch, self._receiver = condition, watch, receiver
         self._kept = memoryview(b"")  # what came for a pipe that did not take it
+        self._gone = False  # this is a forked process, and the stream is its parent's
+
+    def leave(self) -> None:
+        """In a forked process: end the iterations over `pieces`, which raise the stream's error then."""
+        self._gone = True
+        if isinstance(self._receiver, KernelReceiver):
+            self._receiver.ended = True
 
     def again(self, buffer: Buffer, error: BaseException) -> int:
         """Receive again if a control record stopped the plain receive; otherwise raise the stream's error."""
@@ -118,6 +125,8 @@ class Inlet:
         return count or (0 if receiver.ended else self._condition.pull(buffer))
 
     def _heed_left(self, receiver: KernelReceiver) -> None:
+        if self._gone:
+            return
         self._condition.ended = receiver.ended
         if not self._condition.failure and (receiver.left or receiver.backlog or receiver.ended):
             self._condition.pull = self._left
@@ -142,6 +151,8 @@ class Inlet:
                 if watch.until_look < 0:
                     watch.look()
                 yield piece
+            if self._gone:
+                condition.answer_of_the_end()
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - raises
@@ -157,12 +168,10 @@ class Inlet:
         assert isinstance(receiver, KernelReceiver)  # noqa: S101 - else `write` does it
         try:
             moved = receiver.splice_into(pipe, count)
-        except UsageError:
-            raise
         except BrokenPipeError as error:  # of the pipe: a receive knows no such error
             raise not_taken(condition.tried(_INTO_A_PIPE), error) from error
         except BaseException as error:  # noqa: BLE001 - raises
-            if isinstance(error, (OSError, *WRONG)):
+            if isinstance(error, (OSError, *WRONG)) and not isinstance(error, UsageError):
                 _checks.pipe(condition.tried(_INTO_A_PIPE), "pipe", pipe, os.O_WRONLY)
             self._give_up(error)
         finally:

@@ -21,7 +21,7 @@ from hypothesis import stateful
 from model.contract import ALERT, CLOSE_NOTIFY, DATA, ENDS, HANDSHAKE, TICKET, Contract, Fault, Trail, must
 from model.remote import READING, Remote
 
-from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, UsageError
+from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, StreamError, UsageError
 from ktlslab.linux import capabilities
 from ktlslab.linux.ktls import Direction
 from ktlslab.promises.pair import unsent
@@ -544,9 +544,10 @@ class Machine(stateful.RuleBasedStateMachine):
     def misuse(self, mistake):
         contract = self.contract
         _, error = self.call(lambda: mistake(self.stream))
-        over = contract.closed or contract.failed or contract.ended or contract.sending_over or contract.end
+        over = contract.cannot_send or contract.ended or contract.end or contract.shut
         must(error or over, "a mistake was accepted")
         must(isinstance(error, UsageError) or over, f"{error!r} in place of UsageError")
+        contract.interrupted |= isinstance(error, StreamError)  # the call met the end before its mistake
 
     @rule(delay=st.sampled_from([0.0, 0.1, 0.5]), harmless=st.booleans())
     def signal_in_the_next_call(self, delay, harmless):

@@ -190,7 +190,7 @@ class HandPeer(Closing):
 
 
 class HandPeers(Closing):
-    """Opens Streams to peers in the test's hands, and closes all that is left. `files` are the server's certificates."""
+    """Opens Streams to peers in the test's hands, and closes all that is left. `files`: the server's certificates."""
 
     def __init__(self, folder=None):
         self._owned = contextlib.ExitStack()
@@ -246,6 +246,10 @@ class HandPeers(Closing):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.socket.setsockopt(socket.SOL_SOCKET, option, buffers)
         return (client, server) if role == "client" else (server, client)
+
+    def close_connections(self):
+        """Close both ends of every connection opened so far."""
+        self._open.close()
 
     def close(self):
         self._owned.close()

@@ -11,13 +11,16 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from ktlslab.linux import ktls
+from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Ring
 
 EngineName = Literal["syscall", "uring"]
+_BUSY_S = 1.0  # how long to wait for another thread to leave a ring that is closed
 
 
 class Engine(Protocol):
@@ -35,6 +38,7 @@ class Engine(Protocol):
     def recv_into(self, sock: socket.socket, buffer: Buffer) -> int: ...
     def send_record(self, sock: socket.socket, data: Buffer, record_type: int) -> int: ...
     def recv_record(self, sock: socket.socket, buffer: Buffer) -> tuple[int, int]: ...
+    def limit(self, sock: socket.socket, direction: Direction, seconds: float | None) -> None: ...
     def close(self) -> None: ...
 
 
@@ -109,6 +113,10 @@ class SyscallEngine:
         types = [data[0] for level, kind, data in control if (level, kind) == (ktls.SOL_TLS, ktls.TLS_GET_RECORD_TYPE)]
         return count, types[0] if types else -1
 
+    def limit(self, sock: socket.socket, direction: Direction, seconds: float | None) -> None:
+        """Let each wait in this direction last at most so long; None: as long as `timeout` says."""
+        _limit(sock, direction, self.timeout if seconds is None else seconds)
+
     def close(self) -> None:
         """Do nothing: this engine holds no resources."""
 
@@ -157,17 +165,35 @@ class RingEngine:
     def recv_record(self, sock: socket.socket, buffer: Buffer) -> tuple[int, int]:
         return self.ring.recv_record(sock.fileno(), buffer, 0, timeout=self.timeout)
 
+    def limit(self, sock: socket.socket, direction: Direction, seconds: float | None) -> None:
+        """Let each wait in this direction last at most so long; None: as long as `timeout` says."""
+        self.ring.limit(seconds)
+        _limit(sock, direction, self.timeout if seconds is None else seconds)
+
     def close(self) -> None:
-        """Close the ring, unless the caller passed it in."""
-        if self._own:
-            self.ring.close()
+        """Close the ring, unless the caller passed it in. OSError EBUSY if another thread keeps using it."""
+        deadline = time.monotonic() + _BUSY_S
+        while self._own:
+            try:
+                self.ring.close()
+            except OSError as error:  # a wait that the closed socket has just ended is still on its way out
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+            else:
+                return
 
 
 def _bound(sock: socket.socket, timeout: float | None) -> None:
     """Limit every later blocking call on this socket."""
-    packed = _timeval(timeout)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
+    for direction in Direction:
+        _limit(sock, direction, timeout)
+
+
+def _limit(sock: socket.socket, direction: Direction, timeout: float | None) -> None:
+    if sock.fileno() >= 0:
+        option = socket.SO_SNDTIMEO if direction is Direction.TX else socket.SO_RCVTIMEO
+        sock.setsockopt(socket.SOL_SOCKET, option, _timeval(timeout))
 
 
 def _timeval(timeout: float | None) -> bytes:

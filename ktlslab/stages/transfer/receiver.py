@@ -19,6 +19,7 @@ from ktlslab.linux.buffers import RECORD_HEAD
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
+from ktlslab.stages.transfer.bound import Bound
 from ktlslab.stages.transfer.keyupdate import UPDATE_REQUESTED
 from ktlslab.stages.transfer.sides import truncated
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
@@ -68,18 +69,20 @@ class KernelReceiver:
         Returns how many bytes of data followed them into `buffer`. 0 means a clean end if `ended` is true; otherwise
         the caller must receive again to find out.
         """
-        while True:
-            record_type, payload = self.recv_record()
-            if record_type == ContentType.APPLICATION_DATA:
-                self.left = memoryview(payload)
-                return self.take_left(buffer)
-            if self.act(record_type, payload):
-                return 0
-            try:
-                return self.pull(buffer)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
+        with Bound(self._connection, Direction.RX) as bound:
+            while True:
+                record_type, payload = self.recv_record()
+                if record_type == ContentType.APPLICATION_DATA:
+                    self.left = memoryview(payload)
+                    return self.take_left(buffer)
+                if self.act(record_type, payload):
+                    return 0
+                bound.check()
+                try:
+                    return self.pull(buffer)
+                except OSError as error:
+                    if error.errno != errno.EIO:
+                        raise
 
     def take_left(self, buffer: Buffer) -> int:
         """Return how much left-over data was copied into `buffer`: 0 if there is none, or at the clean end."""
@@ -93,6 +96,10 @@ class KernelReceiver:
         memoryview(buffer)[:part] = self.left[:part]
         self.left = self.left[part:]
         return part
+
+    def keep(self, data: bytes) -> None:
+        """Keep data that was received and not taken: it is received next."""
+        self.left = memoryview(data + bytes(self.left))
 
     def recv_record(self) -> tuple[int, bytes]:
         """Return the next record's type and contents, without acting on it; the kernel may join data records."""
@@ -147,7 +154,7 @@ class KernelReceiver:
         splice(2) fails with EINVAL at a control record, and returns 0 for an empty record as for any end. In both cases
         a receive with the record type decides.
         """
-        while not self.ended:
+        while count and not self.ended:
             if not (self.left or self.backlog):
                 try:
                     if _roomy(pipe) and (moved := os.splice(self._connection.socket.fileno(), pipe, count)):
@@ -172,7 +179,7 @@ class KernelReceiver:
         try:
             written = write(f"receiving into a pipe on {self._connection.target} (kernel)", pipe, data)
         finally:
-            self.left = memoryview(data[written:] + bytes(self.left))
+            self.keep(data[written:])
         return written
 
     def act(self, record_type: int, payload: bytes) -> bool:

@@ -1,0 +1,72 @@
+"""One time-out for a whole call.
+
+The socket's time-out, or the ring's, limits a single wait. A peer that takes or sends a few bytes now and then would
+never let a call end that waits again and again. So a call that moves more than one record reads the clock between its
+waits, and shortens the last ones.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+from ktlslab.linux.ktls import Direction
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ktlslab.stages.connection import Connection
+
+_MIN_S = 0.001  # the shortest wait
+_SHORTEN = 0.75  # a wait is shortened when less than this part of the time is left: doing so costs a system call
+_outermost = threading.local()
+
+
+class Bound:
+    """A context manager around the waits of one call: `check` before each wait but the first.
+
+    Within another one of the same thread and connection, the outer one's time counts.
+    """
+
+    def __init__(self, connection: Connection, direction: Direction) -> None:
+        self._connection, self._direction = connection, direction
+        self._timeout = connection.engine.timeout
+        outer = getattr(_outermost, "bound", None)
+        self._outer: Bound | None = outer if outer and outer._connection is connection else None  # noqa: SLF001 - ours
+        self._shortened = False
+        if self._outer:
+            self._deadline: float = self._outer._deadline  # noqa: SLF001
+        elif self._timeout is not None:
+            self._deadline = time.monotonic() + self._timeout
+
+    def __enter__(self) -> Self:
+        if not self._outer:
+            _outermost.bound = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._outer:
+            self._outer._shortened |= self._shortened  # noqa: SLF001
+            return
+        _outermost.bound = None
+        if self._shortened:
+            self._connection.engine.limit(self._connection.socket, self._direction, None)
+
+    def left(self) -> float | None:
+        """How many seconds are left; None without a time-out."""
+        return None if self._timeout is None else max(0.0, self._deadline - time.monotonic())
+
+    def check(self) -> None:
+        """TimeoutError if the time is up; otherwise the next wait ends when it is."""
+        if (left := self.left()) is None or self._timeout is None:
+            return
+        if not left:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        if left < self._timeout * _SHORTEN:
+            self._shortened = True
+            self._connection.engine.limit(self._connection.socket, self._direction, max(left, _MIN_S))

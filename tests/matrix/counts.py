@@ -59,13 +59,19 @@ SENDS_OF_NOTHING = (send_nothing, send_no_buffers, send_empty_buffers, sendfile_
 
 
 @row("an empty buffer or a count of 0", "nothing, then delivered", each=RECEIVES_OF_NOTHING + SENDS_OF_NOTHING,
-     timeout=SHORT_S)  # fmt: skip
+     timeout=SHORT_S, goes_on=True)  # fmt: skip
 def _(scene, call):
     scene.says("something" if scene.does(call, scene) else "nothing")
     scene.goes_on()
 
 
-@row("the same while a control record waits", "nothing, then delivered", each=RECEIVES_OF_NOTHING, layers=TLS)
+@row(
+    "the same while a control record waits",
+    "nothing, then delivered",
+    each=RECEIVES_OF_NOTHING,
+    layers=TLS,
+    goes_on=True,
+)
 def _(scene, call):
     scene.peer.send(USER_CANCELED, ContentType.ALERT)
     scene.peer.send(b"after it")
@@ -73,7 +79,7 @@ def _(scene, call):
     scene.receives(b"after it")
 
 
-@row("a full pipe", "UsageError, then delivered", each=RECEIVES, possible=possible)
+@row("a full pipe", "UsageError, then delivered", each=RECEIVES, possible=possible, goes_on=True)
 def _(scene, call):
     _, theirs = scene.pipe(blocking=False)
     with contextlib.suppress(BlockingIOError):
@@ -84,7 +90,7 @@ def _(scene, call):
     scene.same(scene.does(call, scene, 13), b"all that came")
 
 
-@row("a pipe that nobody reads", "UsageError, then delivered", each=RECEIVES, possible=possible)
+@row("a pipe that nobody reads", "UsageError, then delivered", each=RECEIVES, possible=possible, goes_on=True)
 def _(scene, call):
     ours, theirs = scene.pipe()
     os.close(ours)
@@ -93,7 +99,7 @@ def _(scene, call):
     scene.same(scene.does(call, scene, 13), b"all that came")
 
 
-@row("a pipe that holds a page, which is less than a record", "delivered", each=(True, False))
+@row("a pipe that holds a page, which is less than a record", "delivered", each=(True, False), goes_on=True)
 def _(scene, blocking):
     ours, theirs = scene.pipe(size=mmap.PAGESIZE, blocking=blocking)
     scene.peer.send(RECORD)
@@ -103,7 +109,13 @@ def _(scene, blocking):
     scene.same(got, RECORD)
 
 
-@row("a pipe that holds a page, and the rest by another call", "delivered", each=RECEIVES, possible=possible)
+@row(
+    "a pipe that holds a page, and the rest by another call",
+    "delivered",
+    each=RECEIVES,
+    possible=possible,
+    goes_on=True,
+)
 def _(scene, call):
     ours, theirs = scene.pipe(size=mmap.PAGESIZE, blocking=False)
     scene.peer.send(RECORD)
@@ -111,19 +123,24 @@ def _(scene, call):
     scene.same(os.read(ours, count) + call(scene, len(RECORD) - count), RECORD)
 
 
-@row("a record of a type over 255", "UsageError, then delivered", each=(256, 300, -1))
+@row("a record of a type over 255", "UsageError, then delivered", each=(256, 300, -1), goes_on=True)
 def _(scene, kind):
     scene.fails(scene.stream.send_record, b"x", kind)
     scene.goes_on()
 
 
-@row("a record of no bytes, or of more than 16,384", "UsageError, then delivered", each=(0, 16_385, 100_000))
+@row(
+    "a record of no bytes, or of more than 16,384",
+    "UsageError, then delivered",
+    each=(0, 16_385, 100_000),
+    goes_on=True,
+)
 def _(scene, size):
     scene.fails(scene.stream.send_record, bytes(size), 23)
     scene.goes_on()
 
 
-@row("records of 1 and of 16,384 bytes", "delivered", layers=KERNEL_SENDS, each=(1, 16_384))
+@row("records of 1 and of 16,384 bytes", "delivered", layers=KERNEL_SENDS, each=(1, 16_384), goes_on=True)
 def _(scene, size):
     scene.stream.send_record(bytes(size), 23)
     scene.same(scene.peer.receive()[1], bytes(size))

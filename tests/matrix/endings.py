@@ -10,9 +10,10 @@ from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Version
 from tests.handpeer import CLOSE_NOTIFY
 from tests.matrix.calls import SENDS, possible
-from tests.matrix.rows import KERNEL_RECEIVES, KERNEL_SENDS, LINGER_S, SMALL, TLS, row
+from tests.matrix.rows import KERNEL, KERNEL_RECEIVES, KERNEL_SENDS, LINGER_S, SMALL, TLS, row
 
 MUCH = bytes(range(250)) * 8000  # 2,000,000 bytes
+LESS = MUCH[:300_000]  # enough where an emulated machine makes and opens the records
 UNREAD = 100_000
 BOTH = (Version.TLS13, Version.TLS12)
 NO_NEW_KEYS = {  # the kernel installs later keys since 6.14
@@ -31,18 +32,20 @@ def says_how_many_bytes(scene, error):
     scene.check(bool(re.search(r"\d+ bytes", str(error))), f"without a number of bytes: {error}")
 
 
-@row("close, and the peer is slow and sends", "delivered", versions=BOTH)
+@row("close, and the peer is slow and sends", "delivered")
 def _(scene):
+    data = LESS if scene.place.layer in KERNEL else MUCH
+
     def slow():
         for _ in range(4):
             time.sleep(LINGER_S)
             scene.peer.send(b"not yet")
-        return scene.peer.receive_data(len(MUCH), 20)
+        return scene.peer.receive_data(len(data), 20)
 
     got = scene.meanwhile(slow)
-    scene.does(scene.stream.send, MUCH)
+    scene.does(scene.stream.send, data)
     scene.does(scene.stream.close)
-    scene.same(scene.does(got.result, 30), MUCH)
+    scene.same(scene.does(got.result, 30), data)
 
 
 @row("close, and the peer reads late and is silent", "delivered", versions=BOTH, buffers=SMALL)
@@ -113,8 +116,8 @@ def _(scene):
     scene.does(scene.stream.send_eof)
     scene.peer_gets(b"held back, and last words")
     scene.check(scene.peer.rest() == ([] if scene.place.layer == "plain" else ENDED), "other records before the FIN")
-    answer = scene.meanwhile(lambda: (scene.peer.send(MUCH), scene.peer.close_notify(), scene.peer.fin()))
-    scene.receives(MUCH)
+    answer = scene.meanwhile(lambda: (scene.peer.send(LESS), scene.peer.close_notify(), scene.peer.fin()))
+    scene.receives(LESS)
     scene.does(answer.result)
     scene.says("more" if scene.does(scene.stream.recv) else "the end")
     scene.does(scene.stream.close)

@@ -43,7 +43,7 @@ def export_again(scene, finished, _spare, _directions):
 AGAIN = (install_again, install_linked_again, install_one_again, export_again)
 
 
-@row("a second install of a direction", "UsageError, then delivered", layers=KERNEL, each=AGAIN, opens=False)
+@row("a second install of a direction", "UsageError, then delivered", layers=KERNEL, each=AGAIN, opens=True)
 def _(scene, again):
     given = installed(scene)
     stream_of(scene, given[0], given[2])
@@ -51,7 +51,7 @@ def _(scene, again):
     scene.goes_on()
 
 
-@row("the same before there is a Stream", "UsageError, then delivered", layers=KERNEL, each=AGAIN, opens=False)
+@row("the same before there is a Stream", "UsageError, then delivered", layers=KERNEL, each=AGAIN, opens=True)
 def _(scene, again):
     given = installed(scene)
     again(scene, *given)
@@ -59,7 +59,7 @@ def _(scene, again):
     scene.goes_on()
 
 
-@row("install after the session has gone on in userspace", "UsageError, then delivered", layers=TLS, opens=False)
+@row("install after the session has gone on in userspace", "UsageError, then delivered", layers=TLS, opens=True)
 def _(scene):
     finished, scene.peer = scene.peers.shake(scene.place.engine, scene.place.role)
     keys = export(finished)
@@ -74,7 +74,7 @@ def claims(layer):
     return [claim for size in (0, 1, 2) for claim in itertools.combinations(Direction, size) if claim != LAYERS[layer]]
 
 
-@row("a Stream that claims other directions than were installed", "UsageError", layers=TLS, opens=False)
+@row("a Stream that claims other directions than were installed", "UsageError", layers=TLS, opens=True)
 def _(scene):
     finished, scene.peer = scene.peers.shake(scene.place.engine, scene.place.role)
     scene.owned.callback(finished.connection.close)
@@ -88,7 +88,7 @@ def _(scene):
             return
 
 
-@row("a plain Stream that claims kernel directions", "UsageError", layers=("plain",), opens=False)
+@row("a plain Stream that claims kernel directions", "UsageError", layers=("plain",), opens=True)
 def _(scene):
     connection, _ = scene.peers.connected(scene.place.engine, scene.place.role)
     scene.fails(Stream, connection, None, tuple(Direction))

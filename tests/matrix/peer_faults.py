@@ -59,7 +59,7 @@ def _(scene, call):
     meets(scene, call)
 
 
-@row("silence", "PeerTimeoutError, then delivered", each=RECEIVES, possible=possible, timeout=SHORT_S)
+@row("silence", "PeerTimeoutError, then delivered", each=RECEIVES, possible=possible, timeout=SHORT_S, goes_on=True)
 def _(scene, call):
     scene.in_time(call, scene, 10)
     scene.peer.send(b"late, late")
@@ -67,7 +67,7 @@ def _(scene, call):
 
 
 @row("half a record, silence, the rest", "PeerTimeoutError, then delivered", layers=TLS, each=RECEIVES,
-     possible=possible, timeout=SHORT_S)  # fmt: skip
+     possible=possible, timeout=SHORT_S, goes_on=True)  # fmt: skip
 def _(scene, call):
     record = scene.peer.seal(ContentType.APPLICATION_DATA, b"late, late")
     scene.peer.sock.sendall(record[:20])

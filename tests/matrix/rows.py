@@ -23,8 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from ktlslab.errors import KtlsLabError
-from ktlslab.stages.transfer import ending
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Version
 from tests.handpeer import LAYERS, HandPeers
@@ -40,8 +38,8 @@ SERIES = ".".join(os.uname().release.split(".")[:2])
 
 SHORT_S = 0.15  # the time-out of a stream whose call is to run into it
 PATIENCE_S = 30.0  # of one whose call is not
-LINGER_S = 0.2  # `ending.LINGER_S` while the matrix runs
-LIMIT_S = 8.0
+LINGER_S = 0.1  # `ending.LINGER_S` while the matrix runs
+LIMIT_S = 25.0
 SMALL = 1 << 15  # for the buffers of sockets that are to be filled
 
 ROWS: list[Row] = []
@@ -53,7 +51,9 @@ class Row:
 
     `act(scene)`, or `act(scene, variant)` for each variant. `where` maps words that must all be true of a place (a
     layer, an engine, a role, a variant's name, a kernel's series) to the outcome there; the first that fits counts.
-    `expected` and those outcomes may name several: "StreamError or TruncatedError". `timeout` is the stream's.
+    `expected` and those outcomes may name several: "StreamError or TruncatedError". `timeout` is the stream's. If the
+    stream `goes_on` after the row as if nothing had been, the next variant uses it too. If the row itself `opens` the
+    stream, it is None at first.
     """
 
     name: str
@@ -66,16 +66,26 @@ class Row:
     versions: tuple[Version, ...]
     possible: Callable[[str, Any], bool]
     timeout: float
+    goes_on: bool
+    opens: bool
     options: dict[str, Any]
 
     def places(self, layer: str, *, thin: bool = False) -> Iterator[Place]:
-        """Yield where the row runs on a layer. If `thin`, each variant runs with each engine in one role only."""
+        """Yield where the row runs on a layer: with every engine, version, role and variant.
+
+        If `thin`, an engine is run in one role, and a variant of a row that ends the stream with one engine; which ones
+        alternates.
+        """
+        number = ROWS.index(self) + ALL.index(layer)
         versions = self.versions if layer != "plain" else self.versions[:1]
-        for number, (variant, engine, version) in enumerate(itertools.product(self.each, self.engines, versions)):
-            if not self.possible(layer, variant):
+        variants = [variant for variant in self.each if self.possible(layer, variant)]
+        for at, (engine, version, role) in enumerate(itertools.product(self.engines, versions, ROLES)):
+            if thin and (at + at // 2 + number) % 2:
                 continue
-            roles = ROLES if not thin or len(self.each) == 1 else (ROLES[(number + number // 2) % 2],)
-            for role in roles:
+            for which, variant in enumerate(variants):
+                alone = thin and len(variants) > 1 and not self.goes_on
+                if alone and self.engines[(which + number) % len(self.engines)] != engine:
+                    continue
                 yield Place(layer=layer, engine=engine, role=role, variant=variant, version=version)
 
     def outcome_at(self, place: Place) -> str:
@@ -111,6 +121,8 @@ def row(
     versions: tuple[Version, ...] = (Version.TLS13,),
     possible: Callable[[str, Any], bool] = lambda _layer, _variant: True,
     timeout: float = PATIENCE_S,
+    goes_on: bool = False,
+    opens: bool = False,
     **options: Any,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add a row to the matrix. Other options are for `HandPeers.open`."""
@@ -128,6 +140,8 @@ def row(
                 versions=versions,
                 possible=possible,
                 timeout=timeout,
+                goes_on=goes_on,
+                opens=opens,
                 options=options,
             )
         )
@@ -216,7 +230,10 @@ class Scene:
         """Say "delivered" if the stream works as before in both directions, which is tried by one record each."""
         if isinstance(self.does(self.stream.send, b"to the peer"), BaseException):
             return
-        got = self.peer.receive(10)
+        try:
+            got = self.peer.receive(10)
+        except (OSError, ValueError) as error:
+            got = error
         if got != (ContentType.APPLICATION_DATA, b"to the peer"):
             self.says(f"the peer got {got}")
             return
@@ -247,7 +264,7 @@ class Scene:
         return ours, theirs
 
     @contextlib.contextmanager
-    def signals(self, *, after: float = 0.1, every: float = 0.0, raises: bool = False) -> Iterator[list[int]]:
+    def signals(self, *, after: float = 0.05, every: float = 0.0, raises: bool = False) -> Iterator[list[int]]:
         """Signal this thread after some seconds, and then again and again. Yields the list of signals that came."""
         came, over, thread = [], threading.Event(), threading.get_ident()
 
@@ -274,70 +291,7 @@ class Scene:
             ringing.join()
             signal.signal(signal.SIGUSR1, before)
 
-    def close(self) -> None:
-        """Close what the row has left open, the peer first, so that nothing waits."""
-        with self.owned:
-            if self.peer:
-                self.peer.close()
-            if self.stream:
-                with contextlib.suppress(KtlsLabError):
-                    self.stream.close()
-
 
 def _close_quietly(descriptor: int) -> None:
     with contextlib.suppress(OSError):
         os.close(descriptor)
-
-
-def run(row: Row, place: Place, peers: HandPeers) -> str:
-    """Run a row at one place and return its outcome."""
-    stream = peer = None
-    if row.options.get("opens", True):
-        options = {name: value for name, value in row.options.items() if name != "opens"}
-        stream, peer = peers.open(
-            place.layer, place.engine, place.role, version=place.version, timeout=row.timeout, **options
-        )
-    scene = Scene(place=place, peers=peers, stream=stream, peer=peer, timeout=row.timeout)
-    try:
-        with limited():
-            row.act(scene, *(() if row.each == (None,) else (place.variant,)))
-    except Endless:
-        scene.says("no end")
-    finally:
-        with contextlib.suppress(Endless), limited():
-            scene.close()
-    return ", then ".join(scene.words)
-
-
-class Endless(BaseException):
-    """A row took longer than LIMIT_S."""
-
-
-@contextlib.contextmanager
-def limited() -> Iterator[None]:
-    """Raise Endless in this thread after LIMIT_S seconds."""
-
-    def stop(*_: Any) -> None:
-        raise Endless
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def right(row: Row, place: Place, outcome: str) -> bool:
-    return outcome in row.outcome_at(place).split(" or ")
-
-
-@contextlib.contextmanager
-def brief_farewells() -> Iterator[None]:
-    """Most peers here do not answer a close."""
-    before, ending.LINGER_S = ending.LINGER_S, LINGER_S
-    try:
-        yield
-    finally:
-        ending.LINGER_S = before

@@ -75,25 +75,25 @@ def _(scene):
     scene.does(scene.stream.close)
 
 
-@row("handlers that return, in a receive", "delivered", each=RECEIVES, possible=possible)
+@row("handlers that return, in a receive", "delivered", each=RECEIVES, possible=possible, goes_on=True)
 def _(scene, call):
     def later():
-        time.sleep(0.2)
+        time.sleep(0.1)
         scene.peer.send(b"after them")
 
-    with scene.signals(after=0.05, every=0.05) as came:
+    with scene.signals(after=0.03, every=0.03) as came:
         scene.meanwhile(later)
         scene.same(scene.does(call, scene, 10), b"after them")
     scene.check(bool(came), "no signal came")
 
 
-@row("handlers that return, in a send", "delivered", each=SENDS, possible=possible, buffers=SMALL)
+@row("handlers that return, in a send", "delivered", each=SENDS, possible=possible, buffers=SMALL, goes_on=True)
 def _(scene, call):
     def later():
-        time.sleep(0.2)
+        time.sleep(0.1)
         return scene.peer.receive_data(len(MUCH), 10)
 
-    with scene.signals(after=0.05, every=0.05) as came:
+    with scene.signals(after=0.03, every=0.03) as came:
         got = scene.meanwhile(later)
         scene.does(call, scene, MUCH)
         scene.same(scene.does(got.result), MUCH)
@@ -103,11 +103,11 @@ def _(scene, call):
 @row("handlers that return, in close", "delivered", buffers=SMALL)
 def _(scene):
     def later():
-        time.sleep(0.2)
+        time.sleep(0.1)
         return scene.peer.receive_data(UNREAD, 10)
 
     leave_unread(scene)
-    with scene.signals(after=0.05, every=0.05) as came:
+    with scene.signals(after=0.03, every=0.03) as came:
         got = scene.meanwhile(later)
         scene.does(scene.stream.close)
     scene.same(scene.does(got.result), bytes(UNREAD))

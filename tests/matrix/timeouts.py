@@ -28,7 +28,7 @@ def again_and_again(scene, act):
 
 
 @row("a time-out in the middle of recv_exactly_into, then again", "PeerTimeoutError, then delivered", each=RECEIVES,
-     possible=possible, timeout=SHORT_S)  # fmt: skip
+     possible=possible, timeout=SHORT_S, goes_on=True)  # fmt: skip
 def _(scene, call):
     scene.peer.send(b"AAAA")
     scene.in_time(scene.stream.recv_exactly_into, scene.room(10))
@@ -91,7 +91,7 @@ def _(scene, call):
 
 @row("a socket that does not block", "PeerTimeoutError that says so, then delivered", each=RECEIVES, possible=possible,
      where={"uring": "PeerTimeoutError, then delivered or PeerTimeoutError that says so, then delivered"},
-     timeout=SHORT_S)  # fmt: skip
+     timeout=SHORT_S, goes_on=True)  # fmt: skip
 def _(scene, call):
     scene.stream.connection.socket.setblocking(False)
     error = scene.fails(call, scene, 10)

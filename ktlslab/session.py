@@ -29,8 +29,8 @@ from ktlslab.linux.ring import Ring
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import Connection, EngineChoice, accept, connect
 from ktlslab.stages.handshaking import Handshake, handshake
-from ktlslab.stages.installation import BOTH, Installed, Refused, Why, install
-from ktlslab.stages.keys import export
+from ktlslab.stages.installation import Installed, Refused, Why, install
+from ktlslab.stages.keys import BOTH, export
 from ktlslab.stages.transfer import Stream
 from ktlslab.tls.suites import Suite
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -372,6 +375,44 @@ def debug_allocator():
         assert done.returncode == 0, f"status {done.returncode}: {done.stdout}{done.stderr}"
         assert "Exception ignored" not in done.stderr, done.stderr
         return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def fork():
+    """os.fork, without Python's warning of other threads: peers run in some."""
+
+    def quietly():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return os.fork()
+
+    return quietly
+
+
+@pytest.fixture
+def forked(fork):
+    """forked(action) -> "result" or "Error: message" of the action in a forked process, which then ends at once."""
+
+    def run(action):
+        reading, writing = os.pipe()
+        child = fork()
+        if not child:
+            try:
+                said = str(action())
+            except BaseException as error:  # noqa: BLE001 - shown by the parent
+                said = f"{type(error).__name__}: {error}"
+            os.write(writing, said.encode())
+            os._exit(0)
+        os.close(writing)
+        try:
+            assert select.select([reading], [], [], PATIENCE)[0], "the forked process did not come to its end"
+            return os.read(reading, 1 << 16).decode()
+        finally:
+            os.close(reading)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
     return run
 

@@ -40,6 +40,7 @@ LAYERS = {
     "kernel-tx": (Direction.TX,),
     "kernel-rx": (Direction.RX,),
 }
+_SEGMENT_BYTES = 1400
 CLOSE_NOTIFY = bytes([AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY])
 
 
@@ -237,6 +238,8 @@ class HandPeers(Closing):
         options = (
             {"client": engine, "server": "syscall"} if role == "client" else {"client": "syscall", "server": engine}
         )
+        # With small buffers and the large segments of loopback, TCP would wait for its timers.
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES if buffers else 0)
         accepting = self._pool.submit(accept, self._listener, io_engine=options["server"], timeout=PATIENCE_S)
         client = self._open.enter_context(
             connect(*self._listener.getsockname(), io_engine=options["client"], timeout=PATIENCE_S)

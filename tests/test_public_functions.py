@@ -125,7 +125,7 @@ def cases(room):
         "connect": lambda: Case(ktlslab.connect, {"host": "127.0.0.1", "port": room.closed_port, **ENGINE}),
         "accept": lambda: Case(ktlslab.accept, {"listener": room.visited(), **ENGINE}),
         "handshake": lambda: Case(ktlslab.handshake, {"connection": room.connection(), "config": None}),
-        "export": lambda: Case(ktlslab.export, {"handshake": room.client.handshake}),
+        "export": lambda: Case(ktlslab.export, {"handshake": room.client.handshake, "directions": ()}),
         "install": lambda: Case(
             ktlslab.install, {"connection": room.connection(), "keys": keys(room), "directions": (), "wipe": True}
         ),

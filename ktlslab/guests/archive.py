@@ -3,7 +3,7 @@
 apt verifies the archive's signature and the hash of every file, and uses this machine's proxy. It gets its own lists,
 cache and status folders. No version is hard-coded: the meta package `linux-image-amd64` of each suite names the kernel,
 and every dependency pinned to exactly the meta package's version belongs to it (one package up to 6.12; image, binary
-and modules from 7.x on).
+and modules from 7.x on). Earlier builds stay in a suite for a while, each as a package that is named by its release.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ktlslab.guests.cache import cache_dir, full_disk, storage
 from ktlslab.packages import how_to_get
 
 META = "linux-image-amd64"
+_IMAGE = "linux-image-"
+_BUILDS = rf"^{_IMAGE}[0-9]+[.][0-9]+[.][^-]+(-[0-9]+)?-amd64$"  # neither rt nor cloud
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 REMEDY = (
     "Check the network and this machine's apt sources (or set $KTLSLAB_MIRROR to a Debian archive); a kernel image "
@@ -30,10 +32,16 @@ _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNOREC
 
 
 class KernelOffer(NamedTuple):
-    """One kernel that the archive has: its series and the meta package's version that stands for it."""
+    """One kernel that the archive has: its series, its version, and the package of this version that stands for it."""
 
     series: str
     version: str
+    package: str = META
+
+    @property
+    def release(self) -> str:
+        """The kernel's release, such as `6.1.0-52-amd64`; "" for a meta package, which does not say it."""
+        return "" if self.package == META else self.package.removeprefix(_IMAGE)
 
 
 def series_of(version: str) -> str:
@@ -58,6 +66,25 @@ def offers() -> list[KernelOffer]:
         if series not in newest or is_newer(version, newest[series].version):
             newest[series] = KernelOffer(series=series, version=version)
     return sorted(newest.values(), key=lambda offer: by_age(offer.series))
+
+
+def builds() -> list[KernelOffer]:
+    """Ask the archive for every build that it has, oldest first, each by the package of its release."""
+    _update()
+    answered = _apt(
+        "apt-cache", "search", "--full", "--names-only", _BUILDS, tried="asking the archive for its kernels"
+    )
+    found = {
+        KernelOffer(series=series_of(fields["version"]), version=fields["version"], package=fields["package"])
+        for fields in paragraphs(answered)
+    }
+    return sorted(found, key=lambda offer: version_order(offer.version))
+
+
+def version_order(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
+    """Sort key for the versions of kernels; the backport 6.12.95-1~bpo12+1 comes before 6.12.95-1."""
+    upstream, _, rebuilt = version.partition("~")
+    return by_age(upstream), not rebuilt, by_age(rebuilt)
 
 
 def unpack(offer: KernelOffer, root: Path) -> None:
@@ -87,8 +114,8 @@ def pinned(depends: str, version: str) -> list[str]:
 
 
 def _packages(offer: KernelOffer) -> list[str]:
-    """Follow the pinned dependencies from the meta package; the meta packages themselves hold no files."""
-    waiting, seen = [META], list[str]()
+    """Follow the pinned dependencies from the offer's package; meta packages themselves hold no files."""
+    waiting, seen = [offer.package], list[str]()
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -99,7 +126,7 @@ def _packages(offer: KernelOffer) -> list[str]:
         waiting += pinned(fields[0].get("depends", ""), offer.version) if fields else []
     kernel = [f"{name}={offer.version}" for name in seen if re.search(r"\d", name.removesuffix("-amd64"))]
     if not kernel:
-        answered = f"{META} {offer.version} depends on no kernel"
+        answered = f"{offer.package} {offer.version} depends on no kernel"
         raise KernelUnavailableError(f"fetching Linux {offer.series}", answered=answered, remedy=REMEDY)
     return kernel
 

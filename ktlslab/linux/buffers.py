@@ -31,6 +31,7 @@ class Owner(Protocol):
 
     def incoming(self, buffers: BufferRing, /) -> list[Incoming]: ...
     def forget(self, closed: BufferRing | Incoming, /) -> None: ...
+    def gone(self, tried: str, /) -> UsageError: ...
 
 
 class BufferRing(Closing):
@@ -66,6 +67,10 @@ class BufferRing(Closing):
             self._native = ffi.NULL
             self.ring.forget(self)
 
+    def leave(self) -> None:
+        """In a forked process: forget the buffers, which are the parent's."""
+        self._native = ffi.NULL
+
     def __repr__(self) -> str:
         return f"BufferRing(group={self.group}, {self.count} x {self.size} bytes{', closed' if self.closed else ''})"
 
@@ -100,7 +105,10 @@ class Incoming(Closing):
     def take(self, *, wait: bool = True) -> list[tuple[int, bytes]]:
         """Return everything received so far, after waiting for something if `wait`; empty at the end or if nothing."""
         if not self._ready and not self.ended:
-            self.ended = self._calls.take(self._address, wait, self.timeout, self._ready)
+            try:
+                self.ended = self._calls.take(self._address, wait, self.timeout, self._ready)
+            except ValueError:  # its ring is another process's
+                raise self.buffers.ring.gone("receiving by a multishot receive") from None
         ready, self._ready = self._ready, []
         return ready
 
@@ -118,6 +126,10 @@ class Incoming(Closing):
             _check(lib.kl_multishot_close(self._handle, self._native))
             self._native, self.ended = ffi.NULL, True
             self.buffers.ring.forget(self)
+
+    def leave(self) -> None:
+        """In a forked process: leave what arrived to the parent."""
+        self._native, self._ready = ffi.NULL, []
 
     def __iter__(self) -> Self:
         return self

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Never, Protocol
 
 from ktlslab import _checks
 from ktlslab.errors import UsageError
+from ktlslab.linux import forks
 from ktlslab.linux.operations import Buffer
 
 
@@ -62,8 +63,15 @@ def blame(call: str, is_open: object, fd: object, data: object = b"", number: ob
         _checks.whole(tried, "flags", number, 0, MAX_INT)
 
 
-def closed(tried: str) -> UsageError:
-    return UsageError(tried, answered="the ring is closed", remedy="Open another: `with Ring() as ring`.")
+def blame_fork(owner: int, call: str, *_: object) -> Never:
+    """Raise UsageError for a call in a child of the process that owns the ring."""
+    raise closed(f"{call} by io_uring", owner) from None
+
+
+def closed(tried: str, owner: int = 0) -> UsageError:
+    """Return the error for a closed ring, or for one that belongs to the process `owner`."""
+    answered = forks.belongs("the ring", owner) if owner else "the ring is closed"
+    return UsageError(tried, answered=answered, remedy="Open another: `with Ring() as ring`.")
 
 
 def pack_sockaddr(family: int, sockaddr: tuple[Any, ...]) -> bytes:

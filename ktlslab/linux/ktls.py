@@ -115,6 +115,19 @@ def set_keys(sock: socket.socket, direction: Direction, packed: bytearray) -> No
             return
 
 
+def installed(sock: socket.socket, direction: Direction) -> tuple[int, int] | None:
+    """Return (TLS version, cipher type) of one direction's keys, or None if the kernel has none for this socket.
+
+    Only this head of the struct is asked for, so no key is copied to this process.
+    """
+    try:
+        head = sock.getsockopt(SOL_TLS, direction.value, ffi.sizeof("struct tls_crypto_info"))
+    except OSError:  # EBUSY: no keys; ENOPROTOOPT, EOPNOTSUPP: no tls module on this socket
+        return None
+    info = ffi.from_buffer("struct tls_crypto_info *", head)
+    return info.version, info.cipher_type
+
+
 def get_keys(sock: socket.socket, direction: Direction, cipher_type: int) -> CryptoInfo:
     """Read back one direction's current keys and sequence number. OSError (EBUSY, ENOPROTOOPT) if none are set."""
     return CryptoInfo.unpack(sock.getsockopt(SOL_TLS, direction.value, _size(cipher_type)))

@@ -6,7 +6,8 @@ returns only after the completion; a time-out or Ctrl-C first cancels the operat
 operation begun with `start` is held here, with its buffer, until `reap` returns its completion; `close` cancels the
 remaining ones and waits for them. While a bytearray is held, Python refuses to resize it (BufferError).
 
-The GIL is released during system calls, so other threads continue. Only one thread at a time may use a ring.
+The GIL is released during system calls, so other threads continue. Only one thread at a time may use a ring, and only
+the process that made it: in a forked process every call raises UsageError, and the parent's ring is not affected.
 
 Source: io_uring_enter(2), io_uring_setup(2).
 """
@@ -16,13 +17,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
 from ktlslab.errors import UsageError
-from ktlslab.linux import _hot, _native
+from ktlslab.linux import _hot, _native, forks
 from ktlslab.linux.buffers import BufferRing, Incoming
 from ktlslab.linux.calls import (
     MAX_INT,
@@ -32,6 +34,7 @@ from ktlslab.linux.calls import (
     SendManyCall,
     SendRecordCall,
     blame,
+    blame_fork,
     closed,
     pack_sockaddr,
 )
@@ -60,7 +63,7 @@ class Ring(Closing):
 
     def __init__(self, entries: int = 64, *, sqpoll: bool = False, defer_taskrun: bool = False) -> None:
         self._ring = open_ring(entries, sqpoll=sqpoll, defer_taskrun=defer_taskrun)
-        self._process = os.getpid()
+        self._owner = 0  # in a forked process: the one that made the ring
         self._calls = _hot.Calls(int(ffi.cast("uintptr_t", self._ring)), Completion, blame)
         self._held: dict[int, Operation] = {}
         self._done: list[Completion] = []
@@ -68,6 +71,7 @@ class Ring(Closing):
         self._pinned: list[Any] = []  # the registered buffers
         self._files = False
         self._groups = 0  # of provided buffers
+        forks.register(self)
 
     @property
     def closed(self) -> bool:
@@ -215,7 +219,7 @@ class Ring(Closing):
         except WRONG:
             tried = "starting operations"
             if not self._ring:
-                raise closed(tried) from None
+                raise self.gone(tried) from None
             _checks.items(tried, "operations", operations, Operation, "operations, such as Operation.send(...)")
             raise
 
@@ -227,7 +231,7 @@ class Ring(Closing):
         except WRONG:
             tried = "reaping completions"
             if not self._ring:
-                raise closed(tried) from None
+                raise self.gone(tried) from None
             _checks.whole(tried, "wait_for", wait_for)
             _checks.seconds(tried, "timeout", timeout, zero=True)
             raise
@@ -334,13 +338,26 @@ class Ring(Closing):
             lib.kl_ring_close(self._ring)
             self._ring, self._pinned = ffi.NULL, []
 
+    def leave(self, owner: int) -> None:
+        """In a forked process, release this process's copy of the descriptor, and refuse every later call."""
+        if self._ring:
+            self._calls.leave(partial(blame_fork, owner))
+            for user in self._open:
+                user.leave()
+            lib.kl_ring_leave(self._ring)
+            self._ring, self._owner = ffi.NULL, owner
+            self._open, self._held, self._done, self._pinned = [], {}, [], []
+
+    def gone(self, tried: str) -> UsageError:
+        """Return the error for a call on a ring that is closed, or that belongs to another process."""
+        return closed(tried, self._owner)
+
     def __del__(self) -> None:
         """Close a forgotten ring, because the kernel may still write into the buffers that it holds.
 
         If it cannot be closed (another thread uses it, or it belongs to another thread), the buffers are kept for ever.
-        A forked process does not touch its parent's ring.
         """
-        if getattr(self, "_calls", None) is None or self.closed or self._process != os.getpid():
+        if getattr(self, "_calls", None) is None or self.closed:
             return
         try:
             self.close()
@@ -348,15 +365,19 @@ class Ring(Closing):
             _ABANDONED.append((self._held, self._pinned))
 
     def __repr__(self) -> str:
+        if self._owner:
+            return f"Ring(of process {self._owner})"
         return "Ring(closed)" if self.closed else f"Ring(fd={self.fileno()}, in_flight={self.in_flight})"
 
     def _live(self) -> Any:
         if not self._ring:
-            raise closed("using a ring")
+            raise self.gone("using a ring")
         return self._ring
 
     def _blame(self, call: str, fd: object, data: object, number: object, timeout: object) -> None:
         """Raise UsageError where one of a failed call's arguments is at fault, or the ring was closed."""
+        if not self._ring:
+            raise self.gone(f"{call} by io_uring") from None
         blame(call, self._ring, fd, data, number)
         _checks.seconds(f"{call} by io_uring", "timeout", timeout, zero=True)
 

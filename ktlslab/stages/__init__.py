@@ -8,8 +8,8 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.stages.config import ClientConfig, Psk, Resumption, ServerConfig
 from ktlslab.stages.connection import Connection, accept, connect
 from ktlslab.stages.handshaking import Handshake, handshake
-from ktlslab.stages.installation import BOTH, Installed, Refused, Why, install, install_linked, kernel_suites
-from ktlslab.stages.keys import DirectionKeys, Secret, TrafficKeys, export
+from ktlslab.stages.installation import Installed, Refused, Why, install, install_linked, kernel_suites
+from ktlslab.stages.keys import BOTH, DirectionKeys, Secret, TrafficKeys, export
 from ktlslab.stages.transfer import Stream
 
 __all__ = [

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -15,12 +17,15 @@ from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.errors import ConnectError, PeerTimeoutError, UnknownHostError, UsageError, errno_name
-from ktlslab.linux import capabilities
+from ktlslab.linux import capabilities, forks
 from ktlslab.linux.engines import Engine, RingEngine, SyscallEngine
+from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
 
 # `auto` uses io_uring if it is available; `uring` requires it.
 EngineChoice = Literal["auto", "uring", "syscall"]
+_MIN_S = 0.001  # the shortest wait for a further address
+STREAM = "Stream"  # the last stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +38,42 @@ class Connection(Closing):
     local: tuple[Any, ...]
     socket: socket.socket
     engine: Engine
-    _begun: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    # Each stage that has begun, and the process in which it did; a list of its own for each, to tell who was first.
+    _begun: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def ready(self, tried: str, stage: str = "") -> None:
-        """Raise UsageError on a closed connection, and for a stage that has already begun on this one."""
+        """Raise UsageError on a closed connection, and for a stage that has already begun on this one.
+
+        The same in a forked process for a connection on which the parent has begun: a second user of a session's state
+        would protect two records with one nonce.
+        """
         if self.closed:
             answered, remedy = "this connection is closed", "Run the stages inside its `with` block."
             raise UsageError(tried, answered=answered, remedy=remedy)
+        for owner in {process for (process,) in self._begun.copy().values()} - {os.getpid()}:
+            remedy = "Go on there, or connect again here."
+            raise UsageError(tried, answered=forks.belongs("the session", owner), remedy=remedy)
         if stage in self._begun:
-            remedy = "Connect again: a connection goes through each stage once."
-            raise UsageError(tried, answered=f"{stage} was already called on this connection", remedy=remedy)
+            raise self._repeated(tried, stage)
 
     def begin(self, tried: str, stage: str) -> None:
-        """Record that a stage begins on this connection. Raises what `ready` raises."""
+        """Record that a stage begins on this connection. Raises what `ready` raises.
+
+        Of two threads that begin the same, one gets through.
+        """
         self.ready(tried, stage)
-        self._begun.add(stage)
+        mine = [os.getpid()]
+        if self._begun.setdefault(stage, mine) is not mine:
+            raise self._repeated(tried, stage)
+
+    def undo(self, stage: str) -> None:
+        """Record that a stage that began had no effect, so that it may be tried again."""
+        del self._begun[stage]
+
+    @staticmethod
+    def _repeated(tried: str, stage: str) -> UsageError:
+        remedy = "Connect again: a connection goes through each stage once."
+        return UsageError(tried, answered=f"{stage} was already called on this connection", remedy=remedy)
 
     @property
     def closed(self) -> bool:
@@ -81,9 +107,9 @@ def connect(
 ) -> Connection:
     """Connect to a host's port, trying each of the host's addresses in turn.
 
-    `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this and every
-    later wait on the connection; None waits for ever. A `ring` passed in is used, and is not closed with the
-    connection. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
+    `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this call, and
+    each later one on the connection, as a whole; None waits for ever. A `ring` passed in is used, and is not closed
+    with the connection. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
     """
     _look_at_host(host)
     _checks.whole(f"connecting to {host}", "port", port, 1, 65535)
@@ -92,11 +118,18 @@ def connect(
         engine = make_engine(io_engine, ring, timeout)
         undo.callback(engine.close)
         failure: OSError | None = None
+        until = time.monotonic() + (timeout or 0)
         for family, kind, protocol, _, sockaddr in _resolve(host, port):
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if failure and timeout is not None:
+                    engine.timeout = max(until - time.monotonic(), _MIN_S)
                 engine.connect(sock, sockaddr)
+                if engine.timeout != timeout:
+                    engine.timeout = timeout
+                    for direction in Direction:
+                        engine.limit(sock, direction, None)
             except OSError as error:
                 sock.close()
                 failure = error

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from ktlslab import _checks
 from ktlslab._html import card
@@ -22,12 +21,11 @@ from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Operation, transfer
-from ktlslab.stages.connection import Connection
-from ktlslab.stages.keys import TrafficKeys
+from ktlslab.stages.connection import STREAM, Connection
+from ktlslab.stages.keys import BOTH, DirectionKeys, TrafficKeys, named
 from ktlslab.stages.transfer.sides import push_all
 from ktlslab.tls.suites import Suite
 
-BOTH = (Direction.TX, Direction.RX)
 ATTACH = "setsockopt(TCP_ULP)"
 
 
@@ -72,21 +70,30 @@ class Installed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The kernel refused at this step. The session is intact and can continue in userspace."""
+    """The kernel refused at this step. The session is intact, and can continue in userspace.
+
+    `directions` are those that the kernel took before it refused, which cannot be undone: give them to `Stream`.
+    """
 
     step: str
     reason: Why
     errno: int
-    directions: tuple[Direction, ...] = ()  # taken before the refusal; this cannot be undone
+    directions: tuple[Direction, ...] = ()
 
     def __bool__(self) -> bool:
         return False
 
     def __repr__(self) -> str:
-        return f"Refused({self.reason.name} at {self.step}: {errno_name(self.errno)})"
+        taken = f"; the kernel has {self._taken}" if self.directions else ""
+        return f"Refused({self.reason.name} at {self.step}: {errno_name(self.errno)}{taken})"
+
+    @property
+    def _taken(self) -> str:
+        return " and ".join(direction.name for direction in self.directions)
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("step", self.step), ("errno", errno_name(self.errno))]
+        rows += [("the kernel has", self._taken)] if self.directions else []
         return card(f"Refused: {self.reason.value}", rows)
 
 
@@ -106,11 +113,14 @@ def kernel_suites() -> tuple[Suite, ...]:
 def install(
     connection: Connection, keys: TrafficKeys, directions: Sequence[Direction] = BOTH, *, wipe: bool = True
 ) -> Installed | Refused:
-    """Hand the keys of these directions to the kernel. If that succeeds and `wipe` is true, wipe them in this process.
+    """Hand the keys of these directions to the kernel, and if `wipe` is true, wipe them in this process.
 
-    A refusal by the kernel is returned, not raised. Raises UsageError for a closed connection and for wiped keys.
+    A refusal by the kernel is returned, not raised. Raises UsageError, before anything is done, for a connection that
+    is closed or has a Stream, for wiped keys, and wherever a nonce would be used twice: if the kernel has keys of one
+    of these directions, or if the keys or their sequence number are not this session's.
     """
-    directions = _ready("installing keys", connection, keys, directions)
+    tried = "installing keys"
+    directions = _ready(tried, connection, keys, directions)
     if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
         return refused
     before = Counters.read()
@@ -121,16 +131,14 @@ def install(
             ktls.attach(connection.socket)
         for direction in directions:
             step = _step(direction)
-            packed = keys.of(direction).crypto_info().pack()
-            try:
-                ktls.set_keys(connection.socket, direction, packed)
-            finally:
-                packed[:] = bytes(len(packed))
+            _set_keys(tried, connection, keys, direction)
             taken.append(direction)
+            if wipe:
+                keys.of(direction).wipe()
     except OSError as error:
         number = error.errno or errno.EIO
         return Refused(step=step, reason=_reason(number), errno=number, directions=tuple(taken))
-    return _installed(connection, keys, directions, before, wipe=wipe)
+    return _installed(connection, keys, directions, before)
 
 
 def install_linked(
@@ -145,8 +153,8 @@ def install_linked(
 
     `first` is sent as the first record, which requires TX. Returns Refused if the kernel's io_uring has no setsockopt
     (it was added in 6.7); use `install` then. Raises UsageError if the connection has no ring, or a ring with fewer
-    entries than there are operations; PeerTimeoutError if the chain did not finish in time; and StreamError if the
-    kernel took the keys but `first` could not be sent.
+    entries than there are operations, and where `install` does; PeerTimeoutError if the chain did not finish in time;
+    and StreamError if the kernel took the keys but `first` could not be sent.
     """
     tried = "installing by linked operations"
     directions = _ready(tried, connection, keys, directions)
@@ -159,15 +167,16 @@ def install_linked(
     answer = capabilities.uring_setsockopt()
     if capabilities.ulp() and not answer:
         return Refused(step="probing IORING_OP_URING_CMD", reason=Why.NO_RING_SETSOCKOPT, errno=answer.errno)
-    if (refused := _asked_before(keys, directions)) is not None:  # a refusal is false
-        return refused
+    if (asked := _asked_before(keys, directions)) is not None:  # a refusal is false
+        return asked
     before = Counters.read()
     results = _submit(connection, keys, directions, first, tried)
-    steps = [ATTACH, *map(_step, directions)]
-    for at, (step, result) in enumerate(zip(steps, results, strict=False)):
-        if result < 0:  # the rest of the chain was cancelled
-            return Refused(step=step, reason=_reason(-result), errno=-result, directions=directions[: max(0, at - 1)])
-    done = _installed(connection, keys, directions, before, wipe=wipe)
+    refused = _refused_step(results, directions)
+    taken = directions if refused is None else refused.directions
+    _settle(connection, keys, directions, taken, wipe=wipe)
+    if refused is not None:
+        return refused
+    done = _installed(connection, keys, directions, before)
     if len(first):
         if results[-1] < 0:
             answered = f"the keys were taken, but the first send failed: {errno_name(-results[-1])}"
@@ -179,22 +188,51 @@ def install_linked(
 def _ready(
     tried: str, connection: Connection, keys: TrafficKeys, directions: Sequence[Direction]
 ) -> tuple[Direction, ...]:
-    """Return the directions without duplicates, if the connection is open and their keys are not wiped."""
+    """Return the directions without duplicates, if their keys may be installed on this connection now."""
     _checks.instance(tried, "connection", connection, Connection, "connect or accept makes one")
     _checks.instance(tried, "keys", keys, TrafficKeys, "export makes them")
-
-    def check(tried: str, name: str, value: Any) -> Direction:
-        return _checks.instance(tried, name, value, Direction, "Direction.TX, Direction.RX")
-
-    chosen = tuple(dict.fromkeys(_checks.several(tried, "directions", directions, check)))
-    if not chosen:
-        raise UsageError(tried, answered="`directions` is empty", remedy="Name TX, RX or both.")
+    chosen = named(tried, directions)
     for direction in chosen:
-        connection.ready(tried, f"install of {direction.name}")
-        if keys.of(direction).key.wiped:
-            answered = f"the {direction.name} keys were wiped, by an earlier install or by wipe()"
-            raise UsageError(tried, answered=answered, remedy="Keys are installed once; a new session has new ones.")
+        connection.ready(tried, _stage(direction))
+    connection.ready(tried, STREAM)
+    for direction in chosen:
+        if ktls.installed(connection.socket, direction):
+            answered = f"the kernel already has {direction.name} keys for this socket"
+            remedy = "Keys are installed once, since a second time each nonce would be used again: make the Stream."
+            raise UsageError(tried, answered=answered, remedy=remedy)
+        _check_keys(tried, connection, keys.of(direction), direction)
     return chosen
+
+
+def _check_keys(tried: str, connection: Connection, keys: DirectionKeys, direction: Direction) -> None:
+    """Raise UsageError unless the next record of this direction is the one that these keys are for."""
+    answered, remedy = "", "Install the keys that `export` returned for this connection."
+    origin = keys.origin
+    if keys.key.wiped:
+        answered = f"the {direction.name} keys were wiped, by an earlier install or by wipe()"
+        remedy = "Keys are installed once; a new session has new ones."
+    elif origin and origin.handshake.connection is not connection:
+        answered = f"the {direction.name} keys are of another connection, {origin.handshake.connection!r}"
+    elif origin and origin.direction is not direction:
+        answered = f"the {direction.name} keys are those of {origin.direction.name}"
+    elif not keys.current:
+        answered = f"the {direction.name} keys are for record {keys.sequence}, and the session has gone on since"
+        remedy = "Export again, right before installing."
+    if answered:
+        raise UsageError(tried, answered=answered, remedy=remedy)
+
+
+def _set_keys(tried: str, connection: Connection, keys: TrafficKeys, direction: Direction) -> None:
+    """Give the kernel one direction's keys. OSError if it refuses; it may then be tried again."""
+    connection.begin(tried, _stage(direction))
+    packed = keys.of(direction).crypto_info().pack()
+    try:
+        ktls.set_keys(connection.socket, direction, packed)
+    except OSError:
+        connection.undo(_stage(direction))
+        raise
+    finally:
+        packed[:] = bytes(len(packed))
 
 
 def _submit(
@@ -207,6 +245,8 @@ def _submit(
     """Run the chain and return the result of each operation."""
     engine = connection.engine
     assert isinstance(engine, RingEngine)  # noqa: S101 - looked at before
+    for direction in directions:
+        connection.begin(tried, _stage(direction))
     packed = [keys.of(direction).crypto_info().pack() for direction in directions]
     try:
         return transfer(engine.ring, _chain(connection, directions, packed, first), timeout=engine.timeout)
@@ -214,6 +254,7 @@ def _submit(
         answered = f"not done within {engine.timeout} s; what was installed is unknown"
         raise PeerTimeoutError(tried, answered=answered, remedy="Open a new session.") from error
     except OSError as error:
+        _settle(connection, keys, directions, (), wipe=False)
         remedy = "Give the ring more entries than there are operations in the chain."
         raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
     finally:
@@ -233,6 +274,30 @@ def _chain(
     return [*operations, Operation.send(fd, first)] if len(first) else operations
 
 
+def _refused_step(results: list[int], directions: tuple[Direction, ...]) -> Refused | None:
+    """Return the refusal that the chain's results tell of, after which the rest was cancelled."""
+    for at, (step, result) in enumerate(zip([ATTACH, *map(_step, directions)], results, strict=False)):
+        if result < 0:
+            return Refused(step=step, reason=_reason(-result), errno=-result, directions=directions[: max(0, at - 1)])
+    return None
+
+
+def _settle(
+    connection: Connection,
+    keys: TrafficKeys,
+    directions: tuple[Direction, ...],
+    taken: tuple[Direction, ...],
+    *,
+    wipe: bool,
+) -> None:
+    """Wipe the keys of the directions that the kernel has taken; the others may be tried again."""
+    for direction in directions:
+        if direction not in taken:
+            connection.undo(_stage(direction))
+        elif wipe:
+            keys.of(direction).wipe()
+
+
 def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refused | None:
     """Return the kernel's refusal on another socket, or None."""
     suite = keys.suite
@@ -245,16 +310,16 @@ def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refus
 
 
 def _installed(
-    connection: Connection, keys: TrafficKeys, directions: tuple[Direction, ...], before: Counters, *, wipe: bool
+    connection: Connection, keys: TrafficKeys, directions: tuple[Direction, ...], before: Counters
 ) -> Installed:
-    """Wipe the keys that the kernel has taken, and read back the proof."""
-    for direction in directions:
-        connection.begin("installing keys", f"install of {direction.name}")
-        if wipe:
-            keys.of(direction).wipe()
+    """Read back the proof."""
     kind = keys.suite.cipher.kernel_type
     sequence = {direction: ktls.sequence_number(connection.socket, direction, kind) for direction in directions}
     return Installed(suite=keys.suite, directions=directions, counters=Counters.read() - before, sequence=sequence)
+
+
+def _stage(direction: Direction) -> str:
+    return f"install of {direction.name}"
 
 
 def _step(direction: Direction) -> str:

@@ -9,12 +9,14 @@ protected so far, session tickets included. It cannot be recomputed, so the stat
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ktlslab import _checks
 from ktlslab._html import card
 from ktlslab.errors import HandshakeError, SuiteUnsupportedError, UsageError
+from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.tls import keylog
 from ktlslab.tls.keyschedule import kernel_iv_tls12, key_block, sequence_bytes, split_write_iv, traffic_key
@@ -22,6 +24,8 @@ from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
     from ktlslab.stages.handshaking import Handshake
+
+BOTH = (Direction.TX, Direction.RX)
 
 
 class Secret:
@@ -35,7 +39,7 @@ class Secret:
     def reveal(self) -> bytes:
         """Return the bytes. UsageError after `wipe`."""
         if not self._data:
-            remedy = "Export again, or install with wipe=False."
+            remedy = "Reveal it before the keys are installed, or install with wipe=False."
             raise UsageError("revealing a secret", answered="it was wiped when its keys were installed", remedy=remedy)
         return bytes(self._data)
 
@@ -61,11 +65,29 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where keys were exported from: a session and one of its directions."""
+
+    handshake: Handshake
+    direction: Direction
+
+    @property
+    def sequence(self) -> int:
+        """The number of the session's next record in this direction, as long as the library makes or opens it."""
+        return self.handshake.machine.sequence_numbers[BOTH.index(self.direction)]
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the kernel has the keys of this direction, and counts its records."""
+        return ktls.installed(self.handshake.connection.socket, self.direction) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectionKeys:
     """The keys of one direction: `key`, `write_iv` and `sequence` protect the next record.
 
     `write_iv` has 12 bytes in TLS 1.3 (RFC 8446, 5.3). In TLS 1.2 it is the fixed part: 4 bytes (RFC 5288, 3), or 12
-    for ChaCha20-Poly1305 (RFC 7905). `generation` counts KeyUpdates.
+    for ChaCha20-Poly1305 (RFC 7905). `generation` counts KeyUpdates. `origin` is None for keys that were not exported.
     """
 
     suite: Suite
@@ -73,9 +95,23 @@ class DirectionKeys:
     write_iv: Secret
     sequence: int
     generation: int = 0
+    origin: Origin | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def current(self) -> bool:
+        """Whether `sequence` is still the number of the session's next record. Always true without an `origin`."""
+        origin = self.origin
+        return origin is None or (
+            self.sequence == origin.sequence
+            and not origin.handed_over
+            and not origin.handshake.machine.traffic.uncounted
+        )
 
     def crypto_info(self) -> CryptoInfo:
-        """Return the kernel's struct: the write IV split into salt and iv, the sequence number in network order."""
+        """Return the kernel's struct: the write IV split into salt and iv, the sequence number in network order.
+
+        Raises UsageError if the keys were wiped.
+        """
         cipher = self.suite.cipher
         if self.suite.version is Version.TLS12:
             write_iv = kernel_iv_tls12(self.write_iv.reveal(), self.sequence, cipher)
@@ -117,7 +153,8 @@ class TrafficKeys:
         self.rx.wipe()
 
     def __repr__(self) -> str:
-        state = "wiped" if self.tx.key.wiped else "key bytes not shown"
+        wiped = [direction.name for direction in BOTH if self.of(direction).key.wiped]
+        state = ["key bytes not shown", f"{''.join(wiped)} wiped", "wiped"][len(wiped)]
         return f"TrafficKeys({self.suite.name}, tx sequence {self.tx.sequence}, rx {self.rx.sequence}, {state})"
 
     def _repr_html_(self) -> str:
@@ -128,17 +165,25 @@ class TrafficKeys:
         return card(f"TrafficKeys of {self.target}", rows)
 
 
-def export(handshake: Handshake) -> TrafficKeys:
+def export(handshake: Handshake, directions: Sequence[Direction] = BOTH) -> TrafficKeys:
     """Return the traffic keys at this moment of the session.
 
-    Raises SuiteUnsupportedError if no kernel has a cipher type for the negotiated suite, HandshakeError if the library
-    holds unread data or records were not counted, and UsageError on a closed connection.
+    The keys of a direction that is not named in `directions` are returned wiped. Raises SuiteUnsupportedError if no
+    kernel has a cipher type for the negotiated suite, HandshakeError if the library holds unread data or records were
+    not counted, and UsageError on a closed connection or if the kernel has the keys of one of these directions, since
+    it alone knows their next sequence number.
     """
     from ktlslab.stages.handshaking import Handshake  # noqa: PLC0415 - it imports OpenSSL, which keys alone do not need
 
     _checks.instance("exporting keys", "handshake", handshake, Handshake, "handshake makes one")
     tried = f"exporting the keys of {handshake.suite_name}"
+    chosen = named(tried, directions)
     handshake.connection.ready(tried)
+    for direction in chosen:
+        if Origin(handshake=handshake, direction=direction).handed_over:
+            remedy = "Export before installing; where the other direction is still the library's, name that one."
+            answered = f"the kernel has the {direction.name} keys, and has counted on from their sequence number"
+            raise UsageError(tried, answered=answered, remedy=remedy)
     suite = handshake.suite
     if suite is None:
         remedy = "Use userspace TLS, or limit the offer with ClientConfig(suites=...)."
@@ -149,14 +194,29 @@ def export(handshake: Handshake) -> TrafficKeys:
     if handshake.machine.traffic.uncounted:
         remedy = "Export before the first transfer, or feed records one at a time."
         raise HandshakeError(tried, answered="some records were not counted", remedy=remedy)
-    tx_sequence, rx_sequence = handshake.machine.sequence_numbers
-    (tx_key, tx_write_iv), (rx_key, rx_write_iv) = (
-        _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
+    made = _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
+    tx, rx = (
+        _keys(suite, Origin(handshake=handshake, direction=direction), *(pair if direction in chosen else (b"", b"")))
+        for direction, pair in zip(BOTH, made, strict=True)
     )
-    return TrafficKeys(
-        tx=DirectionKeys(suite=suite, key=Secret(tx_key), write_iv=Secret(tx_write_iv), sequence=tx_sequence),
-        rx=DirectionKeys(suite=suite, key=Secret(rx_key), write_iv=Secret(rx_write_iv), sequence=rx_sequence),
-        target=handshake.server_name,
+    return TrafficKeys(tx=tx, rx=rx, target=handshake.server_name)
+
+
+def named(tried: str, directions: Any) -> tuple[Direction, ...]:
+    """Return the directions without duplicates. UsageError if they are none, or something else."""
+
+    def check(tried: str, name: str, value: Any) -> Direction:
+        return _checks.instance(tried, name, value, Direction, "Direction.TX, Direction.RX")
+
+    chosen = tuple(dict.fromkeys(_checks.several(tried, "directions", directions, check)))
+    if not chosen:
+        raise UsageError(tried, answered="`directions` is empty", remedy="Name TX, RX or both.")
+    return chosen
+
+
+def _keys(suite: Suite, origin: Origin, key: bytes, write_iv: bytes) -> DirectionKeys:
+    return DirectionKeys(
+        suite=suite, key=Secret(key), write_iv=Secret(write_iv), sequence=origin.sequence, origin=origin
     )
 
 

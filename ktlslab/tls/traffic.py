@@ -58,6 +58,14 @@ class Traffic:
         self.uncounted = self._on_socket = True
         _lib.SSL_set_fd(self._ssl, descriptor)
 
+    def disown(self) -> None:
+        """Give OpenSSL memory in place of the socket: what it reads comes by `take_in`."""
+        self._on_socket = False
+        self._incoming, self._outgoing = (_lib.BIO_new(_lib.BIO_s_mem()) for _ in range(2))
+        for memory in (self._incoming, self._outgoing):
+            _lib.BIO_set_mem_eof_return(memory, -1)
+        _lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)  # which frees them with the connection
+
     def write(self, data: Buffer) -> None:
         """Write all of `data` through OpenSSL. TimeoutError if the socket's time-out expires; otherwise SSL.Error."""
         if self._busy:

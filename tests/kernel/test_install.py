@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from ktlslab.errors import UsageError
 from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.stages import BOTH, Refused, Stream, Why, export, install
@@ -63,22 +64,38 @@ def test_keys_are_kept_where_that_is_asked_for(tls_pair):
     assert keys.tx.key.reveal()
 
 
-def test_keys_that_another_hand_installed_are_a_refusal_with_the_kernels_errno(tls_pair):
-    pair = tls_pair(suite=TLS12)
+def test_a_refusal_names_what_the_kernel_has_taken_before_and_trying_that_again_says_so(tls_pair, monkeypatch):
+    """The kernel takes both directions with one version alone: this is how it is made to refuse the second one."""
+    pair = tls_pair(suite=TLS13)
     keys = export(pair.handshake)
-    ktls.attach(pair.connection.socket)
-    ktls.set_keys(pair.connection.socket, Direction.TX, keys.tx.crypto_info().pack())
-    answer = install(pair.connection, keys, wipe=False)
+    other = export(pair.handshake)
+    set_keys = ktls.set_keys
+
+    def spoil(sock, direction, packed):
+        if direction is Direction.RX:
+            packed[:2] = (0x0303).to_bytes(2, "little")
+        set_keys(sock, direction, packed)
+
+    monkeypatch.setattr(ktls, "set_keys", spoil)
+    answer = install(pair.connection, keys)
+    monkeypatch.undo()
     assert isinstance(answer, Refused)
     assert not answer
     assert (answer.step, answer.reason, answer.errno, answer.directions) == (
-        "setsockopt(SOL_TLS, TLS_TX)",
-        Why.KERNEL_REFUSED,
-        errno.EBUSY,
-        (),
+        "setsockopt(SOL_TLS, TLS_RX)",
+        Why.VERSION_REFUSED,
+        errno.EINVAL,
+        (Direction.TX,),
     )
-    assert "EBUSY" in repr(answer)
-    assert "EBUSY" in answer._repr_html_()
+    assert "EINVAL (Invalid argument); the kernel has TX" in repr(answer)
+    assert "the kernel has" in answer._repr_html_()
+    assert (keys.tx.key.wiped, keys.rx.key.wiped) == (True, False)
+    for given in (keys, other):
+        with pytest.raises(UsageError, match="install of TX was already called on this connection"):
+            install(pair.connection, given)
+    assert install(pair.connection, keys, Direction.RX)
+    Stream(pair.connection, pair.handshake, BOTH).send(b"both")
+    assert pair.tls.recv(9) == b"both"
 
 
 def test_a_connection_that_is_over_is_refused_as_not_established(tls_pair):

@@ -194,7 +194,12 @@ def test_sending_may_be_the_kernels_and_receiving_follow_later_at_its_own_number
         machine.feed(header + pair.connection.socket.recv(int.from_bytes(header[3:], "big"), socket.MSG_WAITALL))
         count = machine.traffic.open_into(got)
     assert got[:count] == b"read in userspace"
-    later = export(pair.handshake)
+    with pytest.raises(UsageError, match="the kernel has the TX keys, and has counted on"):
+        export(pair.handshake)
+    with pytest.raises(UsageError, match="RX keys are for record 0, and the session has gone on since"):
+        install(pair.connection, keys, (Direction.RX,))
+    later = export(pair.handshake, (Direction.RX,))
+    assert later.tx.key.wiped
     assert later.rx.sequence == 3
     assert install(pair.connection, later, (Direction.RX,)).sequence == {Direction.RX: 3}
     pair.tls.sendall(b"read by the kernel")

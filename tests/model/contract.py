@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ktlslab.errors import (
     AlertError,
@@ -42,13 +43,14 @@ ENDS = {
 class Fault(AssertionError):
     """The Stream did what it may not do."""
 
-    seen: list[str] = []  # also of runs that did not fail when they were repeated
+    seen: ClassVar[list[str]] = []  # also in runs that do not fail when they are repeated
+    steps: ClassVar[list[str]] = []  # of the present run
 
 
 def must(right, what):
     """Raise Fault unless this is right."""
     if not right:
-        Fault.seen.append(what)
+        Fault.seen.append("; ".join([what, *Fault.steps]))
         raise Fault(what)
 
 
@@ -79,6 +81,7 @@ class Contract:
         self.closed = self.ended = self.sending_over = False
         self.doubt = ""  # why a close may not report success
         self.interrupted = False  # a signal handler raised: the stream may be over, or not
+        self.may_end = False  # a send_eof() was interrupted
         self.shut = self.gone = False  # the socket was shut down by somebody; the peer has reset the connection
         # What the peer must get
         self.sent, self.maybe = Trail(), b""
@@ -201,7 +204,7 @@ class Contract:
         elif isinstance(error, StreamError) and (self.interrupted or self.shut):
             self._broke(error, data)
         elif isinstance(error, PeerTimeoutError):
-            must(self.reading != "all", "timed out although the peer reads")
+            must(self.reading != "all" or not self.steady, "timed out although the peer reads")
             self._broke(error, data)
         elif isinstance(error, KeyUpdateError):
             must(self.requests and not self.rekey, f"{error!r} without a reason")
@@ -211,7 +214,7 @@ class Contract:
             self._broke(error, data)
 
     def _broke(self, error, data):
-        self.failed, self.maybe = error, data
+        self.failed, self.maybe, self.doubt = error, data, ""  # that was told
 
     def refused(self, error, kind=UsageError):
         """A call that this layer does not have, or that was made wrongly: nothing has changed."""
@@ -266,7 +269,7 @@ class Contract:
         if (self.failed or self.broken) and others[-1:] and others[-1][1] == ALERT and others[-1][2][0] == 2:
             others.pop()  # the alert that says what was wrong
         allowed = list(self.sent.controls)
-        if self.failed and self.closed and not self.maybe:
+        if self.may_end or (self.failed and self.closed and not self.maybe):
             allowed.append((len(self.sent.data), *CLOSE_NOTIFY))  # it failed in receiving, or in closing
         must(others == allowed[: len(others)], f"the peer got {_shown(others)}, not {_shown(allowed)}")
         must(len(updates) <= self.updates + self.requests, "the peer got more KeyUpdates than there is reason for")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import random
 import signal
@@ -16,8 +17,8 @@ import time
 
 from handpeer import HandPeers, key_update
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from model.contract import ALERT, DATA, ENDS, HANDSHAKE, TICKET, Contract, Fault, Trail, must
+from hypothesis import stateful
+from model.contract import ALERT, CLOSE_NOTIFY, DATA, ENDS, HANDSHAKE, TICKET, Contract, Fault, Trail, must
 from model.remote import READING, Remote
 
 from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, UsageError
@@ -49,11 +50,25 @@ def pattern(start, size):
     return _BYTES[start : start + size]
 
 
+def rule(**given):
+    """Make a method a rule that writes down how it was called, for a fault that is not seen again."""
+
+    def decorate(method):
+        @functools.wraps(method)
+        def written(self, **values):
+            Fault.steps.append(f"{method.__name__}({', '.join(f'{name}={value}' for name, value in values.items())})")
+            method(self, **values)
+
+        return stateful.rule(**given)(written)
+
+    return decorate
+
+
 class Interrupted(BaseException):
     """What a signal handler raises, like KeyboardInterrupt."""
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(stateful.RuleBasedStateMachine):
     """`layers` and `timeout` (of the Stream, in seconds; longer on a slow machine) can be set in a subclass."""
 
     layers = ("plain", "userspace")
@@ -62,7 +77,7 @@ class Machine(RuleBasedStateMachine):
     peers = None  # HandPeers, shared by all runs
     runs = calls = 0
 
-    @initialize(
+    @stateful.initialize(
         layer=st.runner().flatmap(lambda machine: st.sampled_from(machine.layers)),
         engine=st.sampled_from(("syscall", "uring")),
         role=st.sampled_from(("client", "server")),
@@ -82,7 +97,8 @@ class Machine(RuleBasedStateMachine):
         self.contract = Contract(layer, tls13=tls13, rekey=bool(capabilities.rekey()) if "kernel" in layer else True)
         for _ in range(2 if tls13 and role == "client" else 0):
             self.contract.peer_sent(HANDSHAKE, TICKET)
-        Fault.seen.clear()
+        self.faults = len(Fault.seen)
+        Fault.steps[:] = [f"open({layer}, {engine}, {role}, {suite.name})"]
         self.got, self.splitter = Trail(), RecordSplitter()
         self.limits = [(0, MAX_PLAINTEXT)]
         self.rest = b""  # of a record that the peer has cut
@@ -115,7 +131,7 @@ class Machine(RuleBasedStateMachine):
         if self.disturbance:
             delay, error = self.disturbance
             alarms.append(remote.alarm(delay, lambda: shoot(error)))
-        remote.late_s = 0.0
+        waited = remote.waited_s()
         self.before_call()
         value = failure = None
         started = time.monotonic()
@@ -137,11 +153,17 @@ class Machine(RuleBasedStateMachine):
             must(isinstance(error, KtlsLabError), f"a bare {error!r}")
             failure = error
         self.disturbance = None
+        busy = remote.waited_s() - waited
+        contract.steady &= busy < 0.3 * self.timeout  # else this machine is to blame for a time-out
         late = f"it took {took:.2f} s, with a time-out of {self.timeout} s: {failure!r}"
-        must(not bounded or took < 1.2 * self.timeout + 0.2 + remote.late_s, late)
+        must(not bounded or took < 1.2 * self.timeout + max(0.2, self.timeout) + busy, late)
         if isinstance(failure, TimeoutError):
             must(took > 0.8 * self.timeout, late)
         return value, failure
+
+    @property
+    def _failed_already(self):
+        return len(Fault.seen) > self.faults
 
     def pattern(self, size):
         return pattern(self.offset, size)
@@ -280,7 +302,7 @@ class Machine(RuleBasedStateMachine):
         contract = self.contract
         if contract.cannot_send:
             return
-        self.peer_reads("all")
+        self.peer_reads(how="all")
         contract.maybe = data
         self._quiet()
         contract.maybe = b""
@@ -360,12 +382,18 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self.stream, "send_eof"):  # it came later
             return
         _, error = self.call(self.stream.send_eof)
+        contract = self.contract
         if isinstance(error, Interrupted):
-            self.contract.failed, self.contract.doubt = self.contract.failed or error, "an interrupted end"
+            self.peer_reads(how="all")
+            contract.interrupted = contract.may_end = True
+            self._quiet()
+            if self.remote.ended or self.got.controls[-1:] == [(len(self.got.data), *CLOSE_NOTIFY)]:
+                contract.ended_sending()
+            contract.may_end = False
         elif error:
-            self.contract.send_failed(error, b"")
+            contract.send_failed(error, b"")
         else:
-            self.contract.ended_sending()
+            contract.ended_sending()
 
     @rule()
     def somebody_shuts_the_socket_down(self):
@@ -516,8 +544,8 @@ class Machine(RuleBasedStateMachine):
     def misuse(self, mistake):
         contract = self.contract
         _, error = self.call(lambda: mistake(self.stream))
-        must(error, "a mistake was accepted")
         over = contract.closed or contract.failed or contract.ended or contract.sending_over or contract.end
+        must(error or over, "a mistake was accepted")
         must(isinstance(error, UsageError) or over, f"{error!r} in place of UsageError")
 
     @rule(delay=st.sampled_from([0.0, 0.1, 0.5]), harmless=st.booleans())
@@ -574,7 +602,7 @@ class Machine(RuleBasedStateMachine):
         contract.close_returned()
         if not first or contract.failed or contract.broken or contract.shut:
             return
-        self.peer_reads("all")
+        self.peer_reads(how="all")
         must(self.remote.wait(lambda: self.remote.ended, 5), "the peer sees no end after close()")
         self.look()
         contract.check(self.got, complete=True)
@@ -584,14 +612,14 @@ class Machine(RuleBasedStateMachine):
             return
         try:
             self.disturbance = None
-            if not (self.contract.closed or Fault.seen):
-                self.peer_reads("all")
+            if not (self.contract.closed or self._failed_already):
+                self.peer_reads(how="all")
                 self.close()
         finally:
             self.stream.connection.close()
             self.remote.stop()
             type(self).peers.close_connections()
-        must(Fault.seen or resources() == self.before, f"left behind: {resources()}, before {self.before}")
+        must(self._failed_already or resources() == self.before, f"left behind: {resources()}, before {self.before}")
 
 
 def resources():

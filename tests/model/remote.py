@@ -13,10 +13,12 @@ import socket
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 READING = ("all", "slow", "none")
 SLOW_BYTES, SLOW_S = 2048, 0.05  # a slow reader takes this much, this often
 _TICK_S = 0.02
+_EXACT_S = 0.005  # a wait is no more exact than this
 
 
 class Remote:
@@ -28,7 +30,7 @@ class Remote:
         self.arrived = bytearray()
         self.ended = ""
         self._reset = False  # by the Stream: seen when this end sent
-        self.late_s = 0.0  # the longest that this machine made the thread wait beyond its time
+        self._late_s = 0.0
         self._alarms = []
         self._queue = deque()
         self._changed = threading.Condition()
@@ -76,6 +78,15 @@ class Remote:
         with contextlib.suppress(ValueError):
             self._alarms.remove(alarm)
 
+    def waited_s(self):
+        """Return how long this thread and the caller's have waited for a CPU so far.
+
+        A guest does not know that its host had no time for it, but waits that are too long show that.
+        """
+        threads = (threading.get_native_id(), self._thread.native_id)
+        stats = (Path(f"/proc/self/task/{thread}/schedstat") for thread in threads)
+        return sum(int(path.read_text().split()[1]) for path in stats) / 1e9 + self._late_s
+
     def take(self):
         """Return what arrived since the last call."""
         with self._changed:
@@ -107,7 +118,7 @@ class Remote:
             before = time.monotonic()
             happened = dict(poll.poll(pause * 1000))
             if not happened:
-                self.late_s = max(self.late_s, time.monotonic() - before - pause)
+                self._late_s += max(0.0, time.monotonic() - before - pause - _EXACT_S)
             if happened.pop(self._wake, 0):
                 os.eventfd_read(self._wake)
             for events in happened.values():

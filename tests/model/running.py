@@ -38,10 +38,11 @@ def run(layers, seconds, *, timeout=0.15, collect=False, say=False):
         machine = type("Machine", (Machine,), {**made, "peers": peers})
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            Fault.seen.clear()
             try:
                 run_state_machine_as_test(machine, settings=chosen)
             except FlakyStrategyDefinition as error:  # the fault was not seen again
-                raise Fault("; ".join(Fault.seen)) from error
+                raise Fault("\n".join(Fault.seen)) from error
             if say:
                 sys.stderr.write(f"{machine.runs} runs, {machine.calls} calls: no fault\n")
     return f"{machine.runs} runs, {machine.calls} calls"

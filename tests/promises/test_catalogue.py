@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 import ktlslab
-from ktlslab.promises.catalogue import MODULES, all_promises, named
+from ktlslab.errors import UsageError
+from ktlslab.promises.catalogue import MODULES, all_promises, named, select
 
 ROOT = Path(ktlslab.__file__).parents[1]
 EVERY = all_promises()
 IDS = [promise.name for promise in EVERY]
+GROUPS = {promise.group for promise in EVERY}
 # The kernel's own test bodies, by group, as tools/testing/selftests/net/tls.c names them.
 SELFTESTS = re.findall(
     r"\w+",
@@ -65,6 +67,26 @@ def test_a_promise_is_said_attributed_and_found(promise):
     lines = (ROOT / promise.file).read_text().split("\n")
     assert lines[promise.line - 1].startswith("@promise("), "file and line lead to the check"
     assert f"def {promise.name}(" in promise.code
+
+
+def test_promises_are_chosen_by_name_group_cve_or_pattern():
+    assert select() == EVERY
+    assert [promise.name for promise in select("a peek takes nothing")] == ["a_peek_takes_nothing"]
+    assert {promise.group for promise in select(["Splice Out", "splice_in"])} == {"splice out", "splice in"}
+    assert {promise.group for promise in select("io_uring*")} == {one for one in GROUPS if "io_uring" in one}
+    assert [promise.cve for promise in select("CVE-2025-38616")] == ["CVE-2025-38616"]
+    assert select(["peek", "a_peek_takes_nothing"]) == select("peek"), "each once, in the order of all"
+    with pytest.raises(UsageError, match=r"none called splice outt. Did you mean splice out\?"):
+        select("splice outt")
+    with pytest.raises(UsageError, match="none called nonsense"):
+        select(["peek", "nonsense*"])
+
+
+def test_a_check_that_is_dangerous_says_where_the_danger_ended():
+    for promise in EVERY:
+        assert bool(promise.cve) == bool(promise.mended), promise.name
+        assert not promise.cve or re.fullmatch(r"CVE-\d{4}-\d{4,}", promise.cve)
+        assert all(re.fullmatch(r"\d+\.\d+(\.\d+)?", version) for version in promise.mended)
 
 
 def test_no_check_asks_for_the_kernels_version():

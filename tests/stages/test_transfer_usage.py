@@ -55,6 +55,7 @@ WRONG = {
     "fill bytes": (lambda s, _: s.recv_exactly_into(b"constant"), "cannot be written to"),
     "fill nothing": (lambda s, _: s.recv_exactly_into(None), "is of type NoneType.*It takes a buffer"),
     "less than none": (lambda s, _: s.recv(-1), "`count` is -1"),
+    "far less": (lambda s, _: s.recv(-(1 << 64)), "`count` is -18446744073709551616"),
     "a count of text": (lambda s, _: s.recv("many"), "`count` is of type str"),
     "a type of record": (lambda s, _: s.send_record(b"x", 21), "Let the kernel send"),
     "pieces": (lambda s, _: next(s.pieces()), "Let the kernel receive"),
@@ -159,6 +160,9 @@ def test_what_does_not_belong_together_is_no_stream(tls_pair):
         Stream(one.connection, other.handshake)
     with pytest.raises(UsageError, match="Give a tuple of directions"):
         Stream(one.connection, one.handshake, Direction.TX)
+    for limit in (0, -1, "many", [1]):
+        with pytest.raises(UsageError, match="`record_limit` is"):
+            Stream(one.connection, one.handshake, record_limit=limit)
 
 
 @LAYERS

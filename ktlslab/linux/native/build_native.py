@@ -42,6 +42,7 @@ builder.cdef(
     const char *kl_liburing(void);
     kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error);
     void kl_ring_close(kl_ring *ring);
+    void kl_ring_leave(kl_ring *ring);
     int kl_ring_fd(const kl_ring *ring);
     int kl_ring_supports(kl_ring *ring, int opcode);
     int kl_start(kl_ring *ring, struct kl_operation *operations, unsigned count);

@@ -69,6 +69,10 @@ static PyObject *send_bytes(Calls *self, int fd, PyObject *data, int flags, int6
 static PyObject *recv_bytes(Calls *self, int fd, PyObject *buffer, int flags, int64_t timeout_ns) {
   Py_buffer view;
   if (kl_check_open(self) || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
+  if (!view.len) { /* recv(2) does not wait for nothing, io_uring would */
+    PyBuffer_Release(&view);
+    return PyLong_FromLong(0);
+  }
   struct kl_operation operation = {
       .opcode = IORING_OP_RECV, .fd = fd, .addr = (uintptr_t)view.buf, .len = bytes_of(&view),
       .op_flags = (uint32_t)flags};
@@ -265,6 +269,16 @@ static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t c
   return PyErr_Format(PyExc_ValueError, "no call %R", args[0]);
 }
 
+/* leave(blame): in a forked process, forget the ring; what this then says is `blame`'s. */
+static PyObject *calls_leave(PyObject *object, PyObject *blame) {
+  Calls *self = (Calls *)object;
+  PyObject *before = self->blame;
+  self->ring = NULL;
+  self->blame = Py_NewRef(blame);
+  Py_DECREF(before);
+  Py_RETURN_NONE;
+}
+
 /* limit(seconds or None) */
 static PyObject *calls_limit(PyObject *object, PyObject *timeout) {
   int64_t timeout_ns = kl_nanoseconds(timeout);
@@ -322,6 +336,7 @@ static PyMethodDef calls_methods[] = {
     {"bind", FAST(bind_call), METH_FASTCALL, NULL},
     {"limit", calls_limit, METH_O, NULL},
     {"close", calls_close, METH_NOARGS, NULL},
+    {"leave", calls_leave, METH_O, NULL},
     {NULL}};
 
 static PyType_Slot calls_slots[] = {{Py_tp_doc, "A ring's calls, made in C."},

@@ -25,7 +25,7 @@ PyObject *kl_failed(int64_t result);       /* OSError of minus that errno */
 int kl_check_open(Calls *self);
 
 /* Begin something, and go on with it after each signal, while the GIL is free: nonzero where a handler raised, and then it
-   is given up. */
+   is given up; or where it forked and this is the child, which leaves all of it to the parent. */
 #define UNINTERRUPTED(self, result, begin, go_on, give_up)           \
   ({                                                                 \
     int raised = 0;                                                  \
@@ -34,10 +34,10 @@ int kl_check_open(Calls *self);
     result = (begin);                                                \
     while (result == KL_INTERRUPTED && !raised) {                    \
       Py_BLOCK_THREADS                                               \
-      raised = PyErr_CheckSignals();                                 \
+      raised = PyErr_CheckSignals() || kl_check_open(self);          \
       Py_UNBLOCK_THREADS                                             \
-      if (raised) give_up;                                           \
-      else result = (go_on);                                         \
+      if (!raised) result = (go_on);                                 \
+      else if ((self)->ring) give_up;                                \
     }                                                                \
     Py_END_ALLOW_THREADS                                             \
     (self)->inside--;                                                \

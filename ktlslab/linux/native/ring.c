@@ -66,6 +66,10 @@ void kl_ring_close(kl_ring *ring) {
   free(ring);
 }
 
+/* In a forked process: take the parent's ring out of this one's memory and descriptors. Nothing is freed, since another
+   thread, which did not come along, may have been at work on it. */
+void kl_ring_leave(kl_ring *ring) { io_uring_queue_exit(&ring->uring); }
+
 int kl_ring_fd(const kl_ring *ring) { return ring->uring.ring_fd; }
 
 int kl_ring_supports(kl_ring *ring, int opcode) {

@@ -54,6 +54,7 @@ const char *kl_liburing(void);
 
 kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error);
 void kl_ring_close(kl_ring *ring);
+void kl_ring_leave(kl_ring *ring);
 int kl_ring_fd(const kl_ring *ring);
 int kl_ring_supports(kl_ring *ring, int opcode);
 /* The moment that is so far away, of CLOCK_MONOTONIC; KL_FOREVER stays what it is. */

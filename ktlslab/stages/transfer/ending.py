@@ -16,6 +16,7 @@ from OpenSSL import SSL
 from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamError
 from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
+from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:
@@ -39,16 +40,16 @@ def farewell(condition: Condition) -> KtlsLabError | None:
     Returns the error to raise where that is not so.
     """
     sock, timeout = condition.connection.socket, condition.connection.engine.timeout
-    deadline = time.monotonic() + timeout if timeout is not None else float("inf")
     # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
     delivered = not condition.held and not tcpinfo.unacknowledged(sock)
-    lost = None if condition.finished or condition.ended else condition.lost()
+    lost = None if condition.finished else condition.lost()
     if lost:
-        return lost if condition.unconfirmed else None
+        return lost if condition.unconfirmed or not delivered else None
     try:
-        if not condition.finished:
-            end_sending(condition)
-        _await_acknowledgement(condition, deadline)
+        with Bound(condition.connection, Direction.TX) as bound:
+            if not condition.finished:
+                end_sending(condition)
+            _await_acknowledgement(condition, bound)
     except (OSError, SSL.Error) as error:
         if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
             return None if delivered else condition.failed("closing", error)
@@ -61,7 +62,7 @@ def farewell(condition: Condition) -> KtlsLabError | None:
     return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
 
 
-def _await_acknowledgement(condition: Condition, deadline: float) -> None:
+def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
     """Discard what the peer still sends, until it has acknowledged everything, and has closed or falls silent."""
     sock = condition.connection.socket
     waste = memoryview(bytearray(MAX_PLAINTEXT))
@@ -69,11 +70,14 @@ def _await_acknowledgement(condition: Condition, deadline: float) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     heard, pause = time.monotonic(), 0.001
-    while (now := time.monotonic()) < deadline and tcpinfo.state(sock) != tcpinfo.CLOSED:
+    while not bound.over() and tcpinfo.state(sock) != tcpinfo.CLOSED:
+        silent = time.monotonic() - heard
         arrived = not tcpinfo.unacknowledged(sock)
-        if arrived and (not reading or now - heard > LINGER_S):
+        if arrived and (not reading or silent > LINGER_S):
             return
-        wait = min(deadline - now, LINGER_S - (now - heard) if arrived else pause)
+        wait = LINGER_S - silent if arrived else pause
+        if (left := bound.left()) is not None:
+            wait = min(wait, left)
         pause = min(2 * pause, _LOOK_S)
         if not reading:
             time.sleep(wait)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.sides import push_all
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
     from ktlslab.stages.transfer.watch import Watch
 
-_FILE_BYTES = 1 << 17
+_FILE_BYTES = 1 << 16  # sendfile(2) moves so many at once, and waits for each part anew (SO_SNDTIMEO)
 
 
 class Files:
@@ -84,12 +84,10 @@ class Files:
         try:
             with Bound(connection, Direction.TX) as bound:
                 while moved < count:
-                    if moved and ready and bound.left() == 0:
+                    if ready and not ready(bound.left()):
                         break
                     if moved:
                         bound.check()
-                    if ready and not ready(bound.left()):
-                        break
                     size = min(count - moved, _FILE_BYTES)
                     self._watch.count(verb, 1, size)
                     if condition.layers[Direction.TX] == "userspace":

@@ -18,6 +18,7 @@ from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab.errors import KtlsLabError, UsageError
 from ktlslab.linux.ktls import Direction
+from ktlslab.linux.patience import again
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.transfer.receiver import KernelReceiver, not_taken, write
 
@@ -35,6 +36,13 @@ class Inlet:
     def __init__(self, condition: Condition, watch: Watch, receiver: Receiver) -> None:
         self._condition, self._watch, self._receiver = condition, watch, receiver
         self._kept = memoryview(b"")  # what came for a pipe that did not take it
+        self._gone = False  # this is a forked process, and the stream is its parent's
+
+    def leave(self) -> None:
+        """In a forked process: end the iterations over `pieces`, which raise the stream's error then."""
+        self._gone = True
+        if isinstance(self._receiver, KernelReceiver):
+            self._receiver.ended = True
 
     def again(self, buffer: Buffer, error: BaseException) -> int:
         """Receive again if a control record stopped the plain receive; otherwise raise the stream's error."""
@@ -43,9 +51,25 @@ class Inlet:
             raise error
         if isinstance(error, WRONG):
             _checks.buffer(condition.tried("receiving"), "buffer", buffer, writable=True)
-        if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver)):
-            self._give_up(error)
-        return self._fetch(receiver, buffer)
+        if isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver):
+            return self._fetch(receiver, buffer)
+        if isinstance(error, TimeoutError | BlockingIOError):
+            connection = condition.connection
+            patience = None if connection.socket.gettimeout() == 0 else connection.engine.timeout
+            try:
+                return again(patience, self._pull, buffer)
+            except BaseException as failure:  # noqa: BLE001
+                error = failure
+        return self._give_up(error)
+
+    def _pull(self, buffer: Buffer) -> int:
+        """Receive, also a control record."""
+        try:
+            return self._condition.pull(buffer)
+        except OSError as error:
+            if error.errno != errno.EIO or not isinstance(self._receiver, KernelReceiver):
+                raise
+        return self._fetch(self._receiver, buffer)
 
     def at_end(self, buffer: Buffer) -> int:
         """Handle a receive of 0 bytes: a clean end, a truncation or an empty record, told apart by the record type."""
@@ -101,6 +125,8 @@ class Inlet:
         return count or (0 if receiver.ended else self._condition.pull(buffer))
 
     def _heed_left(self, receiver: KernelReceiver) -> None:
+        if self._gone:
+            return
         self._condition.ended = receiver.ended
         if not self._condition.failure and (receiver.left or receiver.backlog or receiver.ended):
             self._condition.pull = self._left
@@ -125,6 +151,8 @@ class Inlet:
                 if watch.until_look < 0:
                     watch.look()
                 yield piece
+            if self._gone:
+                condition.answer_of_the_end()
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - raises
@@ -140,12 +168,10 @@ class Inlet:
         assert isinstance(receiver, KernelReceiver)  # noqa: S101 - else `write` does it
         try:
             moved = receiver.splice_into(pipe, count)
-        except UsageError:
-            raise
         except BrokenPipeError as error:  # of the pipe: a receive knows no such error
             raise not_taken(condition.tried(_INTO_A_PIPE), error) from error
         except BaseException as error:  # noqa: BLE001 - raises
-            if isinstance(error, (OSError, *WRONG)):
+            if isinstance(error, (OSError, *WRONG)) and not isinstance(error, UsageError):
                 _checks.pipe(condition.tried(_INTO_A_PIPE), "pipe", pipe, os.O_WRONLY)
             self._give_up(error)
         finally:
@@ -154,11 +180,14 @@ class Inlet:
 
     def write(self, pipe: int, data: bytes) -> int:
         """`Stream.splice_into` where the bytes have come here already; what the pipe does not take is received next."""
-        written = 0
+        condition, written = self._condition, 0
         try:
-            written = write(self._condition.tried(_INTO_A_PIPE), pipe, data)
-        finally:
-            self.keep(data[written:])
+            written = write(condition.tried(_INTO_A_PIPE), pipe, data, condition.connection.engine.timeout)
+        except BaseException as error:  # noqa: BLE001
+            if isinstance(error, UsageError):
+                self.keep(data)
+            condition.give_up(_INTO_A_PIPE, error)
+        self.keep(data[written:])
         return written
 
     def _pull_kept(self, buffer: Buffer) -> int:

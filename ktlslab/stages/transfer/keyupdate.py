@@ -13,9 +13,12 @@ either, so ktlslab enforces the limit of RFC 8446 5.5 on what one key may protec
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ktlslab.errors import KeyUpdateError, errno_name
+from ktlslab.errors import KeyUpdateError, UsageError, errno_name
 from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.stages.keys import DirectionKeys, Secret, traffic_secrets
@@ -43,6 +46,7 @@ class KeyUpdates:
         self.suite = handshake.suite
         self.generation = dict.fromkeys(Direction, 0)
         self._connection = connection
+        self._changing = threading.Lock()  # this end's sending keys
         self._next: dict[Direction, Secret] = {}
         if handshake.version is Version.TLS13:
             secrets = dict(zip((Direction.TX, Direction.RX), traffic_secrets(handshake), strict=True))
@@ -59,12 +63,30 @@ class KeyUpdates:
             answered = f"this kernel does not take new keys on a socket that has keys ({errno_name(answer.errno)})"
             raise KeyUpdateError(tried, answered=answered, remedy="Use Linux 6.14 or later, or userspace TLS.")
 
+    @contextlib.contextmanager
+    def alone(self, tried: str) -> Iterator[None]:
+        """Keep other threads from changing this end's sending keys meanwhile: UsageError in those."""
+        if not self._changing.acquire(blocking=False):
+            remedy = "Let one thread at a time send, and change the sending keys."
+            raise UsageError(tried, answered="another thread is changing them", remedy=remedy)
+        try:
+            yield
+        finally:
+            self._changing.release()
+
     def install(self, direction: Direction, tried: str) -> None:
-        """Give the kernel this direction's next keys. KeyUpdateError if it refuses; the direction is unusable then."""
+        """Give the kernel this direction's next keys. KeyUpdateError if it refuses; the direction is unusable then.
+
+        Before the kernel is asked, the keys that follow take the place of these, so whatever interrupts this, none are
+        installed twice.
+        """
         secret = self._next[direction].reveal()
         key, write_iv = (Secret(part) for part in traffic_key(secret, self.suite))
         generation = self.generation[direction] + 1
         keys = DirectionKeys(suite=self.suite, key=key, write_iv=write_iv, sequence=0, generation=generation)
+        self._next[direction].wipe()
+        self._next[direction] = Secret(next_traffic_secret(secret, self.suite))
+        self.generation[direction] = generation
         packed = keys.crypto_info().pack()
         try:
             ktls.set_keys(self._connection.socket, direction, packed)
@@ -74,9 +96,6 @@ class KeyUpdates:
         finally:
             packed[:] = bytes(len(packed))
             keys.wipe()
-        self._next[direction].wipe()
-        self._next[direction] = Secret(next_traffic_secret(secret, self.suite))
-        self.generation[direction] = generation
 
     def records(self, direction: Direction) -> int:
         """Return how many records the kernel has encrypted or decrypted with the present key. OSError: it has none."""

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import select
 import sys
 import termios
 from collections import deque
@@ -19,7 +20,7 @@ from ktlslab.linux.buffers import RECORD_HEAD
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.keyupdate import UPDATE_REQUESTED
 from ktlslab.stages.transfer.sides import truncated
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
@@ -177,7 +178,8 @@ class KernelReceiver:
         """Write to a pipe and keep what it does not take."""
         written = 0
         try:
-            written = write(f"receiving into a pipe on {self._connection.target} (kernel)", pipe, data)
+            tried = f"receiving into a pipe on {self._connection.target} (kernel)"
+            written = write(tried, pipe, data, self._connection.engine.timeout)
         finally:
             self.keep(data[written:])
         return written
@@ -226,13 +228,24 @@ class KernelReceiver:
             self._asked()
 
 
-def write(tried: str, pipe: int, data: bytes) -> int:
-    """Write to a pipe and return how many bytes it took. UsageError where it takes none."""
+def write(tried: str, pipe: int, data: bytes, timeout: float | None) -> int:
+    """Write to a pipe, as soon as it has room, and return how many bytes it took. UsageError where it takes none.
+
+    A pipe that can be written to takes PIPE_BUF bytes without a wait (pipe(7)); more could block until someone reads.
+    """
+    poll, written = select.poll(), 0
     try:
-        return os.write(pipe, data)
+        poll.register(pipe, select.POLLOUT)
+        wait = (None if timeout is None else timeout * 1000) if os.get_blocking(pipe) else 0
+        while written < len(data) and poll.poll(0 if written else wait):
+            written += os.write(pipe, data[written : written + select.PIPE_BUF])
     except OSError as error:
-        _checks.pipe(tried, "pipe", pipe, os.O_WRONLY)
-        raise not_taken(tried, error) from error
+        if not written:
+            _checks.pipe(tried, "pipe", pipe, os.O_WRONLY)
+            raise not_taken(tried, error) from error
+    if data and not written:
+        raise not_taken(tried, BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+    return written
 
 
 def not_taken(tried: str, error: OSError) -> UsageError:

@@ -20,7 +20,7 @@ from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import Rest
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import HEADER_BYTES, ContentType
 
 if TYPE_CHECKING:
@@ -110,9 +110,14 @@ class _LibrarySender(ABC):
 class UserspaceSender(_LibrarySender):
     """OpenSSL makes the records, and the engine sends them."""
 
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        machine: UnbufferedConnection,
+        encrypt: Callable[[Buffer], memoryview] | None = None,
+    ) -> None:
         super().__init__(machine)
-        self._connection = connection
+        self._connection, self._encrypt = connection, encrypt or machine.encrypt
         self._carry = connection.engine.sender(connection.socket)
 
     def push(self, data: Buffer, flags: int = 0) -> int:
@@ -122,7 +127,7 @@ class UserspaceSender(_LibrarySender):
         if whole is data and len(data) > _SEAL_BYTES:
             with Rest(data, 0, _SEAL_BYTES) as first:
                 return self.push(first)
-        push_all(self._connection, self._carry, self._machine.encrypt(whole))
+        push_all(self._connection, self._carry, self._encrypt(whole))
         return len(data)
 
     def _close_notify(self) -> None:
@@ -143,16 +148,28 @@ class UserspaceReceiver:
 
     def pull(self, buffer: Buffer) -> int:
         """Return the bytes that came, 0 at a clean end."""
-        while (count := self._traffic.open_into(buffer)) is None:
-            got = self._recv(self._traffic.wire)
-            if not got:
-                raise truncated(self._connection, "userspace")
-            self._traffic.take_in(got)
-            if self._asked:
-                self._look_at_sizes(got)
+        count = self._traffic.open_into(buffer)
+        if count is None:
+            self._take_in()
+            count = self._traffic.open_into(buffer)
+        if count is None:
+            with Bound(self._connection, Direction.RX) as bound:  # a record in parts: one time-out for the rest of it
+                self._take_in()
+                while (count := self._traffic.open_into(buffer)) is None:
+                    bound.check()
+                    self._take_in()
         if self._suspect and self._asked:
             self._look_for_a_request(self._asked)
         return count
+
+    def _take_in(self) -> None:
+        """Receive what there is, and feed it to OpenSSL."""
+        got = self._recv(self._traffic.wire)
+        if not got:
+            raise truncated(self._connection, "userspace")
+        self._traffic.take_in(got)
+        if self._asked:
+            self._look_at_sizes(got)
 
     def _look_at_sizes(self, got: int) -> None:
         """Find the record headers in the received bytes."""
@@ -182,11 +199,15 @@ class UserspaceReceiver:
 
 
 class OpenSslSide(_LibrarySender):
-    """Both sides of the classic blocking client: OpenSSL uses the socket itself, without buffers in between."""
+    """Both sides of the classic blocking client: OpenSSL uses the socket itself, without buffers in between.
+
+    So the time-out limits each of OpenSSL's waits: a peer that sends a record byte by byte makes one call last long.
+    """
 
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         super().__init__(machine)
         self._connection = connection
+        self._after: UserspaceReceiver | None = None  # receives after this end's close_notify
         machine.traffic.own(connection.socket.fileno())
 
     def push(self, data: Buffer, flags: int = 0) -> int:
@@ -199,7 +220,10 @@ class OpenSslSide(_LibrarySender):
         return len(data)
 
     def _close_notify(self) -> None:
+        """OpenSSL leaves the socket, on which it could write no answer to a KeyUpdate any more."""
         self._machine.library.shutdown()
+        self._machine.traffic.disown()
+        self._after = UserspaceReceiver(self._connection, self._machine)
 
     def pull(self, buffer: Buffer) -> int:
         """Return the bytes that came, 0 at a clean end."""
@@ -214,6 +238,8 @@ class OpenSslSide(_LibrarySender):
                 raise truncated(self._connection, "userspace") from error
             raise
         if count is None:
+            if self._after:
+                return self._after.pull(buffer)
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         return count
 
@@ -230,11 +256,12 @@ def push_all(connection: Connection, push: Callable[..., int], data: Buffer, sen
                 sent += push(rest, flags)
 
 
-def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer]) -> None:
+def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer], bound: Bound) -> None:
     """Push all buffers with one submission. If that stops early, pushing the rest raises the error."""
     sent = connection.engine.send_many(connection.socket, buffers)
     for data in buffers if sent != sum(map(len, buffers)) else ():
         if sent < len(data):
+            bound.check()
             push_all(connection, push, data, sent)
         sent = max(0, sent - len(data))
 

@@ -12,19 +12,27 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
-from ktlslab.errors import KeyUpdateError, MachineError, PeerTimeoutError, TruncatedError, UsageError, errno_name
-from ktlslab.linux import ktls
+from ktlslab.errors import (
+    KeyUpdateError,
+    MachineError,
+    PeerTimeoutError,
+    StreamClosedError,
+    TruncatedError,
+    UsageError,
+    errno_name,
+)
+from ktlslab.linux import forks, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import in_bytes, let_go
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.connection import Connection
-from ktlslab.stages.transfer import sides
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.transfer import claims, sides
 from ktlslab.stages.transfer.condition import Condition
 from ktlslab.stages.transfer.ending import end_sending, farewell
 from ktlslab.stages.transfer.files import Files
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ktlslab.stages.config import Resumption
+    from ktlslab.stages.connection import Connection
     from ktlslab.stages.handshaking import Handshake
 
 _MORE = int(socket.MSG_MORE)
@@ -68,7 +77,7 @@ class Stream(Closing):
         *,
         record_limit: int | None = None,
     ) -> None:
-        _check(connection, handshake, kernel)
+        claims.begin(connection, handshake, kernel, record_limit)
         rest = "userspace" if handshake else "plain"
         self.connection = connection
         # The record layer of each direction: plain, userspace or kernel.
@@ -84,6 +93,23 @@ class Stream(Closing):
         self._inlet = Inlet(self._condition, self._watch, receiver)
         self._files = Files(self._condition, self._watch)
         self._record_bytes = MAX_PLAINTEXT
+        self._owner = 0  # in a forked process: the one that made the stream
+        forks.register(self)
+
+    def leave(self, owner: int) -> None:
+        """In a forked process, refuse every later call: both processes would protect a record with the same nonce.
+
+        `close` then closes this process's descriptor and does nothing else.
+        """
+        condition = self._condition
+        if condition.closed:
+            return
+        tried, answered = condition.tried("transfer"), forks.belongs("the stream", owner)
+        self._owner, condition.closed = owner, True
+        condition.fail(StreamClosedError(tried, answered=answered, remedy="Use it there, or open a new session."))
+        self._inlet.leave()
+        if self._updates:
+            self._updates.wipe()
 
     def _sides(self, handshake: Handshake | None) -> tuple[sides.Sender, sides.Receiver]:
         connection, tx, rx = self.connection, self.layers[Direction.TX], self.layers[Direction.RX]
@@ -93,7 +119,8 @@ class Stream(Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if handshake and tx == "userspace":
-            sender = sides.UserspaceSender(connection, handshake.machine)
+            encrypt = self._library.encrypt if self._library else None
+            sender = sides.UserspaceSender(connection, handshake.machine, encrypt)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(
@@ -168,7 +195,8 @@ class Stream(Closing):
             if not all(type(data) is bytes for data in buffers):
                 buffers = [in_bytes(data) for data in buffers]
             self._watch.count("sending", len(buffers), sum(map(len, buffers)))
-            sides.push_many(self.connection, condition.push, buffers)
+            with Bound(self.connection, Direction.TX) as bound:
+                sides.push_many(self.connection, condition.push, buffers, bound)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)
@@ -235,7 +263,7 @@ class Stream(Closing):
         """Return up to `count` bytes, 16 MiB at most; b"" only at a clean end. Raises what `recv_into` raises."""
         try:
             buffer = bytearray(min(count, _MAX_RECV_BYTES))
-        except (TypeError, ValueError):
+        except WRONG:
             _checks.whole(self._condition.tried("receiving"), "count", count, 0)
             raise
         return bytes(buffer[: self.recv_into(buffer)])
@@ -319,16 +347,17 @@ class Stream(Closing):
             remedy = "The kernel must send: OpenSSL's binding for Python cannot be asked for a KeyUpdate."
             raise KeyUpdateError(tried, answered=answered, remedy=remedy)
         self._updates.check(tried)
-        condition.owed = False
-        condition.attend("changing keys")
-        try:
-            condition.sender.send_record(key_update(request_peer=request_peer), ContentType.HANDSHAKE)
-            self._updates.install(Direction.TX, tried)
-        except KeyUpdateError as error:
-            condition.fail(error)
-            raise
-        except BaseException as error:  # noqa: BLE001
-            condition.give_up("changing keys", error)
+        with self._updates.alone(tried):
+            condition.owed = False
+            condition.attend("changing keys")
+            try:
+                condition.sender.send_record(key_update(request_peer=request_peer), ContentType.HANDSHAKE)
+                self._updates.install(Direction.TX, tried)
+            except KeyUpdateError as error:
+                condition.fail(error)
+                raise
+            except BaseException as error:  # noqa: BLE001
+                condition.give_up("changing keys", error)
 
     def resumption(self) -> Resumption | None:
         """Return what a later session can resume by `ClientConfig(resume=...)`; None if no ticket has arrived yet."""
@@ -386,6 +415,8 @@ class Stream(Closing):
         """
         condition = self._condition
         if condition.closed:
+            if self._owner:
+                self.connection.close()
             return
         problem = condition.failure if condition.untold else None
         condition.close()
@@ -404,23 +435,6 @@ class Stream(Closing):
     def __repr__(self) -> str:
         state = "closed" if self._condition.closed else "open"
         return f"Stream({self.connection.target}, {self.record_layer}+{self.connection.engine.name}, {state})"
-
-
-def _check(connection: Any, handshake: Any, kernel: Any) -> None:
-    """Raise UsageError for arguments that do not belong together."""
-    tried = "making a Stream"
-    if not isinstance(connection, Connection):
-        remedy = "Give what `connect` or `accept` returned."
-        raise UsageError(tried, answered=f"a {type(connection).__name__} is not a Connection", remedy=remedy)
-    if connection.socket.fileno() < 0:
-        answered = "the connection is closed"
-        raise UsageError(tried, answered=answered, remedy="Connect again; a Stream closes its connection when closed.")
-    if handshake is not None and getattr(handshake, "connection", None) is not connection:
-        remedy = "Give what `handshake(connection)` returned for this connection."
-        raise UsageError(tried, answered=f"{handshake!r} is not the handshake of this connection", remedy=remedy)
-    if not isinstance(kernel, tuple) or not all(isinstance(direction, Direction) for direction in kernel):
-        remedy = "Give a tuple of directions, such as `install(...).directions`."
-        raise UsageError(tried, answered=f"kernel is {kernel!r}", remedy=remedy)
 
 
 def _listed(buffers: Sequence[Buffer]) -> Sequence[Buffer]:

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from ktlslab.linux.ktls import Direction
+from ktlslab.linux.patience import Patience
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +37,8 @@ class Bound:
         self._timeout = connection.engine.timeout
         outer = getattr(_outermost, "bound", None)
         self._outer: Bound | None = outer if outer and outer._connection is connection else None  # noqa: SLF001 - ours
-        self._shortened = False
+        self._shortened: set[Direction] = self._outer._shortened if self._outer else set()  # noqa: SLF001
+        self._patience: Patience | None = None
         if self._outer:
             self._deadline: float = self._outer._deadline  # noqa: SLF001
         elif self._timeout is not None:
@@ -51,11 +53,10 @@ class Bound:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._outer:
-            self._outer._shortened |= self._shortened  # noqa: SLF001
             return
         _outermost.bound = None
-        if self._shortened:
-            self._connection.engine.limit(self._connection.socket, self._direction, None)
+        for direction in self._shortened:
+            self._connection.engine.limit(self._connection.socket, direction, None)
 
     def left(self) -> float | None:
         """How many seconds are left; None without a time-out."""
@@ -63,10 +64,18 @@ class Bound:
 
     def check(self) -> None:
         """TimeoutError if the time is up; otherwise the next wait ends when it is."""
-        if (left := self.left()) is None or self._timeout is None:
-            return
-        if not left:
+        if self.over():
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        if left < self._timeout * _SHORTEN:
-            self._shortened = True
+        if self._timeout is not None and (left := self.left() or 0) < self._timeout * _SHORTEN:
+            self._shortened.add(self._direction)
             self._connection.engine.limit(self._connection.socket, self._direction, max(left, _MIN_S))
+
+    def over(self) -> bool:
+        """Whether the time is up, also by the host's clock in a guest whose own leaps."""
+        if self._timeout is None or self.left():
+            return False
+        self._patience = self._patience or Patience(self._timeout)
+        if self._patience.over():
+            return True
+        self._deadline = time.monotonic() + self._timeout
+        return False

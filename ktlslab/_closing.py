@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
+from ktlslab.errors import KtlsLabError
+
 
 class Closing(ABC):
     """The base of classes whose `close` may be called twice."""
@@ -21,4 +23,9 @@ class Closing(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except KtlsLabError as problem:
+            if error is None:
+                raise
+            error.add_note(str(problem))  # what ended the block counts more

@@ -120,7 +120,8 @@ def _guest_parser(commands: Any) -> None:
     )
     run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, a build, or a path to a vmlinuz")
     run.add_argument("command", nargs="+", metavar="COMMAND")
-    run.add_argument("--clock", choices=["wall", "instructions"])
+    counting = "default wall; instructions, which counts those of an emulated CPU, is for a command that measures"
+    run.add_argument("--clock", choices=["wall", "instructions"], default="wall", help=counting)
     run.add_argument("--rw", type=Path, metavar="DIR", help="the only folder whose writes are kept")
     run.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's memory: 512M, 2G, ...; default 1G")
     run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="limit for the command, without the boot")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from handpeer import HandPeers
 from OpenSSL import SSL
 
 from ktlslab.stages import ClientConfig, Connection, Handshake, connect, handshake
@@ -258,6 +259,13 @@ def tls_pair(certificates):
             return Pair(handshake=finished, tls=tls, sock=sock)
 
         yield make
+
+
+@pytest.fixture
+def hand_peers():
+    """hand_peers.open(layer, engine, role) -> (stream, peer): see tests/handpeer.py."""
+    with HandPeers() as peers:
+        yield peers
 
 
 # Peers in a process

@@ -163,7 +163,7 @@ def possible(fault, layer, call):
 def meet(server, fault, layer, engine, call, room):  # noqa: PLR0917 - the matrix has so many dimensions
     """Meet one fault once; the error stays in a cycle with its frames."""
     stream, sock, record = server.open(layer, engine, SHORT_S if fault == "time-out" else PATIENCE_S)
-    with sock, contextlib.suppress(StreamError), stream:
+    with sock, contextlib.suppress(StreamError, PeerTimeoutError), stream:
         harm(fault, sock, record)
         try:
             call(stream, room)

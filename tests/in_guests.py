@@ -29,9 +29,10 @@ from ktlslab.guests.kernels import Kernel
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ("oldest", "6.12", "newest")
 # What the tests import, in a disk image: an emulated guest reads the share far more slowly.
-IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi")
+IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi", "hypothesis")
 SECONDS = 1200.0  # a few minutes on an idle machine
-LEAK_SESSIONS = "KTLSLAB_LEAK_SESSIONS"  # see tests/kernel/test_leaks.py
+# How much some tests do: see tests/kernel/test_leaks.py and test_model.py.
+AMOUNTS = ("KTLSLAB_LEAK_SESSIONS", "KTLSLAB_MODEL_SECONDS")
 GUEST_BYTES = 3 << 29  # of this machine's memory that a guest needs, roughly
 
 
@@ -86,7 +87,7 @@ def run_in(kernel: Kernel, results: Path, arguments: list[str], seconds: float) 
     with tempfile.TemporaryDirectory(prefix="ktlslab-tests-") as folder:
         argv += [f"--junitxml={folder}/report.xml", "--durations=5", *(arguments or ["tests/kernel"])]
         env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        env |= {LEAK_SESSIONS: os.environ[LEAK_SESSIONS]} if LEAK_SESSIONS in os.environ else {}
+        env |= {name: os.environ[name] for name in AMOUNTS if name in os.environ}
         if image:
             env["PYTHONPATH"] = str(kernelimage.PLACE)
         try:
@@ -156,9 +157,15 @@ def show_recorded(reports: dict[str, Path]) -> None:
     tests = {series: recorded(path) for series, path in reports.items()}
     if table := fault_table(tests):
         print(f"\nThe errors that a kTLS client gets from faults on the way to its server:\n{table}")
-    leaks = [(series, said) for series, cases in tests.items() for case in cases for said in case.get("leaks", [])]
-    if leaks:
-        print("\nWhat sessions leave behind:", *(f"{series}: {said}" for series, said in leaks), sep="\n", flush=True)
+    for name, title in (
+        ("leaks", "What sessions leave behind"),
+        ("model", "Random sequences of calls, without a fault"),
+    ):
+        lines = [
+            f"{series}: {said}" for series, cases in tests.items() for case in cases for said in case.get(name, [])
+        ]
+        if lines:
+            print(f"\n{title}:", *lines, sep="\n", flush=True)
 
 
 def main() -> int:

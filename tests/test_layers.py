@@ -28,10 +28,10 @@ ORDER = (
     "linux",
     "tls",
     "certificates",
-    "_closing",
     "_lazy",
     "_checks",
     "packages",
+    "_closing",
     "errors",
     "_traceback",
     "_html",
@@ -44,7 +44,7 @@ STRANGERS = {
     "guests": {"https", "session", "stages", "linux", "tls"},
     "linux": {"_html"},
     "tls": {"_html", "_closing", "_lazy"},
-    "_closing": {"errors", "_traceback", "_html"},
+    "_closing": {"_traceback", "_html"},
 }
 HEAVY = ("pandas", "numpy", "matplotlib", "pyarrow", "IPython", "h11")
 FILES = [path for path in sorted(HERE.rglob("*.py")) if path.parent != HERE or path.stem in ORDER]

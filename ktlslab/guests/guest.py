@@ -130,7 +130,7 @@ def boot(
     kernel: Kernel | str | Path,
     argv: Sequence[str],
     *,
-    clock: qemu.Clock | None = None,
+    clock: qemu.Clock = "wall",
     rw: str | Path | None = None,
     cwd: str | Path | None = None,
     env: Mapping[str, str] | None = None,
@@ -147,12 +147,14 @@ def boot(
 ) -> Guest:
     """Start a command in a guest of this kernel (or series, alias, path of an image).
 
-    `clock` is "wall", or "instructions" for one nanosecond per instruction (one CPU, emulated); None uses the wall
-    clock if the CPU is real or `cpus` is more than one. `rw` is the only folder whose writes are kept. `env` is the
-    command's whole environment, except for a few defaults. `memory` is "512M", "2G", etc. Output goes to the given
-    binary streams as it arrives, or is kept for `wait`. `forwards` forwards TCP ports of this machine's loopback to the
-    guest. `image` is (an ext4 image, the folder to mount it over). `files` are put into the guest's `initramfs.FILES`.
-    `outbound` lets the guest reach what this machine reaches (IPv4; this machine's loopback is 10.0.2.2 there).
+    `clock`: "wall", or for a command that measures "instructions": a nanosecond per instruction (one emulated CPU). By
+    it time passes at once while nothing runs, so a time-out of a wait for this machine's disk or network expires too
+    early, except this library's own (`ktlslab.linux.patience`).
+    `rw` is the only folder whose writes are kept. `env` is the command's whole environment, except for a few defaults.
+    `memory` is "512M", "2G", etc. Output goes to the given binary streams as it arrives, or is kept for `wait`.
+    `forwards` forwards TCP ports of this machine's loopback to the guest. `image` is (an ext4 image, the folder to
+    mount it over). `files` are put into the guest's `initramfs.FILES`. `outbound` lets the guest reach what this
+    machine reaches (IPv4; this machine's loopback is 10.0.2.2 there).
 
     Returns when the command has started. If a kernel does not boot on KVM, it is booted emulated and a warning is
     logged. Raises UsageError, GuestError, KernelUnavailableError, StorageError.
@@ -191,7 +193,7 @@ def _begin(
     argv: tuple[str, ...],
     *,
     accelerated: qemu.Accelerator,
-    clock: qemu.Clock | None,
+    clock: qemu.Clock,
     rw: Path | None,
     cwd: Path,
     env: Mapping[str, str],
@@ -207,7 +209,6 @@ def _begin(
     files: Mapping[str, bytes],
 ) -> Guest:
     """Start QEMU, without waiting for the guest to boot."""
-    clock = clock or ("wall" if accelerated == "kvm" or cpus not in (None, 1) else "instructions")
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
     job = initramfs.GuestJob(
         argv=argv,
@@ -263,7 +264,7 @@ def run(
     kernel: Kernel | str | Path,
     argv: Sequence[str],
     *,
-    clock: qemu.Clock | None = None,
+    clock: qemu.Clock = "wall",
     rw: str | Path | None = None,
     cwd: str | Path | None = None,
     env: Mapping[str, str] | None = None,
@@ -324,7 +325,7 @@ def _check(argv: Any, clock: Any, boot_timeout: Any, env: Any) -> None:
     if not isinstance(argv, str) and isinstance(argv, Sequence) and not argv:
         raise UsageError(_TRIED, answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`.")
     _checks.items(_TRIED, "argv", argv, str, "a list of words: ['uname', '-r']")
-    _checks.optional(_checks.word, _TRIED, "clock", clock, qemu.CLOCKS)
+    _checks.word(_TRIED, "clock", clock, qemu.CLOCKS)
     _checks.number(_TRIED, "boot_timeout", boot_timeout, 0.001, _checks.MAX_SECONDS, source="seconds, 0.001 or more")
     if env is not None:
         _checks.instance(_TRIED, "env", env, Mapping, "a mapping of names to text")

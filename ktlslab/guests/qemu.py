@@ -105,7 +105,7 @@ def parameters(machine: VirtualMachine) -> list[str]:
     return line
 
 
-def cpus(clock: str | None, count: int | None) -> int | None:
+def cpus(clock: str, count: int | None) -> int | None:
     """Return how many CPUs, which is one where instructions are counted. UsageError where they cannot be had."""
     tried = "starting a guest"
     _checks.optional(_checks.whole, tried, "cpus", count, 1)

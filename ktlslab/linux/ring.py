@@ -199,6 +199,10 @@ class Ring(Closing):
             self._blame("bind", fd, b"", 0, timeout)
             raise
 
+    def limit(self, seconds: float | None) -> None:
+        """Let every later wait of the calls above last at most so long, whatever their time-out; None: no limit."""
+        self._calls.limit(_checks.seconds("limiting a ring's waits", "seconds", seconds))
+
     # Many operations in flight.
 
     def start(self, *operations: Operation) -> list[int]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 
-CLOSED = 7  # TCP_CLOSE of include/net/tcp_states.h: TCP has given the connection up
+# States of include/net/tcp_states.h. CLOSED: TCP has given the connection up, or both ends have closed it. The others:
+# this end has sent FIN (TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_TIME_WAIT, TCP_LAST_ACK, TCP_CLOSING).
+CLOSED = 7
+SENDING_OVER = frozenset({4, 5, 6, CLOSED, 9, 11})
 _BYTES_RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received
 _BYTES_SENT = struct.Struct("=200xQQ")  # tcpi_bytes_sent, tcpi_bytes_retrans (kernel 4.19)
 
@@ -13,6 +19,11 @@ _BYTES_SENT = struct.Struct("=200xQQ")  # tcpi_bytes_sent, tcpi_bytes_retrans (k
 def state(sock: socket.socket) -> int:
     """Return the connection's state, a number of include/net/tcp_states.h."""
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes the peer's TCP has not acknowledged yet, a FIN counting as one (SIOCOUTQ, tcp(7))."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def moved(sock: socket.socket) -> tuple[int, int]:

@@ -19,18 +19,26 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Rest:
-    """The part of `buffer` from byte `start` on, for one call: `with Rest(data, sent) as rest`."""
+    """The part of `buffer` from byte `start` to `stop`, for one call: `with Rest(data, sent) as rest`."""
 
     __slots__ = ("_view",)
 
-    def __init__(self, buffer: Buffer, start: int) -> None:
-        self._view = memoryview(buffer)[start:]
+    def __init__(self, buffer: Buffer, start: int, stop: int | None = None) -> None:
+        self._view = memoryview(buffer)[start:stop]
 
     def __enter__(self) -> memoryview:
         return self._view
 
     def __exit__(self, *_: object) -> None:
         let_go(self._view)
+
+
+def in_bytes(buffer: Buffer) -> Buffer:
+    """Return a buffer whose length counts bytes: an array's or a cast view's counts its items."""
+    if isinstance(buffer, bytes | bytearray):
+        return buffer
+    view = memoryview(buffer)
+    return buffer if view.itemsize == 1 and view.ndim == 1 else view.cast("B")
 
 
 def let_go(*views: memoryview) -> None:

@@ -2,9 +2,9 @@
 
 A guest runs the checks and writes a journal. This module boots the guest, follows the journal, and makes the table. A
 check that takes the kernel down is a verdict as well: the panic is what was seen, and a new guest checks the remaining
-promises. Checks that are known to be able to (`Promise.cve`) come last, so that what they leave behind in a kernel that
-survives them meets no other check. On this machine's own kernel they run only if it is mended, in a guest of it if that
-can be had, or if `dangerous` says so.
+promises. Checks that are known to endanger this kernel (`Promise.cve`) come last, each in a guest of its own, so that
+what one leaves behind in a kernel that survives it is not blamed on another. On this machine's own kernel they run in
+such guests, too, or, if it cannot be booted in one, only if `dangerous` says so.
 """
 
 from __future__ import annotations
@@ -132,29 +132,34 @@ def _check_on(
         note_verdict(journal, earlier.began, BROKEN, f"{_DOWN}: this machine started anew before the check ended")
     new_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where.name}-{uuid.uuid4().hex[:6]}"
     run_id = str(earlier.provenance.get("run_id", new_id))
-    last = sorted(wanted, key=lambda promise: bool(promise.cve))
-    risky = [promise for promise in last if where.kernel is None and promise.endangers(_own_version())]
-    if dangerous and risky:
-        say(f"{where.name}: WARNING: this may take the machine down, and is tried last: {_named(risky)}")
-    apart = [] if dangerous else risky
-    _check_all([promise for promise in last if promise not in apart], where, journal, run_id, say)
-    why = _check_in_guest(apart, where, journal, run_id, say) if apart else ""
-    now = Journal.read(journal)
+    version = (where.kernel.version or where.kernel.release) if where.kernel else _own_version()
+    risky = [promise for promise in wanted if promise.endangers(version)]
+    check = functools.partial(_check_all, journal=journal, run_id=run_id, say=say)
+    check([promise for promise in wanted if promise not in risky], where)
+    apart = risky if where.kernel is None and not dangerous else []
+    why = _check_apart(apart, where, check, say) if apart else ""
+    if where.kernel is None and risky and dangerous:
+        say(f"{where.name}: WARNING: this may take the machine down: {_named(risky)}")
+    for promise in risky if not apart else ():
+        check([promise], where)
+    found = Journal.read(journal)
     untried = {"verdict": UNTRIED, "seen": why, "seconds": None}
     rows = [
-        row(promise, now.verdicts.get(promise.name, untried), where.name, _release(where), run_id) for promise in wanted
+        row(promise, found.verdicts.get(promise.name, untried), where.name, _release(where), run_id)
+        for promise in wanted
     ]
-    in_guest = [promise.name for promise in apart if promise.name in now.verdicts]
-    return rows, {**now.provenance, "run_id": run_id, "plan": len(wanted), "in_a_guest": in_guest}
+    in_guest = [promise.name for promise in apart if promise.name in found.verdicts]
+    return rows, {**found.provenance, "run_id": run_id, "plan": len(wanted), "in_a_guest": in_guest}
 
 
-def _check_in_guest(risky: Sequence[Promise], where: Machine, journal: Path, run_id: str, say: Say) -> str:
-    """Check in a guest what can take this machine's own kernel down; return why that cannot be, or ""."""
+def _check_apart(risky: Sequence[Promise], where: Machine, check: Callable[..., None], say: Say) -> str:
+    """Check in guests what can take this machine's own kernel down; return why that cannot be, or ""."""
     kernel = os.uname().release
     try:
         guest = replace(where, kernel=guests.own())
         say(f"{where.name}: {_named(risky)} may take a kernel down: tried in a guest of {kernel}")
-        _check_all(risky, guest, journal, run_id, say)
+        for promise in risky:
+            check([promise], guest)
     except StorageError:
         raise
     except MachineError as error:
@@ -164,7 +169,7 @@ def _check_in_guest(risky: Sequence[Promise], where: Machine, journal: Path, run
     return ""
 
 
-def _check_all(wanted: Sequence[Promise], where: Machine, journal: Path, run_id: str, say: Say) -> None:
+def _check_all(wanted: Sequence[Promise], where: Machine, *, journal: Path, run_id: str, say: Say) -> None:
     """Check what the journal has no verdict of yet, with a new guest after each check that takes the kernel down."""
     starts = 0
     while left := [promise.name for promise in wanted if promise.name not in Journal.read(journal).verdicts]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab.errors import MachineError
+from ktlslab.linux.patience import again
 from ktlslab.relay.fault import Fault
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ class Relay(Closing):
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         try:
             self._control.send(json.dumps(question).encode())
-            answer = self._control.recv(_ANSWER_BYTES)
+            try:
+                answer = self._control.recv(_ANSWER_BYTES)
+            except TimeoutError:
+                answer = again(_ANSWER_SECONDS, self._control.recv, _ANSWER_BYTES)
         except OSError as error:
             raise MachineError("asking the relay", answered=str(error), remedy="Start a new one.") from error
         if not answer:

@@ -172,7 +172,7 @@ def install_linked(
         if results[-1] < 0:
             answered = f"the keys were taken, but the first send failed: {errno_name(-results[-1])}"
             raise StreamError(tried, answered=answered, remedy="Open a new session.")
-        push_all(engine.sender(connection.socket), first, results[-1])
+        push_all(connection, engine.sender(connection.socket), first, results[-1])
     return done
 
 

@@ -23,10 +23,15 @@ _ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 _lib: Any = SSL._lib  # type: ignore[attr-defined]
 _OVERHEAD = 64  # bytes; header, explicit nonce, tag and inner type never take more
 _WIRE_BYTES = 1 << 17
+_MAX_BYTES = 1 << 30  # per call of OpenSSL, which takes an int
 
 
 class Traffic:
-    """Sealing and opening on a connection whose handshake is over. `wire` is the buffer for received bytes."""
+    """Sealing and opening on a connection whose handshake is over. `wire` is the buffer for received bytes.
+
+    OpenSSL's connections are not safe to use in two threads at once (openssl-threads(7)): `write` and `open_into` raise
+    OSError EBUSY where another thread is in one of them.
+    """
 
     def __init__(self, connection: SSL.Connection) -> None:
         self._connection: Any = connection
@@ -35,6 +40,7 @@ class Traffic:
         self._outgoing: Any = self._connection._from_ssl
         self.uncounted = False  # some records were not counted: too late for a handoff
         self._on_socket = False
+        self._busy = False
         self.wire = bytearray(_WIRE_BYTES)
         self._wire: Any = _ffi.from_buffer("char[]", self.wire, True)  # noqa: FBT003 - writable; the keyword is dear
         self._room(MAX_PLAINTEXT)
@@ -52,14 +58,25 @@ class Traffic:
         self.uncounted = self._on_socket = True
         _lib.SSL_set_fd(self._ssl, descriptor)
 
+    def disown(self) -> None:
+        """Give OpenSSL memory in place of the socket: what it reads comes by `take_in`."""
+        self._on_socket = False
+        self._incoming, self._outgoing = (_lib.BIO_new(_lib.BIO_s_mem()) for _ in range(2))
+        for memory in (self._incoming, self._outgoing):
+            _lib.BIO_set_mem_eof_return(memory, -1)
+        _lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)  # which frees them with the connection
+
     def write(self, data: Buffer) -> None:
         """Write all of `data` through OpenSSL. TimeoutError if the socket's time-out expires; otherwise SSL.Error."""
+        if self._busy:
+            raise _in_use()
         size = len(data)
         held = _ffi.from_buffer(data)
         at = 0
         try:
+            self._busy = True
             while at < size:  # pyOpenSSL's contexts write one record per call (SSL_MODE_ENABLE_PARTIAL_WRITE)
-                done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
+                done = _lib.SSL_write(self._ssl, held + at if at else held, min(size - at, _MAX_BYTES))
                 if done <= 0:
                     if self._interrupted():
                         continue
@@ -68,6 +85,7 @@ class Traffic:
                     self._connection._raise_ssl_error(self._ssl, done)
                 at += done
         finally:
+            self._busy = False
             del held  # in the frame of a traceback it could crash the garbage collector: see linux/views.py
 
     def sealed(self) -> memoryview:
@@ -81,13 +99,23 @@ class Traffic:
         _lib.BIO_write(self._incoming, self._wire, count)
 
     def open_into(self, buffer: Buffer) -> int | None:
-        """Fill `buffer` from one record. 0 means close_notify, None that bytes are missing. SSL.Error for a bad one."""
+        """Fill `buffer` from one record. 0 means close_notify, or no room; None that bytes are missing.
+
+        SSL.Error for a bad record.
+        """
+        if self._busy:
+            raise _in_use()
         room = _ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003
+        size = len(room)
         try:
-            count: int = _lib.SSL_read(self._ssl, room, len(room))
+            if not size:
+                return 0  # OpenSSL would read a record first
+            self._busy = True
+            count: int = _lib.SSL_read(self._ssl, room, min(size, _MAX_BYTES))
             while count <= 0 and self._interrupted():
-                count = _lib.SSL_read(self._ssl, room, len(room))
+                count = _lib.SSL_read(self._ssl, room, min(size, _MAX_BYTES))
         finally:
+            self._busy = False
             del room  # as in `write`
         if count > 0:
             return count
@@ -114,3 +142,7 @@ class Traffic:
         self._plaintext = plaintext
         self._records = bytearray(plaintext + (plaintext // MAX_PLAINTEXT + 4) * _OVERHEAD)
         self._sealed: Any = _ffi.from_buffer("char[]", self._records, True)  # noqa: FBT003
+
+
+def _in_use() -> OSError:
+    return OSError(errno.EBUSY, os.strerror(errno.EBUSY))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 import pytest
 
 from ktlslab.linux import capabilities
 from ktlslab.promises import checker, cipher
-from ktlslab.promises.catalogue import named
+from ktlslab.promises.catalogue import named, select
 from ktlslab.promises.check import ABSENT, BROKEN, EITHER, KEPT, TLS13, Group
 from ktlslab.promises.pair import DATA, Pair
 
@@ -48,6 +49,12 @@ def test_what_every_kernel_keeps(name):
 @pytest.mark.parametrize("name", BROKEN_BY_ALL)
 def test_what_no_kernel_keeps(name):
     assert checker.judge(named(name))[0] == BROKEN
+
+
+@pytest.mark.parametrize("promise", select("io_uring*"), ids=lambda promise: promise.name)
+def test_what_a_ring_check_sees_is_the_kernels_answer_and_no_mistake_of_its_own(promise):
+    _, seen = checker.outcome(promise, promise.suites[0])
+    assert not re.search(r"\b(Type|Attribute|Name|Usage|Index|Key)Error\b", seen), seen
 
 
 def test_new_keys_are_kept_or_absent_as_a_probe_says():

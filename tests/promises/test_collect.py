@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ktlslab.errors import KernelUnavailableError, MachineError, TableError, UsageError
-from ktlslab.guests import cached
+from ktlslab.guests import Kernel, cached
 from ktlslab.linux import capabilities
 from ktlslab.promises import collect as host
 from ktlslab.promises import read_scoreboard, scoreboard
@@ -142,9 +142,19 @@ def test_dangerous_tries_it_here_after_a_warning_and_all_else(ktls_here, own):
     own("6.1.176")
     said = []
     frame = scoreboard("here", names=[RISKY, NAMES[2]], dangerous=True, say=said.append)
-    assert ktls_here == [(False, [NAMES[2], RISKY])], "last"
-    assert "WARNING" in said[0]
+    assert ktls_here == [(False, [NAMES[2]]), (False, [RISKY])], "last"
+    assert any("WARNING" in line and "CVE-2025-38616" in line for line in said)
     assert list(frame["promise"]) == [RISKY, NAMES[2]], "in the table they keep their order"
+
+
+def test_in_a_guest_what_endangers_it_comes_last_and_alone(ktls_here, monkeypatch):
+    for version, jobs in (("6.1.176-1", [[NAMES[0]], [RISKY]]), ("6.1.192-2", [[RISKY, NAMES[0]]])):
+        monkeypatch.setattr(Kernel, "version", version)
+        monkeypatch.setattr(host, "machines_of", lambda *_: [Machine(name="6.1", kernel=cached()[0], clock="wall")])
+        ktls_here.clear()
+        frame = scoreboard("6.1", names=[RISKY, NAMES[0]])
+        assert ktls_here == [(True, job) for job in jobs]
+        assert list(frame["promise"]) == [RISKY, NAMES[0]]
 
 
 def test_a_mended_kernel_is_in_no_danger(ktls_here, own):

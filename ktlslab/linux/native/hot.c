@@ -41,7 +41,13 @@ int kl_check_open(Calls *self) {
   return -1;
 }
 
+static int64_t limited(const Calls *self, int64_t timeout_ns) {
+  if (!self->max_ns || (timeout_ns != KL_FOREVER && timeout_ns < self->max_ns)) return timeout_ns;
+  return self->max_ns;
+}
+
 static PyObject *run(Calls *self, const struct kl_operation *operation, int64_t timeout_ns) {
+  timeout_ns = limited(self, timeout_ns);
   int result;
   if (UNINTERRUPTED(self, result, kl_run(self->ring, operation, timeout_ns), kl_resume(self->ring),
                     kl_abandon(self->ring)))
@@ -63,6 +69,10 @@ static PyObject *send_bytes(Calls *self, int fd, PyObject *data, int flags, int6
 static PyObject *recv_bytes(Calls *self, int fd, PyObject *buffer, int flags, int64_t timeout_ns) {
   Py_buffer view;
   if (kl_check_open(self) || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
+  if (!view.len) { /* recv(2) does not wait for nothing, io_uring would */
+    PyBuffer_Release(&view);
+    return PyLong_FromLong(0);
+  }
   struct kl_operation operation = {
       .opcode = IORING_OP_RECV, .fd = fd, .addr = (uintptr_t)view.buf, .len = bytes_of(&view),
       .op_flags = (uint32_t)flags};
@@ -110,7 +120,7 @@ static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, in
     goto done;
   }
   struct kl_batch batch;
-  batch.fd = fd, batch.flags = (uint32_t)flags, batch.timeout_ns = timeout_ns, batch.parts = parts;
+  batch.fd = fd, batch.flags = (uint32_t)flags, batch.timeout_ns = limited(self, timeout_ns), batch.parts = parts;
   batch.count = batch.next = batch.chain = 0;
   batch.offset = 0, batch.sent = 0;
   for (; held < count; held++) {
@@ -259,6 +269,14 @@ static PyObject *bind_call(PyObject *object, PyObject *const *args, Py_ssize_t c
   return PyErr_Format(PyExc_ValueError, "no call %R", args[0]);
 }
 
+/* limit(seconds or None) */
+static PyObject *calls_limit(PyObject *object, PyObject *timeout) {
+  int64_t timeout_ns = kl_nanoseconds(timeout);
+  if (PyErr_Occurred()) return NULL;
+  ((Calls *)object)->max_ns = timeout_ns == KL_FOREVER ? 0 : timeout_ns;
+  Py_RETURN_NONE;
+}
+
 /* After this the ring may be freed. */
 static PyObject *calls_close(PyObject *object, PyObject *unused) {
   Calls *self = (Calls *)object;
@@ -306,6 +324,7 @@ static PyMethodDef calls_methods[] = {
     {"reap", FAST(kl_reap_all), METH_FASTCALL, NULL},
     {"take", FAST(kl_take), METH_FASTCALL, NULL},
     {"bind", FAST(bind_call), METH_FASTCALL, NULL},
+    {"limit", calls_limit, METH_O, NULL},
     {"close", calls_close, METH_NOARGS, NULL},
     {NULL}};
 

@@ -14,6 +14,7 @@ typedef struct {
   PyObject_HEAD
   kl_ring *ring; /* NULL once closed */
   int inside;    /* calls under way: the ring must not be freed under them */
+  int64_t max_ns; /* the longest wait of a call, whatever its time-out; 0: no limit */
   PyTypeObject *completion;
   allocfunc new_completion;
   PyObject *blame; /* says in Python what was wrong with a bound call's arguments */

@@ -1,8 +1,11 @@
 """Whether a stream still works, and which error each of its failures becomes.
 
 A broken stream stays broken: its first error is kept and raised again, because some kernels report an error only once
-and let the next receive wait for ever. If TCP has given up the connection, kTLS still accepts data and reports it as
-sent, so TCP itself is asked.
+and let the next receive wait for ever. If TCP has given up the connection, or was told that nothing more is sent, kTLS
+still accepts data and reports it as sent, so TCP itself is asked.
+
+An exception of a signal's handler can end a call between two bytes: part of a record may be on the wire, and bytes may
+have been taken from the socket but not delivered. Nothing can tell, so the stream fails.
 
 Every send calls `push` and every receive calls `pull`. When the state of the stream changes, they are replaced by calls
 that check it first. Until then nothing pays for a check.
@@ -14,7 +17,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from OpenSSL import SSL
 
@@ -65,6 +68,9 @@ class Condition:
         self.failure: KtlsLabError | None = None
         self.ended = False  # the peer has sent close_notify, or FIN on a plain stream
         self.closed = False  # this end has closed
+        self.finished = False  # this end has sent close_notify and FIN: nothing more is sent
+        self.held = False  # the kernel may hold back the last record (MSG_MORE)
+        self.untold = False  # the failure has not been raised yet
         self.owed = False  # the peer has requested a KeyUpdate
         self.unconfirmed = False  # something was sent since the connection was last known to live
         self._answer = answer
@@ -88,12 +94,20 @@ class Condition:
     # What a send or receive must check
 
     def attend(self, verb: str) -> None:
-        """Raise if the stream has ended, and send the KeyUpdate that the peer has requested."""
-        if self.closed or self.failure:
-            answered = str(self.failure) if self.failure else "this end is closed: close() was called"
-            raise StreamClosedError(self.tried(verb), answered=answered, remedy="Open a new session.")
+        """Raise if nothing can be sent any more, and send the KeyUpdate that the peer has requested."""
+        self.attend_to_the_end(verb)
+        if self.finished:
+            answered = "this end has ended its sending: send_eof() was called"
+            raise StreamClosedError(self.tried(verb), answered=answered, remedy="Open a new session to send more.")
         if self.owed:
             self._answer()
+
+    def attend_to_the_end(self, verb: str) -> None:
+        """Raise if the stream has failed or was closed."""
+        if self.closed or self.failure:
+            self.untold = False
+            answered = str(self.failure) if self.failure else "this end is closed: close() was called"
+            raise StreamClosedError(self.tried(verb), answered=answered, remedy="Open a new session.")
 
     @property
     def over(self) -> bool:
@@ -104,8 +118,9 @@ class Condition:
         if self.ended:
             return 0
         if self.failure:
+            self.untold = False
             raise self.failure
-        self.attend("receiving")
+        self.attend_to_the_end("receiving")
         return 0
 
     def owe(self) -> None:
@@ -116,6 +131,16 @@ class Condition:
     def close(self) -> None:
         self.closed = True
         self._heed()
+
+    def finish(self) -> None:
+        """Record that this end sends nothing more."""
+        self.finished = True
+        self.push = self._push_heeding
+
+    def hold(self) -> None:
+        """Record that the last record sent may be held back, until something is sent that is not."""
+        self.held = True
+        self.push = self._push_more
 
     def end(self) -> None:
         """Record that the stream ended cleanly."""
@@ -136,15 +161,24 @@ class Condition:
         self.push = self.sender.push
         return self.push(data, flags)
 
+    def _push_more(self, data: Buffer, flags: int = 0) -> int:
+        self.attend("sending")
+        if not flags:
+            self.held = False
+            self.push = self.sender.push
+        return self.sender.push(data, flags)
+
     def _pull_heeding(self, _buffer: Buffer) -> int:
         return self.answer_of_the_end()
 
     def lost(self) -> StreamError | None:
-        """Return the error if TCP has given up the connection, which kTLS does not report when sending."""
+        """Return the error if TCP sends nothing more, which kTLS does not report when sending."""
         sock = self.connection.socket
-        if sock.fileno() < 0 or tcpinfo.state(sock) != tcpinfo.CLOSED:
+        if sock.fileno() < 0 or (state := tcpinfo.state(sock)) not in tcpinfo.SENDING_OVER:
             return None
         answered = "the connection was reset, so the last data sent may not have arrived"
+        if state != tcpinfo.CLOSED:
+            answered = "shutdown(SHUT_WR) was called on its socket, so the last data sent may not have left"
         return StreamError(self.tried("sending"), answered=answered, remedy="Open a new session.")
 
     # Which error a failure becomes
@@ -161,27 +195,44 @@ class Condition:
             self._complain(_ALERTS[error.errno])
         return failed
 
+    def give_up(self, verb: str, error: BaseException) -> NoReturn:
+        """Raise the error of a call of this stream that ended by `error`; keep it if it ends the stream."""
+        if isinstance(error, OSError | SSL.Error):
+            raise self.failed(verb, error) from error
+        if not isinstance(error, KtlsLabError):
+            answered = f"{type(error).__name__} interrupted it, maybe in the middle of a record"
+            self.fail(StreamError(self.tried(verb), answered=answered, remedy="Open a new session."))
+            self.untold = True
+        raise error
+
     def failed(self, verb: str, error: Exception) -> KtlsLabError:
         """Return the error to raise if a socket or OpenSSL failed, and keep it if it ends the stream."""
         if isinstance(error, SSL.Error):
             return self._library_failed(verb, error)
         assert isinstance(error, OSError)  # noqa: S101 - nothing else is caught
-        if error.errno == errno.EBUSY and self.connection.engine.name == "uring":  # from the ring: nothing was done
-            answered = "another thread is using the stream's ring"
-            remedy = "Let one thread at a time use it, or open the session with io_engine='syscall'."
+        if error.errno == errno.EBUSY:  # from the ring or from `tls.traffic`: nothing was done
+            answered = "another thread is using the stream"
+            remedy = "Let one thread at a time use it; see `Stream` for which calls may run at once."
             return UsageError(self.tried(verb), answered=answered, remedy=remedy)
         if isinstance(error, TimeoutError | BlockingIOError):  # the second: from calls outside the engine
-            answered = f"nothing moved within {self.connection.engine.timeout} s"
+            answered, remedy = self._waited()
             if verb == "receiving":
-                remedy = "Try again, or give a longer timeout."
                 return PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
-            remedy = "An unknown amount arrived, maybe part of a record: open a new session with a longer timeout."
+            remedy = f"An unknown amount was sent, maybe part of a record: open a new session. {remedy}"
             failure: KtlsLabError = PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
         else:
             remedy = f"{_BROKEN.get(error.errno or 0, '')}Open a new session."
             failure = StreamError(self.tried(verb), answered=errno_name(error.errno or 0), remedy=remedy)
         self.fail(failure)
         return failure
+
+    def _waited(self) -> tuple[str, str]:
+        """Return how long a call waited in vain, and what helps."""
+        own = self.connection.socket.gettimeout()  # Python's own time-out of the socket, usually none
+        if own == 0:
+            return "the socket does not block, and could do nothing at once", "Call its setblocking(True)."
+        waited = self.connection.engine.timeout if own is None else own
+        return f"nothing moved within {waited} s", "Try again, or give a longer timeout."
 
     def _library_failed(self, verb: str, error: SSL.Error) -> KtlsLabError:
         reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []

@@ -1,46 +1,98 @@
-"""A close that loses no data: close_notify, then FIN, then a wait until the peer closes.
+"""The end of a stream: close_notify, then FIN, then a wait until the peer's TCP has acknowledged every byte.
 
 Closing a socket that holds unread bytes (the session tickets of TLS 1.3 are enough) resets the connection, and data
-that has not yet arrived is lost. So everything that the peer still sends is read and discarded first.
+that has not yet arrived is lost. So everything that the peer still sends is read and discarded meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
+import select
 import socket
 import time
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from ktlslab.linux import ktls
+from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamError
+from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
+from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
 
-LINGER_S = 1.0  # how long to wait for the peer to close
+LINGER_S = 1.0  # how long a silent peer that has everything may take to close
+_LOOK_S = 0.02  # no event tells of an acknowledgement, so it is looked for this often, at first more often
 
 
-def farewell(condition: Condition) -> None:
-    """Send close_notify and FIN, and wait until the peer closes. Errors are ignored: the peer may be gone."""
+def end_sending(condition: Condition) -> None:
+    """Send what is held back, close_notify and FIN."""
+    if condition.layers[Direction.TX] != "plain":
+        condition.sender.close_notify()
+    condition.finish()
+    condition.connection.socket.shutdown(socket.SHUT_WR)
+
+
+def farewell(condition: Condition) -> KtlsLabError | None:
+    """End the sending and wait, for the connection's time-out at most, until all that was sent has arrived.
+
+    Returns the error to raise where that is not so.
+    """
+    sock, timeout = condition.connection.socket, condition.connection.engine.timeout
+    # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
+    delivered = not condition.held and not tcpinfo.unacknowledged(sock)
+    lost = None if condition.finished else condition.lost()
+    if lost:
+        return lost if condition.unconfirmed or not delivered else None
+    try:
+        with Bound(condition.connection, Direction.TX) as bound:
+            if not condition.finished:
+                end_sending(condition)
+            _await_acknowledgement(condition, bound)
+    except (OSError, SSL.Error) as error:
+        if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
+            return None if delivered else condition.failed("closing", error)
+    left = tcpinfo.unacknowledged(sock)
+    if not left or (delivered and tcpinfo.state(sock) == tcpinfo.CLOSED):
+        return None
+    tried, answered = condition.tried("closing"), f"the peer had not acknowledged the last {left} bytes sent"
+    if tcpinfo.state(sock) == tcpinfo.CLOSED:
+        return StreamError(tried, answered=f"{answered} when the connection was reset", remedy="Open a new session.")
+    return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
+
+
+def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
+    """Discard what the peer still sends, until it has acknowledged everything, and has closed or falls silent."""
     sock = condition.connection.socket
-    with contextlib.suppress(OSError, SSL.Error):
-        if not condition.failure and condition.layers[Direction.TX] != "plain":
-            condition.sender.close_notify()
-        sock.shutdown(socket.SHUT_WR)
-        if not condition.ended and not condition.failure:
-            _linger(sock)
-
-
-def _linger(sock: socket.socket) -> None:
-    """Discard what the peer still sends, until it closes or LINGER_S seconds are over."""
-    waste = bytearray(MAX_PLAINTEXT)
-    deadline = time.monotonic() + LINGER_S
-    while (left := deadline - time.monotonic()) > 0:
-        sock.settimeout(left)
-        # With room for a record type, kTLS returns control records too.
-        count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE)
-        if not count or (control and control[0][2][0] == ContentType.ALERT):
+    waste = memoryview(bytearray(MAX_PLAINTEXT))
+    reading = not condition.ended
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    heard, pause = time.monotonic(), 0.001
+    while not bound.over() and tcpinfo.state(sock) != tcpinfo.CLOSED:
+        silent = time.monotonic() - heard
+        arrived = not tcpinfo.unacknowledged(sock)
+        if arrived and (not reading or silent > LINGER_S):
             return
+        wait = LINGER_S - silent if arrived else pause
+        if (left := bound.left()) is not None:
+            wait = min(wait, left)
+        pause = min(2 * pause, _LOOK_S)
+        if not reading:
+            time.sleep(wait)
+        elif poll.poll(max(1, int(wait * 1000))):
+            heard = time.monotonic()
+            reading = _discard(sock, waste)
+
+
+def _discard(sock: socket.socket, waste: memoryview) -> bool:
+    """Read and discard once. Return whether more may come."""
+    try:
+        # With room for a record type, kTLS returns control records too.
+        count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE, socket.MSG_DONTWAIT)
+    except BlockingIOError:  # part of a record
+        return True
+    except OSError:  # a reset, a bad record, or new keys
+        return False
+    return bool(count) and not (control and control[0][2][0] == ContentType.ALERT)

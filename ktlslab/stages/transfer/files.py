@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from OpenSSL import SSL
 
 from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.linux.ktls import Direction
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.sides import push_all
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
     from ktlslab.stages.transfer.watch import Watch
 
-_FILE_BYTES = 1 << 17
+_FILE_BYTES = 1 << 16  # sendfile(2) moves so many at once, and waits for each part anew (SO_SNDTIMEO)
 
 
 class Files:
@@ -59,25 +59,56 @@ class Files:
         _checks.whole(tried, "count", count)
         _checks.pipe(tried, "pipe", pipe, os.O_RDONLY)
         out = self._condition.connection.socket.fileno()
-        return self._move(verb, count, lambda size, _: os.splice(pipe, out, size), lambda size, _: os.read(pipe, size))
-
-    def _move(self, verb: str, count: int, whole: Callable[[int, int], int], read: Callable[[int, int], bytes]) -> int:
-        """Send up to `count` bytes by `whole(size, at)`, in the kernel; in userspace `read` and send them."""
-        condition, moved = self._condition, 0
-        while moved < count:
-            size = min(count - moved, _FILE_BYTES)
-            self._watch.count(verb, 1, size)
-            try:
-                if condition.layers[Direction.TX] == "userspace":
-                    data = read(size, moved)
-                    push_all(condition.push, data)
-                    step = len(data)
-                else:
-                    step = whole(size, moved)
-            except (OSError, SSL.Error) as error:
-                raise condition.failed(verb, error) from error
-            if not step:
-                break
-            moved += step
-            condition.unconfirmed = True
+        moved = self._move(
+            verb,
+            count,
+            lambda size, _: os.splice(pipe, out, size),
+            lambda size, _: os.read(pipe, size),
+            lambda left: _holds_bytes(pipe, left),
+        )
+        if not moved and count and not _holds_bytes(pipe, 0):
+            answered, remedy = "the pipe held nothing to send", "Write to it first; the stream goes on."
+            raise UsageError(tried, answered=answered, remedy=remedy)
         return moved
+
+    def _move(
+        self,
+        verb: str,
+        count: int,
+        whole: Callable[[int, int], int],
+        read: Callable[[int, int], bytes],
+        ready: Callable[[float | None], bool] | None = None,
+    ) -> int:
+        """Send up to `count` bytes by `whole(size, at)`, in the kernel; in userspace `read` and send them."""
+        condition, connection, moved = self._condition, self._condition.connection, 0
+        try:
+            with Bound(connection, Direction.TX) as bound:
+                while moved < count:
+                    if ready and not ready(bound.left()):
+                        break
+                    if moved:
+                        bound.check()
+                    size = min(count - moved, _FILE_BYTES)
+                    self._watch.count(verb, 1, size)
+                    if condition.layers[Direction.TX] == "userspace":
+                        data = read(size, moved)
+                        push_all(connection, condition.push, data)
+                        step = len(data)
+                    else:
+                        step = whole(size, moved)
+                    if not step:
+                        break
+                    moved += step
+                    condition.unconfirmed = True
+        except BaseException as error:  # noqa: BLE001
+            condition.give_up(verb, error)
+        return moved
+
+
+def _holds_bytes(pipe: int, left: float | None) -> bool:
+    """Wait for up to `left` seconds until a pipe can be read, or until its other end is closed."""
+    if not os.get_blocking(pipe):
+        left = 0
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(None if left is None else left * 1000))

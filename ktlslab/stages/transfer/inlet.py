@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from OpenSSL import SSL
 
 from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab.errors import KtlsLabError, UsageError
 from ktlslab.linux.ktls import Direction
+from ktlslab.linux.patience import again
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.transfer.receiver import KernelReceiver, not_taken, write
 
@@ -34,34 +37,73 @@ class Inlet:
         self._condition, self._watch, self._receiver = condition, watch, receiver
         self._kept = memoryview(b"")  # what came for a pipe that did not take it
 
-    def again(self, buffer: Buffer, error: Exception) -> int:
+    def again(self, buffer: Buffer, error: BaseException) -> int:
         """Receive again if a control record stopped the plain receive; otherwise raise the stream's error."""
         condition, receiver = self._condition, self._receiver
         if error is condition.failure:
             raise error
         if isinstance(error, WRONG):
             _checks.buffer(condition.tried("receiving"), "buffer", buffer, writable=True)
-            raise error
-        if not (isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver)):
-            raise condition.received(error) from error
-        return self._fetch(receiver, buffer)
+        if isinstance(error, OSError) and error.errno == errno.EIO and isinstance(receiver, KernelReceiver):
+            return self._fetch(receiver, buffer)
+        if isinstance(error, TimeoutError | BlockingIOError):
+            connection = condition.connection
+            patience = None if connection.socket.gettimeout() == 0 else connection.engine.timeout
+            try:
+                return again(patience, self._pull, buffer)
+            except BaseException as failure:  # noqa: BLE001
+                error = failure
+        return self._give_up(error)
+
+    def _pull(self, buffer: Buffer) -> int:
+        """Receive, also a control record."""
+        try:
+            return self._condition.pull(buffer)
+        except OSError as error:
+            if error.errno != errno.EIO or not isinstance(self._receiver, KernelReceiver):
+                raise
+        return self._fetch(self._receiver, buffer)
 
     def at_end(self, buffer: Buffer) -> int:
         """Handle a receive of 0 bytes: a clean end, a truncation or an empty record, told apart by the record type."""
-        receiver = self._receiver
+        receiver, condition = self._receiver, self._condition
         if not len(buffer):
             return 0
-        while isinstance(receiver, KernelReceiver) and not (self._condition.ended or receiver.ended):
+        if condition.closed:  # by another thread, while this one waited
+            condition.attend_to_the_end("receiving")
+        while isinstance(receiver, KernelReceiver) and not (condition.ended or receiver.ended):
             if count := self._fetch(receiver, buffer):
                 return count
-        self._condition.end()
+        condition.end()
         return 0
+
+    def keep(self, data: bytes) -> None:
+        """Keep what came and was not taken: it is received next."""
+        if not data:
+            return
+        if isinstance(self._receiver, KernelReceiver):
+            self._receiver.keep(data)
+            self._condition.pull = self._left
+        else:
+            self._kept = memoryview(data + bytes(self._kept))
+            self._condition.pull = self._pull_kept
+
+    def _give_up(self, error: BaseException) -> NoReturn:
+        """Raise the stream's error for a receive that ended by `error`."""
+        condition = self._condition
+        if condition.closed and isinstance(error, Exception):  # by another thread, while this one waited
+            condition.attend_to_the_end("receiving")
+        if isinstance(error, OSError | SSL.Error) or (
+            isinstance(error, KtlsLabError) and not isinstance(error, UsageError)
+        ):
+            raise condition.received(error) from error
+        condition.give_up("receiving", error)
 
     def _fetch(self, receiver: KernelReceiver, buffer: Buffer) -> int:
         try:
             count = receiver.fetch(buffer)
-        except (OSError, KtlsLabError) as failure:
-            raise self._condition.received(failure) from failure
+        except BaseException as error:  # noqa: BLE001 - raises
+            self._give_up(error)
         if receiver.left:
             self._condition.pull = self._left
         return count
@@ -100,8 +142,10 @@ class Inlet:
                 if watch.until_look < 0:
                     watch.look()
                 yield piece
-        except (OSError, KtlsLabError) as error:
-            raise condition.received(error) from error
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raises
+            self._give_up(error)
         finally:
             self._heed_left(receiver)
 
@@ -113,30 +157,26 @@ class Inlet:
         assert isinstance(receiver, KernelReceiver)  # noqa: S101 - else `write` does it
         try:
             moved = receiver.splice_into(pipe, count)
-        except UsageError:
-            raise
         except BrokenPipeError as error:  # of the pipe: a receive knows no such error
             raise not_taken(condition.tried(_INTO_A_PIPE), error) from error
-        except (OSError, *WRONG) as error:
-            _checks.pipe(condition.tried(_INTO_A_PIPE), "pipe", pipe, os.O_WRONLY)
-            if not isinstance(error, OSError):
-                raise
-            raise condition.received(error) from error
-        except KtlsLabError as error:
-            raise condition.received(error) from error
+        except BaseException as error:  # noqa: BLE001 - raises
+            if isinstance(error, (OSError, *WRONG)) and not isinstance(error, UsageError):
+                _checks.pipe(condition.tried(_INTO_A_PIPE), "pipe", pipe, os.O_WRONLY)
+            self._give_up(error)
         finally:
             self._heed_left(receiver)
         return moved
 
     def write(self, pipe: int, data: bytes) -> int:
         """`Stream.splice_into` where the bytes have come here already; what the pipe does not take is received next."""
-        written = 0
+        condition, written = self._condition, 0
         try:
-            written = write(self._condition.tried(_INTO_A_PIPE), pipe, data)
-        finally:
-            if written < len(data):
-                self._kept = memoryview(data[written:] + bytes(self._kept))
-                self._condition.pull = self._pull_kept
+            written = write(condition.tried(_INTO_A_PIPE), pipe, data, condition.connection.engine.timeout)
+        except BaseException as error:  # noqa: BLE001
+            if isinstance(error, UsageError):
+                self.keep(data)
+            condition.give_up(_INTO_A_PIPE, error)
+        self.keep(data[written:])
         return written
 
     def _pull_kept(self, buffer: Buffer) -> int:

@@ -9,6 +9,7 @@ that the library expects, and fed to it.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
@@ -21,6 +22,7 @@ from ktlslab.tls.records import ContentType, HandshakeType
 from ktlslab.tls.suites import Version
 
 if TYPE_CHECKING:
+    from ktlslab.linux.ring import Buffer
     from ktlslab.stages.handshaking import Handshake
 
 
@@ -32,16 +34,23 @@ class Library:
         self._secret = traffic_secrets(handshake)[1] if handshake.version is Version.TLS13 else b""
         self._sequence = handshake.machine.sequence_numbers[1]
         self._fed = 0
+        self._lock = threading.Lock()  # one thread may send while another receives
+
+    def encrypt(self, data: Buffer) -> memoryview:
+        """Return the records that carry `data`, valid until the next call."""
+        with self._lock:
+            return self._handshake.machine.encrypt(data)
 
     def told(self, message: bytes) -> None:
         """Feed one post-handshake message to the library."""
         suite, machine = self._handshake.suite, self._handshake.machine
         assert suite is not None  # noqa: S101 - the kernel has it
         key, write_iv = traffic_key(self._secret, suite)
-        machine.library.bio_write(seal(suite, key, write_iv, self._sequence, ContentType.HANDSHAKE, message))
-        self._sequence += 1
-        with contextlib.suppress(SSL.WantReadError):
-            machine.library.recv(1)
+        with self._lock:
+            machine.library.bio_write(seal(suite, key, write_iv, self._sequence, ContentType.HANDSHAKE, message))
+            self._sequence += 1
+            with contextlib.suppress(SSL.WantReadError):
+                machine.library.recv(1)
         if message[0] == HandshakeType.KEY_UPDATE:
             self._secret, self._sequence = next_traffic_secret(self._secret, suite), 0
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import select
 import sys
 import termios
 from collections import deque
@@ -19,6 +20,7 @@ from ktlslab.linux.buffers import RECORD_HEAD
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.keyupdate import UPDATE_REQUESTED
 from ktlslab.stages.transfer.sides import truncated
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
@@ -68,18 +70,20 @@ class KernelReceiver:
         Returns how many bytes of data followed them into `buffer`. 0 means a clean end if `ended` is true; otherwise
         the caller must receive again to find out.
         """
-        while True:
-            record_type, payload = self.recv_record()
-            if record_type == ContentType.APPLICATION_DATA:
-                self.left = memoryview(payload)
-                return self.take_left(buffer)
-            if self.act(record_type, payload):
-                return 0
-            try:
-                return self.pull(buffer)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
+        with Bound(self._connection, Direction.RX) as bound:
+            while True:
+                record_type, payload = self.recv_record()
+                if record_type == ContentType.APPLICATION_DATA:
+                    self.left = memoryview(payload)
+                    return self.take_left(buffer)
+                if self.act(record_type, payload):
+                    return 0
+                bound.check()
+                try:
+                    return self.pull(buffer)
+                except OSError as error:
+                    if error.errno != errno.EIO:
+                        raise
 
     def take_left(self, buffer: Buffer) -> int:
         """Return how much left-over data was copied into `buffer`: 0 if there is none, or at the clean end."""
@@ -93,6 +97,10 @@ class KernelReceiver:
         memoryview(buffer)[:part] = self.left[:part]
         self.left = self.left[part:]
         return part
+
+    def keep(self, data: bytes) -> None:
+        """Keep data that was received and not taken: it is received next."""
+        self.left = memoryview(data + bytes(self.left))
 
     def recv_record(self) -> tuple[int, bytes]:
         """Return the next record's type and contents, without acting on it; the kernel may join data records."""
@@ -147,7 +155,7 @@ class KernelReceiver:
         splice(2) fails with EINVAL at a control record, and returns 0 for an empty record as for any end. In both cases
         a receive with the record type decides.
         """
-        while not self.ended:
+        while count and not self.ended:
             if not (self.left or self.backlog):
                 try:
                     if _roomy(pipe) and (moved := os.splice(self._connection.socket.fileno(), pipe, count)):
@@ -170,9 +178,10 @@ class KernelReceiver:
         """Write to a pipe and keep what it does not take."""
         written = 0
         try:
-            written = write(f"receiving into a pipe on {self._connection.target} (kernel)", pipe, data)
+            tried = f"receiving into a pipe on {self._connection.target} (kernel)"
+            written = write(tried, pipe, data, self._connection.engine.timeout)
         finally:
-            self.left = memoryview(data[written:] + bytes(self.left))
+            self.keep(data[written:])
         return written
 
     def act(self, record_type: int, payload: bytes) -> bool:
@@ -219,13 +228,24 @@ class KernelReceiver:
             self._asked()
 
 
-def write(tried: str, pipe: int, data: bytes) -> int:
-    """Write to a pipe and return how many bytes it took. UsageError where it takes none."""
+def write(tried: str, pipe: int, data: bytes, timeout: float | None) -> int:
+    """Write to a pipe, as soon as it has room, and return how many bytes it took. UsageError where it takes none.
+
+    A pipe that can be written to takes PIPE_BUF bytes without a wait (pipe(7)); more could block until someone reads.
+    """
+    poll, written = select.poll(), 0
     try:
-        return os.write(pipe, data)
+        poll.register(pipe, select.POLLOUT)
+        wait = (None if timeout is None else timeout * 1000) if os.get_blocking(pipe) else 0
+        while written < len(data) and poll.poll(0 if written else wait):
+            written += os.write(pipe, data[written : written + select.PIPE_BUF])
     except OSError as error:
-        _checks.pipe(tried, "pipe", pipe, os.O_WRONLY)
-        raise not_taken(tried, error) from error
+        if not written:
+            _checks.pipe(tried, "pipe", pipe, os.O_WRONLY)
+            raise not_taken(tried, error) from error
+    if data and not written:
+        raise not_taken(tried, BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+    return written
 
 
 def not_taken(tried: str, error: OSError) -> UsageError:

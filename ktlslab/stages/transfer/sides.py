@@ -17,8 +17,10 @@ from OpenSSL import SSL
 
 from ktlslab.errors import StreamError, TruncatedError
 from ktlslab.linux import ktls
+from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import Rest
+from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import HEADER_BYTES, ContentType
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 CLOSE_NOTIFY = bytes([1, 0])
 _MORE = int(socket.MSG_MORE)
+# OpenSSL makes all records of a send before the first is sent; the rest of a longer send waits its turn.
+_SEAL_BYTES = 1 << 20
 # An encrypted KeyUpdate of TLS 1.3: 5 bytes of message, 1 of type, 16 of tag.
 _KEY_UPDATE_BYTES = 22
 
@@ -36,7 +40,7 @@ class Sender(Protocol):
 
     @property
     def push(self) -> Callable[..., int]: ...
-    def send_record(self, data: Buffer, record_type: int) -> None: ...
+    def send_record(self, data: Buffer, record_type: int) -> int: ...
     def close_notify(self) -> None: ...
 
 
@@ -54,8 +58,8 @@ class SocketSender:
         self.push = connection.engine.sender(connection.socket)  # no wrapper: this is called for every record
         self._connection = connection
 
-    def send_record(self, data: Buffer, record_type: int) -> None:
-        self._connection.engine.send_record(self._connection.socket, data, record_type)
+    def send_record(self, data: Buffer, record_type: int) -> int:
+        return self._connection.engine.send_record(self._connection.socket, data, record_type)
 
     def close_notify(self) -> None:
         """Send close_notify by a blocking call, with every engine. This also flushes what MSG_MORE held back.
@@ -83,12 +87,12 @@ class _LibrarySender(ABC):
         if flags & _MORE:
             return None
         whole, self._held = self._held, bytearray()
-        return whole
+        return whole  # may be longer than the data, if some was held back: it is sent as a whole
 
     @abstractmethod
     def push(self, data: Buffer, flags: int = 0) -> int: ...
 
-    def send_record(self, data: Buffer, record_type: int) -> None:
+    def send_record(self, data: Buffer, record_type: int) -> int:
         """Refuse: OpenSSL's binding for Python has no such call."""
         answered = f"OpenSSL cannot be asked to send a record of type {record_type} ({len(data)} bytes)"
         raise StreamError("sending a control record", answered=answered, remedy="Let the kernel send: kernel-tx.")
@@ -106,18 +110,28 @@ class _LibrarySender(ABC):
 class UserspaceSender(_LibrarySender):
     """OpenSSL makes the records, and the engine sends them."""
 
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        machine: UnbufferedConnection,
+        encrypt: Callable[[Buffer], memoryview] | None = None,
+    ) -> None:
         super().__init__(machine)
+        self._connection, self._encrypt = connection, encrypt or machine.encrypt
         self._carry = connection.engine.sender(connection.socket)
 
     def push(self, data: Buffer, flags: int = 0) -> int:
         whole = self._together(data, flags) if flags or self._held else data
-        if whole is not None:
-            push_all(self._carry, self._machine.encrypt(whole))
+        if whole is None:
+            return len(data)
+        if whole is data and len(data) > _SEAL_BYTES:
+            with Rest(data, 0, _SEAL_BYTES) as first:
+                return self.push(first)
+        push_all(self._connection, self._carry, self._encrypt(whole))
         return len(data)
 
     def _close_notify(self) -> None:
-        push_all(self._carry, self._machine.close_notify())
+        push_all(self._connection, self._carry, self._machine.close_notify())
 
 
 class UserspaceReceiver:
@@ -134,16 +148,28 @@ class UserspaceReceiver:
 
     def pull(self, buffer: Buffer) -> int:
         """Return the bytes that came, 0 at a clean end."""
-        while (count := self._traffic.open_into(buffer)) is None:
-            got = self._recv(self._traffic.wire)
-            if not got:
-                raise truncated(self._connection, "userspace")
-            self._traffic.take_in(got)
-            if self._asked:
-                self._look_at_sizes(got)
+        count = self._traffic.open_into(buffer)
+        if count is None:
+            self._take_in()
+            count = self._traffic.open_into(buffer)
+        if count is None:
+            with Bound(self._connection, Direction.RX) as bound:  # a record in parts: one time-out for the rest of it
+                self._take_in()
+                while (count := self._traffic.open_into(buffer)) is None:
+                    bound.check()
+                    self._take_in()
         if self._suspect and self._asked:
             self._look_for_a_request(self._asked)
         return count
+
+    def _take_in(self) -> None:
+        """Receive what there is, and feed it to OpenSSL."""
+        got = self._recv(self._traffic.wire)
+        if not got:
+            raise truncated(self._connection, "userspace")
+        self._traffic.take_in(got)
+        if self._asked:
+            self._look_at_sizes(got)
 
     def _look_at_sizes(self, got: int) -> None:
         """Find the record headers in the received bytes."""
@@ -173,11 +199,15 @@ class UserspaceReceiver:
 
 
 class OpenSslSide(_LibrarySender):
-    """Both sides of the classic blocking client: OpenSSL uses the socket itself, without buffers in between."""
+    """Both sides of the classic blocking client: OpenSSL uses the socket itself, without buffers in between.
+
+    So the time-out limits each of OpenSSL's waits: a peer that sends a record byte by byte makes one call last long.
+    """
 
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         super().__init__(machine)
         self._connection = connection
+        self._after: UserspaceReceiver | None = None  # receives after this end's close_notify
         machine.traffic.own(connection.socket.fileno())
 
     def push(self, data: Buffer, flags: int = 0) -> int:
@@ -190,7 +220,10 @@ class OpenSslSide(_LibrarySender):
         return len(data)
 
     def _close_notify(self) -> None:
+        """OpenSSL leaves the socket, on which it could write no answer to a KeyUpdate any more."""
         self._machine.library.shutdown()
+        self._machine.traffic.disown()
+        self._after = UserspaceReceiver(self._connection, self._machine)
 
     def pull(self, buffer: Buffer) -> int:
         """Return the bytes that came, 0 at a clean end."""
@@ -205,26 +238,31 @@ class OpenSslSide(_LibrarySender):
                 raise truncated(self._connection, "userspace") from error
             raise
         if count is None:
+            if self._after:
+                return self._after.pull(buffer)
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         return count
 
 
-def push_all(push: Callable[..., int], data: Buffer, sent: int = 0, flags: int = 0) -> None:
+def push_all(connection: Connection, push: Callable[..., int], data: Buffer, sent: int = 0, flags: int = 0) -> None:
     """Push the rest of `data` after `sent` bytes, one send at a time, since large sends may complete short."""
     size = len(data)
-    if not sent:
-        sent = push(data, flags)
-    while sent < size:
-        with Rest(data, sent) as rest:
-            sent += push(rest, flags)
+    with Bound(connection, Direction.TX) as bound:
+        if not sent:
+            sent = push(data, flags)
+        while sent < size:
+            bound.check()
+            with Rest(data, sent) as rest:
+                sent += push(rest, flags)
 
 
-def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer]) -> None:
+def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer], bound: Bound) -> None:
     """Push all buffers with one submission. If that stops early, pushing the rest raises the error."""
     sent = connection.engine.send_many(connection.socket, buffers)
     for data in buffers if sent != sum(map(len, buffers)) else ():
         if sent < len(data):
-            push_all(push, data, sent)
+            bound.check()
+            push_all(connection, push, data, sent)
         sent = max(0, sent - len(data))
 
 

@@ -7,26 +7,26 @@ This module holds the calls; the modules beside it do what kTLS leaves to its us
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
-
 from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
-from ktlslab.errors import KeyUpdateError, KtlsLabError, MachineError, TruncatedError, UsageError, errno_name
+from ktlslab.errors import KeyUpdateError, MachineError, PeerTimeoutError, TruncatedError, UsageError, errno_name
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.linux.views import let_go
+from ktlslab.linux.views import in_bytes, let_go
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.connection import Connection
 from ktlslab.stages.transfer import sides
 from ktlslab.stages.transfer.condition import Condition
-from ktlslab.stages.transfer.ending import farewell
+from ktlslab.stages.transfer.ending import end_sending, farewell
 from ktlslab.stages.transfer.files import Files
 from ktlslab.stages.transfer.inlet import Inlet
 from ktlslab.stages.transfer.keyupdate import KeyUpdates, key_update
@@ -50,7 +50,10 @@ _MAX_RECV_BYTES = 1 << 24  # a caller may ask for more than the memory holds
 class Stream(Closing):
     """Bytes to and from the peer.
 
-    With io_uring, one thread at a time may use the stream; with system calls, one thread in each direction.
+    With system calls, two threads may use the stream at once if the kernel makes the records, or nobody does: one
+    sends, the other receives. With io_uring, or where OpenSSL makes the records of both directions, one thread at a
+    time may use it; a second one's call raises UsageError and has done nothing. `close` ends a receive in another
+    thread.
 
     `kernel` names the installed directions. Without a `handshake`, the directions in `kernel` use keys that the caller
     installed, and the others are plain. `record_limit` is how many records one key may protect (default: the cipher's
@@ -80,6 +83,7 @@ class Stream(Closing):
         self._condition.use(sender, receiver)
         self._inlet = Inlet(self._condition, self._watch, receiver)
         self._files = Files(self._condition, self._watch)
+        self._record_bytes = MAX_PLAINTEXT
 
     def _sides(self, handshake: Handshake | None) -> tuple[sides.Sender, sides.Receiver]:
         connection, tx, rx = self.connection, self.layers[Direction.TX], self.layers[Direction.RX]
@@ -89,7 +93,8 @@ class Stream(Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if handshake and tx == "userspace":
-            sender = sides.UserspaceSender(connection, handshake.machine)
+            encrypt = self._library.encrypt if self._library else None
+            sender = sides.UserspaceSender(connection, handshake.machine, encrypt)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(
@@ -119,20 +124,30 @@ class Stream(Closing):
         """
         condition, watch = self._condition, self._watch
         try:
+            if type(data) is not bytes and type(data) is not bytearray:
+                data = in_bytes(data)
             size = len(data)
             watch.until_check_up -= 1 + (size >> watch.shift)
             if watch.until_check_up < 0:
                 watch.check_up("sending")
-            sent = condition.push(data, _MORE) if more else condition.push(data)
-            if sent != size:
-                sides.push_all(condition.push, data, sent, _MORE if more else 0)
-        except (OSError, SSL.Error) as error:
-            raise condition.failed("sending", error) from error
-        except WRONG:
-            _checks.buffer(condition.tried("sending"), "data", data)
-            _checks.instance(condition.tried("sending"), "more", more, bool)
-            raise
+            if more or size > MAX_PLAINTEXT:
+                self._send_on(data, more=more)
+            elif (sent := condition.push(data)) != size:
+                sides.push_all(self.connection, condition.push, data, sent)
+        except BaseException as error:  # noqa: BLE001
+            if isinstance(error, WRONG):
+                _checks.buffer(condition.tried("sending"), "data", data)
+                _checks.instance(condition.tried("sending"), "more", more, bool)
+            condition.give_up("sending", error)
         condition.unconfirmed = True
+
+    def _send_on(self, data: Buffer, *, more: bool) -> None:
+        """Send what may take several waits, or is held back."""
+        if more is not True and more is not False:
+            raise TypeError("more")
+        sides.push_all(self.connection, self._condition.push, data, 0, _MORE if more else 0)
+        if more:
+            self._condition.hold()
 
     def send_many(self, buffers: Sequence[Buffer]) -> None:
         """Send buffers in order, each in its own records. With io_uring this takes one submission for all of them.
@@ -142,25 +157,31 @@ class Stream(Closing):
         condition = self._condition
         if not isinstance(buffers, list | tuple):
             _checks.buffers(condition.tried("sending many"), "buffers", buffers := _listed(buffers))
-        if self.layers[Direction.TX] == "userspace" or self.connection.engine.name == "syscall":
-            for data in buffers:
-                self.send(data)
-            return
-        condition.attend("sending")
         try:
+            if self.layers[Direction.TX] == "userspace" or self.connection.engine.name == "syscall":
+                with Bound(self.connection, Direction.TX) as bound:
+                    for at, data in enumerate(buffers):
+                        if at & 15 == 15:
+                            bound.check()
+                        self.send(data)
+                return
+            condition.attend("sending")
+            if not all(type(data) is bytes for data in buffers):
+                buffers = [in_bytes(data) for data in buffers]
             self._watch.count("sending", len(buffers), sum(map(len, buffers)))
-            sides.push_many(self.connection, condition.push, buffers)
-        except OSError as error:
-            raise condition.failed("sending", error) from error
-        except WRONG:
-            _checks.buffers(condition.tried("sending many"), "buffers", buffers)
-            raise
+            with Bound(self.connection, Direction.TX) as bound:
+                sides.push_many(self.connection, condition.push, buffers, bound)
+        except BaseException as error:  # noqa: BLE001
+            if isinstance(error, WRONG):
+                _checks.buffers(condition.tried("sending many"), "buffers", buffers)
+            condition.give_up("sending", error)
         condition.unconfirmed = True
 
     def send_record(self, data: Buffer, record_type: int) -> None:
-        """Send one record of any type (sendmsg(2) with TLS_SET_RECORD_TYPE). The kernel does not check it.
+        """Send one record of any type (sendmsg(2) with TLS_SET_RECORD_TYPE). The kernel does not check its contents.
 
-        Raises UsageError if the kernel does not send.
+        `data` has 1 to 16,384 bytes, or as many as `limit_records` allows: the kernel sends no empty record, and would
+        make several of a longer one. Raises UsageError if the kernel does not send.
         """
         condition = self._condition
         tried = condition.tried("sending a record")
@@ -168,15 +189,19 @@ class Stream(Closing):
             answered = f"the sending side is {self.layers[Direction.TX]}"
             raise UsageError(tried, answered=answered, remedy="Let the kernel send.")
         _checks.whole(tried, "record_type", record_type, 0, _MAX_TYPE)
+        _checks.buffer(tried, "data", data)
+        size = len(data := in_bytes(data))
+        if not 1 <= size <= self._record_bytes:
+            answered = f"`data` has {size} bytes"
+            raise UsageError(tried, answered=answered, remedy=f"One record holds 1 to {self._record_bytes} bytes.")
         condition.attend("sending a record")
         self._watch.count("sending a record", 1, 0)
         try:
-            condition.sender.send_record(data, record_type)
-        except OSError as error:
-            raise condition.failed("sending a record", error) from error
-        except WRONG:
-            _checks.buffer(tried, "data", data)
-            raise
+            sent = condition.sender.send_record(data, record_type)
+        except BaseException as error:  # noqa: BLE001
+            condition.give_up("sending a record", error)
+        if sent != size:
+            condition.give_up("sending a record", TimeoutError(errno.ETIMEDOUT, f"{sent} of {size} bytes were sent"))
         condition.unconfirmed = True
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
@@ -200,8 +225,10 @@ class Stream(Closing):
         if watch.until_look < 0:
             watch.look()
         try:
+            if type(buffer) is not bytearray and (type(buffer) is not memoryview or buffer.itemsize != 1):
+                buffer = in_bytes(buffer)
             count = condition.pull(buffer)
-        except (OSError, SSL.Error, KtlsLabError, *WRONG) as error:
+        except BaseException as error:  # noqa: BLE001
             count = self._inlet.again(buffer, error)
         condition.unconfirmed = False
         return count or self._inlet.at_end(buffer)
@@ -216,25 +243,42 @@ class Stream(Closing):
         return bytes(buffer[: self.recv_into(buffer)])
 
     def recv_exactly_into(self, buffer: Buffer) -> None:
-        """Fill all of `buffer`. Raises what `recv_into` raises, and TruncatedError if the stream ends before that."""
+        """Fill all of `buffer`. Raises what `recv_into` raises, and TruncatedError if the stream ends before that.
+
+        After PeerTimeoutError the bytes that came are received next: nothing is lost by trying again.
+        """
         condition = self._condition
         try:
-            have = condition.pull(buffer)  # as in recv_into, which would cost another frame
-        except (OSError, SSL.Error, KtlsLabError, *WRONG) as error:
+            if type(buffer) is not bytearray and (type(buffer) is not memoryview or buffer.itemsize != 1):
+                buffer = in_bytes(buffer)
+            have = 0 if len(buffer) > MAX_PLAINTEXT else condition.pull(buffer)  # as in recv_into, without its frame
+        except BaseException as error:  # noqa: BLE001
             have = self._inlet.again(buffer, error)
         condition.unconfirmed = False
-        if have == len(buffer):
-            return
-        size = len(buffer)
+        if have != len(buffer):
+            self._fill(buffer, have)
+
+    def _fill(self, buffer: Buffer, have: int) -> None:
+        """Fill the rest of a buffer that has its first bytes."""
+        condition, size = self._condition, len(buffer)
         rest = whole = memoryview(buffer)
         try:
-            while have < size:
-                rest = whole[have:]
-                if not (got := self.recv_into(rest)):
-                    break
-                have += got
-        except BaseException:
+            with Bound(self.connection, Direction.RX) as bound:
+                while have < size:
+                    if have:
+                        bound.check()
+                    rest = whole[have:]
+                    if not (got := self.recv_into(rest)):
+                        break
+                    have += got
+        except BaseException as error:
+            if not condition.over:
+                self._inlet.keep(bytes(whole[:have]))
             let_go(rest, whole)
+            if isinstance(error, TimeoutError | PeerTimeoutError):
+                answered = f"{have} of {size} bytes came within {self.connection.engine.timeout} s"
+                remedy = "Try again, or give a longer timeout: those bytes are received next."
+                raise PeerTimeoutError(condition.tried("receiving"), answered=answered, remedy=remedy) from error
             raise
         rest.release()
         whole.release()
@@ -261,7 +305,7 @@ class Stream(Closing):
         if self.layers[Direction.RX] == "kernel":
             return self._inlet.splice(pipe, count)
         _checks.pipe(tried, "pipe", pipe, os.O_WRONLY)  # before anything is taken that could then go nowhere
-        return self._inlet.write(pipe, self.recv(min(count, MAX_PLAINTEXT)))
+        return self._inlet.write(pipe, self.recv(min(count, MAX_PLAINTEXT))) if count else 0
 
     # Keys
 
@@ -282,11 +326,11 @@ class Stream(Closing):
         try:
             condition.sender.send_record(key_update(request_peer=request_peer), ContentType.HANDSHAKE)
             self._updates.install(Direction.TX, tried)
-        except OSError as error:
-            raise condition.failed("changing keys", error) from error
         except KeyUpdateError as error:
             condition.fail(error)
             raise
+        except BaseException as error:  # noqa: BLE001
+            condition.give_up("changing keys", error)
 
     def resumption(self) -> Resumption | None:
         """Return what a later session can resume by `ClientConfig(resume=...)`; None if no ticket has arrived yet."""
@@ -316,27 +360,48 @@ class Stream(Closing):
             remedy = "Give 64 to 16384 bytes for TLS 1.2, 63 to 16384 for TLS 1.3, while no record is held back."
             raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
         self._watch.shift = size.bit_length() - 1
+        self._record_bytes = size
 
     # The end
 
-    def close(self) -> None:
-        """Send close_notify and FIN, wait until the peer closes, then close. In this order no sent data is lost.
+    def send_eof(self) -> None:
+        """End the sending: what is held back, then close_notify and FIN (SHUT_WR). Receiving goes on.
 
-        Raises StreamError if the peer was already gone, so that the last data sent may not have arrived.
+        Later sends raise StreamClosedError. TLS 1.3 and plain TCP allow the peer to go on sending (RFC 8446, 6.1). In
+        TLS 1.2 it may discard what it had still to send, and answer with close_notify at once (RFC 5246, 7.2.1).
         """
-        condition, lost = self._condition, None
+        condition = self._condition
+        condition.attend_to_the_end("ending the sending")
+        if condition.finished:
+            return
         try:
-            if not condition.closed:
-                doubtful = condition.unconfirmed and not (condition.failure or condition.ended)
-                lost = condition.lost() if doubtful else None
-                condition.close()
-                farewell(condition)
+            end_sending(condition)
+        except BaseException as error:  # noqa: BLE001
+            condition.give_up("ending the sending", error)
+
+    def close(self) -> None:
+        """Send close_notify and FIN, wait until the peer's TCP has acknowledged everything, then close.
+
+        Meanwhile, what the peer still sends is discarded. Once everything has arrived, a peer that is silent is given a
+        second to close. Raises PeerTimeoutError if something was not acknowledged within the connection's time-out, and
+        StreamError if the last data sent may not have arrived for another reason, such as a reset.
+        """
+        condition = self._condition
+        if condition.closed:
+            return
+        problem = condition.failure if condition.untold else None
+        condition.close()
+        try:
+            if not condition.failure:
+                problem = farewell(condition)
         finally:  # even if something interrupts the farewell
             if self._updates:
                 self._updates.wipe()
+            with contextlib.suppress(OSError):  # a receive in another thread ends now
+                self.connection.socket.shutdown(socket.SHUT_RDWR)
             self.connection.close()
-        if lost:
-            raise lost
+        if problem:
+            raise problem
 
     def __repr__(self) -> str:
         state = "closed" if self._condition.closed else "open"

@@ -55,7 +55,7 @@ class Watch:
         """Raise if the connection is lost; change keys that are near their limit."""
         condition, coming = self._condition, CHECK_EVERY - self.until_check_up
         self.until_check_up = CHECK_EVERY
-        if condition.closed or condition.failure:
+        if condition.closed or condition.failure or condition.finished:
             condition.attend(verb)
         if lost := condition.lost():
             condition.fail(lost)

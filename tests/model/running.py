@@ -1,0 +1,57 @@
+"""Runs the machine for a time."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import FlakyStrategyDefinition
+from hypothesis.stateful import run_state_machine_as_test
+from model.contract import Fault
+from model.machine import Machine, start
+
+BATCH = 25  # runs between two looks at the clock
+STEPS = 20
+
+
+def run(layers, seconds, *, timeout=0.15, collect=False, say=False):
+    """Run random sequences on these record layers for a time; return how many runs and calls there were.
+
+    Raises the first fault, shrunk; hypothesis prints the sequence.
+    """
+    made = {"layers": tuple(layers), "timeout": timeout}
+    if collect:
+        made |= {"before_call": staticmethod(_collect_always), "after_call": staticmethod(_collect_as_usual)}
+    chosen = settings(
+        max_examples=BATCH,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        print_blob=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    with start() as peers:
+        machine = type("Machine", (Machine,), {**made, "peers": peers})
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            Fault.seen.clear()
+            try:
+                run_state_machine_as_test(machine, settings=chosen)
+            except FlakyStrategyDefinition as error:  # the fault was not seen again
+                raise Fault("\n".join(Fault.seen)) from error
+            if say:
+                sys.stderr.write(f"{machine.runs} runs, {machine.calls} calls: no fault\n")
+    return f"{machine.runs} runs, {machine.calls} calls"
+
+
+def _collect_always():
+    gc.set_threshold(1)
+
+
+def _collect_as_usual():
+    gc.set_threshold(700, 10, 10)
+    gc.collect()

@@ -14,7 +14,7 @@ PIECE = 16_384
 
 
 def recv(scene, size):
-    return _until(size, lambda left: scene.stream.recv(left))
+    return _until(size, scene.stream.recv)
 
 
 def recv_into(scene, size):

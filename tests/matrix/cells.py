@@ -22,7 +22,7 @@ def check(row: Row, layer: str, runner: Runner, record: Callable[[str, object], 
     wrong = []
     for place in row.places(layer, thin=thin):
         outcome = runner.run(row, place)
-        record("matrix", "|".join((row.name, layer, place.engine, place.role, outcome)))
+        record("matrix", f"{row.name}|{layer}|{place.engine}|{place.role}|{outcome}")
         if not right(row, place, outcome):
             wrong.append(f"{place}: {outcome}, not: {row.outcome_at(place)}")
     assert not wrong, "\n".join(wrong)

@@ -93,10 +93,10 @@ def _(scene, call):
      where={"uring": "PeerTimeoutError, then delivered or PeerTimeoutError that says so, then delivered"},
      timeout=SHORT_S, goes_on=True)  # fmt: skip
 def _(scene, call):
-    scene.stream.connection.socket.setblocking(False)
+    scene.stream.connection.socket.settimeout(0)
     error = scene.fails(call, scene, 10)
     scene.words[-1] += " that says so" if "not block" in str(error) else ""
-    scene.stream.connection.socket.setblocking(True)
+    scene.stream.connection.socket.settimeout(None)
     scene.peer.send(b"late, late")
     scene.same(scene.does(call, scene, 10), b"late, late")
 
@@ -104,6 +104,6 @@ def _(scene, call):
 @row("a full socket that does not block", "PeerTimeoutError that says so", each=SENDS, possible=possible,
      where={"uring": "PeerTimeoutError or PeerTimeoutError that says so"}, timeout=SHORT_S, buffers=SMALL)  # fmt: skip
 def _(scene, call):
-    scene.stream.connection.socket.setblocking(False)
+    scene.stream.connection.socket.settimeout(0)
     error = scene.fails(call, scene, bytes(1_000_000))
     scene.words[-1] += " that says so" if "not block" in str(error) else ""

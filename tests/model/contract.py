@@ -147,7 +147,7 @@ class Contract:
 
     def saw_the_end(self):
         """A receive of nothing: the clean end."""
-        must(not self.failed, f"a clean end after {self.failed!r}")
+        must(self.ended or not self.failed, f"a clean end after {self.failed!r}")
         must(
             self.ended or (self.clean and (self.loose or not self.available)),
             "a clean end that was none: bytes are lost",

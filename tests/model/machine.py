@@ -582,8 +582,9 @@ class Machine(stateful.RuleBasedStateMachine):
             return
 
         def arrived():
+            ended = self.remote.ended
             self.look()
-            return len(self.got.data) >= len(contract.sent.data) or self.remote.ended
+            return ended or len(self.got.data) >= len(contract.sent.data)
 
         deadline = time.monotonic() + 5
         while not arrived() and time.monotonic() < deadline:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import itertools
 import os
 import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 from handpeer import HandPeers, key_update
-from hypothesis import strategies as st
 from hypothesis import stateful
+from hypothesis import strategies as st
 from model.contract import ALERT, CLOSE_NOTIFY, DATA, ENDS, HANDSHAKE, TICKET, Contract, Fault, Trail, must
 from model.remote import READING, Remote
 
@@ -41,7 +43,7 @@ SIZES = st.sampled_from([1, 0, 100, MAX_PLAINTEXT, MAX_PLAINTEXT + 1, 50_000, 25
 FEW = st.integers(1, 4)
 BUFFER_BYTES = 1 << 15  # of the sockets; the kernel doubles it
 _ROUND = (1 << 20) + 7  # no multiple of any size of a record
-_BYTES = random.Random(1).randbytes(_ROUND) * 2
+_BYTES = random.Random(1).randbytes(_ROUND) * 2  # noqa: S311 - no secret
 
 
 def pattern(start, size):
@@ -148,7 +150,7 @@ class Machine(stateful.RuleBasedStateMachine):
         except Interrupted as error:
             failure = error
         except Fault as error:
-            must(False, str(error))
+            must(None, str(error))
         except Exception as error:  # noqa: BLE001 - any other is the fault that is looked for
             must(isinstance(error, KtlsLabError), f"a bare {error!r}")
             failure = error
@@ -193,7 +195,7 @@ class Machine(stateful.RuleBasedStateMachine):
 
     @rule(size=SIZES, count=FEW)
     def peer_sends(self, size, count):
-        """Records of this size: whole ones, or empty ones."""
+        """Send records of this size: whole ones, or empty ones."""
         if self._peer_is_over or (size == 0 and self.contract.plain):
             return
         for _ in range(count if size <= MAX_PLAINTEXT else 1):
@@ -209,7 +211,7 @@ class Machine(stateful.RuleBasedStateMachine):
 
     @rule(count=st.integers(2, 12), gap=st.sampled_from([0.3, 0.6]))
     def peer_dribbles(self, count, gap):
-        """A byte at a time, each too soon for a time-out, all of them too late for one."""
+        """Send a byte at a time, each too soon for a time-out, all of them too late for one."""
         if not self._peer_is_over:
             for _ in range(count):
                 self.remote.queue(gap * self.timeout)
@@ -298,7 +300,7 @@ class Machine(stateful.RuleBasedStateMachine):
             self.offset += len(data)
 
     def _interrupted(self, error, data):
-        """An exception out of a send: what arrived decides whether the stream may go on."""
+        """Look what arrived of a send that raised: this decides whether the stream may go on."""
         contract = self.contract
         if contract.cannot_send:
             return
@@ -332,8 +334,8 @@ class Machine(stateful.RuleBasedStateMachine):
     @rule(sizes=st.lists(SIZES, max_size=4))
     def send_many(self, sizes):
         data = self.pattern(sum(sizes))
-        ends = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
-        buffers = [data[one:two] for one, two in zip(ends, ends[1:], strict=False)]
+        ends = itertools.accumulate(sizes)
+        buffers = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         self._sent(self.call(lambda: self.stream.send_many(buffers)), data)
 
     @rule(size=SIZES, kind=st.sampled_from([DATA, ALERT, HANDSHAKE, 256, -1]))
@@ -356,7 +358,7 @@ class Machine(stateful.RuleBasedStateMachine):
     @rule(size=SIZES, offset=st.sampled_from([0, 1, 5000]), count=st.none() | SIZES)
     def sendfile(self, size, offset, count):
         moves = max(0, size - offset) if count is None else max(0, min(count, size - offset))
-        with open(os.memfd_create("model"), "w+b", buffering=0) as file:
+        with os.fdopen(os.memfd_create("model"), "w+b", buffering=0) as file:
             file.write(bytes(min(size, offset)) + self.pattern(max(0, size - offset)))
             value, error = self.call(lambda: self.stream.sendfile(file, offset, count))
         must(error or value == moves, f"sendfile says {value} of {moves} bytes")
@@ -407,7 +409,7 @@ class Machine(stateful.RuleBasedStateMachine):
     # Receiving
 
     def _received(self, outcome, size, data, *, exactly=False):
-        """`data` is what came, if the call did not raise."""
+        """Check a receive; `data` is what came if the call did not raise."""
         contract, (_, error) = self.contract, outcome
         if isinstance(error, Interrupted):
             contract.interrupted = True
@@ -443,7 +445,7 @@ class Machine(stateful.RuleBasedStateMachine):
 
     @rule(count=FEW)
     def pieces(self, count):
-        """The first few, then the iterator is forgotten."""
+        """Take the first few, then forget the iterator."""
         contract = self.contract
         iterator, error = self.call(self.stream.pieces)
         if not contract.kernel_rx:
@@ -544,7 +546,7 @@ class Machine(stateful.RuleBasedStateMachine):
     def misuse(self, mistake):
         contract = self.contract
         _, error = self.call(lambda: mistake(self.stream))
-        over = contract.cannot_send or contract.ended or contract.end or contract.shut
+        over = contract.cannot_send or contract.ended or contract.end or contract.shut or contract.interrupted
         must(error or over, "a mistake was accepted")
         must(isinstance(error, UsageError) or over, f"{error!r} in place of UsageError")
         contract.interrupted |= isinstance(error, StreamError)  # the call met the end before its mistake
@@ -566,7 +568,7 @@ class Machine(stateful.RuleBasedStateMachine):
                 try:
                     kind, data = self.peer.open(record.raw)
                 except ValueError as error:
-                    must(False, f"a record that is not the next: {error}")
+                    must(None, f"a record that is not the next: {error}")
                 if kind == HANDSHAKE and data[:1] == b"\x04" and data[1:] != b"x" * (len(data) - 1):
                     continue  # a ticket that the Stream's OpenSSL sent
                 limit = max(size for at, size in self.limits if at <= len(self.got.data))
@@ -576,7 +578,7 @@ class Machine(stateful.RuleBasedStateMachine):
 
     @rule()
     def everything_arrives(self):
-        """What was sent arrives if the peer reads, without another call."""
+        """Wait for what was sent: it arrives if the peer reads, without another call."""
         contract = self.contract
         if contract.reading != "all" or contract.failed or contract.broken or contract.held or contract.doubt:
             return
@@ -626,7 +628,7 @@ class Machine(stateful.RuleBasedStateMachine):
 
 def resources():
     """Return how many descriptors and threads this process has."""
-    return len(os.listdir("/proc/self/fd")), threading.active_count()
+    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
 
 
 def start():

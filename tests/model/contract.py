@@ -26,6 +26,7 @@ from ktlslab.tls.records import ContentType, HandshakeType
 
 DATA, ALERT, HANDSHAKE = ContentType.APPLICATION_DATA, ContentType.ALERT, ContentType.HANDSHAKE
 CLOSE_NOTIFY = (ALERT, b"\x01\x00")
+LATE = ("timed out", "it took")  # how faults begin that a busy machine can cause
 TICKET = b"a ticket"  # of a handshake, whatever it holds
 # How the peer can end, and the error that says so; a clean end is no error.
 ENDS = {

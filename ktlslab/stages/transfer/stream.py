@@ -118,8 +118,7 @@ class Stream(Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if handshake and tx == "userspace":
-            encrypt = self._library.encrypt if self._library else None
-            sender = sides.UserspaceSender(connection, handshake.machine, encrypt)
+            sender = sides.UserspaceSender(connection, handshake.machine, self._library)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(

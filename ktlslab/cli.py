@@ -84,31 +84,41 @@ def _parser() -> argparse.ArgumentParser:
     _compare_parser(commands)
     _report_parser(commands)
 
+    _promises_parser(commands, machine)
+    _guest_parser(commands)
+    _kernelspec_parser(commands)
+    return parser
+
+
+def _promises_parser(commands: Any, machine: str) -> None:
     kept = commands.add_parser("promises", help="try which of kTLS's promises each kernel keeps")
+    which = "a promise, a group, a CVE, or a pattern of these such as 'io_uring*'; default: all"
+    kept.add_argument("names", nargs="*", metavar="NAME", help=which)
+    kept.add_argument("--list", action="store_true", help="print them with group, source and CVE, and try none")
     kept.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
     kept.add_argument(
         "-o", "--output", type=Path, metavar="TABLE.parquet", help="write the results, with their provenance"
     )
+    kept.add_argument("--resume", action="store_true", help="continue an interrupted run into the same table")
+    danger = "try also on this machine's own kernel, not in a guest of it, what may take it down"
+    kept.add_argument("--dangerous", action="store_true", help=danger)
     kept.set_defaults(run=_promises)
-
-    _guest_parser(commands)
-    _kernelspec_parser(commands)
-    return parser
 
 
 def _guest_parser(commands: Any) -> None:
     guest = commands.add_parser("guest", help="boot kernels that have kTLS in QEMU")
     actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
     listing = actions.add_parser("list", help="list the cached kernels, and those that can be fetched")
+    listing.add_argument("--all", action="store_true", help="every build of each series, not only the newest")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_guest_list)
     fetch = actions.add_parser("fetch", help="fetch a kernel from Debian's archive, or a newer one of its series")
-    fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest or newest")
+    fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest, newest, or a build")
     fetch.set_defaults(run=_guest_fetch)
     run = actions.add_parser(
         "run", help="run a command in a guest", usage="ktlslab guest run [options] KERNEL -- COMMAND..."
     )
-    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, or a path to a vmlinuz")
+    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, a build, or a path to a vmlinuz")
     run.add_argument("command", nargs="+", metavar="COMMAND")
     counting = "default wall; instructions, which counts those of an emulated CPU, is for a command that measures"
     run.add_argument("--clock", choices=["wall", "instructions"], default="wall", help=counting)
@@ -248,9 +258,32 @@ def _report(options: argparse.Namespace) -> int:
 
 def _promises(options: argparse.Namespace) -> int:
     """Print how each kernel does. A broken promise is a finding, not a failure of the command."""
-    from ktlslab.promises.collect import scoreboard, summary  # noqa: PLC0415 - only where promises are asked for
+    if options.list:
+        return _list_promises(options.names or None)
+    from ktlslab.promises.collect import scoreboard  # noqa: PLC0415 - only where promises are asked for
+    from ktlslab.promises.table import summary  # noqa: PLC0415
 
-    _say(summary(scoreboard(options.on or ["auto"], output=options.output, say=_note)))
+    frame = scoreboard(
+        options.on or ["auto"],
+        output=options.output,
+        names=options.names or None,
+        dangerous=options.dangerous,
+        resume=options.resume,
+        say=_note,
+    )
+    _say(summary(frame))
+    return 0
+
+
+def _list_promises(names: Sequence[str] | None) -> int:
+    from ktlslab.promises import select  # noqa: PLC0415
+
+    chosen = select(names)
+    widths = [max(len(getattr(promise, name)) for promise in chosen) for name in ("name", "group")]
+    for promise in chosen:
+        mended = f", mended in {', '.join(promise.mended)}" if promise.mended else ""
+        cve = f"  [{promise.cve}{mended}]" if promise.cve else ""
+        _say(f"{promise.name:<{widths[0]}}  {promise.group:<{widths[1]}}  {promise.source}{cve}")
     return 0
 
 
@@ -261,19 +294,23 @@ def _guest_list(options: argparse.Namespace) -> int:
     fields = ("series", "release", "version", "vmlinuz")
     here = [{name: str(getattr(kernel, name)) for name in fields} for kernel in have]
     try:
-        offered, trouble = guests.available(), ""
+        offered, trouble = guests.builds() if options.all else guests.available(), ""
     except KtlsLabError as error:
         offered, trouble = [], str(error)
     if options.json:
         versions = {offer.series: offer.version for offer in offered}
         listed = {"cached": here, "available": list(versions), "versions": versions, "error": trouble}
+        if options.all:
+            listed["builds"] = [{name: getattr(offer, name) for name in fields[:3]} for offer in offered]
         _say(json.dumps(listed, indent=1))
         return 0
     for kernel in have:
         _say(f"{kernel.series:>6}  cached: {kernel.release} ({kernel.version or 'not from the archive'})")
-    for series, version in offered:
-        if (series, version) not in {(kernel.series, kernel.version) for kernel in have}:
-            _say(f"{series:>6}  available: {version}, by `ktlslab guest fetch {series}`")
+    known = {kernel.version for kernel in have}
+    for offer in offered:
+        if offer.version not in known:
+            name = offer.release or offer.series
+            _say(f"{offer.series:>6}  available: {offer.version}, by `ktlslab guest fetch {name}`")
     if trouble:
         sys.stderr.write(f"ktlslab: {trouble}\n")
     return 0

@@ -27,6 +27,7 @@ from OpenSSL import SSL
 from ktlslab.stages import ClientConfig, Connection, Handshake, connect, handshake
 from ktlslab.tls.suites import CIPHERS, Suite, Version
 
+ROOT = Path(__file__).resolve().parents[1]
 LOOPBACK = "127.0.0.1"
 PATIENCE = 60.0  # an emulated machine is slow; every wait still ends
 # One suite for each version and cipher; always ECDSA, whose keys are fast to make.
@@ -364,16 +365,16 @@ def nginx(certificates, tmp_path):
 
 
 @pytest.fixture
-def error_matrix():
-    """error_matrix(times, *layers) -> number of faults that tests/error_matrix.py tried under a debug allocator."""
+def debug_allocator():
+    """debug_allocator(module, *arguments) -> what it printed, run in a process that checks each piece of memory."""
 
-    def run(times, *layers):
-        argv = [sys.executable, "-X", "dev", Path(__file__).with_name("error_matrix.py"), str(times), *layers]
+    def run(module, *arguments):
+        argv = [sys.executable, "-X", "dev", "-m", module, *map(str, arguments)]
         environment = {**os.environ, "PYTHONMALLOC": "debug", "MALLOC_PERTURB_": "165", "MALLOC_CHECK_": "3"}
-        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
+        done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"status {done.returncode}: {done.stdout}{done.stderr}"
         assert "Exception ignored" not in done.stderr, done.stderr
-        return int(done.stdout.split()[0])
+        return done.stdout
 
     return run
 

@@ -9,6 +9,7 @@ import pytest
 from ktlslab import guests
 from ktlslab.cli import main
 from ktlslab.linux import capabilities
+from ktlslab.promises import all_promises, read_scoreboard
 
 
 @pytest.fixture
@@ -46,6 +47,28 @@ def test_guest_list_names_the_kernels_at_hand():
     assert {kernel["series"] for kernel in listed["cached"]} >= {"6.1", "6.12"}
 
 
+def test_guest_list_names_every_build_when_asked():
+    listed = json.loads(run("guest", "list", "--all", "--json").stdout)
+    assert len(listed["builds"]) > len(listed["versions"])
+    assert all(build["release"].endswith("-amd64") for build in listed["builds"])
+
+
+def test_promises_are_listed_with_group_source_and_cve():
+    every = run("promises", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in every] == [promise.name for promise in all_promises()]
+    (line,) = run("promises", "--list", "cve-2025-38616").stdout.splitlines()
+    for word in ("a_reader_already_in_tcp_gets_what_tcp_has", "handoff", "data_steal", "CVE-2025-38616", "6.1.185"):
+        assert word in line
+
+
+def test_some_promises_are_checked_by_name_and_by_group(tmp_path):
+    table = tmp_path / "p.parquet"
+    done = run("promises", "peek", "a send is a record", "--on", "newest", "-o", table)
+    assert done.returncode == 0, done.stderr
+    assert "peek" in done.stdout
+    assert set(read_scoreboard(table)["group"]) == {"peek", "send shaping"}
+
+
 def test_get_prints_the_body_and_on_request_the_stages(s_server_url):
     url, ca = s_server_url
     done = run("get", url, "--ca", ca, "-v")
@@ -74,6 +97,10 @@ def test_asking_for_the_kernel_where_it_cannot_is_a_failure_that_says_why(s_serv
         (["sweep", "--plan", "quick", "--on", "here", "--clock", "instructions", "-o", "t.parquet"], 2, "guest"),
         (["guest", "run", "5.99", "--", "true"], 1, "6.12"),
         (["guest", "run", "/no/vmlinuz", "--", "true"], 1, "/no/vmlinuz"),
+        (["promises", "--list", "splice outt"], 2, "Did you mean splice out?"),
+        (["promises", "a_peek_takes_nothin", "--on", "newest"], 2, "Did you mean a_peek_takes_nothing?"),
+        (["promises", "--resume"], 2, "output"),
+        (["guest", "fetch", "6.1.999"], 1, "guest list --all"),
         (["nonsense"], 2, "usage"),
         ([], 2, "usage"),
     ],

@@ -92,7 +92,7 @@ for module in pkgutil.walk_packages(ktlslab.__path__, "ktlslab."):
     [
         "import ktlslab; ktlslab.sweep('quick', 'here')",
         "import ktlslab; ktlslab.read_table('t.parquet')",
-        "from ktlslab.promises.collect import read_scoreboard; read_scoreboard('t.parquet')",
+        "from ktlslab.promises.table import read_scoreboard; read_scoreboard('t.parquet')",
         "from ktlslab.promises.collect import scoreboard; scoreboard('here')",
         "from ktlslab.measure.table import merge; merge([])",
         "from ktlslab.show.notebooks import execute; from pathlib import Path; execute(Path('a'), Path('b'))",

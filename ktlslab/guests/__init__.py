@@ -18,7 +18,7 @@ from ktlslab._lazy import lazily
 if TYPE_CHECKING:
     from ktlslab.guests.acceleration import accelerator
     from ktlslab.guests.guest import Completed, Guest, boot, run
-    from ktlslab.guests.kernels import Kernel, at_hand, available, cached, fetch, find
+    from ktlslab.guests.kernels import Kernel, at_hand, available, builds, cached, fetch, find, own
     from ktlslab.guests.kernelspec import install, remove
     from ktlslab.guests.needs import prerequisites
     from ktlslab.guests.qemu import emulator
@@ -28,9 +28,11 @@ _HOMES = {
     "Kernel": "kernels",  # a kernel on disk: series, release, image, modules
     "cached": "kernels",  # the kernels usable without a network
     "available": "kernels",  # the kernels that the archive offers now
-    "at_hand": "kernels",  # a series or alias -> cached Kernel, or None
-    "fetch": "kernels",  # a series or alias -> Kernel
-    "find": "kernels",  # a series, alias or path -> Kernel
+    "builds": "kernels",  # all that it offers, the earlier ones of a series too
+    "at_hand": "kernels",  # a series, alias or build -> cached Kernel, or None
+    "fetch": "kernels",  # a series, alias or build -> Kernel
+    "find": "kernels",  # a series, alias, build or path -> Kernel
+    "own": "kernels",  # the Kernel that this machine runs
     "Guest": "guest",  # a running guest, a context manager
     "Completed": "guest",  # the result of a command: exit status, stdout, stderr
     "boot": "guest",  # start a command in a guest
@@ -50,11 +52,13 @@ __all__ = [
     "at_hand",
     "available",
     "boot",
+    "builds",
     "cached",
     "emulator",
     "fetch",
     "find",
     "install",
+    "own",
     "prerequisites",
     "remove",
     "run",

@@ -3,7 +3,7 @@
 apt verifies the archive's signature and the hash of every file, and uses this machine's proxy. It gets its own lists,
 cache and status folders. No version is hard-coded: the meta package `linux-image-amd64` of each suite names the kernel,
 and every dependency pinned to exactly the meta package's version belongs to it (one package up to 6.12; image, binary
-and modules from 7.x on).
+and modules from 7.x on). Earlier builds stay in a suite for a while, each as a package that is named by its release.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from ktlslab.guests.cache import cache_dir, full_disk, storage
 from ktlslab.packages import how_to_get
 
 META = "linux-image-amd64"
+_IMAGE = "linux-image-"
+# The packages of one build, neither rt nor cloud.
+_BUILDS = "^linux-(image|base|binary|modules)-[0-9]+[.][0-9]+[.][^-]+(-[0-9]+)?-amd64$"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 REMEDY = (
     "Check the network and this machine's apt sources (or set $KTLSLAB_MIRROR to a Debian archive); a kernel image "
@@ -30,10 +33,16 @@ _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNOREC
 
 
 class KernelOffer(NamedTuple):
-    """One kernel that the archive has: its series and the meta package's version that stands for it."""
+    """One kernel that the archive has: its series, its version, and the package of this version that stands for it."""
 
     series: str
     version: str
+    package: str = META
+
+    @property
+    def release(self) -> str:
+        """The kernel's release, such as `6.1.0-52-amd64`; "" for a meta package, which does not say it."""
+        return "" if self.package == META else self.package.removeprefix(_IMAGE)
 
 
 def series_of(version: str) -> str:
@@ -58,6 +67,38 @@ def offers() -> list[KernelOffer]:
         if series not in newest or is_newer(version, newest[series].version):
             newest[series] = KernelOffer(series=series, version=version)
     return sorted(newest.values(), key=lambda offer: by_age(offer.series))
+
+
+def builds() -> list[KernelOffer]:
+    """Ask the archive for every build that it has, oldest first, each by the package of its release.
+
+    A build some of whose packages are gone is none: the modules go before the image does.
+    """
+    _update()
+    answered = _apt(
+        "apt-cache", "search", "--full", "--names-only", _BUILDS, tried="asking the archive for its kernels"
+    )
+    return complete(paragraphs(answered))
+
+
+def complete(packages: list[dict[str, str]]) -> list[KernelOffer]:
+    """Return the builds whose packages are all here, oldest first, from the packages' fields."""
+    have = {(fields["package"], fields["version"]) for fields in packages}
+    images = {
+        KernelOffer(series=series_of(version), version=version, package=name): pinned(
+            fields.get("depends", ""), version
+        )
+        for fields in packages
+        if (name := fields["package"]).startswith(_IMAGE) and (version := fields["version"])
+    }
+    found = [offer for offer, parts in images.items() if all((part, offer.version) in have for part in parts)]
+    return sorted(found, key=lambda offer: version_order(offer.version))
+
+
+def version_order(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
+    """Sort key for the versions of kernels; the backport 6.12.95-1~bpo12+1 comes before 6.12.95-1."""
+    upstream, _, rebuilt = version.partition("~")
+    return by_age(upstream), not rebuilt, by_age(rebuilt)
 
 
 def unpack(offer: KernelOffer, root: Path) -> None:
@@ -87,8 +128,8 @@ def pinned(depends: str, version: str) -> list[str]:
 
 
 def _packages(offer: KernelOffer) -> list[str]:
-    """Follow the pinned dependencies from the meta package; the meta packages themselves hold no files."""
-    waiting, seen = [META], list[str]()
+    """Follow the pinned dependencies from the offer's package; meta packages themselves hold no files."""
+    waiting, seen = [offer.package], list[str]()
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -99,7 +140,7 @@ def _packages(offer: KernelOffer) -> list[str]:
         waiting += pinned(fields[0].get("depends", ""), offer.version) if fields else []
     kernel = [f"{name}={offer.version}" for name in seen if re.search(r"\d", name.removesuffix("-amd64"))]
     if not kernel:
-        answered = f"{META} {offer.version} depends on no kernel"
+        answered = f"{offer.package} {offer.version} depends on no kernel"
         raise KernelUnavailableError(f"fetching Linux {offer.series}", answered=answered, remedy=REMEDY)
     return kernel
 

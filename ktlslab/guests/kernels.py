@@ -1,6 +1,7 @@
 """Kernels to boot: their names, where their image and modules are, and how to fetch them.
 
-A kernel is named by its series (`6.12`), by an alias (`oldest`, `newest`), or by the path of an image.
+A kernel is named by its series (`6.12`), by an alias (`oldest`, `newest`), as one build of a series by its release or
+version (`6.1.0-52-amd64`, `6.1.180-1` or `6.1.180`), or by the path of an image.
 Fetched kernels stay in the cache and are used without the network, so a result can be repeated after the archive has
 moved on. A newer one of the same series is fetched only on request, and the earlier one is kept. Guests are x86-64
 only: their machine model is a PC.
@@ -9,6 +10,7 @@ only: their machine model is a PC.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -23,6 +25,8 @@ from ktlslab.guests.programs import required
 from ktlslab.packages import how_to_get
 
 ALIASES = ("oldest", "newest")
+_SERIES = re.compile(r"\d+\.\d+")
+_BUILD = re.compile(r"\d+\.\d+\.\d[\w.+~-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,10 @@ class Kernel:
         match = re.search(r" Debian (\S+) \(", banner_of(self.vmlinuz))
         return match[1] if match else ""
 
+    def goes_by(self, name: str) -> bool:
+        """Whether this build has the name: its release, the version of its package, or that of its source."""
+        return name in _names(self.release, self.version)
+
     def __str__(self) -> str:
         return f"Linux {self.release}"
 
@@ -55,11 +63,16 @@ def cached() -> list[Kernel]:
             if modules.is_dir():
                 series = vmlinuz.relative_to(place).parts[0]
                 found.append(Kernel(series=series, release=release, vmlinuz=vmlinuz, modules=modules))
-    return sorted(found, key=lambda kernel: (archive.by_age(kernel.series), _rank(kernel.version), kernel.release))
+    return sorted(
+        found,
+        key=lambda kernel: (archive.by_age(kernel.series), archive.version_order(kernel.version), kernel.release),
+    )
 
 
 def at_hand(name: str) -> Kernel | None:
-    """Return the kernel of a series or alias, or None if it is not in the cache."""
+    """Return the kernel of a series, alias or build, or None if it is not in the cache."""
+    if is_build(name):
+        return next((kernel for kernel in reversed(cached()) if kernel.goes_by(name)), None)
     have = {kernel.series: kernel for kernel in cached()}
     return have.get(resolve(name, set(have), _recorded())) if have else None
 
@@ -73,17 +86,29 @@ def available() -> list[archive.KernelOffer]:
     return _offers()
 
 
+def builds() -> list[archive.KernelOffer]:
+    """Ask the archive for every build that it has now, oldest first: of each series more than one.
+
+    Raises KernelUnavailableError if the archive does not answer.
+    """
+    _require_x86()
+    with lock("apt"):
+        return archive.builds()
+
+
 def fetch(name: str, *, update: bool = False) -> Kernel:
-    """Return the kernel of a series or alias, from the cache if possible, otherwise from Debian's archive.
+    """Return the kernel of a series, alias or build, from the cache if possible, otherwise from Debian's archive.
 
     With `update`, a newer kernel of the series is fetched if the archive has one. Raises KernelUnavailableError, which
     lists what is available, and StorageError.
     """
     have = at_hand(name)
-    if have and not update:
+    if have and (not update or is_build(name)):
         return have
+    if is_build(name):
+        return _fetch_build(name)
     known = sorted({kernel.series for kernel in cached()}, key=archive.by_age)
-    if name not in ALIASES and not re.fullmatch(r"\d+\.\d+", name):
+    if name not in ALIASES and not _SERIES.fullmatch(name):
         raise _unknown(name, known, _recorded())
     _require_x86()
     with lock("fetch"):
@@ -98,8 +123,25 @@ def fetch(name: str, *, update: bool = False) -> Kernel:
         return have
 
 
+def _fetch_build(name: str) -> Kernel:
+    with lock("fetch"):
+        if have := at_hand(name):  # the previous holder of the lock may have fetched it
+            return have
+        offers = builds()
+        having = [offer for offer in offers if name in _names(offer.release, offer.version)]
+        if having:
+            _add(having[-1])
+            if have := at_hand(name):
+                return have
+    series = archive.series_of(name)
+    others = ", ".join(offer.release for offer in offers if offer.series == series)
+    answered = f"the archive has no such build of {series}: it has {others or 'none'}"
+    remedy = "`ktlslab guest list --all` lists its builds. Older ones go; one that was fetched stays in the cache."
+    raise KernelUnavailableError(f"fetching kernel {name}", answered=answered, remedy=remedy)
+
+
 def find(name: str | Path) -> Kernel:
-    """Return the kernel of a series, an alias, or the path of an image.
+    """Return the kernel of a series, an alias, a build, or the path of an image.
 
     Raises KernelUnavailableError if it is not available, UsageError if the name is invalid.
     """
@@ -107,7 +149,7 @@ def find(name: str | Path) -> Kernel:
         remedy = "Give a series such as '6.12', 'oldest', 'newest', or the path of a kernel image."
         raise UsageError("looking for a kernel", answered=f"{name!r} does not name one", remedy=remedy)
     text = str(name)
-    if isinstance(name, str) and (text in ALIASES or re.fullmatch(r"\d+\.\d+", text)):
+    if isinstance(name, str) and (text in ALIASES or _SERIES.fullmatch(text)):
         return fetch(text)
     path = Path(name).expanduser().absolute()
     if not path.is_file():
@@ -115,6 +157,9 @@ def find(name: str | Path) -> Kernel:
             remedy = "Name a kernel image such as /boot/vmlinuz-..., or a series: see `ktlslab guest list`."
             raise KernelUnavailableError(f"looking for a kernel at {path}", answered="no such file", remedy=remedy)
         return fetch(text)
+    if not os.access(path, os.R_OK):
+        remedy = "Run it as root, or make a copy that you may read: some distributions let only root read their images."
+        raise KernelUnavailableError(f"reading {path}", answered="EACCES: permission denied", remedy=remedy)
     release = release_of(path)
     if not release:
         remedy = "Name a bzImage for x86-64, usually called vmlinuz."
@@ -132,6 +177,22 @@ def find(name: str | Path) -> Kernel:
     answered = "no modules.dep in " + " or ".join(str(place) for place in places[1:])
     remedy = f"Install this kernel's modules, or run `depmod -b ROOT {release}` where they are."
     raise KernelUnavailableError(f"looking for the modules of {release}", answered=answered, remedy=remedy)
+
+
+def own() -> Kernel:
+    """Return the kernel that this machine runs, to be booted in a guest.
+
+    It is looked for where distributions put it, in the cache, and in Debian's archive. KernelUnavailableError where it
+    is in none of them, and in a guest, which would be far too slow as the host of another.
+    """
+    release = os.uname().release
+    if os.environ.get("KTLSLAB_GUEST"):
+        remedy = "Name the kernel to the machine that the guest runs on: `--on SERIES` there."
+        raise KernelUnavailableError(f"looking for {release}", answered="this is a guest itself", remedy=remedy)
+    for image in (Path(f"/boot/vmlinuz-{release}"), Path(f"/usr/lib/modules/{release}/vmlinuz")):
+        if os.access(image, os.R_OK):
+            return find(image)
+    return fetch(release)
 
 
 def resolve(name: str, have: set[str], offered: list[str]) -> str:
@@ -159,10 +220,13 @@ def banner_of(image: Path) -> str:
     return head[start : head.find(b"\0", start)].decode("ascii", "replace")
 
 
-def _rank(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:
-    """Sort key for the versions of a series; the backport 6.12.95-1~bpo12+1 comes before 6.12.95-1."""
-    upstream, _, rebuilt = version.partition("~")
-    return archive.by_age(upstream), not rebuilt, archive.by_age(rebuilt)
+def is_build(name: str) -> bool:
+    """Whether a name is that of one build of a series."""
+    return bool(_BUILD.fullmatch(name))
+
+
+def _names(release: str, version: str) -> tuple[str, ...]:
+    return release, version, version.partition("-")[0]
 
 
 def _add(offer: archive.KernelOffer) -> None:

@@ -1,20 +1,27 @@
 """Promises, the functions that check them, and their verdicts.
 
 A check is a function that takes a `Pair` (the kernel's end and ours) and tests what its docstring says. The docstring
-is the promise; the decorator adds its source. There are three verdicts: the function returns (kept), raises `Broken`,
-or raises `Absent` where this kernel lacks the feature. No check asks for the kernel's version.
+is the promise; the decorator adds its source. The function returns (kept), raises `Broken`, or raises `Absent` where
+this kernel lacks the feature. No check asks for the kernel's version.
+
+A check that can take a kernel down names the CVE, and the versions that mended it:
+
+    @promise("selftest data_steal", cve="CVE-2025-38616", mended=("6.1.185", "6.12.43", "6.17"))
+
+Guests run it like any other. On this machine's own kernel it runs only where that is mended: see `scoreboard`.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ktlslab.linux.ktls import Direction
-from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, VERDICTS, Absent, Broken, attempt, errno_of
+from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, UNTRIED, VERDICTS, Absent, Broken, attempt, errno_of
 from ktlslab.tls.suites import Suite
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ __all__ = [
     "KEPT",
     "TLS12",
     "TLS13",
+    "UNTRIED",
     "VERDICTS",
     "Absent",
     "Broken",
@@ -52,6 +60,7 @@ EVERY = (
     Suite.TLS_ECDHE_ECDSA_WITH_AES_128_CCM,
 )
 BOTH_WAYS = (Direction.TX, Direction.RX)
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +68,9 @@ class Promise:
     """A behaviour that users of kTLS rely on, and the function that checks it.
 
     `suites`: the cipher suites to check it with, one after the other. `installed`: the state of the kernel's end when
-    the check begins: directions with keys, () for the tls module without keys, None for plain TCP.
+    the check begins: directions with keys, () for the tls module without keys, None for plain TCP. `cve`: the fault by
+    which the check can take a kernel down, "" if there is none. `mended`: the first version of each series without that
+    fault, the last of them for every later series as well.
     """
 
     name: str
@@ -69,6 +80,14 @@ class Promise:
     suites: tuple[Suite, ...]
     installed: tuple[Direction, ...] | None
     check: Callable[[Pair], None]
+    cve: str = ""
+    mended: tuple[str, ...] = ()
+
+    def endangers(self, version: str) -> bool:
+        """Whether the check may take down a kernel of this upstream version, such as 6.1.176."""
+        own, mended = _numbers(version), sorted(map(_numbers, self.mended))
+        first = [numbers for numbers in mended if numbers[:2] == own[:2]] or mended[-1:]
+        return bool(self.cve) and not (first and own >= first[0])
 
     @property
     def title(self) -> str:
@@ -84,11 +103,7 @@ class Promise:
     def file(self) -> str:
         """The check's file, relative to the folder that holds the package."""
         path = Path(inspect.getfile(self.check))
-        return (
-            "/".join(("ktlslab", *path.parts[path.parts.index("promises") :]))
-            if "promises" in path.parts
-            else path.name
-        )
+        return path.relative_to(_ROOT).as_posix() if path.is_relative_to(_ROOT) else path.name
 
     @property
     def line(self) -> int:
@@ -109,8 +124,10 @@ class Group:
         *,
         suites: tuple[Suite, ...] = EITHER,
         installed: tuple[Direction, ...] | None = BOTH_WAYS,
+        cve: str = "",
+        mended: tuple[str, ...] = (),
     ) -> Callable[[Callable[[Pair], None]], Callable[[Pair], None]]:
-        """Register a check. `source`: the document or the experience that the promise comes from."""
+        """Register a check. `source`: where the promise comes from, a document or experience; else as in `Promise`."""
 
         def register(check: Callable[[Pair], None]) -> Callable[[Pair], None]:
             says = " ".join((check.__doc__ or "").split())
@@ -124,8 +141,16 @@ class Group:
                     suites=suites,
                     installed=installed,
                     check=check,
+                    cve=cve,
+                    mended=mended,
                 )
             )
             return check
 
         return register
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with: (6, 12, 118) for `6.12.118+deb13-amd64`."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()

@@ -17,11 +17,11 @@ import time
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ktlslab.linux import capabilities
 from ktlslab.promises.catalogue import named
 from ktlslab.promises.check import ABSENT, BROKEN, KEPT, Absent, Broken, Promise, errno_of
+from ktlslab.promises.journal import note, note_verdict
 from ktlslab.promises.pair import Pair, readable_fd
 from ktlslab.runs import provenance
 from ktlslab.runs.job import Job
@@ -96,18 +96,11 @@ def outcome(promise: Promise, suite: Suite) -> Outcome:
 
 def check_all(wanted: Iterable[Promise], journal: Path) -> None:
     """Judge promises one after the other; write a line before and a line after each."""
-    with journal.open("a", encoding="utf-8") as out:
-
-        def write(line: dict[str, Any]) -> None:
-            out.write(json.dumps(line) + "\n")
-            out.flush()
-
-        for promise in wanted:
-            write({"began": promise.name})
-            started = time.monotonic()
-            verdict, seen = judge(promise)
-            seconds = round(time.monotonic() - started, 2)
-            write({"promise": promise.name, "verdict": verdict, "seen": seen, "seconds": seconds})
+    for promise in wanted:
+        note(journal, {"began": promise.name})
+        started = time.monotonic()
+        verdict, seen = judge(promise)
+        note_verdict(journal, promise.name, verdict, seen, round(time.monotonic() - started, 2))
 
 
 def _answers(reading: int, count: int, within: float) -> list[Outcome]:
@@ -156,8 +149,7 @@ def main(argv: list[str]) -> int:
     job, journal = Job.read(argv[0]), Path(argv[1])
     capabilities.probe()  # loads the kernel's ciphers, so that no check's time limit includes it
     labels = {"run_id": job.run_id, "machine": job.machine, "kernel": os.uname().release}
-    with journal.open("a", encoding="utf-8") as out:
-        out.write(json.dumps({"provenance": provenance.collect(job, labels)}) + "\n")
+    note(journal, {"provenance": provenance.collect(job, labels)})
     gc.freeze()  # so that forked checks do not traverse, and so copy, existing objects
     check_all(filter(None, map(named, job.plan)), journal)
     return 0

@@ -38,7 +38,12 @@ def half_a_record_before_the_keys_is_no_loss(pair: Pair) -> None:
     pair.expect("recv of both", pair.recv(64), b"in two halves")
 
 
-@promise("selftest data_steal", installed=())
+@promise(
+    "selftest data_steal",
+    installed=(),
+    cve="CVE-2025-38616",
+    mended=("6.1.185", "6.6.103", "6.12.43", "6.15.11", "6.16.2", "6.17"),
+)
 def a_reader_already_in_tcp_gets_what_tcp_has(pair: Pair) -> None:
     """A reader that waited in TCP when TLS_RX was set gets bytes in clear; later readers get no wrong data."""
     size = 400

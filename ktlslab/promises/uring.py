@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from typing import Any
 
 from ktlslab.errors import RingUnavailableError
@@ -30,7 +31,7 @@ def told(result: int) -> Any:
 
 def ran(ring: Ring, *operations: Operation) -> Any:
     """Run operations with one submission; return the result of one, a list of several; ETIMEDOUT if they do not end."""
-    results = attempt(transfer, ring, operations, ENOUGH_S)
+    results = attempt(functools.partial(transfer, timeout=ENOUGH_S), ring, operations)
     if isinstance(results, str):
         return results
     said = [told(result) for result in results]

@@ -1,4 +1,4 @@
-"""The three verdicts, and how a check says what it saw."""
+"""The verdicts, and how a check says what it saw."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from ktlslab.tls.records import ContentType
 
-KEPT, BROKEN, ABSENT = VERDICTS = ("kept", "broken", "not in this kernel")
+# Not tried: a check that can take this machine's own kernel down.
+KEPT, BROKEN, ABSENT, UNTRIED = VERDICTS = ("kept", "broken", "not in this kernel", "not tried")
 _SHORT = 24  # bytes; more are counted instead of shown
 
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from ktlslab import _checks, guests
 from ktlslab.errors import UsageError
+from ktlslab.guests import kernels
 from ktlslab.linux import capabilities
 from ktlslab.runs import clocks
 
-_MACHINES = "auto, here, newest, oldest, or a kernel's series such as 6.12: see `ktlslab guest list`"
+_MACHINES = "auto, here, newest, oldest, or a kernel's series or build such as 6.12: see `ktlslab guest list`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where to measure: `name` is "here" or a kernel's series."""
+    """Where to measure: `name` is "here", a kernel's series, or the release of a build that was asked for as such."""
 
     name: str
     kernel: guests.Kernel | None
@@ -41,10 +42,17 @@ def machine(name: str, clock: str | None = None) -> Machine:
     kernel = guests.find(name)
     if clock is None:
         clock = "wall" if guests.accelerator(kernel) == "kvm" else "instructions"
-    return Machine(name=kernel.series, kernel=kernel, clock=clock)
+    return Machine(name=kernel.release if kernels.is_build(name) else kernel.series, kernel=kernel, clock=clock)
 
 
 def machines_of(names: str | Sequence[str], clock: str | None = None) -> list[Machine]:
-    """Resolve machines, given as a list of names or as one; each comes once. Raises what `machine` does."""
-    found = [machine(name, clock) for name in _checks.words("choosing machines", "names", names, _MACHINES)]
-    return list({where.name: where for where in found}.values())
+    """Resolve machines, given as a list of names or as one. Each comes once, under the first of its names.
+
+    Raises what `machine` does.
+    """
+    found: list[Machine] = []
+    for name in _checks.words("choosing machines", "names", names, _MACHINES):
+        where = machine(name, clock)
+        if not any(where.name == other.name or (where.kernel and where.kernel == other.kernel) for other in found):
+            found.append(where)
+    return found

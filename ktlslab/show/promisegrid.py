@@ -1,8 +1,8 @@
 """What each kernel keeps, as one picture: a square per promise, a line per group, a block per kernel.
 
 A promise has the same place in each kernel's block, so that a difference between kernels shows as a difference. Kept is
-light, broken is dark and crossed out, what a kernel does not have is empty and struck through. The marks alone are
-enough, in print and for readers who cannot tell red from green.
+light, broken is dark and crossed out, what a kernel does not have is empty and struck through, what was not tried on it
+is a dot. The marks alone are enough, in print and for readers who cannot tell red from green.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ktlslab.packages import extra
-from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT
+from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, UNTRIED
 from ktlslab.show.plots import Plot
 
 with extra("lab"):
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 # Okabe and Ito's sky blue and vermilion: apart in brightness too.
 FILL = {KEPT: "#9AD1F2", BROKEN: "#B23A00", ABSENT: "#FFFFFF"}
 _EDGE = {KEPT: "#4A7D9B", BROKEN: "#5A1D00", ABSENT: "#8A8A8A"}
+_DOT = "#5A5A5A"  # what was not tried
 _SIDE = 0.8  # of a square, in steps of the grid
 _LABELS, _COUNTS, _GAP = 9.5, 3.6, 1.4  # room for the groups' names, for a count, between blocks, in steps
+_BAND = 3  # kernels side by side; the next ones go below
+_HEAD = 2.4  # room for the kernels' names above a band, in steps
 _STEP = 0.155  # inches
 
 
@@ -44,7 +47,7 @@ class Grid:
         """Lay out a scoreboard."""
         pairs = frame[["group", "promise"]].drop_duplicates()
         groups = {str(name): [str(one) for one in part["promise"]] for name, part in pairs.groupby("group", sort=False)}
-        places = frame[["machine", "kernel"]].drop_duplicates()
+        places = frame[["machine", "kernel"]].drop_duplicates("kernel")
         kernels = list(zip(places["machine"].astype(str), places["kernel"].astype(str), strict=True))
         return cls(kernels=kernels, groups=groups)
 
@@ -63,30 +66,37 @@ def verdicts(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
 def heatmap(frame: pd.DataFrame) -> Plot:
     """Draw every promise on every kernel of a scoreboard, group by group."""
     grid, found = Grid.of(frame), verdicts(frame)
-    block = grid.widest + _COUNTS + _GAP
-    width, height = _LABELS + block * len(grid.kernels), len(grid.groups) + 1.2
+    block, tall = grid.widest + _COUNTS + _GAP, len(grid.groups) + _HEAD
+    bands = [grid.kernels[at : at + _BAND] for at in range(0, len(grid.kernels), _BAND)]
+    width, height = _LABELS + block * len(bands[0]), tall * len(bands) - _HEAD / 2
     with mpl.rc_context({"figure.facecolor": "white", "font.size": 8.5}):
         figure = Plot(figsize=(width * _STEP, (height + 5.0) * _STEP * 1.2), layout="constrained")
         axes = figure.subplots()
         axes.set_xlim(-_LABELS, width - _LABELS)
-        axes.set_ylim(height - 1.2, -1.2)
+        axes.set_ylim(height - _HEAD / 2, -_HEAD / 2)
         axes.set_axis_off()
-        for down, (group, names) in enumerate(grid.groups.items()):
-            axes.text(-0.5, down + 0.4, group, ha="right", va="center")
-            for across, (_, release) in enumerate(grid.kernels):
-                _line(axes, across * block, down, [found.get((name, release), "") for name in names], grid.widest)
-        for across, (machine, release) in enumerate(grid.kernels):
-            axes.text(across * block, -0.45, f"Linux {release or machine}", fontweight="bold", va="center")
+        for number, kernels in enumerate(bands):
+            top = number * tall
+            for down, group in enumerate(grid.groups):
+                axes.text(-0.5, top + down + 0.4, group, ha="right", va="center")
+            for across, (machine, release) in enumerate(kernels):
+                axes.text(across * block, top - 0.45, f"Linux {release or machine}", fontweight="bold", va="center")
+                for down, names in enumerate(grid.groups.values()):
+                    row = [found.get((name, release), "") for name in names]
+                    _line(axes, across * block, top + down, row, grid.widest)
         figure.suptitle("What each kernel keeps: a square is a promise, at the same place for each kernel", fontsize=10)
-        figure.legend(handles=_key(), loc="outside lower center", ncols=3, frameon=False)
+        key = _key(untried=UNTRIED in found.values())
+        figure.legend(handles=key, loc="outside lower center", ncols=len(key), frameon=False)
     return figure
 
 
 def _line(axes: Axes, left: float, top: float, row: Sequence[str], widest: int) -> None:
     for at, verdict in enumerate(row):
+        x, y = left + at, top
+        if verdict == UNTRIED:
+            axes.plot([x + _SIDE / 2], [y + _SIDE / 2], color=_DOT, marker=".", markersize=4, linestyle="none")
         if verdict not in FILL:
             continue  # a promise that was not checked on this kernel
-        x, y = left + at, top
         square = Rectangle((x, y), _SIDE, _SIDE, facecolor=FILL[verdict], edgecolor=_EDGE[verdict], linewidth=0.7)
         axes.add_patch(square)
         near, far = 0.22 * _SIDE, 0.78 * _SIDE
@@ -96,12 +106,14 @@ def _line(axes: Axes, left: float, top: float, row: Sequence[str], widest: int) 
         elif verdict == ABSENT:
             axes.plot([x, x + _SIDE], [y + _SIDE, y], color=_EDGE[ABSENT], linewidth=0.7)
     checked = [verdict for verdict in row if verdict in FILL]
-    axes.text(left + widest + 0.3, top + 0.4, f"{checked.count(KEPT)} of {len(checked)}", va="center", alpha=0.75)
+    count = f"{checked.count(KEPT)} of {len(checked)}" if checked else ""
+    axes.text(left + widest + 0.3, top + 0.4, count, va="center", alpha=0.75)
 
 
-def _key() -> list[Patch | Line2D]:
+def _key(*, untried: bool) -> list[Patch | Line2D]:
     kept = Patch(facecolor=FILL[KEPT], edgecolor=_EDGE[KEPT], label=f"{KEPT} (counted at the right)")
     style = {"marker": "s", "markersize": 9, "linestyle": "none"}
     broken = Line2D([], [], markerfacecolor=FILL[BROKEN], markeredgecolor=_EDGE[BROKEN], label=f"{BROKEN}: ×", **style)  # type: ignore[arg-type]  # noqa: RUF001
     absent = Line2D([], [], markerfacecolor="white", markeredgecolor=_EDGE[ABSENT], label=f"{ABSENT}: /", **style)  # type: ignore[arg-type]
-    return [kept, broken, absent]
+    dot = Line2D([], [], color=_DOT, marker=".", markersize=4, linestyle="none", label=UNTRIED)
+    return [kept, broken, absent, *([dot] if untried else [])]

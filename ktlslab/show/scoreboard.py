@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ktlslab.promises.catalogue import named
-from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, VERDICTS
+from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, UNTRIED, VERDICTS
 from ktlslab.show.html import LINE, MONO, SMALL, Html, Picture, markup, picture, plural, prose, table
 from ktlslab.show.promisegrid import Grid, heatmap, verdicts
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["broken_by_all", "differing", "heatmap", "in_words", "origin", "promises"]
 
-_MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–"}  # noqa: RUF001 - a dash is no minus
+_MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–", UNTRIED: "?"}  # noqa: RUF001 - a dash is no minus
 _TINT = {KEPT: "rgba(86,180,233,0.22)", BROKEN: "rgba(213,94,0,0.42)", ABSENT: "rgba(128,128,128,0.10)"}
 # The cells of all lines share one right edge, however deeply a line is nested.
 _CODE = f"{MONO};border:1px solid {LINE};padding:0.4em;margin:0.15em 0 0.6em 0;white-space:pre-wrap"
 _LINE = "display:inline-flex;width:96%;align-items:flex-start"
 _NAME = "flex:1 1 auto;min-width:0;padding-right:0.5em"
-_CELL = "flex:0 0 12em;margin-left:0.3em;padding:0.05em 0.5em;box-sizing:border-box;white-space:nowrap"
+_CELL = "margin-left:0.3em;padding:0.05em 0.5em;box-sizing:border-box;white-space:nowrap"
+_CELLS_EM, _WORDS = 38.0, 3  # room for the cells of a line; up to how many have the verdict in words
 
 
 def origin(frame: pd.DataFrame) -> Picture:
@@ -53,8 +54,9 @@ def in_words(frame: pd.DataFrame) -> Picture:
         f"The kernels differ in {plural(int(_differ(wide).sum()), 'promise')}.",
     ]
     for release in wide.columns:
-        counts = wide[release].value_counts()
-        parts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+        found = list(frame["verdict"][frame["kernel"] == release])
+        told = [verdict for verdict in VERDICTS if verdict != UNTRIED or verdict in found]
+        parts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in told)
         sentences.append(f"Linux {release}: {parts}.")
     text = "\n".join(sentences)
     return Picture("".join(prose(sentence) for sentence in sentences), text)
@@ -81,14 +83,16 @@ def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool 
         return picture(title, prose("There are none."), text=f"{title}: none")
     grid, found = Grid.of(frame), verdicts(frame)
     rows = dict(iter(frame.groupby("promise", sort=False)))
+    cell = _cell(len(grid.kernels))
     names_of = "".join(
-        f'<span style="{_CELL};font-weight:bold;white-space:normal;overflow-wrap:anywhere">{escape(release)}</span>'
+        f'<span style="{cell};font-weight:bold;white-space:normal;overflow-wrap:anywhere">'
+        f'<span style="font-size:0.85em">{escape(release).replace("+", "+<wbr>")}</span></span>'
         for _, release in grid.kernels
     )
     head = f'<span style="{_LINE}"><span style="{_NAME}"></span>{names_of}</span>'
     parts = [f'<div style="padding-left:1em;margin-left:1em;max-width:76em;font-size:0.95em">{head}</div>']
     for group, names in grid.groups.items():
-        counts = "".join(_count([found.get((name, release)) for name in names]) for _, release in grid.kernels)
+        counts = "".join(_count([found.get((name, release)) for name in names], cell) for _, release in grid.kernels)
         lines = "".join(_promise(rows[name], grid) for name in names)
         title_of = f'<span style="{_NAME};font-weight:bold">{escape(group)}</span>'
         parts.append(_fold(f"{title_of}{counts}", lines, opened=opened, size="0.95em"))
@@ -99,21 +103,25 @@ def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool 
 
 def _promise(rows: pd.DataFrame, grid: Grid) -> str:
     """Return a promise as a line that opens on a click."""
-    first, by_kernel = rows.iloc[0], rows.set_index("kernel")
+    first, by_kernel = rows.iloc[0], rows.drop_duplicates("kernel", keep="last").set_index("kernel")
+    cell, in_words = _cell(len(grid.kernels)), len(grid.kernels) <= _WORDS
     cells, seen = "", []
     for _, release in grid.kernels:
         if release not in by_kernel.index:
-            cells += f'<span style="{_CELL}">not checked</span>'
+            cells += f'<span style="{cell}" title="not checked">{"not checked" if in_words else ""}</span>'
             continue
         verdict = str(by_kernel["verdict"][release])
         tint = f"background-color:{_TINT.get(verdict, 'transparent')}"
-        cells += f'<span style="{_CELL};{tint}">{_MARKS.get(verdict, "?")} {escape(verdict)}</span>'
+        said = f"{_MARKS.get(verdict, '?')} {escape(verdict) if in_words else ''}"
+        cells += f'<span style="{cell};{tint}" title="{escape(verdict)}">{said}</span>'
         seen.append((f"Linux {release}", verdict, str(by_kernel["seen"][release])))
     promise = named(str(first["promise"]))
     where = f"{first['file']}, line {first['line']}"
     code = promise.code if promise else "This check is not in the ktlslab at hand."
+    cve = str(first.get("cve") or "")
+    danger = f" This check can take a kernel down that has {escape(cve)}." if cve else ""
     body = (
-        prose(Html(f"{markup(first['says'])} <i>Promised by: {markup(first['source'])}.</i>"))
+        prose(Html(f"{markup(first['says'])} <i>Promised by: {markup(first['source'])}.</i>{danger}"))
         + table(("", "verdict", "seen"), seen)
         + f'<div style="{SMALL};opacity:0.8">{escape(where)}</div>'
         + f'<pre style="{_CODE}">{escape(code)}</pre>'
@@ -122,9 +130,14 @@ def _promise(rows: pd.DataFrame, grid: Grid) -> str:
     return _fold(f'<span style="{_NAME}">{title}</span>{cells}', body)
 
 
-def _count(found: list[str | None]) -> str:
+def _cell(kernels: int) -> str:
+    """Return the style of a cell where a line has so many."""
+    return f"flex:0 0 {min(12.0, _CELLS_EM / kernels - 0.3):.1f}em;{_CELL}"
+
+
+def _count(found: list[str | None], cell: str) -> str:
     said = " ".join(f"{_MARKS[verdict]}{found.count(verdict)}" for verdict in VERDICTS if verdict in found)
-    return f'<span style="{_CELL};font-weight:bold">{said}</span>'
+    return f'<span style="{cell};font-weight:bold;white-space:normal">{said}</span>'
 
 
 def _fold(line: str, body: str, *, opened: bool = False, size: str = "1em") -> str:
@@ -136,14 +149,15 @@ def _fold(line: str, body: str, *, opened: bool = False, size: str = "1em") -> s
 
 
 def _wide(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return verdicts with a row per promise and a column per kernel, in the table's order."""
-    wide = frame.pivot_table(index="promise", columns="kernel", values="verdict", aggfunc="first", sort=False)
-    return wide[list(dict.fromkeys(frame["kernel"]))]
+    """Return verdicts with a row per promise and a column per kernel, in the table's order; NaN: it was not tried."""
+    tried = frame[frame["verdict"] != UNTRIED]
+    wide = tried.pivot_table(index="promise", columns="kernel", values="verdict", aggfunc="first", sort=False)
+    return wide.reindex(index=frame["promise"].unique(), columns=frame["kernel"].unique())
 
 
 def _differ(wide: pd.DataFrame) -> pd.Series:
-    """Say of each promise whether some kernel's verdict is not the first one's."""
-    return wide.ne(wide.iloc[:, 0], axis=0).any(axis=1)
+    """Say of each promise whether two of the kernels that tried it have different verdicts."""
+    return wide.ne(wide.bfill(axis=1).iloc[:, 0], axis=0).where(wide.notna(), other=False).any(axis=1)
 
 
 def _of(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

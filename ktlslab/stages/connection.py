@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -18,10 +19,12 @@ from ktlslab._html import card
 from ktlslab.errors import ConnectError, PeerTimeoutError, UnknownHostError, UsageError, errno_name
 from ktlslab.linux import capabilities, forks
 from ktlslab.linux.engines import Engine, RingEngine, SyscallEngine
+from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
 
 # `auto` uses io_uring if it is available; `uring` requires it.
 EngineChoice = Literal["auto", "uring", "syscall"]
+_MIN_S = 0.001  # the shortest wait for a further address
 STREAM = "Stream"  # the last stage
 
 
@@ -104,9 +107,9 @@ def connect(
 ) -> Connection:
     """Connect to a host's port, trying each of the host's addresses in turn.
 
-    `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this and every
-    later wait on the connection; None waits for ever. A `ring` passed in is used, and is not closed with the
-    connection. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
+    `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this call, and
+    each later one on the connection, as a whole; None waits for ever. A `ring` passed in is used, and is not closed
+    with the connection. Raises UnknownHostError, ConnectError, PeerTimeoutError, RingUnavailableError, UsageError.
     """
     _look_at_host(host)
     _checks.whole(f"connecting to {host}", "port", port, 1, 65535)
@@ -115,11 +118,18 @@ def connect(
         engine = make_engine(io_engine, ring, timeout)
         undo.callback(engine.close)
         failure: OSError | None = None
+        until = time.monotonic() + (timeout or 0)
         for family, kind, protocol, _, sockaddr in _resolve(host, port):
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if failure and timeout is not None:
+                    engine.timeout = max(until - time.monotonic(), _MIN_S)
                 engine.connect(sock, sockaddr)
+                if engine.timeout != timeout:
+                    engine.timeout = timeout
+                    for direction in Direction:
+                        engine.limit(sock, direction, None)
             except OSError as error:
                 sock.close()
                 failure = error

@@ -19,7 +19,9 @@ from OpenSSL import SSL
 from ktlslab import _checks
 from ktlslab._html import card
 from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
+from ktlslab.linux.ktls import Direction
 from ktlslab.linux.views import Rest
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import Connection
 from ktlslab.tls import openssl
@@ -93,25 +95,26 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
     machine = UnbufferedConnection(library, server=role == "server")
     tried = f"TLS handshake with {name} at {connection.target}"
     psk = config.psk is not None
-    while machine.state is not State.WRITE_TRAFFIC:
-        if machine.finished and not verified:
-            _verify_name(machine.library, name, tried, psk=psk)
-            verified = True
-        match machine.state:
-            case State.ENCODE_TLS_DATA:
-                outgoing = machine.encode()
-            case State.TRANSMIT_TLS_DATA:
-                _send_all(connection, outgoing, tried)
-                machine.transmitted()
-            case State.BLOCKED_HANDSHAKE:
-                record = _read_record(connection, tried)
-                try:
-                    machine.feed(record)
-                except SSL.Error as error:
-                    _give_up(connection, machine, error, noted.problems, tried)
-                except HandshakeError:  # from one of our callbacks, such as the choice of a protocol
-                    _send_alert(connection, machine, tried)
-                    raise
+    with Bound(connection, Direction.RX):  # one time-out for all
+        while machine.state is not State.WRITE_TRAFFIC:
+            if machine.finished and not verified:
+                _verify_name(machine.library, name, tried, psk=psk)
+                verified = True
+            match machine.state:
+                case State.ENCODE_TLS_DATA:
+                    outgoing = machine.encode()
+                case State.TRANSMIT_TLS_DATA:
+                    _send_all(connection, outgoing, tried)
+                    machine.transmitted()
+                case State.BLOCKED_HANDSHAKE:
+                    record = _read_record(connection, tried)
+                    try:
+                        machine.feed(record)
+                    except SSL.Error as error:
+                        _give_up(connection, machine, error, noted.problems, tried)
+                    except HandshakeError:  # from one of our callbacks, such as the choice of a protocol
+                        _send_alert(connection, machine, tried)
+                        raise
     if not verified:
         _verify_name(machine.library, name, tried, psk=psk)
     suite_name = machine.library.get_cipher_name() or "?"
@@ -205,8 +208,10 @@ def _names(certificate: x509.Certificate) -> str:
 def _send_all(connection: Connection, data: bytes, tried: str) -> None:
     view = memoryview(data)
     try:
-        while view:
-            view = view[connection.engine.send(connection.socket, view) :]
+        with Bound(connection, Direction.TX) as bound:
+            while view:
+                bound.check()
+                view = view[connection.engine.send(connection.socket, view) :]
     except TimeoutError as error:
         raise _no_answer(connection, tried) from error
     except OSError as error:
@@ -230,7 +235,8 @@ def _read_exactly(connection: Connection, count: int, tried: str) -> bytes:
     have = 0
     while have < count:
         try:
-            with Rest(data, have) as rest:
+            with Bound(connection, Direction.RX) as bound, Rest(data, have) as rest:
+                bound.check()
                 got = connection.engine.recv_into(connection.socket, rest)
         except TimeoutError as error:
             raise _no_answer(connection, tried) from error

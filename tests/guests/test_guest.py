@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ktlslab.errors import GuestError, UsageError
-from ktlslab.guests import accelerator, available, boot, fetch, prerequisites, qemu, run
+from ktlslab.guests import accelerator, available, boot, builds, fetch, prerequisites, qemu, run
 
 SERIES = ("6.1", "6.12", "newest")
 
@@ -243,3 +243,5 @@ def test_this_machine_is_described():
     assert accelerator() in {"kvm", "tcg"}
     assert all(present for _, present, _ in prerequisites())
     assert {"6.12"} <= {offer.series for offer in available()}
+    newest = available()[-1]
+    assert {offer.version: offer.series for offer in builds() if offer.release}[newest.version] == newest.series

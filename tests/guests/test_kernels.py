@@ -96,9 +96,49 @@ def test_a_kernel_that_the_archive_no_longer_has_is_used_from_the_cache(empty_ca
     assert fetch("5.10", update=True).version == "5.10.9-1"
 
 
+@pytest.mark.parametrize("name", ["6.1.0-52-amd64", "6.1.180-1", "6.1.180"])
+def test_an_earlier_build_is_fetched_by_name_and_the_series_still_means_its_last(moved_on, monkeypatch, name):
+    def unpack(offer, root):
+        image(root, offer.release, offer.version)
+
+    fetch("6.1", update=True)
+    offers = [("6.1.180-1", "linux-image-6.1.0-52-amd64"), ("6.1.187-1", "linux-image-6.1.0-53-amd64")]
+    builds = [archive.KernelOffer("6.1", version, package) for version, package in offers]
+    monkeypatch.setattr(archive, "builds", lambda: builds)
+    monkeypatch.setattr(archive, "unpack", unpack)
+    found = find(name)
+    assert (found.series, found.release, found.version) == ("6.1", "6.1.0-52-amd64", "6.1.180-1")
+    monkeypatch.setattr(archive, "builds", list)
+    assert find(name) == find("6.1.0-52-amd64") == found, "from the cache"
+    assert find("6.1").version == "6.1.192-2"
+    with pytest.raises(KernelUnavailableError, match="guest list --all"):
+        find("6.1.187")
+    assert moved_on == ["6.1.192-2"]
+
+
+def test_a_build_without_its_modules_is_none():
+    packages = archive.paragraphs("""
+Package: linux-image-7.1.8-amd64
+Version: 7.1.8-1
+Depends: kmod, linux-modules-7.1.8-amd64 (= 7.1.8-1)
+
+Package: linux-image-7.2.9-amd64
+Version: 7.2.9-1
+Depends: kmod, linux-modules-7.2.9-amd64 (= 7.2.9-1)
+
+Package: linux-modules-7.2.9-amd64
+Version: 7.2.9-1
+
+Package: linux-image-6.1.0-52-amd64
+Version: 6.1.180-1
+Depends: kmod, linux-base (>= 4.3~)
+""")
+    assert [offer.release for offer in archive.complete(packages)] == ["6.1.0-52-amd64", "7.2.9-amd64"]
+
+
 def test_versions_of_a_series_are_in_debians_order():
     versions = ["6.12.95-1~bpo12+1", "6.12.95-1~bpo12+2", "6.12.95-1", "6.12.117-1"]
-    assert sorted(sorted(versions), key=kernels._rank) == versions
+    assert sorted(sorted(versions), key=archive.version_order) == versions
     assert all(archive.is_newer(later, earlier) for earlier, later in itertools.pairwise(versions))
 
 
@@ -130,6 +170,13 @@ def test_what_is_no_kernel_image_is_told(tmp_path):
         find(tmp_path / "vmlinuz")
     (tmp_path / "vmlinuz").write_bytes(b"not a kernel" * 1000)
     with pytest.raises(KernelUnavailableError, match="not a Linux kernel image"):
+        find(tmp_path / "vmlinuz")
+
+
+def test_an_image_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    (tmp_path / "vmlinuz").touch()
+    monkeypatch.setattr(kernels.os, "access", lambda _path, _mode: False)  # root may read everything
+    with pytest.raises(KernelUnavailableError, match="EACCES"):
         find(tmp_path / "vmlinuz")
 
 

@@ -13,7 +13,7 @@ from ktlslab.measure.comparison import compared, difference
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import check, comparable, merge, read_table, to_frame, write_table
-from ktlslab.promises import collect
+from ktlslab.promises.table import summary
 from tests.measure.test_analysis import table
 
 JUNK = (5, -1.5, True, b"x", object(), {"a": 1}, [5], [[]], float("nan"))
@@ -59,8 +59,11 @@ CALLS = {
     "which promises": lambda junk: promises.scoreboard("here", names=junk),
     "a scoreboard's output": lambda junk: promises.scoreboard("here", output=junk),
     "who is told": lambda junk: promises.scoreboard("here", say=junk),
+    "whether danger is meant": lambda junk: promises.scoreboard("here", dangerous=junk),
+    "whether to go on": lambda junk: promises.scoreboard("here", resume=junk),
+    "promises to choose": lambda junk: promises.select(junk or [junk]),
     "a scoreboard's name": promises.read_scoreboard,
-    "a scoreboard": collect.summary,
+    "a scoreboard": summary,
 }
 FIELDS = [name for name in Plan.__dataclass_fields__ if name != "name"]
 

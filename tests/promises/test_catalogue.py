@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 import ktlslab
-from ktlslab.promises.catalogue import MODULES, all_promises, named
+from ktlslab.errors import UsageError
+from ktlslab.promises.catalogue import MODULES, all_promises, named, select
 
 ROOT = Path(ktlslab.__file__).parents[1]
 EVERY = all_promises()
 IDS = [promise.name for promise in EVERY]
+GROUPS = {promise.group for promise in EVERY}
 # The kernel's own test bodies, by group, as tools/testing/selftests/net/tls.c names them.
 SELFTESTS = re.findall(
     r"\w+",
@@ -42,7 +44,7 @@ mutliproc_sendpage_writers oob_pressure recv_efault
 
 def test_there_are_enough():
     ring = [promise for promise in EVERY if promise.group.startswith("io_uring")]
-    assert len(EVERY) - len(ring) >= 80
+    assert len(EVERY) - len(ring) >= 100
     assert len(ring) >= 20
 
 
@@ -67,6 +69,26 @@ def test_a_promise_is_said_attributed_and_found(promise):
     assert f"def {promise.name}(" in promise.code
 
 
+def test_promises_are_chosen_by_name_group_cve_or_pattern():
+    assert select() == EVERY
+    assert [promise.name for promise in select("a peek takes nothing")] == ["a_peek_takes_nothing"]
+    assert {promise.group for promise in select(["Splice Out", "splice_in"])} == {"splice out", "splice in"}
+    assert {promise.group for promise in select("io_uring*")} == {one for one in GROUPS if "io_uring" in one}
+    assert [promise.cve for promise in select("CVE-2025-38616")] == ["CVE-2025-38616"]
+    assert select(["peek", "a_peek_takes_nothing"]) == select("peek"), "each once, in the order of all"
+    with pytest.raises(UsageError, match=r"none called splice outt. Did you mean splice out\?"):
+        select("splice outt")
+    with pytest.raises(UsageError, match="none called nonsense"):
+        select(["peek", "nonsense*"])
+
+
+def test_a_check_that_is_dangerous_says_where_the_danger_ended():
+    for promise in EVERY:
+        assert bool(promise.cve) == bool(promise.mended), promise.name
+        assert not promise.cve or re.fullmatch(r"CVE-\d{4}-\d{4,}", promise.cve)
+        assert all(re.fullmatch(r"\d+\.\d+(\.\d+)?", version) for version in promise.mended)
+
+
 def test_no_check_asks_for_the_kernels_version():
     for module in MODULES:
         text = (ROOT / "ktlslab" / "promises" / f"{module}.py").read_text()
@@ -79,3 +101,11 @@ def test_what_runs_in_a_guest_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def test_each_check_of_an_asynchronous_cipher_puts_it_in_place():
+    group = select("an asynchronous cipher")
+    assert len(group) >= 10
+    assert all("asynchronous(pair)" in promise.code and promise.installed == () for promise in group)
+    for cve in ("CVE-2026-31533", "CVE-2025-40176"):
+        assert [promise.group for promise in select(cve)] == ["an asynchronous cipher"]

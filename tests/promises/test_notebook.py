@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 from ktlslab.promises import all_promises, read_scoreboard
+from ktlslab.promises.check import UNTRIED
 from ktlslab.show import notebooks
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "04-what-each-kernel-keeps.ipynb"
 
 
-def test_the_recorded_table_has_every_promise_on_three_kernels():
+def test_the_recorded_table_has_every_promise_on_three_kernels_or_more():
     frame = read_scoreboard(ROOT / "data" / "promises.parquet")
     names = {promise.name for promise in all_promises()}
     for _, rows in frame.groupby("kernel"):
         assert set(rows["promise"]) == names
-    assert frame["kernel"].nunique() == 3
+    assert frame["kernel"].nunique() >= 3
+    assert UNTRIED not in set(frame["verdict"]), "a guest tries all"
     assert set(frame["run_id"]) == set(frame.attrs["provenance"])
 
 

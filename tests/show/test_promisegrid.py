@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import re
 
+import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 
 from ktlslab.promises.catalogue import all_promises
-from ktlslab.promises.check import ABSENT, BROKEN, KEPT
-from ktlslab.promises.collect import to_frame
+from ktlslab.promises.check import ABSENT, BROKEN, KEPT, UNTRIED
+from ktlslab.promises.table import to_frame
 from ktlslab.show import promisegrid, scoreboard
 
 KERNELS = ("6.1.0-test", "7.3.4-test")
 CHOSEN = all_promises()[:30]
+RISKY = "a_reader_already_in_tcp_gets_what_tcp_has"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,7 @@ def frame():
             verdict = KEPT if at in {4, 5} and kernel == KERNELS[1] else verdict
             row = {"machine": kernel[:3], "kernel": kernel, "group": promise.group, "promise": promise.name}
             row |= {"says": promise.says, "source": promise.source, "verdict": verdict, "seen": f"<{verdict}>"}
+            row["cve"] = promise.cve
             rows.append(row | {"seconds": 0.1, "file": promise.file, "line": promise.line, "run_id": kernel})
     return to_frame(rows, {kernel: {"cpu": "a CPU", "emulated": True} for kernel in KERNELS})
 
@@ -88,6 +91,44 @@ def test_what_differs_and_what_nobody_keeps_are_found(frame):
     assert "Of 30 promises, 27 are kept by every kernel here and 1 by none." in text
     assert "The kernels differ in 2 promises." in text
     assert "Linux 6.1.0-test: 27 kept, 2 broken, 1 not in this kernel." in text
+
+
+@pytest.fixture
+def untried(frame):
+    """Return the scoreboard where the older kernel did not try the dangerous check."""
+    risky = (frame["promise"] == RISKY) & (frame["kernel"] == KERNELS[0])
+    return frame.assign(verdict=frame["verdict"].mask(risky, UNTRIED), seen=frame["seen"].mask(risky, "no guest"))
+
+
+def test_what_was_not_tried_is_a_dot_and_no_difference(frame, untried):
+    assert RISKY in set(frame["promise"])
+    (axes,) = promisegrid.heatmap(untried).axes
+    assert len([patch for patch in axes.patches if isinstance(patch, Rectangle)]) == len(frame) - 1
+    assert [line.get_marker() for line in axes.lines].count(".") == 1
+    html = scoreboard.promises(untried).html
+    assert "? not tried" in html
+    assert "no guest" in html
+    assert "can take a kernel down that has CVE-2025-38616" in html
+    text = scoreboard.in_words(untried).text
+    assert "Of 30 promises, 26 are kept by every kernel here and 1 by none." in text
+    assert "The kernels differ in 2 promises." in text
+    assert "Linux 6.1.0-test: 26 kept, 2 broken, 1 not in this kernel, 1 not tried." in text
+    assert "Linux 7.3.4-test: 29 kept, 1 broken, 0 not in this kernel." in text
+    assert RISKY not in set(scoreboard.differing(untried)["promise"])
+
+
+def test_many_kernels_are_shown_below_each_other_and_by_marks(frame):
+    parts = [frame.assign(kernel=frame["kernel"] + f"+{number}") for number in range(3)]
+    many = to_frame(pd.concat(parts).to_dict("records"), {})
+    drawn = promisegrid.heatmap(many)
+    (axes,) = drawn.axes
+    names = [text for text in axes.texts if text.get_text().startswith("Linux ")]
+    assert len({text.get_position()[0] for text in names}) == 3
+    assert len({text.get_position()[1] for text in names}) == 2
+    drawn.savefig(io.BytesIO(), format="png")
+    html = scoreboard.promises(many).html
+    assert 'title="broken">✗ </span>' in html
+    assert max(float(width) for width in re.findall(r"flex:0 0 ([\d.]+)em", html)) * 6 < 40
 
 
 def test_a_scoreboard_says_where_it_is_from(frame):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -257,3 +258,26 @@ def test_it_shows_itself_without_secrets(tls_pair):
     for line in shaken.secrets.values():
         assert line.secret.hex() not in shown
         assert repr(line.secret) not in shown
+
+
+def test_a_server_that_sends_byte_by_byte_is_given_up_when_the_time_is_over(certificates, io_engine):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+
+        def drip():
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError):
+                for byte in b"\x16\x03\x03\x40\x00" + bytes(1 << 14):
+                    sock.sendall(bytes([byte]))
+                    if over.wait(0.05):
+                        return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            connection = connect(*listener.getsockname(), io_engine=io_engine, timeout=0.5)
+            with connection, pytest.raises(PeerTimeoutError, match=r"no answer within 0\.5 s"):
+                handshake(connection, certificates.config())
+        finally:
+            over.set()
+            thread.join()

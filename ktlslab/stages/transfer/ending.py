@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamError
 from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:

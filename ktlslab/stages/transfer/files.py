@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.sides import push_all
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from ktlslab.linux.buffers import RECORD_HEAD
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.keyupdate import UPDATE_REQUESTED
 from ktlslab.stages.transfer.sides import truncated
 from ktlslab.tls.alerts import ALERT_BYTES, Alert

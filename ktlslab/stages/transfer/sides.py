@@ -20,7 +20,7 @@ from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import Rest
-from ktlslab.stages.transfer.bound import Bound
+from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import HEADER_BYTES, ContentType
 
 if TYPE_CHECKING:

@@ -37,10 +37,11 @@ class Bound:
         self._timeout = connection.engine.timeout
         outer = getattr(_outermost, "bound", None)
         self._outer: Bound | None = outer if outer and outer._connection is connection else None  # noqa: SLF001 - ours
-        self._shortened = False
+        self._shortened: set[Direction] = self._outer._shortened if self._outer else set()  # noqa: SLF001
         self._patience: Patience | None = None
+        self._deadline = float("inf")
         if self._outer:
-            self._deadline: float = self._outer._deadline  # noqa: SLF001
+            self._deadline = self._outer._deadline  # noqa: SLF001
         elif self._timeout is not None:
             self._deadline = time.monotonic() + self._timeout
 
@@ -53,11 +54,10 @@ class Bound:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._outer:
-            self._outer._shortened |= self._shortened  # noqa: SLF001
             return
         _outermost.bound = None
-        if self._shortened:
-            self._connection.engine.limit(self._connection.socket, self._direction, None)
+        for direction in self._shortened:
+            self._connection.engine.limit(self._connection.socket, direction, None)
 
     def left(self) -> float | None:
         """How many seconds are left; None without a time-out."""
@@ -68,7 +68,7 @@ class Bound:
         if self.over():
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         if self._timeout is not None and (left := self.left() or 0) < self._timeout * _SHORTEN:
-            self._shortened = True
+            self._shortened.add(self._direction)
             self._connection.engine.limit(self._connection.socket, self._direction, max(left, _MIN_S))
 
     def over(self) -> bool:

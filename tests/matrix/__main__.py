@@ -1,0 +1,71 @@
+"""Run the matrix in this process, print it, and end with 1 if an outcome is not the expected one.
+
+    python -X dev -m tests.matrix [--times N] [--collect] [--only PATTERN] [--rows MODULE] [--thin] LAYER...
+
+Some faults end the process: C uses memory that Python has freed, or the garbage collector releases a buffer that C
+uses. To look for those, run it with --times or --collect under a debug allocator (PYTHONMALLOC=debug, MALLOC_PERTURB_)
+or AddressSanitizer; each error is kept in a cycle with all frames of its traceback, as a stream keeps its own.
+"""
+# ruff: noqa: T201 - a command prints
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import re
+import sys
+import time
+
+from tests.matrix import ROWS
+from tests.matrix.rows import ALL, Row
+from tests.matrix.running import LIMIT_S, Runner, right
+from tests.matrix.table import Table
+
+
+def chosen(row: Row, options: argparse.Namespace) -> bool:
+    return bool(re.search(options.only, row.name)) and row.act.__module__.endswith(options.rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--times", type=int, default=1, help="run each place so often")
+    parser.add_argument("--collect", action="store_true", help="collect garbage again and again (with --times: always)")
+    parser.add_argument("--brief", type=float, help="the time-out of a stream whose call is to run into it")
+    parser.add_argument("--rows", default="", help="only rows of this module: peer_faults, counts, ...")
+    parser.add_argument("--only", default="", help="only rows whose name matches this pattern")
+    parser.add_argument("--thin", action="store_true", help="not every engine in every role")
+    parser.add_argument("--slow", type=float, help="print the rows that take longer than this many seconds")
+    parser.add_argument("layers", nargs="*", choices=ALL, metavar="LAYER", help=f"of {', '.join(ALL)}")
+    options = parser.parse_args()
+    faulthandler.enable()
+    table, count, bad = Table(), 0, 0
+    with Runner(options.brief) as runner:
+        for row in ROWS:
+            for layer in options.layers or ALL:
+                if not chosen(row, options) or layer not in row.layers:
+                    continue
+                began = time.monotonic()
+                for place in row.places(layer, thin=options.thin):
+                    for _ in range(options.times):
+                        faulthandler.dump_traceback_later(3 * LIMIT_S, exit=True)
+                        outcome = runner.run(row, place)
+                        faulthandler.cancel_dump_traceback_later()
+                        table.add("here", row.name, layer, place.engine, place.role, outcome)
+                        count += 1
+                        if not right(row, place, outcome):
+                            bad += 1
+                            print(f"{row.name} [{place}]: {outcome}, not: {row.outcome_at(place)}", flush=True)
+                        if (options.collect or options.times > 1) and count % 8 == 0:
+                            gc.collect()
+                took = time.monotonic() - began
+                if options.slow is not None and took > options.slow:
+                    print(f"{took:5.1f} s  {row.name} ({layer})", flush=True)
+    gc.collect()
+    print(table)
+    print(f"{count} runs, {bad} with another outcome than expected")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

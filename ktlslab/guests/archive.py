@@ -21,7 +21,8 @@ from ktlslab.packages import how_to_get
 
 META = "linux-image-amd64"
 _IMAGE = "linux-image-"
-_BUILDS = rf"^{_IMAGE}[0-9]+[.][0-9]+[.][^-]+(-[0-9]+)?-amd64$"  # neither rt nor cloud
+# The packages of one build, neither rt nor cloud.
+_BUILDS = "^linux-(image|base|binary|modules)-[0-9]+[.][0-9]+[.][^-]+(-[0-9]+)?-amd64$"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 REMEDY = (
     "Check the network and this machine's apt sources (or set $KTLSLAB_MIRROR to a Debian archive); a kernel image "
@@ -69,15 +70,28 @@ def offers() -> list[KernelOffer]:
 
 
 def builds() -> list[KernelOffer]:
-    """Ask the archive for every build that it has, oldest first, each by the package of its release."""
+    """Ask the archive for every build that it has, oldest first, each by the package of its release.
+
+    A build some of whose packages are gone is none: the modules go before the image does.
+    """
     _update()
     answered = _apt(
         "apt-cache", "search", "--full", "--names-only", _BUILDS, tried="asking the archive for its kernels"
     )
-    found = {
-        KernelOffer(series=series_of(fields["version"]), version=fields["version"], package=fields["package"])
-        for fields in paragraphs(answered)
+    return complete(paragraphs(answered))
+
+
+def complete(packages: list[dict[str, str]]) -> list[KernelOffer]:
+    """Return the builds whose packages are all here, oldest first, from the packages' fields."""
+    have = {(fields["package"], fields["version"]) for fields in packages}
+    images = {
+        KernelOffer(series=series_of(version), version=version, package=name): pinned(
+            fields.get("depends", ""), version
+        )
+        for fields in packages
+        if (name := fields["package"]).startswith(_IMAGE) and (version := fields["version"])
     }
+    found = [offer for offer, parts in images.items() if all((part, offer.version) in have for part in parts)]
     return sorted(found, key=lambda offer: version_order(offer.version))
 
 

@@ -5,9 +5,10 @@ The promises come from the kernel's documentation (Documentation/networking/tls.
 
     attach readback handoff sending limit        setting up, and sending records
     receiving peek control broken padding        receiving records
-    files splice_in splice_out processes         bytes that never pass through the program, and several processes
+    files splice_in splice_out full processes    bytes that never pass through the program, and several processes
     readiness key_update ending                  when to read, new keys, and the end of a connection
     ring_send ring_receive ring_modes            the same through io_uring
+    asynchronous (with cipher)                   the same through a cipher that answers later
 
     check        promises, checks and verdicts
     pair         a kTLS socket, and a peer that does TLS in Python

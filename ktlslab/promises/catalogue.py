@@ -23,6 +23,7 @@ MODULES = (
     "files",
     "splice_in",
     "splice_out",
+    "full",
     "readiness",
     "key_update",
     "broken",
@@ -32,6 +33,7 @@ MODULES = (
     "ring_send",
     "ring_receive",
     "ring_modes",
+    "asynchronous",
 )
 
 

@@ -8,6 +8,7 @@ import socket
 import struct
 
 from ktlslab.promises.check import BOTH_WAYS, Group, attempt
+from ktlslab.promises.elsewhere import Elsewhere
 from ktlslab.promises.pair import ALERT, CLOSE_NOTIFY, DATA, ENOUGH_S, QUIET_S, Pair, pattern
 
 promise = Group("the end")
@@ -93,6 +94,24 @@ def a_reset_is_told_from_an_end(pair: Pair) -> None:
     pair.peer.sock.close()
     hung_up(pair)
     pair.expect("recv", pair.recv(64), "ECONNRESET")
+
+
+@promise("recv(2): ECONNRESET")
+def a_reset_after_data_is_told_by_the_next_receive(pair: Pair) -> None:
+    """A receive that has data and waits for more ends with it at a reset, and the next one says ECONNRESET."""
+    pair.peer.send(b"the data")
+    pair.settled()
+
+    def waiting() -> object:
+        pair.peer.sock.close()  # this process's copy, which would put off the reset
+        return pair.recv(64, socket.MSG_WAITALL)
+
+    elsewhere = Elsewhere(waiting)
+    pair.expect("recv waits", elsewhere.sleeps(), wanted=True)
+    pair.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    pair.peer.sock.close()
+    pair.expect("recv", elsewhere.result(), b"the data")
+    pair.expect("recv", pair.recv_now(64), "ECONNRESET")
 
 
 @promise("close(2), tcp(7): queued data is still sent")

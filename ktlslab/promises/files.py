@@ -66,3 +66,15 @@ def a_header_held_by_msg_more_joins_the_file(pair: Pair) -> None:
     pair.send(b"header:", socket.MSG_MORE)
     pair.expect("sendfile", send_file(pair, file, 0, 1000), 1000)
     pair.expect("record", pair.peer.record(), (DATA, b"header:" + pattern(1000)))
+
+
+@promise("sendfile(2): the number of bytes")
+def a_file_shorter_than_asked_is_sent_and_no_more(pair: Pair) -> None:
+    """Sendfile of 60,000 bytes from a file of 20,000 sends these at once, and nothing that nobody wrote."""
+    file = pair.file(pattern(20_000))
+    pair.expect("sendfile", send_file(pair, file, 0, 60_000), 20_000)
+    pair.expect("data", pair.peer.data(20_000), pattern(20_000))
+    pair.expect("sendfile at the end", send_file(pair, file, 20_000, 60_000), 0)
+    pair.expect("on the wire", pair.peer.quiet(), [])
+    pair.send(b"next")
+    pair.expect("record", pair.peer.record(), (DATA, b"next"))

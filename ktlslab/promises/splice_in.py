@@ -8,7 +8,7 @@ import os
 import socket
 
 from ktlslab.promises.check import Group, attempt
-from ktlslab.promises.pair import DATA, Pair, pattern
+from ktlslab.promises.pair import DATA, Pair, connected, pattern
 
 promise = Group("splice in")
 FULL = 1 << 14
@@ -61,7 +61,11 @@ def splice_more_holds_the_record_open(pair: Pair) -> None:
     pair.expect("data", pair.peer.data(33), pattern(32) + b"!")
 
 
-@promise("selftest splice_onto_full_record")
+@promise(
+    "selftest splice_onto_full_record",
+    cve="CVE-2026-74610",
+    mended=("6.6.152", "6.12.104", "6.18.45", "7.1.9"),
+)
 def splices_fill_a_record_to_its_last_piece(pair: Pair) -> None:
     """With 16 to 44 small splices, a send, a splice and a send in one record, every byte arrives in its place."""
     reading, writing = pair.pipe()
@@ -93,3 +97,39 @@ def a_splice_of_many_small_pieces_is_whole(pair: Pair) -> None:
     pair.expect("splice", splice_from_pipe(pair, reading, 48 + 4096), 48 + 256)
     pair.expect("data", pair.peer.data(48 + 256), b"S" * 48 + b"s" * 256)
     pair.expect("on the wire", pair.peer.quiet(), [])
+
+
+@promise(
+    "experience: the kind of CVE-2026-74610 in sendpage, which 6.5 replaced; Linux 6.1.192 goes down",
+    cve="CVE-2026-74610",
+    mended=("6.5",),
+)
+def pieces_held_by_msg_more_are_followed_by_a_splice(pair: Pair) -> None:
+    """Up to 40 sends with MSG_MORE, a splice and a send: every byte arrives in its place, and no other."""
+    other, far = pair.keep(connected())
+    reading, writing = pair.pipe()
+    for count in range(1, 41):
+        data = pattern(50 * count + 107, count)
+        for at in range(0, 50 * count, 50):
+            pair.send(data[at : at + 50], socket.MSG_MORE)
+            other.send(b"elsewhere")  # takes the memory after the piece, so that the next one cannot be joined to it
+            far.recv(16)
+        os.write(writing, data[50 * count : -7])
+        splice_from_pipe(pair, reading, 100, SPLICE_F_MORE)
+        pair.send(data[-7:])
+        if (got := pair.peer.data(len(data))) != data:
+            pair.expect(f"after {count} sends with MSG_MORE", got, data)
+    pair.expect("sends with MSG_MORE in the last", count, 40)
+    pair.expect("on the wire", pair.peer.quiet(), [])
+
+
+@promise("splice(2): the number of bytes")
+def a_splice_of_more_than_there_is_sends_what_there_is(pair: Pair) -> None:
+    """Splice of 60,000 bytes from a pipe that has 20,000 sends these at once, and nothing that nobody wrote."""
+    reading, writing = pair.pipe()
+    os.write(writing, pattern(20_000))
+    pair.expect("splice", splice_from_pipe(pair, reading, 60_000), 20_000)
+    pair.expect("data", pair.peer.data(20_000), pattern(20_000))
+    pair.expect("on the wire", pair.peer.quiet(), [])
+    pair.send(b"next")
+    pair.expect("record", pair.peer.record(), (DATA, b"next"))

@@ -39,8 +39,9 @@ class Bound:
         self._outer: Bound | None = outer if outer and outer._connection is connection else None  # noqa: SLF001 - ours
         self._shortened: set[Direction] = self._outer._shortened if self._outer else set()  # noqa: SLF001
         self._patience: Patience | None = None
+        self._deadline = float("inf")
         if self._outer:
-            self._deadline: float = self._outer._deadline  # noqa: SLF001
+            self._deadline = self._outer._deadline  # noqa: SLF001
         elif self._timeout is not None:
             self._deadline = time.monotonic() + self._timeout
 

@@ -116,6 +116,26 @@ def test_an_earlier_build_is_fetched_by_name_and_the_series_still_means_its_last
     assert moved_on == ["6.1.192-2"]
 
 
+def test_a_build_without_its_modules_is_none():
+    packages = archive.paragraphs("""
+Package: linux-image-7.1.8-amd64
+Version: 7.1.8-1
+Depends: kmod, linux-modules-7.1.8-amd64 (= 7.1.8-1)
+
+Package: linux-image-7.2.9-amd64
+Version: 7.2.9-1
+Depends: kmod, linux-modules-7.2.9-amd64 (= 7.2.9-1)
+
+Package: linux-modules-7.2.9-amd64
+Version: 7.2.9-1
+
+Package: linux-image-6.1.0-52-amd64
+Version: 6.1.180-1
+Depends: kmod, linux-base (>= 4.3~)
+""")
+    assert [offer.release for offer in archive.complete(packages)] == ["6.1.0-52-amd64", "7.2.9-amd64"]
+
+
 def test_versions_of_a_series_are_in_debians_order():
     versions = ["6.12.95-1~bpo12+1", "6.12.95-1~bpo12+2", "6.12.95-1", "6.12.117-1"]
     assert sorted(sorted(versions), key=archive.version_order) == versions

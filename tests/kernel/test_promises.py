@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
 import pytest
 
 from ktlslab.linux import capabilities
-from ktlslab.promises import checker
+from ktlslab.promises import checker, cipher
 from ktlslab.promises.catalogue import named, select
-from ktlslab.promises.check import ABSENT, BROKEN, KEPT, TLS13, Group
+from ktlslab.promises.check import ABSENT, BROKEN, EITHER, KEPT, TLS13, Group
+from ktlslab.promises.pair import DATA, Pair
 
 KEPT_BY_ALL = (
     "attaching_twice_is_refused",
@@ -21,8 +23,21 @@ KEPT_BY_ALL = (
     "a_changed_record_says_ebadmsg_for_good",
     "padding_is_taken_off",
     "a_multishot_recvmsg_types_every_record",
+    "a_file_shorter_than_asked_is_sent_and_no_more",
+    "a_splice_of_more_than_there_is_sends_what_there_is",
+    "a_file_into_a_full_socket_goes_on_later",
+    "a_pipe_into_a_full_socket_goes_on_later",
+    "records_sealed_later_leave_in_order",
+    "records_opened_later_are_read_in_parts",
+    "empty_records_are_opened_later",
+    "closing_sends_what_is_still_being_sealed",
 )
-BROKEN_BY_ALL = ("an_end_inside_a_record_is_an_error", "sending_after_shutdown_is_an_error")
+BROKEN_BY_ALL = (
+    "an_end_inside_a_record_is_an_error",
+    "sending_after_shutdown_is_an_error",
+    "a_file_passes_a_small_send_buffer_without_pauses",
+    "good_records_before_a_changed_one_are_opened_later",
+)
 
 
 @pytest.mark.parametrize("name", KEPT_BY_ALL)
@@ -75,3 +90,29 @@ def test_a_check_that_raises_on_ktls_is_a_verdict():
     verdict, seen = checker.judge(group.promises[0])
     assert verdict == BROKEN
     assert seen.startswith("ValueError: the record does not open")
+
+
+@pytest.mark.parametrize("suite", EITHER, ids=[suite.version.name for suite in EITHER])
+def test_an_asynchronous_cipher_is_used_in_its_context_and_then_gone(suite):
+    with Pair(suite, ()) as pair, cipher.asynchronous(pair) as driver:
+        assert driver.startswith(("cryptd(", "pcrypt("))
+        first = next(iter(cipher.drivers().values()))
+        assert (first["driver"], first["async"]) == (driver, "yes")
+        assert pair.send(b"sealed later") == 12
+        assert pair.peer.record() == (DATA, b"sealed later")
+    usual = next(iter(cipher.drivers()))
+    assert not usual.startswith(("cryptd(", "pcrypt("))
+    assert checker.judge(named("a_send_is_a_record"))[0] == KEPT
+    assert next(iter(cipher.drivers())) == usual
+
+
+def test_an_asynchronous_cipher_needs_a_privilege_or_is_absent():
+    group = Group("made up")
+
+    @group("a test", suites=TLS13, installed=())
+    def unprivileged(pair):
+        """Use an asynchronous cipher as nobody."""
+        os.seteuid(65534)
+        pair.keep(cipher.asynchronous(pair))
+
+    assert checker.judge(group.promises[0]) == (ABSENT, "an asynchronous cipher: EPERM")

@@ -70,6 +70,24 @@ def test_any_buffer_may_be_sent_and_a_small_one_filled_in_parts(ends):
 
 
 @BOTH_VERSIONS
+def test_without_a_time_out_everything_is_waited_for(tls_pair, negotiated, io_engine):
+    pair = tls_pair(suite=negotiated, io_engine=io_engine)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        pair.connection.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", 0, 0))
+    pair.connection.engine.timeout = None
+    stream = Stream(pair.connection, pair.handshake)
+    reader = threading.Thread(target=lambda: [pair.tls.recv(1 << 16) for _ in range(64)])
+    reader.start()
+    stream.send(MEBIBYTE)
+    reader.join()
+    pair.tls.sendall(b"x" * 20_000)
+    got = bytearray(20_000)
+    stream.recv_exactly_into(got)
+    assert got == b"x" * 20_000
+    stream.close()
+
+
+@BOTH_VERSIONS
 def test_sending_nothing_sends_nothing_and_ends_nothing(ends):
     stream, pair = ends
     stream.send(b"")

@@ -31,7 +31,6 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import in_bytes, let_go
 from ktlslab.stages.bound import Bound
-from ktlslab.stages.connection import Connection
 from ktlslab.stages.transfer import claims, sides
 from ktlslab.stages.transfer.condition import Condition
 from ktlslab.stages.transfer.ending import end_sending, farewell
@@ -280,9 +279,9 @@ class Stream(Closing):
             have = 0 if len(buffer) > MAX_PLAINTEXT else condition.pull(buffer)  # as in recv_into, without its frame
         except BaseException as error:  # noqa: BLE001
             have = self._inlet.again(buffer, error)
-        condition.unconfirmed = False
         if have != len(buffer):
             self._fill(buffer, have)
+        condition.unconfirmed = False
 
     def _fill(self, buffer: Buffer, have: int) -> None:
         """Fill the rest of a buffer that has its first bytes."""
@@ -301,7 +300,7 @@ class Stream(Closing):
             if not condition.over:
                 self._inlet.keep(bytes(whole[:have]))
             let_go(rest, whole)
-            if isinstance(error, TimeoutError | PeerTimeoutError):
+            if isinstance(error, TimeoutError | PeerTimeoutError) and have:
                 answered = f"{have} of {size} bytes came within {self.connection.engine.timeout} s"
                 remedy = "Try again, or give a longer timeout: those bytes are received next."
                 raise PeerTimeoutError(condition.tried("receiving"), answered=answered, remedy=remedy) from error

@@ -266,7 +266,10 @@ class Scene:
 
     @contextlib.contextmanager
     def signals(self, *, after: float = 0.05, every: float = 0.0, raises: bool = False) -> Iterator[list[int]]:
-        """Signal this thread once it waits, and then again and again. Yields the list of signals that came."""
+        """Signal this thread, and then again and again. Yields the list of signals that came.
+
+        If the handler raises, at the first signal, the thread is waiting in the kernel by then.
+        """
         came, over, thread = [], threading.Event(), threading.get_ident()
         waits = _Waits(threading.get_native_id())
 
@@ -278,7 +281,7 @@ class Scene:
         def ring() -> None:
             wait = after
             while not over.wait(wait):
-                if not came and not waits():
+                if raises and not came and not waits():
                     continue
                 signal.pthread_kill(thread, signal.SIGUSR1)
                 if not every:

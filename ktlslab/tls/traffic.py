@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Any
 
 from OpenSSL import SSL
@@ -66,10 +67,18 @@ class Traffic:
             _lib.BIO_set_mem_eof_return(memory, -1)
         _lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)  # which frees them with the connection
 
-    def write(self, data: Buffer) -> None:
-        """Write all of `data` through OpenSSL. TimeoutError if the socket's time-out expires; otherwise SSL.Error."""
+    def check_free(self) -> None:
+        """Raise OSError EBUSY while another thread is in OpenSSL."""
         if self._busy:
-            raise _in_use()
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    def write(self, data: Buffer, check: Callable[[], None] | None = None) -> None:
+        """Write all of `data` through OpenSSL. TimeoutError if the socket's time-out expires; otherwise SSL.Error.
+
+        `check` is called between records, and may raise.
+        """
+        if self._busy:
+            self.check_free()
         size = len(data)
         held = _ffi.from_buffer(data)
         at = 0
@@ -84,6 +93,8 @@ class Traffic:
                         raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
                     self._connection._raise_ssl_error(self._ssl, done)
                 at += done
+                if check and at < size:
+                    check()
         finally:
             self._busy = False
             del held  # in the frame of a traceback it could crash the garbage collector: see linux/views.py
@@ -104,7 +115,7 @@ class Traffic:
         SSL.Error for a bad record.
         """
         if self._busy:
-            raise _in_use()
+            self.check_free()
         room = _ffi.from_buffer("char[]", buffer, True)  # noqa: FBT003
         size = len(room)
         try:
@@ -142,7 +153,3 @@ class Traffic:
         self._plaintext = plaintext
         self._records = bytearray(plaintext + (plaintext // MAX_PLAINTEXT + 4) * _OVERHEAD)
         self._sealed: Any = _ffi.from_buffer("char[]", self._records, True)  # noqa: FBT003
-
-
-def _in_use() -> OSError:
-    return OSError(errno.EBUSY, os.strerror(errno.EBUSY))

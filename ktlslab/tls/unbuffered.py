@@ -128,8 +128,13 @@ class UnbufferedConnection:
 
     def close_notify(self) -> memoryview:
         """Return the close_notify record."""
-        self.library.shutdown()
+        self.shut_down()
         return self._counted(self.traffic.sealed())
+
+    def shut_down(self) -> None:
+        """Let OpenSSL make close_notify. OSError EBUSY while another thread is in OpenSSL."""
+        self.traffic.check_free()
+        self.library.shutdown()
 
     def _counted(self, records: memoryview) -> memoryview:
         at = 0

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ktlslab.tls.records import ContentType
@@ -265,8 +266,12 @@ class Scene:
 
     @contextlib.contextmanager
     def signals(self, *, after: float = 0.05, every: float = 0.0, raises: bool = False) -> Iterator[list[int]]:
-        """Signal this thread after some seconds, and then again and again. Yields the list of signals that came."""
+        """Signal this thread, and then again and again. Yields the list of signals that came.
+
+        If the handler raises, at the first signal, the thread is waiting in the kernel by then.
+        """
         came, over, thread = [], threading.Event(), threading.get_ident()
+        waits = _Waits(threading.get_native_id())
 
         def handler(number: int, _frame: Any) -> None:
             came.append(number)
@@ -276,6 +281,8 @@ class Scene:
         def ring() -> None:
             wait = after
             while not over.wait(wait):
+                if raises and not came and not waits():
+                    continue
                 signal.pthread_kill(thread, signal.SIGUSR1)
                 if not every:
                     return
@@ -290,6 +297,21 @@ class Scene:
             over.set()
             ringing.join()
             signal.signal(signal.SIGUSR1, before)
+
+
+class _Waits:
+    """Whether a thread has waited in the kernel for several looks 5 ms apart."""
+
+    def __init__(self, thread: int) -> None:
+        self._file = Path(f"/proc/self/task/{thread}/stat")
+
+    def __call__(self) -> bool:
+        looks = []
+        for _ in range(4):
+            state, *fields = self._file.read_text().rpartition(")")[2].split()
+            looks.append((state, fields[10:12]))  # and the CPU time in ticks
+            time.sleep(0.005)
+        return looks[0][0] == "S" and looks.count(looks[0]) == len(looks)
 
 
 def _close_quietly(descriptor: int) -> None:

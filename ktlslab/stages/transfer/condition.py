@@ -71,6 +71,7 @@ class Condition:
         self.finished = False  # this end has sent close_notify and FIN: nothing more is sent
         self.held = False  # the kernel may hold back the last record (MSG_MORE)
         self.untold = False  # the failure has not been raised yet
+        self.reset = False  # `lost` has seen that the peer reset the connection
         self.owed = False  # the peer has requested a KeyUpdate
         self.unconfirmed = False  # something was sent since the connection was last known to live
         self._answer = answer
@@ -157,9 +158,13 @@ class Condition:
         self.push, self.pull = self._push_heeding, self._pull_heeding
 
     def _push_heeding(self, data: Buffer, flags: int = 0) -> int:
-        self.attend("sending")
-        self.push = self.sender.push
-        return self.push(data, flags)
+        self.push = self.sender.push  # first: another thread may receive a request meanwhile, and set it again
+        try:
+            self.attend("sending")
+        except BaseException:
+            self.push = self._push_heeding
+            raise
+        return self.sender.push(data, flags)
 
     def _push_more(self, data: Buffer, flags: int = 0) -> int:
         self.attend("sending")
@@ -176,8 +181,10 @@ class Condition:
         sock = self.connection.socket
         if sock.fileno() < 0 or (state := tcpinfo.state(sock)) not in tcpinfo.SENDING_OVER:
             return None
+        # Without a FIN of this end, only a reset closes a connection, and leaves its errno.
+        self.reset = state == tcpinfo.CLOSED and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
         answered = "the connection was reset, so the last data sent may not have arrived"
-        if state != tcpinfo.CLOSED:
+        if not self.reset:
             answered = "shutdown(SHUT_WR) was called on its socket, so the last data sent may not have left"
         return StreamError(self.tried("sending"), answered=answered, remedy="Open a new session.")
 

@@ -6,6 +6,7 @@ that has not yet arrived is lost. So everything that the peer still sends is rea
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import time
@@ -44,7 +45,7 @@ def farewell(condition: Condition) -> KtlsLabError | None:
     delivered = not condition.held and not tcpinfo.unacknowledged(sock)
     lost = None if condition.finished else condition.lost()
     if lost:
-        return lost if condition.unconfirmed or not delivered else None
+        return None if condition.reset and delivered and not condition.unconfirmed else lost
     try:
         with Bound(condition.connection, Direction.TX) as bound:
             if not condition.finished:
@@ -52,7 +53,8 @@ def farewell(condition: Condition) -> KtlsLabError | None:
             _await_acknowledgement(condition, bound)
     except (OSError, SSL.Error) as error:
         if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
-            return None if delivered else condition.failed("closing", error)
+            in_use = isinstance(error, OSError) and error.errno == errno.EBUSY  # then the peer gets no close_notify
+            return condition.failed("closing", error) if in_use or not delivered else None
     left = tcpinfo.unacknowledged(sock)
     if not left or (delivered and tcpinfo.state(sock) == tcpinfo.CLOSED):
         return None

@@ -41,6 +41,11 @@ class Library:
         with self._lock:
             return self._handshake.machine.encrypt(data)
 
+    def close_notify(self) -> memoryview:
+        """Return the close_notify record."""
+        with self._lock:
+            return self._handshake.machine.close_notify()
+
     def told(self, message: bytes) -> None:
         """Feed one post-handshake message to the library."""
         suite, machine = self._handshake.suite, self._handshake.machine

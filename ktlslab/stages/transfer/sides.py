@@ -21,10 +21,11 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
-from ktlslab.tls.records import HEADER_BYTES, ContentType
+from ktlslab.tls.records import HEADER_BYTES, MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
+    from ktlslab.stages.transfer.library import Library
     from ktlslab.tls.unbuffered import UnbufferedConnection
 
 CLOSE_NOTIFY = bytes([1, 0])
@@ -114,10 +115,10 @@ class UserspaceSender(_LibrarySender):
         self,
         connection: Connection,
         machine: UnbufferedConnection,
-        encrypt: Callable[[Buffer], memoryview] | None = None,
+        library: Library | None = None,
     ) -> None:
         super().__init__(machine)
-        self._connection, self._encrypt = connection, encrypt or machine.encrypt
+        self._connection, self._sealer = connection, library or machine
         self._carry = connection.engine.sender(connection.socket)
 
     def push(self, data: Buffer, flags: int = 0) -> int:
@@ -127,11 +128,11 @@ class UserspaceSender(_LibrarySender):
         if whole is data and len(data) > _SEAL_BYTES:
             with Rest(data, 0, _SEAL_BYTES) as first:
                 return self.push(first)
-        push_all(self._connection, self._carry, self._encrypt(whole))
+        push_all(self._connection, self._carry, self._sealer.encrypt(whole))
         return len(data)
 
     def _close_notify(self) -> None:
-        push_all(self._connection, self._carry, self._machine.close_notify())
+        push_all(self._connection, self._carry, self._sealer.close_notify())
 
 
 class UserspaceReceiver:
@@ -213,7 +214,10 @@ class OpenSslSide(_LibrarySender):
     def push(self, data: Buffer, flags: int = 0) -> int:
         whole = self._together(data, flags) if flags or self._held else data
         try:
-            if whole is not None:
+            if whole is not None and len(whole) > MAX_PLAINTEXT:
+                with Bound(self._connection, Direction.TX) as bound:
+                    self._machine.traffic.write(whole, bound.check)
+            elif whole is not None:
                 self._machine.traffic.write(whole)
         except SSL.SysCallError as error:
             raise OSError(*error.args) from error
@@ -221,7 +225,7 @@ class OpenSslSide(_LibrarySender):
 
     def _close_notify(self) -> None:
         """OpenSSL leaves the socket, on which it could write no answer to a KeyUpdate any more."""
-        self._machine.library.shutdown()
+        self._machine.shut_down()
         self._machine.traffic.disown()
         self._after = UserspaceReceiver(self._connection, self._machine)
 

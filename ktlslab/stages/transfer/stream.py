@@ -63,9 +63,12 @@ class Stream(Closing):
     time may use it; a second one's call raises UsageError and has done nothing. `close` ends a receive in another
     thread.
 
-    `kernel` names the installed directions. Without a `handshake`, the directions in `kernel` use keys that the caller
-    installed, and the others are plain. `record_limit` is how many records one key may protect (default: the cipher's
-    limit, RFC 8446, 5.5). The keys are changed before the limit, or the stream ends with KeyUpdateError.
+    A connection has one stream, and a stream one process: in a forked one every call raises StreamClosedError.
+
+    `kernel` names the installed directions, and the kernel is asked whether it is so. Without a `handshake`, the
+    directions in `kernel` use keys that the caller installed, and the others are plain. `record_limit` is how many
+    records one key may protect (default: the cipher's limit, RFC 8446, 5.5). The keys are changed before the limit, or
+    the stream ends with KeyUpdateError.
     """
 
     def __init__(
@@ -118,8 +121,7 @@ class Stream(Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if handshake and tx == "userspace":
-            encrypt = self._library.encrypt if self._library else None
-            sender = sides.UserspaceSender(connection, handshake.machine, encrypt)
+            sender = sides.UserspaceSender(connection, handshake.machine, self._library)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(

@@ -19,7 +19,7 @@ class Receiving(Base):
         contract, (_, error) = self.contract, outcome
         if isinstance(error, Interrupted):
             contract.interrupted = True
-        elif error and not (size == 0 and (contract.failed or contract.closed)):
+        elif error and not (size == 0 and (contract.failed or contract.closed or contract.interrupted)):
             must(size, f"{error!r} for nothing")
             contract.receive_failed(error, size, exactly=exactly)
         elif error:

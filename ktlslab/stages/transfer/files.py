@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
     from ktlslab.stages.transfer.watch import Watch
 
-_FILE_BYTES = 1 << 16  # sendfile(2) moves so many at once, and waits for each part anew (SO_SNDTIMEO)
+_FILE_BYTES = 1 << 17
 
 
 class Files:

@@ -120,9 +120,10 @@ class Inlet:
         receiver = self._receiver
         assert isinstance(receiver, KernelReceiver)  # noqa: S101 - no other leaves anything
         count = receiver.take_left(buffer)
-        if not (receiver.left or receiver.backlog):
-            self._condition.pull = receiver.pull
-        return count or (0 if receiver.ended else self._condition.pull(buffer))
+        if receiver.left or receiver.backlog:
+            return count  # 0 for an empty buffer
+        self._condition.pull = receiver.pull
+        return count or (0 if receiver.ended else receiver.pull(buffer))
 
     def _heed_left(self, receiver: KernelReceiver) -> None:
         if self._gone:

@@ -72,7 +72,7 @@ def _(scene):
 
 
 @row("close while another thread receives", "StreamClosedError or StreamError", each=RECEIVES, possible=possible,
-     where={"uring": f"StreamClosedError or {IN_ONE_THREAD}",
+     where={"uring": f"StreamClosedError or {IN_ONE_THREAD} or UsageError, then StreamClosedError",
             "userspace syscall": "UsageError, then StreamClosedError"})  # fmt: skip
 def _(scene, call):
     receiving = _receive(scene, call, b"at last")

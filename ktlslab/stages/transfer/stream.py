@@ -402,6 +402,9 @@ class Stream(Closing):
         condition.attend_to_the_end("ending the sending")
         if condition.finished:
             return
+        if lost := condition.lost():
+            condition.fail(lost)
+            raise lost
         try:
             end_sending(condition)
         except BaseException as error:  # noqa: BLE001

@@ -48,10 +48,9 @@ class Traffic:
 
     def seal(self, data: Buffer) -> memoryview:
         """Return the records that carry `data`, in a buffer that is valid until the next call."""
-        size = len(data)
+        size = self.write(data)
         if size > self._plaintext:
             self._room(size)
-        self.write(data)
         return self.sealed()
 
     def own(self, descriptor: int) -> None:
@@ -72,20 +71,21 @@ class Traffic:
         if self._busy:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    def write(self, data: Buffer, check: Callable[[], None] | None = None) -> None:
-        """Write all of `data` through OpenSSL. TimeoutError if the socket's time-out expires; otherwise SSL.Error.
+    def write(self, data: Buffer, check: Callable[[], None] | None = None) -> int:
+        """Write all of `data` through OpenSSL, and return how many bytes that were.
 
-        `check` is called between records, and may raise.
+        TimeoutError if the socket's time-out expires; otherwise SSL.Error. `check` is called between records, and may
+        raise.
         """
         if self._busy:
             self.check_free()
-        size = len(data)
         held = _ffi.from_buffer(data)
+        size = len(held)
         at = 0
         try:
             self._busy = True
             while at < size:  # pyOpenSSL's contexts write one record per call (SSL_MODE_ENABLE_PARTIAL_WRITE)
-                done = _lib.SSL_write(self._ssl, held + at if at else held, min(size - at, _MAX_BYTES))
+                done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
                 if done <= 0:
                     if self._interrupted():
                         continue
@@ -98,6 +98,7 @@ class Traffic:
         finally:
             self._busy = False
             del held  # in the frame of a traceback it could crash the garbage collector: see linux/views.py
+        return size
 
     def sealed(self) -> memoryview:
         """Return what OpenSSL wants to send."""
@@ -122,9 +123,12 @@ class Traffic:
             if not size:
                 return 0  # OpenSSL would read a record first
             self._busy = True
-            count: int = _lib.SSL_read(self._ssl, room, min(size, _MAX_BYTES))
+            count: int = _lib.SSL_read(self._ssl, room, size)
             while count <= 0 and self._interrupted():
-                count = _lib.SSL_read(self._ssl, room, min(size, _MAX_BYTES))
+                count = _lib.SSL_read(self._ssl, room, size)
+        except OverflowError:  # OpenSSL takes an int
+            self._busy = False
+            return self.open_into(memoryview(buffer)[:_MAX_BYTES])
         finally:
             self._busy = False
             del room  # as in `write`

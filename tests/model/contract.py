@@ -208,7 +208,7 @@ class Contract:
         elif isinstance(error, StreamError) and (self.interrupted or self.shut):
             self._broke(error, data)
         elif isinstance(error, PeerTimeoutError):
-            # A flood that is not received can fill this end's memory, and then TCP drops acknowledgements with the rest.
+            # A flood that is not received can fill this end's memory; then TCP drops acknowledgements as well.
             flooded = self.available > FLOOD_BYTES
             must(self.reading != "all" or not self.steady or flooded, "timed out although the peer reads")
             self._broke(error, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import hashlib
 import signal
 import socket
@@ -85,6 +86,22 @@ def test_without_a_time_out_everything_is_waited_for(tls_pair, negotiated, io_en
     stream.recv_exactly_into(got)
     assert got == b"x" * 20_000
     stream.close()
+
+
+@BOTH_VERSIONS
+def test_an_array_counts_in_bytes(ends):
+    stream, pair = ends
+    numbers = array.array("I", range(1000))
+    stream.send(numbers)
+    got = b""
+    while len(got) < 4000:
+        got += pair.tls.recv(4000)
+    assert got == numbers.tobytes()
+    pair.tls.sendall(got)
+    for room in (array.array("I", [0]) * 500, memoryview(bytearray(2000)).cast("I")):
+        stream.recv_exactly_into(room)
+        assert bytes(room) == got[:2000]
+        got = got[2000:]
 
 
 @BOTH_VERSIONS

@@ -32,6 +32,7 @@ CLOSE_NOTIFY = bytes([1, 0])
 _MORE = int(socket.MSG_MORE)
 # OpenSSL makes all records of a send before the first is sent; the rest of a longer send waits its turn.
 _SEAL_BYTES = 1 << 20
+_MAX_BYTES = 1 << 30  # per call of OpenSSL, which takes an int
 # An encrypted KeyUpdate of TLS 1.3: 5 bytes of message, 1 of type, 16 of tag.
 _KEY_UPDATE_BYTES = 22
 
@@ -128,7 +129,9 @@ class UserspaceSender(_LibrarySender):
         if whole is data and len(data) > _SEAL_BYTES:
             with Rest(data, 0, _SEAL_BYTES) as first:
                 return self.push(first)
-        push_all(self._connection, self._carry, self._sealer.encrypt(whole))
+        records = self._sealer.encrypt(whole)
+        if (sent := self._carry(records)) != len(records):
+            push_all(self._connection, self._carry, records, sent)
         return len(data)
 
     def _close_notify(self) -> None:
@@ -215,6 +218,9 @@ class OpenSslSide(_LibrarySender):
         whole = self._together(data, flags) if flags or self._held else data
         try:
             if whole is not None and len(whole) > MAX_PLAINTEXT:
+                if whole is data and len(data) > _MAX_BYTES:
+                    with Rest(data, 0, _MAX_BYTES) as first:
+                        return self.push(first)
                 with Bound(self._connection, Direction.TX) as bound:
                     self._machine.traffic.write(whole, bound.check)
             elif whole is not None:

@@ -144,6 +144,8 @@ class Stream(Closing):
 
     # Sending
 
+    # The length of a buffer counts its items. Where that is not what was moved, `in_bytes` counts its bytes.
+
     def send(self, data: Buffer, *, more: bool = False) -> None:
         """Send all of `data`. With `more` (MSG_MORE), the last record is held back until a send without it.
 
@@ -151,8 +153,6 @@ class Stream(Closing):
         """
         condition, watch = self._condition, self._watch
         try:
-            if type(data) is not bytes and type(data) is not bytearray:
-                data = in_bytes(data)
             size = len(data)
             watch.until_check_up -= 1 + (size >> watch.shift)
             if watch.until_check_up < 0:
@@ -160,7 +160,7 @@ class Stream(Closing):
             if more or size > MAX_PLAINTEXT:
                 self._send_on(data, more=more)
             elif (sent := condition.push(data)) != size:
-                sides.push_all(self.connection, condition.push, data, sent)
+                sides.push_all(self.connection, condition.push, in_bytes(data), sent)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffer(condition.tried("sending"), "data", data)
@@ -172,7 +172,7 @@ class Stream(Closing):
         """Send what may take several waits, or is held back."""
         if more is not True and more is not False:
             raise TypeError("more")
-        sides.push_all(self.connection, self._condition.push, data, 0, _MORE if more else 0)
+        sides.push_all(self.connection, self._condition.push, in_bytes(data), 0, _MORE if more else 0)
         if more:
             self._condition.hold()
 
@@ -252,8 +252,6 @@ class Stream(Closing):
         if watch.until_look < 0:
             watch.look()
         try:
-            if type(buffer) is not bytearray and (type(buffer) is not memoryview or buffer.itemsize != 1):
-                buffer = in_bytes(buffer)
             count = condition.pull(buffer)
         except BaseException as error:  # noqa: BLE001
             count = self._inlet.again(buffer, error)
@@ -276,13 +274,11 @@ class Stream(Closing):
         """
         condition = self._condition
         try:
-            if type(buffer) is not bytearray and (type(buffer) is not memoryview or buffer.itemsize != 1):
-                buffer = in_bytes(buffer)
-            have = 0 if len(buffer) > MAX_PLAINTEXT else condition.pull(buffer)  # as in recv_into, without its frame
+            have = condition.pull(buffer)  # as in recv_into, which would cost another frame
         except BaseException as error:  # noqa: BLE001
             have = self._inlet.again(buffer, error)
         if have != len(buffer):
-            self._fill(buffer, have)
+            self._fill(in_bytes(buffer), have)
         condition.unconfirmed = False
 
     def _fill(self, buffer: Buffer, have: int) -> None:

@@ -6,6 +6,7 @@ the kernel did and the source of the check.
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,8 @@ def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool 
     cell = _cell(len(grid.kernels))
     names_of = "".join(
         f'<span style="{cell};font-weight:bold;white-space:normal;overflow-wrap:anywhere">'
-        f'<span style="font-size:0.85em">{escape(release).replace("+", "+<wbr>")}</span></span>'
-        for _, release in grid.kernels
+        f'<span style="font-size:0.85em">{escape(name).replace("+", "+<wbr>")}</span></span>'
+        for name in _short([release for _, release in grid.kernels])
     )
     head = f'<span style="{_LINE}"><span style="{_NAME}"></span>{names_of}</span>'
     parts = [f'<div style="padding-left:1em;margin-left:1em;max-width:76em;font-size:0.95em">{head}</div>']
@@ -128,6 +129,12 @@ def _promise(rows: pd.DataFrame, grid: Grid) -> str:
     )
     title = escape(str(first["promise"]).replace("_", " "))
     return _fold(f'<span style="{_NAME}">{title}</span>{cells}', body)
+
+
+def _short(releases: list[str]) -> list[str]:
+    """Leave out what Debian adds to a release, where many stand side by side and stay different."""
+    short = [re.sub(r"(\+deb\d+)?-amd64$", "", release) for release in releases]
+    return short if len(releases) > _WORDS and len(set(short)) == len(short) else releases
 
 
 def _cell(kernels: int) -> str:

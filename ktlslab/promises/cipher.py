@@ -43,7 +43,7 @@ def drivers(name: str = NAME) -> dict[str, dict[str, str]]:
 
 
 @contextlib.contextmanager
-def asynchronous(pair: Pair) -> Iterator[str]:
+def answers_later(pair: Pair) -> Iterator[str]:
     """Install the keys of both directions with an asynchronous driver, and yield its name.
 
     Absent where there is none, or where this process may not add one. The pair's socket is closed at the end, because a

@@ -94,7 +94,7 @@ def test_a_check_that_raises_on_ktls_is_a_verdict():
 
 @pytest.mark.parametrize("suite", EITHER, ids=[suite.version.name for suite in EITHER])
 def test_an_asynchronous_cipher_is_used_in_its_context_and_then_gone(suite):
-    with Pair(suite, ()) as pair, cipher.asynchronous(pair) as driver:
+    with Pair(suite, ()) as pair, cipher.answers_later(pair) as driver:
         assert driver.startswith(("cryptd(", "pcrypt("))
         first = next(iter(cipher.drivers().values()))
         assert (first["driver"], first["async"]) == (driver, "yes")
@@ -113,6 +113,6 @@ def test_an_asynchronous_cipher_needs_a_privilege_or_is_absent():
     def unprivileged(pair):
         """Use an asynchronous cipher as nobody."""
         os.seteuid(65534)
-        pair.keep(cipher.asynchronous(pair))
+        pair.keep(cipher.answers_later(pair))
 
     assert checker.judge(group.promises[0]) == (ABSENT, "an asynchronous cipher: EPERM")

@@ -106,6 +106,6 @@ def test_what_runs_in_a_guest_is_light():
 def test_each_check_of_an_asynchronous_cipher_puts_it_in_place():
     group = select("an asynchronous cipher")
     assert len(group) >= 10
-    assert all("asynchronous(pair)" in promise.code and promise.installed == () for promise in group)
+    assert all("answers_later(pair)" in promise.code and promise.installed == () for promise in group)
     for cve in ("CVE-2026-31533", "CVE-2025-40176"):
         assert [promise.group for promise in select(cve)] == ["an asynchronous cipher"]

@@ -7,7 +7,7 @@ import os
 import pytest
 from model.running import run
 
-SECONDS = float(os.environ.get("KTLSLAB_MODEL_SECONDS", "45"))
+SECONDS = float(os.environ.get("KTLSLAB_MODEL_SECONDS", "20"))
 TIMEOUT_S = 0.6  # the CPU is an emulated one
 
 

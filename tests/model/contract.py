@@ -239,7 +239,8 @@ class Contract:
         if self.closed:
             return
         self.closed = True
-        must(not self.doubt, f"close() reported success, but {self.doubt}")
+        # A stream that has failed has said so: then its close says nothing more.
+        must(not self.doubt or self.failed, f"close() reported success, but {self.doubt}")
         if not self.failed and not self.sending_over:
             self._last()
         self.sending_over = True

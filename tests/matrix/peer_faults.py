@@ -30,6 +30,21 @@ def _(scene, call):
     meets(scene, call)
 
 
+@row("close_notify without FIN", "the end", layers=TLS, where={"recv_exactly_into": "TruncatedError"}, each=RECEIVES,
+     possible=possible)  # fmt: skip
+def _(scene, call):
+    scene.peer.send(FIRST)
+    scene.peer.close_notify()
+    meets(scene, call)
+
+
+@row("close_notify at once, without FIN", "the end", layers=TLS, where={"recv_exactly_into": "TruncatedError"},
+     each=RECEIVES, possible=possible)  # fmt: skip
+def _(scene, call):
+    scene.peer.close_notify()
+    meets(scene, call)
+
+
 @row("FIN in a record", "TruncatedError", layers=TLS, each=RECEIVES, possible=possible)
 def _(scene, call):
     scene.peer.send(FIRST)

@@ -287,12 +287,12 @@ class Stream(Closing):
         rest = whole = memoryview(buffer)
         try:
             with Bound(self.connection, Direction.RX) as bound:
-                while have < size:
-                    if have:
-                        bound.check()
+                got = have or self._inlet.at_end(whole)  # a close_notify need not be followed by the end of TCP
+                have = got
+                while got and have < size:
+                    bound.check()
                     rest = whole[have:]
-                    if not (got := self.recv_into(rest)):
-                        break
+                    got = self.recv_into(rest)
                     have += got
         except BaseException as error:
             if not condition.over:

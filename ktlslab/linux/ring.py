@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -68,6 +69,7 @@ class Ring(Closing):
         self._held: dict[int, Operation] = {}
         self._done: list[Completion] = []
         self._open: list[BufferRing | Incoming] = []
+        self._closing = threading.Lock()
         self._pinned: list[Any] = []  # the registered buffers
         self._files = False
         self._groups = 0  # of provided buffers
@@ -327,16 +329,19 @@ class Ring(Closing):
 
     def close(self) -> None:
         """Cancel what is in flight, wait for it, free the ring. OSError EBUSY while another thread uses the ring."""
-        if self._ring:
-            for user in reversed(self._open.copy()):  # buffers after the receives that use them
-                user.close()
-            for token in list(self._held):
-                self.cancel(token)
-            while self._held:
-                self.reap(1)
-            self._calls.close()
-            lib.kl_ring_close(self._ring)
-            self._ring, self._pinned = ffi.NULL, []
+        if self.closed:
+            return
+        with self._closing:  # while a close in another thread is in C, which frees the ring
+            if self._ring:
+                for user in reversed(self._open.copy()):  # buffers after the receives that use them
+                    user.close()
+                for token in list(self._held):
+                    self.cancel(token)
+                while self._held:
+                    self.reap(1)
+                self._calls.close()
+                lib.kl_ring_close(self._ring)
+                self._ring, self._pinned = ffi.NULL, []
 
     def leave(self, owner: int) -> None:
         """In a forked process, release this process's copy of the descriptor, and refuse every later call."""

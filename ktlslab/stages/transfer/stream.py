@@ -58,9 +58,9 @@ class Stream(Closing):
     A connection has one stream, and a stream one process: in a forked one every call raises StreamClosedError.
 
     `kernel` names the installed directions, and the kernel is asked whether it is so. Without a `handshake`, the
-    directions in `kernel` use keys that the caller installed, and the others are plain. `record_limit` is how many
-    records one key may protect (default: the cipher's limit, RFC 8446, 5.5). The keys are changed before the limit, or
-    the stream ends with KeyUpdateError.
+    directions in `kernel` use keys that the caller installed, and the others are plain, which UsageError prevents on a
+    connection that has had a handshake. `record_limit` is how many records one key may protect (default: the cipher's
+    limit, RFC 8446, 5.5). The keys are changed before the limit, or the stream ends with KeyUpdateError.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ PROGRAM = "qemu-system-x86_64"
 MIN_MEMORY_BYTES = 256 << 20  # with less, current kernels unpack but cannot start their first program
 # The emulated CPU: a fixed model with named features that QEMU 7.2 and 10 both have, since `max` is another CPU in each
 # version. Without erms and fsrm, kernel and libc copy and clear by words and vectors. QEMU counts each byte of a `rep
-# movsb` as an instruction, as much as an AES round, but a real CPU moves 32 bytes in a cycle. Change the name as well.
+# movsb` as an instruction, as much as an AES round, but a real CPU moves 32 bytes in a cycle.
 CPU_NAME = "QEMU x86-64-v3 without erms and fsrm"
 _OFF = ("erms", "fsrm")
 _ON = (

@@ -35,6 +35,7 @@ class Engine(Protocol):
     def accept(self, listener: socket.socket) -> socket.socket: ...
     def sender(self, sock: socket.socket) -> Callable[..., int]: ...
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]: ...
+    def carrier(self, sock: socket.socket) -> object: ...
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int: ...
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int: ...
     def recv_into(self, sock: socket.socket, buffer: Buffer) -> int: ...
@@ -82,6 +83,10 @@ class SyscallEngine:
 
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return the socket's own recv_into(buffer); an expired wait raises BlockingIOError."""
+        return sock.recv_into
+
+    def carrier(self, sock: socket.socket) -> object:
+        """Return what receives for the compiled part (`_hot.Tls`): the socket's own recv_into."""
         return sock.recv_into
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
@@ -162,6 +167,10 @@ class RingEngine:
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return recv_into(buffer) for this socket."""
         return self.ring.receiver(sock.fileno(), timeout=self.timeout)
+
+    def carrier(self, sock: socket.socket) -> object:
+        """Return what sends and receives for the compiled part (`_hot.Tls`): the ring's calls."""
+        return self.ring.calls
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send one buffer after the other, with one submission for all."""

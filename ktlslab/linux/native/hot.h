@@ -1,4 +1,4 @@
-/* What the two files of the _hot module share. */
+/* What the files of the _hot module share. */
 #ifndef KTLSLAB_HOT_H
 #define KTLSLAB_HOT_H
 
@@ -23,6 +23,8 @@ typedef struct {
 int64_t kl_nanoseconds(PyObject *timeout); /* or an exception: look for it */
 PyObject *kl_failed(int64_t result);       /* OSError of minus that errno */
 int kl_check_open(Calls *self);
+int64_t kl_limited(const Calls *self, int64_t timeout_ns); /* the time-out of a call */
+extern PyTypeObject *kl_calls_type;
 
 /* Begin something, and go on with it after each signal, while the GIL is free: nonzero where a handler raised, and then it
    is given up; or where it forked and this is the child, which leaves all of it to the parent. */
@@ -50,5 +52,8 @@ PyObject *kl_pin(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_start_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_reap_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_take(PyObject *self, PyObject *const *args, Py_ssize_t count);
+
+/* tls.c */
+extern PyType_Spec kl_tls_spec;
 
 #endif

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, NoReturn
+from typing import Any
 
 from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
@@ -75,11 +75,14 @@ class Traffic:
             _lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)  # which frees them with the connection
         return _address(self._ssl), _address(self._incoming), _address(self._outgoing)
 
-    def explain(self, answer: int, error: int) -> NoReturn:
-        """Raise pyOpenSSL's exception for what a function called from C has answered, and left in errno."""
+    def explained(self, answer: int, error: int) -> SSL.Error:
+        """Return pyOpenSSL's exception for what a function has answered, and left in errno."""
         _ffi.errno = error
-        self._connection._raise_ssl_error(self._ssl, answer)
-        raise SSL.Error([])
+        try:
+            self._connection._raise_ssl_error(self._ssl, answer)
+        except SSL.Error as failure:
+            return failure
+        return SSL.Error([])
 
     # By memory, in Python
 
@@ -99,7 +102,7 @@ class Traffic:
             while at < size:  # pyOpenSSL's contexts write one record per call (SSL_MODE_ENABLE_PARTIAL_WRITE)
                 done = _lib.SSL_write(self._ssl, held + at if at else held, size - at)
                 if done <= 0:
-                    self.explain(done, _ffi.errno)
+                    raise self.explained(done, _ffi.errno)
                 at += done
         finally:
             self._busy = False
@@ -135,7 +138,7 @@ class Traffic:
             return None
         if answer == _lib.SSL_ERROR_ZERO_RETURN:
             return 0
-        self.explain(count, _ffi.errno)
+        raise self.explained(count, _ffi.errno)
 
     def _room(self, plaintext: int) -> None:
         """Make room for the records of this many bytes."""

@@ -110,16 +110,11 @@ class Userspace(_hot.Tls):
 
     def failed(self, answer: int, error: int, receives: int) -> NoReturn:
         """Raise SSL.Error, or the OSError or TruncatedError that OpenSSL has met on the socket."""
-        try:
-            self._machine.traffic.explain(answer, error)
-        except SSL.SysCallError as failure:
-            if receives and failure.args[0] == -1:
-                raise truncated(self._connection, "userspace") from failure
-            raise OSError(*failure.args) from failure
-        except SSL.Error as failure:
-            if receives and any("unexpected eof" in reason[2] for reason in failure.args[0]):
-                raise truncated(self._connection, "userspace") from failure
-            raise
+        failure = self._machine.traffic.explained(answer, error)
+        syscall = isinstance(failure, SSL.SysCallError)
+        if receives and (failure.args[0] == -1 if syscall else "unexpected eof" in str(failure)):
+            raise truncated(self._connection, "userspace") from failure
+        raise OSError(*failure.args) if syscall else failure
 
 
 class UserspaceReceiver(Userspace):

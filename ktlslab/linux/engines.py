@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from ktlslab.linux import ktls
+from ktlslab.linux import _hot, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.patience import T, again
 from ktlslab.linux.ring import Buffer, Ring
@@ -78,16 +78,16 @@ class SyscallEngine:
         return sock
 
     def sender(self, sock: socket.socket) -> Callable[..., int]:
-        """Return the socket's own send(data, flags=0); an expired wait raises BlockingIOError."""
-        return sock.send
+        """Return send(data, flags=0) for this socket; an expired wait raises BlockingIOError."""
+        return _hot.Socket(sock).send
 
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
-        """Return the socket's own recv_into(buffer); an expired wait raises BlockingIOError."""
-        return sock.recv_into
+        """Return recv_into(buffer) for this socket; an expired wait raises BlockingIOError."""
+        return _hot.Socket(sock).recv_into
 
     def carrier(self, sock: socket.socket) -> object:
-        """Return what receives for the compiled part (`_hot.Tls`): the socket's own recv_into."""
-        return sock.recv_into
+        """Return what receives for the compiled part (`_hot.Tls`): the socket's recv_into."""
+        return self.receiver(sock)
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send buffers in order; return how many bytes were sent, maybe not all."""

@@ -359,13 +359,19 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "ktlslab.li
 
 PyTypeObject *kl_calls_type;
 
+static int add_type(PyObject *module, PyType_Spec *spec) {
+  PyObject *type = PyType_FromSpec(spec);
+  int failed = !type || PyModule_AddType(module, (PyTypeObject *)type);
+  Py_XDECREF(type);
+  return failed;
+}
+
 PyMODINIT_FUNC PyInit__hot(void) {
-  PyObject *made = PyModule_Create(&module), *tls_type = PyType_FromSpec(&kl_tls_spec);
+  PyObject *made = PyModule_Create(&module);
   kl_calls_type = (PyTypeObject *)PyType_FromSpec(&calls_spec);
   bound_type = (PyTypeObject *)PyType_FromSpec(&bound_spec);
-  if (!made || !tls_type || !kl_calls_type || !bound_type || PyModule_AddType(made, kl_calls_type) ||
-      PyModule_AddType(made, (PyTypeObject *)tls_type))
+  if (!made || !kl_calls_type || !bound_type || PyModule_AddType(made, kl_calls_type) ||
+      add_type(made, &kl_socket_spec) || add_type(made, &kl_tls_spec))
     Py_CLEAR(made);
-  Py_XDECREF(tls_type);
   return made;
 }

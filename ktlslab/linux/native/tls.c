@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #define RECORD_BYTES (1 << 14)
@@ -66,9 +65,7 @@ struct work {
   Py_ssize_t bytes, done;
   int64_t pause_ns, received;  /* a long send comes back then, with what it has done */
   int answer, reason, error;   /* of OpenSSL's last call */
-  int option;                  /* which time-out of the socket its waits have */
-  struct timeval before;       /* the time-out as it was, if signals have shortened it */
-  int64_t until_ns;
+  struct kl_wait wait;
 };
 
 /* Without the GIL: steps, each of which gives a number of bytes, -errno, KL_INTERRUPTED or REFUSED. */
@@ -153,29 +150,9 @@ static int64_t open_by_the_ring(Tls *self, struct work *work) {
 
 /* With the GIL again. */
 
-/* A signal has ended a wait. Its handler runs now and may raise. Then the wait goes on, with one bound for all the rest. */
 static int interrupted(Tls *self, struct work *work) {
-  if (PyErr_CheckSignals()) return -1;
-  if (self->incoming) return kl_check_open(self->calls);
-  if (getpid() != self->process) { /* the handler forked, and the parent goes on */
-    kl_failed(-EBADF);
-    return -1;
-  }
-  socklen_t size = sizeof work->before;
-  int64_t now_ns = kl_deadline(0), left_ns;
-  if (!work->until_ns) {
-    if (getsockopt(self->fd, SOL_SOCKET, work->option, &work->before, &size)) return 0;
-    if (!work->before.tv_sec && !work->before.tv_usec) return 0; /* it waits for ever */
-    work->until_ns = now_ns + work->before.tv_sec * 1000000000LL + work->before.tv_usec * 1000LL;
-  }
-  left_ns = work->until_ns - now_ns;
-  if (left_ns < 1000) {
-    kl_failed(-ETIMEDOUT);
-    return -1;
-  }
-  struct timeval left = {left_ns / 1000000000, left_ns % 1000000000 / 1000};
-  setsockopt(self->fd, SOL_SOCKET, work->option, &left, sizeof left);
-  return 0;
+  if (!self->incoming) return kl_interrupted(&work->wait);
+  return PyErr_CheckSignals() || kl_check_open(self->calls);
 }
 
 typedef int64_t (*step)(Tls *, struct work *);
@@ -200,7 +177,7 @@ static int take(Tls *self, struct work *work, step begin, step go_on, int64_t *r
   }
   Py_END_ALLOW_THREADS
   if (self->calls) self->calls->inside--;
-  if (work->until_ns) setsockopt(self->fd, SOL_SOCKET, work->option, &work->before, sizeof work->before);
+  kl_waited(&work->wait);
   self->busy = 0;
   return raised;
 }
@@ -251,9 +228,13 @@ static int make_room(Tls *self, Py_ssize_t plaintext) {
   return 0;
 }
 
+static struct work work_of(Tls *self, const Py_buffer *view, int option) {
+  return (struct work){.data = view->buf, .bytes = view->len,
+                       .wait = {.fd = self->fd, .option = option, .process = self->process}};
+}
+
 static PyObject *pushed(Tls *self, struct work *work) {
   int64_t result;
-  work->option = SO_SNDTIMEO;
   if (!self->outgoing) {
     if (work->bytes > RECORD_BYTES && self->timeout_ns != KL_FOREVER) work->pause_ns = kl_deadline(self->timeout_ns / 4);
     if (take(self, work, write_records, write_records, &result)) return NULL;
@@ -280,7 +261,7 @@ static PyObject *tls_push(PyObject *object, PyObject *const *args, Py_ssize_t gi
     return PyObject_CallMethod(object, "held", "Ol", args[0], flags);
   }
   if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE)) return NULL;
-  struct work work = {.data = view.buf, .bytes = view.len};
+  struct work work = work_of(self, &view, SO_SNDTIMEO);
   PyObject *answer = view.len ? pushed(self, &work) : PyLong_FromLong(0);
   PyBuffer_Release(&view);
   return answer;
@@ -314,7 +295,6 @@ static int receive_by_python(Tls *self, struct work *work, int64_t *result) {
 
 static PyObject *pulled(Tls *self, struct work *work, PyObject *buffer, int once) {
   int64_t result;
-  work->option = SO_RCVTIMEO;
   if (!self->incoming) {
     if (take(self, work, read_record, read_record, &result)) return NULL;
     return result < 0 ? concluded(self, work, result, 1) : PyLong_FromLongLong(result);
@@ -337,7 +317,7 @@ static PyObject *pulled(Tls *self, struct work *work, PyObject *buffer, int once
 static PyObject *receive(Tls *self, PyObject *buffer, int once) {
   Py_buffer view;
   if (enter(self) || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)) return NULL;
-  struct work work = {.data = view.buf, .bytes = view.len};
+  struct work work = work_of(self, &view, SO_RCVTIMEO);
   PyObject *answer = view.len ? pulled(self, &work, buffer, once) : PyLong_FromLong(0); /* OpenSSL would read first */
   PyBuffer_Release(&view);
   return answer;

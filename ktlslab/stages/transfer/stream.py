@@ -32,6 +32,7 @@ from ktlslab.stages.transfer.inlet import Inlet
 from ktlslab.stages.transfer.keyupdate import KeyUpdates
 from ktlslab.stages.transfer.library import Library, resumption
 from ktlslab.stages.transfer.receiver import KernelReceiver
+from ktlslab.stages.transfer.userspace import Userspace, UserspaceReceiver
 from ktlslab.stages.transfer.watch import Watch
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Version
@@ -108,12 +109,12 @@ class Stream(Closing):
     def _sides(self, handshake: Handshake | None) -> tuple[sides.Sender, sides.Receiver]:
         connection, tx, rx = self.connection, self.layers[Direction.TX], self.layers[Direction.RX]
         owe = self._condition.owe
-        if handshake and not self._kernel and connection.engine.name == "syscall":
-            both = sides.OpenSslSide(connection, handshake.machine)
+        if handshake and not self._kernel:
+            both = Userspace(connection, handshake.machine)
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
-        if handshake and tx == "userspace":
-            sender = sides.UserspaceSender(connection, handshake.machine, self._library)
+        if self._library and tx == "userspace":
+            sender = sides.LibrarySender(connection, self._library)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(
@@ -121,7 +122,7 @@ class Stream(Closing):
             )
         if handshake:
             asked = owe if tx == "kernel" and handshake.version is Version.TLS13 else None
-            return sender, sides.UserspaceReceiver(connection, handshake.machine, asked)
+            return sender, UserspaceReceiver(connection, handshake.machine, asked)
         return sender, sides.PlainReceiver(connection)
 
     @property

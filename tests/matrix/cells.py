@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from ktlslab._closing import Closing
 from tests.matrix import ROWS
 from tests.matrix.rows import Row
-from tests.matrix.running import Crew
+from tests.matrix.running import AT_ONCE, Crew
 
 
 def each_on(layers: Iterable[str]) -> pytest.MarkDecorator:
@@ -21,8 +22,8 @@ def each_on(layers: Iterable[str]) -> pytest.MarkDecorator:
 class Cells(Closing):
     """Runs the rows of all tests of a module that were chosen, many at once, before the first of them looks."""
 
-    def __init__(self, request: pytest.FixtureRequest, *, thin: bool = False) -> None:
-        self._crew = Crew()
+    def __init__(self, request: pytest.FixtureRequest, *, thin: bool = False, at_once: int = AT_ONCE) -> None:
+        self._crew = Crew(at_once)
         chosen = (item for item in request.session.items if getattr(item, "module", None) is request.module)
         cells = (item.callspec.params for item in chosen if hasattr(item, "callspec"))
         self._seen = {
@@ -34,7 +35,10 @@ class Cells(Closing):
 
     def check(self, row: Row, layer: str, record: Callable[[str, object], None]) -> None:
         """Record the outcomes of a row on a layer for the printed table, and fail where they are not as expected."""
-        seen = self._seen[row.name, layer].result()
+        try:
+            seen = self._seen[row.name, layer].result()
+        except BrokenProcessPool:
+            pytest.fail("a process that ran this row or another one died: see what it printed", pytrace=False)
         for one in seen:
             record("matrix", f"{row.name}|{layer}|{one.engine}|{one.role}|{one.outcome}")
         wrong = [one.wrong for one in seen if one.wrong]

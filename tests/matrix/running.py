@@ -22,6 +22,7 @@ from tests.handpeer import HandPeers
 from tests.matrix.rows import LIMIT_S, LINGER_S, ROWS, SHORT_S, Place, Row, Scene
 
 AT_ONCE = 8  # processes: a row waits for nearly all of its time
+HANGS_S = 8 * LIMIT_S  # a row that takes so long is past every limit: its process says where it is, and ends
 COLLECT_EVERY = 8  # runs
 
 
@@ -81,7 +82,7 @@ def _meet(number: int, layer: str, thin: bool, times: int, collect: bool) -> lis
     row, seen = ROWS[number], []
     for place in row.places(layer, thin=thin):
         for _ in range(times):
-            faulthandler.dump_traceback_later(3 * LIMIT_S, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(HANGS_S, exit=True, file=sys.__stderr__)
             outcome = _runner.run(row, place)
             faulthandler.cancel_dump_traceback_later()
             wrong = "" if right(row, place, outcome) else f"{place}: {outcome}, not: {row.outcome_at(place)}"

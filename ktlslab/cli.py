@@ -177,6 +177,8 @@ def _report_parser(commands: Any) -> None:
     report.add_argument(
         "--png", type=Path, metavar="FOLDER", help="also write each plot as a PNG file into this folder"
     )
+    profile = "a profile of the same plan: the page then shows where the instructions went"
+    report.add_argument("--profile", type=Path, metavar="PROFILE.parquet", help=profile)
     report.set_defaults(run=_report)
 
 
@@ -288,7 +290,7 @@ def _compare_profiles(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from ktlslab.show.reporting import write_report  # noqa: PLC0415 - it loads pandas and matplotlib
 
-    for path in write_report(options.table, options.output, options.png):
+    for path in write_report(options.table, options.output, options.png, options.profile):
         _say(str(path))
     return 0
 

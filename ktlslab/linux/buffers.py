@@ -53,7 +53,10 @@ class BufferRing(Closing):
                 remedy="Kernel 5.19 added them; for ENOMEM, raise `ulimit -l`.",
             )
         self.ring, self.group, self.count, self.size = ring, group, count, size
-        self._handle, self._closing = handle, threading.Lock()
+        self._handle = handle
+        # C must not be given what another thread has just freed. Taken only where something is open: a forked process,
+        # in which nothing is, may have inherited it locked.
+        self._freeing = threading.RLock()
 
     @property
     def closed(self) -> bool:
@@ -63,13 +66,14 @@ class BufferRing(Closing):
         """Stop the receives that use the buffers, and free them."""
         if self.closed:
             return
-        with self._closing:  # while a close in another thread is in C, which frees the memory
-            if self._native:
-                for incoming in self.ring.incoming(self):
-                    incoming.close()
-                _check(lib.kl_buffers_close(self._handle, self._native))
-                self._native = ffi.NULL
-                self.ring.forget(self)
+        with self._freeing:
+            if not self._native:
+                return
+            for incoming in self.ring.incoming(self):
+                incoming.close()
+            _check(lib.kl_buffers_close(self._handle, self._native))
+            self._native = ffi.NULL
+            self.ring.forget(self)
 
     def leave(self) -> None:
         """In a forked process: forget the buffers, which are the parent's."""
@@ -95,7 +99,7 @@ class Incoming(Closing):
             raise UsageError("starting a multishot receive", answered="the buffer ring is closed", remedy=remedy)
         self.buffers, self.timeout = buffers, timeout
         self.ended = False
-        self._handle, self._calls, self._closing = handle, calls, threading.RLock()
+        self._handle, self._calls = handle, calls
         self._native = lib.kl_multishot_open(handle, fd, buffers._native, typed)  # noqa: SLF001 - its other half
         if not self._native:
             raise MemoryError
@@ -120,7 +124,7 @@ class Incoming(Closing):
         """Cancel the receive. Data received until then can still be taken; after that it has ended."""
         if self.closed:
             return
-        with self._closing:
+        with self.buffers._freeing:  # noqa: SLF001 - its other half
             if self._native:
                 _check(lib.kl_multishot_stop(self._handle, self._native))
 
@@ -128,15 +132,15 @@ class Incoming(Closing):
         """Stop, keep the received data, free the rest. OSError EBUSY while another thread waits for it."""
         if self.closed:
             return
-        with self._closing:
-            if self._native:
-                self.stop()
-                with contextlib.suppress(OSError):  # an error of the receive no longer matters
-                    self._calls.take(self._address, False, None, self._ready)  # noqa: FBT003 - C takes no keywords
-                self.ended = True  # first: then no thread begins to take
-                _check(lib.kl_multishot_close(self._handle, self._native))
-                self._native = ffi.NULL
-                self.buffers.ring.forget(self)
+        with self.buffers._freeing:  # noqa: SLF001 - its other half
+            if not self._native:
+                return
+            self.stop()
+            with contextlib.suppress(OSError):  # an error of the receive no longer matters
+                self._calls.take(self._address, False, None, self._ready)  # noqa: FBT003 - C takes no keywords
+            _check(lib.kl_multishot_close(self._handle, self._native))
+            self._native, self.ended = ffi.NULL, True
+            self.buffers.ring.forget(self)
 
     def leave(self) -> None:
         """In a forked process: leave what arrived to the parent."""

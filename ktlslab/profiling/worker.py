@@ -100,7 +100,9 @@ def _write_symbols(path: Path) -> None:
     if not int(text.partition(" ")[0] or "0", 16) and not int(text.rpartition("\n")[0].rpartition("\n")[2][:16], 16):
         answered = "all addresses are 0 (kernel.kptr_restrict is 2)"
         raise MachineError(tried, answered=answered, remedy="Set the sysctl kernel.kptr_restrict to 0 or 1.")
-    path.write_text(text)
+    beside = path.with_suffix(".part")
+    beside.write_text(text)
+    beside.replace(path)  # the host may be reading
 
 
 def _code(process: int | str) -> list[list[Any]]:

@@ -69,7 +69,7 @@ class Elf:
 
 
 @functools.cache
-def elf(path: str) -> Elf:
+def functions_of(path: str) -> Elf:
     """Return a file's functions."""
     return Elf(Path(path))
 

@@ -16,6 +16,7 @@ from ktlslab import _checks
 from ktlslab._html import table
 from ktlslab.errors import UsageError
 from ktlslab.profiling.classes import INTERRUPTS
+from ktlslab.profiling.counting import MACHINE
 from ktlslab.profiling.frames import CELL, Profile
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ class ProfileDifference:
 
     @property
     def changed(self) -> pd.DataFrame:
-        """The functions that differ by more than two equal runs do."""
+        """The functions that differ by more than two equal runs do, at either end; other threads run by chance."""
         total = self.functions.groupby([*self._cell, "end"])["instructions_a"].transform("sum")
         differs = self.functions["difference"].abs() > self.tolerance * total
-        return self.functions[differs & (self.functions["class"] != INTERRUPTS)]
+        by_chance = (self.functions["class"] == INTERRUPTS) | (self.functions["end"] == MACHINE)
+        return self.functions[differs & ~by_chance]
 
     @property
     def _cell(self) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ktlslab.profiling.elf import elf
+from ktlslab.profiling.elf import functions_of
 
 VMLINUX = "kernel"  # the object of what is no module
 _CODE = frozenset("tTwW")
@@ -72,5 +72,5 @@ class UserCode:
         first, _, offset, path = self._maps[index]
         if not path.startswith("/"):
             return Place(path or "generated code", "", 0)
-        function, distance = elf(path).find(address - first + offset)
+        function, distance = functions_of(path).find(address - first + offset)
         return Place(Path(path).name, function, address - distance if function else 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ktlslab._lazy import lazily
 
 if TYPE_CHECKING:
-    from ktlslab import errors, guests, linux, measure, promises, show, stages, tls
+    from ktlslab import errors, guests, linux, measure, profiling, promises, show, stages, tls
     from ktlslab.certificates import Certificates, make_certificates
     from ktlslab.diagnosis import doctor
     from ktlslab.errors import KtlsLabError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ktlslab.measure.plan import Plan
     from ktlslab.measure.sweeping import sweep
     from ktlslab.measure.table import read_table
+    from ktlslab.profiling.collecting import profile
+    from ktlslab.profiling.frames import read_profile
     from ktlslab.relay import Fault, Relay
     from ktlslab.session import Session, accept_session, open_session, session_pair
     from ktlslab.show import plots
@@ -99,6 +101,8 @@ _HOMES = {
     "read_table": "measure.table",  # TABLE.parquet -> DataFrame
     "effects": "measure.analysis",  # DataFrame -> the effects of kTLS and of io_uring, with intervals
     "compare": "measure.comparison:compared",  # two DataFrames -> what changed
+    "profile": "profiling.collecting",  # a plan, in guests -> Profile: instructions by function and class
+    "read_profile": "profiling.frames",  # PROFILE.parquet -> Profile
     "plots": "show.plots:",  # the module: DataFrame -> figures
     # packages
     "stages": "stages:",
@@ -106,6 +110,7 @@ _HOMES = {
     "tls": "tls:",
     "measure": "measure:",
     "show": "show:",
+    "profiling": "profiling:",
     "promises": "promises:",
     "guests": "guests:",
     "errors": "errors:",
@@ -157,7 +162,10 @@ __all__ = [
     "open_session",
     "plots",
     "probe",
+    "profile",
+    "profiling",
     "promises",
+    "read_profile",
     "read_table",
     "session_pair",
     "show",

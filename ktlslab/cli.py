@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--resume", action="store_true", help="continue an interrupted sweep, or an existing table")
     sweep.set_defaults(run=_sweep)
 
+    guests = "a guest kernel: 6.1, oldest, newest; may be repeated; default newest"
+    profile = commands.add_parser("profile", help="count where the instructions of each cell of a plan go")
+    profile.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
+    profile.add_argument("--on", metavar="MACHINE", action="append", help=guests)
+    profile.add_argument("-o", "--output", required=True, type=Path, metavar="PROFILE.parquet")
+    profile.set_defaults(run=_profile)
+
     _compare_parser(commands)
     _report_parser(commands)
 
@@ -230,6 +237,12 @@ def _sweep(options: argparse.Namespace) -> int:
     _say(f"{len(frame)} samples in {options.output}, each with its proof of path:")
     for (machine, kernel, layer, engine), count in arms.items():
         _say(f"  {machine:>8} ({kernel})  {layer}+{engine}: {count}")
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    found = ktlslab.profile(options.plan, options.on or ["newest"], output=options.output)
+    _say(str(found))
     return 0
 
 

@@ -45,6 +45,7 @@ class VirtualMachine:
     image: Path | None = None
     forwards: tuple[int, ...] = field(default=())
     outbound: bool = False
+    plugin: str = ""
 
 
 def arguments(machine: VirtualMachine) -> list[str]:
@@ -78,7 +79,7 @@ def arguments(machine: VirtualMachine) -> list[str]:
             "-device",
             "virtio-net-pci,netdev=net,romfile=",
         ]
-    return argv
+    return argv + (["-plugin", machine.plugin] if machine.plugin else [])
 
 
 def accelerate(machine: VirtualMachine) -> list[str]:

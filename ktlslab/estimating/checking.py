@@ -19,8 +19,8 @@ def left_out(evidence: Evidence) -> tuple[pd.DataFrame, pd.Series]:
     """Return the errors of each group left out, and the natural logarithm of measured over predicted by cell.
 
     The frame (`COLUMNS`): `error` is the geometric mean over the group's cells of how far they are off, both ends
-    together, `worst` the largest; 0.05 is a twentieth too much or too little. NaN with a `reason` where the rest lacks a
-    cost class of the group. The series has the cells of left-out arms.
+    together, `worst` the largest; 0.05 is a twentieth too much or too little. NaN with a `reason` where the rest lacks
+    a cost class of the group. The series has the cells of left-out arms.
     """
     rows: list[dict[str, object]] = []
     found: list[pd.Series] = []
@@ -59,7 +59,8 @@ def _off(evidence: Evidence, out: pd.Series) -> pd.Series:
     these = evidence.where(out)
     predicted = apply(these.features, weights)
     cells = [name for name in these.features.index.names if name != "end"]
-    return np.log(these.ns.groupby(cells).sum() / predicted.groupby(cells).sum())
+    off = these.ns.groupby(cells).sum() / predicted.groupby(cells).sum()
+    return pd.Series(np.log(off.to_numpy()), off.index)
 
 
 def summary(checks: pd.DataFrame) -> pd.DataFrame:
@@ -68,5 +69,7 @@ def summary(checks: pd.DataFrame) -> pd.DataFrame:
     for kind in GROUPS:
         these = checks[(checks["left_out"] == kind) & checks["error"].notna()]
         mean = np.expm1(np.average(np.log1p(these["error"]), weights=these["cells"])) if len(these) else np.nan
-        rows.append({"left_out": kind, "cells": int(these["cells"].sum()), "error": mean, "worst": these["worst"].max()})
+        rows.append(
+            {"left_out": kind, "cells": int(these["cells"].sum()), "error": mean, "worst": these["worst"].max()}
+        )
     return pd.DataFrame(rows).set_index("left_out")

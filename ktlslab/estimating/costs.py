@@ -1,17 +1,19 @@
 """Which instructions cost alike on a CPU: cost classes, coarser than a profile's, few enough to be fitted.
 
-A profile's classes say what code is for. What it takes depends on what it does: straight vector code of a cipher runs at
-several instructions per cycle; moved memory costs by the byte; the kernel's code misses caches and mispredicts branches,
-user code less. Two things take time without being many instructions, and count by number: a system call (the CPU's
-change of mode, with what guards it) and a change of the task that runs.
+A profile's classes say what code is for. What it takes depends on what it does: straight vector code of a cipher runs
+at several instructions per cycle; moved memory costs by the byte; the kernel's code misses caches and mispredicts
+branches, user code less. io_uring's own code is apart: it was found to be dearer than the rest of the kernel. Two
+things take time without being many instructions, and count by number: a system call (the CPU's change of mode, with
+what guards it) and a change of the task that runs.
 
-A cipher's code has a class for each library: two builds of OpenSSL on one CPU can differ by a factor of two, because one
-of them uses its vector AES instructions, and the emulated CPU, which has none, hides that.
+A cipher's code has a class for each library: two builds of OpenSSL on one CPU can differ by a factor of two, because
+one of them uses its vector AES instructions, and the emulated CPU, which has none, hides that.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ktlslab.measure.plan import Cell
 from ktlslab.packages import extra
@@ -23,6 +25,7 @@ with extra("lab"):
 KERNEL = "kernel"
 USER_CODE = "user code"
 KERNEL_CODE = "kernel code"
+URING = "io_uring"
 MOVING = "copying and clearing"
 SYSTEM_CALLS = "system calls"
 SWITCHES = "context switches"
@@ -62,12 +65,14 @@ def cost_class(mode: str, name: str, where: str, function: str, suite: str) -> s
     if name == "interrupts":
         return ""
     if mode == "user":
-        name = _NAMELESS.get(where.split(".")[0], name) if not function else name
+        name = _NAMELESS.get(where.partition(".")[0], name) if not function else name
         if name.startswith("AEAD") and suite:
             return cipher_class(suite, where)
         return MOVING if name in {MOVING, "copying", "clearing"} else USER_CODE
     if name.startswith("AEAD") and suite and not _WALKS.match(function):
         return cipher_class(suite, KERNEL)
+    if name == URING:
+        return URING
     return MOVING if name in {"copying", "clearing"} and _MOVES.match(function) else KERNEL_CODE
 
 
@@ -91,6 +96,6 @@ def features(functions: pd.DataFrame) -> pd.DataFrame:
     return table[sorted(table.columns, key=_order)]
 
 
-def _order(name: str) -> tuple[int, str]:
-    known = (USER_CODE, KERNEL_CODE, MOVING, *COUNTED)
+def _order(name: Any) -> tuple[int, str]:
+    known = (USER_CODE, KERNEL_CODE, URING, MOVING, *COUNTED)
     return (known.index(name) if name in known else len(known)), name

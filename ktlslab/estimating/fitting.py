@@ -15,7 +15,7 @@ with extra("lab"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Cells and ends that were both profiled and measured: `features` (a column per cost class) and `ns`, of one index."""
+    """Cells and ends that were profiled and measured: `features` (a column per cost class) and `ns`, of one index."""
 
     features: pd.DataFrame
     ns: pd.Series

@@ -1,7 +1,7 @@
 """Least squares with coefficients of 0 or more, by the active-set method of Lawson and Hanson.
 
-*Solving Least Squares Problems*, 1974, chapter 23. The problems here have a dozen columns. SciPy has it too, but would be
-a dependency of 100 MB for these lines.
+*Solving Least Squares Problems*, 1974, chapter 23. The problems here have a dozen columns. SciPy has it too, but would
+be a dependency of 100 MB for these lines.
 """
 
 from __future__ import annotations

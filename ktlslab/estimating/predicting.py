@@ -6,12 +6,13 @@ An interval (95 %) holds three doubts, drawn together many times:
 - the model: each prediction is scattered by the errors of arms that were left out;
 - stand-ins: what was never measured here borrows a weight, and its doubt is drawn, too.
 
-The kernel's ciphers are such a case. No arm that runs here executes them, but they are the same algorithms, in assembly
-of the same origin (Intel's and Andy Polyakov's), with the same instructions per byte as OpenSSL's: so the weight of
-OpenSSL's stands in. Two builds of OpenSSL can differ here, if only one uses the CPU's vector AES: the kernel's cipher is
-taken to be somewhere between the fastest and the slowest, and `STAND_IN` times faster or slower than these at most. A
-cipher that no library here was measured with has no stand-in. The kernel's code for records (tls) is compiled C, like
-the rest of the kernel, whose weight it takes; pages that it clears, those of memory that is copied.
+The kernel's ciphers are such a case. No arm that runs here executes them, but they are the same algorithms in assembly
+of the same origin, with about as many instructions per byte as OpenSSL's: the weight of OpenSSL's stands in. Two builds
+of OpenSSL can differ here, if only one of them uses the CPU's vector AES, and so can kernels (x86 kernels have it since
+6.11): the kernel's cipher is taken to be somewhere between the fastest and the slowest build, or up to `STAND_IN` times
+faster or slower than these. A cipher that no library here was measured with has no stand-in. The kernel's code for
+records (tls) is compiled C like the rest of the kernel, whose weight it takes; pages that it clears have that of memory
+that is copied.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Drawn:
         random = np.random.default_rng(_SEED)
         best = evidence.fit()
         fitted = apply(evidence.features, best)
-        residuals = np.log(evidence.ns / fitted).to_numpy()
+        residuals = np.log((evidence.ns / fitted).to_numpy())
         rows, columns = evidence.features.shape
         residuals = (residuals - residuals.mean()) * np.sqrt(rows / (rows - columns))
         again = Evidence(features=evidence.features, ns=fitted)
@@ -71,7 +72,9 @@ class Drawn:
 def stand_ins(name: str, weights: pd.Series) -> list[str]:
     """Return the classes of the same cipher in libraries whose weight was found."""
     cipher = name.removesuffix(KERNEL)
-    return [other for other in weights.index if other.startswith(cipher) and not in_kernel(other) and weights[other] > 0]
+    return [
+        other for other in weights.index if other.startswith(cipher) and not in_kernel(other) and weights[other] > 0
+    ]
 
 
 def predict(features: pd.DataFrame, drawn: Drawn, off: pd.Series, checks: pd.DataFrame) -> pd.DataFrame:
@@ -95,8 +98,10 @@ def predict(features: pd.DataFrame, drawn: Drawn, off: pd.Series, checks: pd.Dat
         found[name] = np.nan
     found.loc[has, "ratio"] = best.to_numpy()[has] / best.to_numpy()[of_userspace[has]]
     found.loc[has, ["ratio_low", "ratio_high"]] = np.quantile(ratios, [_TAIL, 1 - _TAIL], axis=1).T
+    unknown = cells[lacking] > 0
     found["reason"] = [
-        _reason(dict(zip(IDENTITY, key, strict=True)), cells.loc[key, lacking], checks) for key in cells.index
+        _reason(dict(zip(IDENTITY, key, strict=True)), list(lacking[row]), checks)
+        for key, row in zip(cells.index, unknown.to_numpy(), strict=True)
     ]
     refused = found["reason"] != ""
     found.loc[refused, found.columns != "reason"] = np.nan
@@ -110,11 +115,11 @@ def _same_in_userspace(cells: pd.DataFrame) -> np.ndarray:
     return np.asarray(cells.index.get_indexer(pd.MultiIndex.from_tuples(keys, names=cells.index.names)))
 
 
-def _reason(cell: dict[str, object], unknown: pd.Series, checks: pd.DataFrame) -> str:
+def _reason(cell: dict[str, object], unknown: list[str], checks: pd.DataFrame) -> str:
     """Return why a cell is not estimated; "" where it is."""
-    if names := list(unknown.index[unknown > 0]):
-        kernels = [name for name in names if is_cipher(name)]
-        why = f"it needs the weight of {', '.join(names)}, which was never seen here"
+    if unknown:
+        kernels = [name for name in unknown if is_cipher(name)]
+        why = f"it needs the weight of {', '.join(unknown)}, which was never seen here"
         return why + "; no library here that was measured has that cipher to stand in" * bool(kernels)
     error = summary(checks)["error"]
     if error[ARM] > MAX_ERROR:

@@ -1,0 +1,163 @@
+"""An estimate of a plan: run here what can run here, count everything in a guest, fit, check, predict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ktlslab import _checks
+from ktlslab.errors import MachineError, UsageError
+from ktlslab.estimating.checking import left_out
+from ktlslab.estimating.costs import IDENTITY, features
+from ktlslab.estimating.fitting import Evidence
+from ktlslab.estimating.frames import CELLS, ESTIMATE, FITTED, UNIT, Estimate
+from ktlslab.estimating.observing import observed, said_of
+from ktlslab.estimating.predicting import Drawn, predict
+from ktlslab.linux import capabilities
+from ktlslab.measure.dimensions import RECORD_LAYERS
+from ktlslab.measure.plan import Plan, named
+from ktlslab.measure.sweeping import sweep
+from ktlslab.measure.table import read_table
+from ktlslab.packages import extra, require
+from ktlslab.profiling.collecting import profile
+from ktlslab.profiling.frames import Profile, read_profile
+from ktlslab.runs.storage import table_path
+
+with extra("lab"):
+    import pandas as pd
+
+EVERYWHERE = ("plain", "userspace", "stdlib-ssl")  # record layers that every kernel can run
+MIN_REPEATS = 7  # blocks here: the median of so many survives a busy machine
+_TRIED = "estimating"
+
+
+def estimate(
+    plan: str | Path | Plan = "quick",
+    on: str = "newest",
+    *,
+    check: bool = False,
+    output: str | Path | None = None,
+    measured: str | Path | pd.DataFrame | None = None,
+    profiled: str | Path | Profile | None = None,
+    progress: bool = True,
+) -> Estimate:
+    """Estimate what every cell of a plan costs on this CPU (see `ktlslab.estimating`).
+
+    `plan`: quick, standard, full, a file, or a Plan. The arms that run on every kernel are swept here, pinned to one
+    CPU; the same arms and the plan's others are profiled in a guest of kernel `on`. `check`: sweep the plan's other
+    arms here as well, on a machine that has kTLS, so that estimates stand beside measurements. `output`: NAME.parquet.
+    `measured`, `profiled`: a table and a profile that exist already, to be used instead; such a table should have been
+    swept on one CPU (`taskset -c 0 ktlslab sweep --on here`).
+
+    Raises UsageError (nothing to fit), MachineError (a CPU clock that is too coarse; `check` without kTLS), and what
+    `sweep` and `profile` raise. Where estimates are refused, the cells say why.
+    """
+    require("lab", "pandas", "pyarrow", "numpy", "tqdm")
+    _checks.instance(_TRIED, "on", on, str, "a guest's kernel: 6.1, oldest, newest")
+    _checks.instance(_TRIED, "check", check, bool)
+    plan = named(plan)
+    path = table_path(_TRIED, "output", output) if output is not None else None
+    if check and measured is None and not capabilities.probe().ktls:
+        answered = "this machine's kernel has no kTLS, so estimates cannot be checked against it"
+        raise MachineError(_TRIED, answered=answered, remedy="Leave out the check; left-out arms are checked anyway.")
+    if measured is None:
+        with one_cpu():
+            table = sweep(here_plan(plan, check=check), "here", progress=progress)
+    else:
+        table = measured if isinstance(measured, pd.DataFrame) else read_table(measured)
+    if profiled is None:
+        counted = profile(guest_plan(plan), on, progress=progress)
+    else:
+        counted = profiled if isinstance(profiled, Profile) else read_profile(profiled)
+    found = estimated(table, counted)
+    if path:
+        found.write(path)
+    return found
+
+
+def estimated(table: pd.DataFrame, counted: Profile) -> Estimate:
+    """Return the estimate that a table of samples from this CPU and a profile of one machine make."""
+    if len(machines := set(counted.functions["machine"])) != 1:
+        answered = f"the profile is of {len(machines)} machines"
+        raise UsageError(_TRIED, answered=answered, remedy="Estimate from the rows of one machine.")
+    ns, counts = observed(table), features(counted.functions)
+    fitting = ns[ns.index.get_level_values("record_layer").isin(EVERYWHERE)]
+    if fitting.empty:
+        answered = f"there is nothing to fit: no arm of {', '.join(EVERYWHERE)} was measured"
+        raise UsageError(_TRIED, answered=answered, remedy="Sweep these record layers here as well.")
+    evidence = Evidence.of(counts, fitting)
+    checks, off = left_out(evidence)
+    drawn = Drawn.of(evidence, counts.columns)
+    cells = predict(counts, drawn, off, checks).reset_index()
+    keys = pd.MultiIndex.from_frame(cells[list(IDENTITY)])
+    measured = ns.groupby(list(IDENTITY)).sum().reindex(keys).to_numpy()
+    userspace = cells.assign(ns=measured)[cells["record_layer"] == "userspace"]
+    shared = [name for name in IDENTITY if name != "record_layer"]
+    beside = cells[shared].merge(userspace[[*shared, "ns"]], "left", shared)["ns"].to_numpy()
+    first = counted.functions.iloc[0]
+    cells = cells.assign(
+        kind=[FITTED if layer in EVERYWHERE else ESTIMATE for layer in cells["record_layer"]],
+        unit=UNIT,
+        machine=first["machine"],
+        kernel=first["kernel"],
+        instructions=_instructions(counted.functions).reindex(keys).to_numpy(),
+        measured_ns=measured,
+        measured_ratio=measured / beside,
+    )[list(CELLS)]
+    return Estimate(
+        cells=cells,
+        weights=drawn.table(),
+        checks=checks,
+        notes=said_of(table),
+        runs={"measured": dict(table.attrs["provenance"]), "profiled": dict(counted.provenance)},
+    )
+
+
+def _instructions(functions: pd.DataFrame) -> pd.Series:
+    return functions.groupby(list(IDENTITY))["instructions"].sum()
+
+
+def here_plan(plan: Plan, *, check: bool) -> Plan:
+    """Return the plan to sweep here: the arms that run everywhere, and the plan's others if they are to be checked."""
+    repeats = max(plan.repeats, MIN_REPEATS)
+    return _with(plan, RECORD_LAYERS if check else EVERYWHERE, name=f"{plan.name}, here", repeats=repeats)
+
+
+def guest_plan(plan: Plan) -> Plan:
+    """Return the plan to profile: the arms that run everywhere, and the plan's others."""
+    return _with(plan, RECORD_LAYERS, name=f"{plan.name}, in a guest", repeats=1)
+
+
+def _with(plan: Plan, allowed: tuple[str, ...], *, name: str, repeats: int) -> Plan:
+    """Return a plan with the record layers that run everywhere and its own as far as allowed, and no more blocks."""
+    also = [
+        {**part, "record_layers": kept}
+        for part in plan.also
+        if (kept := tuple(layer for layer in part.get("record_layers", plan.record_layers) if layer in allowed))
+    ]
+    return replace(
+        plan,
+        name=name,
+        record_layers=tuple(dict.fromkeys((*EVERYWHERE, *(one for one in plan.record_layers if one in allowed)))),
+        also=tuple(also),
+        control="userspace+syscall",
+        repeats=repeats,
+        max_repeats=0,
+        precision=0.0,
+        handicap="",
+    )
+
+
+@contextlib.contextmanager
+def one_cpu() -> Iterator[int]:
+    """Pin this thread, and the processes that it starts, to one CPU meanwhile; the value is its number."""
+    before = os.sched_getaffinity(0)
+    chosen = max(before)
+    os.sched_setaffinity(0, {chosen})
+    try:
+        yield chosen
+    finally:
+        os.sched_setaffinity(0, before)

@@ -179,6 +179,9 @@ def _compare_parser(commands: Any) -> None:
     repeatable += "0.03 for time"
     compare.add_argument("--tolerance", type=float, metavar="SHARE", help=repeatable)
     compare.add_argument("--quantity", action="append", metavar="COLUMN", help="may be repeated; default: all four")
+    for side in ("a", "b"):
+        only = f"of two profiles: compare only these cells of {side.upper()}, such as record_layer=kernel"
+        compare.add_argument(f"--{side}", dest=f"{side}_only", default="", metavar="FIELD=VALUE,...", help=only)
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=_compare)
 
@@ -192,6 +195,8 @@ def _report_parser(commands: Any) -> None:
     report.add_argument(
         "--png", type=Path, metavar="FOLDER", help="also write each plot as a PNG file into this folder"
     )
+    profile = "a profile of the same plan: the page then shows where the instructions went"
+    report.add_argument("--profile", type=Path, metavar="PROFILE.parquet", help=profile)
     report.set_defaults(run=_report)
 
 
@@ -285,6 +290,10 @@ def _estimate(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     try:
+        from ktlslab.profiling.frames import is_profile  # noqa: PLC0415 - it loads pandas
+
+        if is_profile(options.a) and is_profile(options.b):
+            return _compare_profiles(options)
         from ktlslab.measure import comparison  # noqa: PLC0415 - it loads pandas
         from ktlslab.measure.table import read_table  # noqa: PLC0415
 
@@ -298,10 +307,27 @@ def _compare(options: argparse.Namespace) -> int:
     return 0 if found.changed.empty else 1
 
 
+def _compare_profiles(options: argparse.Namespace) -> int:
+    from ktlslab.profiling.comparison import REPEATABILITY, chosen, compared  # noqa: PLC0415
+
+    if options.quantity:
+        answered = "a profile has one quantity, instructions"
+        raise UsageError("comparing two profiles", answered=answered, remedy="Leave out --quantity.")
+    found = compared(
+        ktlslab.read_profile(options.a),
+        ktlslab.read_profile(options.b),
+        a_only=chosen(options.a_only),
+        b_only=chosen(options.b_only),
+        tolerance=REPEATABILITY if options.tolerance is None else options.tolerance,
+    )
+    _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))
+    return 0 if found.changed.empty else 1
+
+
 def _report(options: argparse.Namespace) -> int:
     from ktlslab.show.reporting import write_report  # noqa: PLC0415 - it loads pandas and matplotlib
 
-    for path in write_report(options.table, options.output, options.png):
+    for path in write_report(options.table, options.output, options.png, options.profile):
         _say(str(path))
     return 0
 

@@ -55,6 +55,6 @@ def name_of(name: str, suite: str) -> str:
     return f"{AEAD} {Suite[suite].cipher.name}" if name == AEAD and suite else name
 
 
-def classes() -> list[str]:
+def in_order() -> list[str]:
     """Return every class, in the table's order."""
     return [*dict.fromkeys(rule.name for rule in rules()), OTHER]

@@ -20,9 +20,10 @@ from ktlslab.packages import require
 from ktlslab.profiling import plugin
 from ktlslab.profiling.classes import INTERRUPTS, OTHER
 from ktlslab.profiling.counting import Program, count
-from ktlslab.profiling.frames import CELL, Profile, rows_of, to_profile
+from ktlslab.profiling.frames import CELL, WHERE, Profile, nodes_of, rows_of, to_profile
 from ktlslab.profiling.symbols import KernelSymbols
 from ktlslab.profiling.traces import Blocks, Trace, steps_of
+from ktlslab.profiling.trees import median_step, tree
 from ktlslab.profiling.worker import SYMBOLS
 from ktlslab.runs.job import Job
 from ktlslab.runs.journal import Journal, run_path
@@ -86,6 +87,7 @@ class Counted:
 
     def __init__(self, say: Callable[[str], Any]) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.nodes: list[dict[str, Any]] = []  # of call trees
         self.runs: dict[str, Any] = {}
         self.say = say
 
@@ -95,7 +97,7 @@ class Counted:
             left_out = {arm: why for run in self.runs.values() for arm, why in run.get("left_out", {}).items()}
             answered = "; ".join(left_out.values()) or "the plan has no cell that can run there"
             raise MachineError(_TRIED, answered=answered, remedy="Profile another plan, or on another kernel.")
-        return to_profile(self.rows, self.runs)
+        return to_profile(self.rows, self.nodes, self.runs)
 
 
 def _run(plan: Plan, where: Machine, counted: Counted) -> None:
@@ -148,10 +150,13 @@ class _Traces:
         trace = Trace.read(path, blocks)
         program = Program(blocks, self._kernel(), row["maps"])
         steps = steps_of(trace, blocks, row["took"])
-        about = {name: row[name] for name in ("run_id", "machine", "kernel", *CELL)}
+        about = {name: row[name] for name in WHERE}
         rows = rows_of(about, count(trace, program, steps), row["operations"])
         check = check_of(row, rows)
         self._counted.rows += rows
+        step = median_step(trace, program, steps)
+        roots = tree(trace, program, steps[step], steps[max(0, step - 1)][0])
+        self._counted.nodes += nodes_of(about, roots, row["operations_per_step"])
         self._counted.say(said(check))
         return check
 

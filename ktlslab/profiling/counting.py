@@ -6,9 +6,10 @@ counted under a class of its own, so that two runs agree in the rest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from ktlslab.profiling.symbols import KernelSymbols, Place, UserCode
 from ktlslab.profiling.traces import KERNEL, Blocks, Numbers, Trace
 
+Flags: TypeAlias = NDArray[np.bool_]
+
 CLIENT, PEER, MACHINE = ENDS = ("client", "peer", "machine")
-_NOTHING, _INTERRUPT, _EXCEPTION, _CALL, _RETURN, _USER = range(6)
+NOTHING, INTERRUPT, EXCEPTION, CALL, RETURN, USER = range(6)
 _ENTRIES = {
-    _INTERRUPT: ("asm_sysvec_", "asm_common_interrupt", "asm_spurious_interrupt"),
-    _EXCEPTION: ("asm_exc_",),
-    _CALL: ("entry_SYSCALL_64",),
+    INTERRUPT: re.compile(r"asm_sysvec_\w+|asm_common_interrupt|asm_spurious_interrupt"),
+    EXCEPTION: re.compile(r"asm_exc_\w+"),
+    CALL: re.compile("entry_SYSCALL_64"),
 }
 _RETURNS = (b"\x48\xcf", b"\x48\x0f\x07")  # iretq, sysretq
 
@@ -47,7 +50,7 @@ class Program:
         return self._places[key]
 
 
-def ends_of(trace: Trace, in_kernel: NDArray[np.bool_]) -> Numbers:
+def ends_of(trace: Trace, in_kernel: Flags) -> Numbers:
     """Return the number of the end (in ENDS) that executed each block of the trace.
 
     The client's task began the trace. A task that executes user code is the peer's. Others are the machine's: the
@@ -60,44 +63,42 @@ def ends_of(trace: Trace, in_kernel: NDArray[np.bool_]) -> Numbers:
 
 
 def ways(program: Program) -> Numbers:
-    """Return for each block whether it is user code, or a way into or out of the kernel (_INTERRUPT ... _RETURN)."""
-    kinds = np.where(program.in_kernel, _NOTHING, _USER)
+    """Return for each block whether it is user code, or a way into or out of the kernel (INTERRUPT ... RETURN)."""
+    kinds = np.where(program.in_kernel, NOTHING, USER)
     for block in np.flatnonzero(program.in_kernel).tolist():
         place = program.place(CLIENT, block)
         if program.blocks.last[block] in _RETURNS:
-            kinds[block] = _RETURN
+            kinds[block] = RETURN
         elif place.start == program.blocks.start[block]:
-            kinds[block] = next(
-                (kind for kind, names in _ENTRIES.items() if place.function.startswith(names)), _NOTHING
-            )
+            kinds[block] = next((kind for kind, names in _ENTRIES.items() if names.fullmatch(place.function)), NOTHING)
     return kinds
 
 
-def interrupted(trace: Trace, program: Program) -> NDArray[np.bool_]:
+def interrupted(trace: Trace, program: Program) -> Flags:
     """Return for each block of the trace whether an interrupt's handler executed it.
 
     A stack per task says how the task came into the kernel, innermost last: by an interrupt, an exception or a call.
     """
     kind = ways(program)[trace.block]
     again = np.zeros(len(kind), bool)
-    again[1:] = (kind[1:] == _USER) & (kind[:-1] == _USER)
-    events = np.union1d(np.flatnonzero((kind != _NOTHING) & ~again), trace.switches)
+    again[1:] = (kind[1:] == USER) & (kind[:-1] == USER)
+    events = np.union1d(np.flatnonzero((kind != NOTHING) & ~again), trace.switches)
     stacks: dict[int, list[int]] = {}
     found = np.zeros(len(kind), bool)
     since = -1  # where the handler that runs now began; -1: none runs
     for at in events.tolist():
         what = int(kind[at])
         stack = stacks.setdefault(int(trace.task[at]), [])
-        if what == _USER:
+        if what == USER:
             stack.clear()
-        elif what == _RETURN:
+        elif what == RETURN:
             del stack[-1:]
-        elif what != _NOTHING:
+        elif what != NOTHING:
             stack.append(what)
-        if since >= 0 and _INTERRUPT not in stack:
-            found[since : at + (what == _RETURN)] = True  # the block that returns is still the handler's
+        if since >= 0 and INTERRUPT not in stack:
+            found[since : at + (what == RETURN)] = True  # the block that returns is still the handler's
             since = -1
-        elif since < 0 and _INTERRUPT in stack:
+        elif since < 0 and INTERRUPT in stack:
             since = at
     if since >= 0:
         found[since:] = True

@@ -1,23 +1,20 @@
 """From an address to what it belongs to: a function of the kernel or of one of its modules, or of a file of user code.
 
 The kernel's come from /proc/kallsyms. Those of user code come from the ELF files that the guest shares with this
-machine; a stripped file names only what it exports, and the rest has an empty name.
+machine (`ktlslab.profiling.elf`).
 """
 
 from __future__ import annotations
 
 import bisect
-import functools
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ktlslab.profiling.elf import elf
+
 VMLINUX = "kernel"  # the object of what is no module
 _CODE = frozenset("tTwW")
-_SYMTAB, _DYNSYM, _LOAD = 2, 11, 1
-_FUNCTIONS = frozenset([0, 2, 10])  # no type (assembly), function, indirect function
-_EXECUTABLE = 1
 
 
 class Place(NamedTuple):
@@ -77,64 +74,3 @@ class UserCode:
             return Place(path or "generated code", "", 0)
         function, distance = elf(path).find(address - first + offset)
         return Place(Path(path).name, function, address - distance if function else 0)
-
-
-class Elf:
-    """The functions of an ELF file (64 bits, little-endian), by where they are in the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._starts: list[int] = []
-        self._functions: list[tuple[int, str]] = []
-        try:
-            data = path.read_bytes()
-            functions = _functions(data) if data[:6] == b"\x7fELF\x02\x01" else {}
-        except (OSError, struct.error, IndexError):
-            functions = {}
-        self._starts = sorted(functions)
-        self._functions = [functions[start] for start in self._starts]
-
-    def find(self, offset: int) -> tuple[str, int]:
-        """Return the function there, and how far behind its beginning; ("", 0) for none."""
-        index = bisect.bisect_right(self._starts, offset) - 1
-        if index < 0:
-            return "", 0
-        size, name = self._functions[index]
-        distance = offset - self._starts[index]
-        return (name, distance) if distance < size else ("", 0)
-
-
-@functools.cache
-def elf(path: str) -> Elf:
-    """Return a file's functions; none where it is no ELF file."""
-    return Elf(Path(path))
-
-
-def _functions(data: bytes) -> dict[int, tuple[int, str]]:
-    """Return the functions of an ELF file: offset in the file -> (size, name). Source: elf(5)."""
-    headers, sections = struct.unpack_from("<QQ", data, 32)
-    header_size, header_count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)
-    loads = []
-    for index in range(header_count):
-        kind, flags, offset, address, _, size = struct.unpack_from("<IIQQQQ", data, headers + index * header_size)
-        if kind == _LOAD and flags & _EXECUTABLE:
-            loads.append((address, offset, size))
-    tables = [
-        struct.unpack_from("<IIQQQQIIQQ", data, sections + index * section_size) for index in range(section_count)
-    ]
-    chosen = [table for kind in (_SYMTAB, _DYNSYM) for table in tables if table[1] == kind]
-    found: dict[int, tuple[int, str]] = {}
-    if not chosen:
-        return found
-    _, _, _, _, begin, length, link, *_ = chosen[0]
-    names = tables[link][4]
-    for at in range(begin, begin + length, 24):
-        name_at, info, _, section, value, size = struct.unpack_from("<IBBHQQ", data, at)
-        if info & 15 not in _FUNCTIONS or not section or not size:
-            continue
-        for address, offset, space in loads:
-            if address <= value < address + space:
-                end = data.index(b"\0", names + name_at)
-                name = data[names + name_at : end].decode(errors="replace")
-                where = value - address + offset
-                found[where] = min(found.get(where, (size, name)), (size, name), key=lambda one: (-one[0], one[1]))
-    return found

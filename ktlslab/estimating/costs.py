@@ -41,13 +41,16 @@ _WALKS = re.compile(
     r"(__)?crypto_|skcipher_|aead_|scatterwalk_|sg_|memcpy_|(irq|kernel)_fpu|__kernel_fpu|simd_|gcm_(enc|dec)rypt_aesni"
 )
 _ENTRY, _SWITCH = "entry_SYSCALL_64", "__switch_to_asm"
-_NAMELESS = {"libc": MOVING, "libcrypto": "AEAD"}  # local functions of stripped files: their assembly, nearly all of it
+
+
+def family(suite: str) -> str:
+    """Return the kind of a suite's cipher, without the size of its key: AES-GCM."""
+    return re.sub(r"-\d+(?=-[GC]CM)", "", Suite[suite].cipher.name)
 
 
 def cipher_class(suite: str, library: str) -> str:
     """Return the cost class of a suite's cipher in a library: a file of user code, or `kernel`."""
-    family = re.sub(r"-\d+(?=-[GC]CM)", "", Suite[suite].cipher.name)
-    return f"{family} in {library}"
+    return f"{family(suite)} in {library}"
 
 
 def is_cipher(name: str) -> bool:
@@ -65,7 +68,6 @@ def cost_class(mode: str, name: str, where: str, function: str, suite: str) -> s
     if name == "interrupts":
         return ""
     if mode == "user":
-        name = _NAMELESS.get(where.partition(".")[0], name) if not function else name
         if name.startswith("AEAD") and suite:
             return cipher_class(suite, where)
         return MOVING if name in {MOVING, "copying", "clearing"} else USER_CODE

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ktlslab import _checks
 from ktlslab.errors import MachineError, UsageError
 from ktlslab.estimating.checking import left_out
-from ktlslab.estimating.costs import IDENTITY, features
+from ktlslab.estimating.costs import IDENTITY, family, features
 from ktlslab.estimating.fitting import Evidence
 from ktlslab.estimating.frames import CELLS, ESTIMATE, FITTED, UNIT, Estimate
 from ktlslab.estimating.observing import observed, said_of
@@ -25,6 +27,7 @@ from ktlslab.packages import extra, require
 from ktlslab.profiling.collecting import profile
 from ktlslab.profiling.frames import Profile, read_profile
 from ktlslab.runs.storage import table_path
+from ktlslab.tls.suites import Suite
 
 with extra("lab"):
     import pandas as pd
@@ -142,13 +145,25 @@ def _with(plan: Plan, allowed: tuple[str, ...], *, name: str, repeats: int) -> P
         plan,
         name=name,
         record_layers=tuple(dict.fromkeys((*EVERYWHERE, *(one for one in plan.record_layers if one in allowed)))),
-        also=tuple(also),
+        also=(*also, *_siblings(plan)),
         control="userspace+syscall",
         repeats=repeats,
         max_repeats=0,
         precision=0.0,
         handicap="",
     )
+
+
+def _siblings(plan: Plan) -> list[Mapping[str, Any]]:
+    """Return further products: a second suite for each cipher that only one suite has, so that each can be left out."""
+    have = Counter(family(suite) for suite in plan.suites)
+    lone = [suite for suite in plan.suites if have[family(suite)] == 1]
+    others = {
+        suite: next((one.name for one in Suite if one.name != suite and family(one.name) == family(suite)), "")
+        for suite in lone
+    }
+    suites = tuple(other for other in others.values() if other)
+    return [{"record_layers": EVERYWHERE[1:], "suites": suites, "workloads": plan.workloads[:1]}] if suites else []
 
 
 @contextlib.contextmanager

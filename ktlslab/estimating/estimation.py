@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,11 +23,15 @@ from ktlslab.linux import capabilities
 from ktlslab.measure.dimensions import RECORD_LAYERS
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.sweeping import sweep
-from ktlslab.measure.table import read_table
+from ktlslab.measure.table import read_table, write_table
+from ktlslab.measure.worker import MIN_SAMPLE_NS
 from ktlslab.packages import extra, require
+from ktlslab.profiling import plugin
 from ktlslab.profiling.collecting import profile
 from ktlslab.profiling.frames import Profile, read_profile
-from ktlslab.runs.storage import table_path
+from ktlslab.runs import clocks
+from ktlslab.runs.machines import machine
+from ktlslab.runs.storage import beside, table_path
 from ktlslab.tls.suites import Suite
 
 with extra("lab"):
@@ -34,6 +39,7 @@ with extra("lab"):
 
 EVERYWHERE = ("plain", "userspace", "stdlib-ssl")  # record layers that every kernel can run
 MIN_REPEATS = 7  # blocks here: the median of so many survives a busy machine
+_BUSY = 0.5  # load per CPU from which on it is worth a word
 _TRIED = "estimating"
 
 
@@ -51,12 +57,14 @@ def estimate(
 
     `plan`: quick, standard, full, a file, or a Plan. The arms that run on every kernel are swept here, pinned to one
     CPU; the same arms and the plan's others are profiled in a guest of kernel `on`. `check`: sweep the plan's other
-    arms here as well, on a machine that has kTLS, so that estimates stand beside measurements. `output`: NAME.parquet.
-    `measured`, `profiled`: a table and a profile that exist already, to be used instead; such a table should have been
-    swept on one CPU (`taskset -c 0 ktlslab sweep --on here`).
+    arms here as well, on a machine that has kTLS, so that estimates stand beside measurements. `output`: NAME.parquet;
+    table and profile are kept beside it, as NAME.measured.parquet and NAME.profiled.parquet. `measured`, `profiled`: a
+    table and a profile that exist already, to be used instead; such a table should have been swept on one CPU
+    (`taskset -c 0 ktlslab sweep --on here`).
 
     Raises UsageError (nothing to fit), MachineError (a CPU clock that is too coarse; `check` without kTLS), and what
-    `sweep` and `profile` raise. Where estimates are refused, the cells say why.
+    `sweep` and `profile` raise (GuestError where QEMU is missing or takes no plugins, which is found out first). Where
+    estimates are refused, the cells say why.
     """
     require("lab", "pandas", "pyarrow", "numpy", "tqdm")
     _checks.instance(_TRIED, "on", on, str, "a guest's kernel: 6.1, oldest, newest")
@@ -66,19 +74,37 @@ def estimate(
     if check and measured is None and not capabilities.probe().ktls:
         answered = "this machine's kernel has no kTLS, so estimates cannot be checked against it"
         raise MachineError(_TRIED, answered=answered, remedy="Leave out the check; left-out arms are checked anyway.")
+    if profiled is None:  # before anything takes minutes
+        machine(on, "instructions")
+        plugin.option(Path())
     if measured is None:
+        _refuse_clock()
+        if progress and (busy := os.getloadavg()[0]) > _BUSY * (os.cpu_count() or 1):
+            print(f"this machine is busy (load {busy:.1f}): errors may be larger, and are shown", file=sys.stderr)  # noqa: T201
         with one_cpu():
             table = sweep(here_plan(plan, check=check), "here", progress=progress)
+        if path:
+            write_table(table, beside(path, "measured"))
     else:
         table = measured if isinstance(measured, pd.DataFrame) else read_table(measured)
     if profiled is None:
-        counted = profile(guest_plan(plan), on, progress=progress)
+        kept = beside(path, "profiled") if path else None
+        counted = profile(guest_plan(plan), on, output=kept, progress=progress)
     else:
         counted = profiled if isinstance(profiled, Profile) else read_profile(profiled)
     found = estimated(table, counted)
     if path:
         found.write(path)
     return found
+
+
+def _refuse_clock() -> None:
+    """Refuse a CPU clock with which no sample would have a figure: MachineError."""
+    if (tick := clocks.resolution_ns()) * clocks.MIN_TICKS > MIN_SAMPLE_NS:
+        answered = f"this machine's CPU clock advances by {tick / 1e6:g} ms at a time, too coarse for a sample"
+        raise MachineError(
+            _TRIED, answered=answered, remedy="Estimate on a machine with a finer one: not in a UML guest."
+        )
 
 
 def estimated(table: pd.DataFrame, counted: Profile) -> Estimate:
@@ -99,7 +125,7 @@ def estimated(table: pd.DataFrame, counted: Profile) -> Estimate:
     measured = ns.groupby(list(IDENTITY)).sum().reindex(keys).to_numpy()
     userspace = cells.assign(ns=measured)[cells["record_layer"] == "userspace"]
     shared = [name for name in IDENTITY if name != "record_layer"]
-    beside = cells[shared].merge(userspace[[*shared, "ns"]], "left", shared)["ns"].to_numpy()
+    theirs = cells[shared].merge(userspace[[*shared, "ns"]], "left", shared)["ns"].to_numpy()
     first = counted.functions.iloc[0]
     cells = cells.assign(
         kind=[FITTED if layer in EVERYWHERE else ESTIMATE for layer in cells["record_layer"]],
@@ -108,15 +134,25 @@ def estimated(table: pd.DataFrame, counted: Profile) -> Estimate:
         kernel=first["kernel"],
         instructions=_instructions(counted.functions).reindex(keys).to_numpy(),
         measured_ns=measured,
-        measured_ratio=measured / beside,
+        measured_ratio=measured / theirs,
     )[list(CELLS)]
     return Estimate(
         cells=cells,
         weights=drawn.table(),
         checks=checks,
-        notes=said_of(table),
+        notes=said_of(table) + _differing(table.attrs["provenance"], counted.provenance),
         runs={"measured": dict(table.attrs["provenance"]), "profiled": dict(counted.provenance)},
     )
+
+
+def _differing(measured: dict[str, Any], profiled: dict[str, Any]) -> list[str]:
+    """Return a sentence for each thing that table and profile should have in common and have not."""
+    found = []
+    for words, name in (("ktlslab's commit", "commit"), ("Python", "python"), ("the peer's OpenSSL", "peer_openssl")):
+        theirs = [sorted({str(run.get(name)) for run in runs.values()}) for runs in (measured, profiled)]
+        if theirs[0] != theirs[1]:
+            found.append(f"{words} is {', '.join(theirs[0])} in the table and {', '.join(theirs[1])} in the profile.")
+    return found
 
 
 def _instructions(functions: pd.DataFrame) -> pd.Series:

@@ -98,10 +98,9 @@ def predict(features: pd.DataFrame, drawn: Drawn, off: pd.Series, checks: pd.Dat
         found[name] = np.nan
     found.loc[has, "ratio"] = best.to_numpy()[has] / best.to_numpy()[of_userspace[has]]
     found.loc[has, ["ratio_low", "ratio_high"]] = np.quantile(ratios, [_TAIL, 1 - _TAIL], axis=1).T
-    unknown = cells[lacking] > 0
     found["reason"] = [
-        _reason(dict(zip(IDENTITY, key, strict=True)), list(lacking[row]), checks)
-        for key, row in zip(cells.index, unknown.to_numpy(), strict=True)
+        _reason(dict(zip(IDENTITY, key, strict=True)), [name for name in lacking if cells.loc[key, name] > 0], checks)
+        for key in cells.index
     ]
     refused = found["reason"] != ""
     found.loc[refused, found.columns != "reason"] = np.nan

@@ -20,7 +20,7 @@ A second frame (`Profile.trees`) has the call tree of one operation (`ktlslab.pr
 per function and caller, `node`, in the order of the first call, each before those that it called.
 
     run_id ... link, end, mode, class, object, function     as above
-    node, parent, depth     int     its number, its caller's (-1: none), how deep it is
+    node, parent, level     int     its number, its caller's (-1: none), how many callers it has
     instructions, total     float   per operation: its own, and with those of all that it called
     calls                   float   per operation, by this caller
 

@@ -30,8 +30,8 @@ _SIGNS: dict[str, tuple[tuple[bytes, int], ...]] = {
     "aes": ((rb"\x0f\x38[\xdb-\xdf]|\xc4[\xe2\xc2\x42\x62].[\xdb-\xdf]|\x0f\x3a\x44|\xc4[\xe3\xc3\x43\x63].\x44", 2),),
     # ChaCha20 rotates words left by 12 bits: shifts by 20 and 12 (RFC 8439, 2.1)
     "chacha": ((rb"\x72[\xd0-\xd7]\x14", 1), (rb"\x72[\xf0-\xf7]\x0c", 1)),
-    # Poly1305 multiplies modulo 2^130 - 5: MUL, or products of 26-bit limbs under a mask
-    "poly": ((rb"[\x48\x49]\xf7[\xe0-\xe7]", 4), (rb"\x83[\xe0-\xe7]\x03", 1)),
+    # Poly1305 multiplies modulo 2^130 - 5: MUL, MULX or VPMULUDQ
+    "multiply": ((rb"[\x48\x49]\xf7[\xe0-\xe7]|\xc5.\xf4|\xc4[\xc1\xe1\x41\x61].\xf4|\xc4[\xe2\xc2\x62\x42].\xf6", 8),),
     "copy": ((rb"\xc5[\xe0-\xff]\x6f|\x0f[\x10\x28\x6f]", 8), (_VECTOR_STORE, 8)),
     # a byte that is spread over a vector, and the vector stored
     "clear": ((rb"\xc4[\xe2\xc2]\x7d\x78|\x66\x0f\x60|\x0f\x38\x00", 1), (_VECTOR_STORE, 8)),
@@ -55,7 +55,7 @@ class Elf:
             data = path.read_bytes()
             if data[:6] == b"\x7fELF\x02\x01":
                 found = _functions(data)
-        except (OSError, struct.error, IndexError, ValueError):
+        except (OSError, struct.error, IndexError, ValueError, OverflowError):
             found = {}
         self._starts = sorted(found)
         self._functions = [found[start] for start in self._starts]

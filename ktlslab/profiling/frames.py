@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from ktlslab.errors import TableError
 from ktlslab.measure.plan import Cell
 from ktlslab.packages import require
 from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER, class_of, name_of
-from ktlslab.profiling.counting import Count
+from ktlslab.profiling.counting import CLIENT, PEER, Count
 from ktlslab.profiling.trees import Node
 from ktlslab.runs.storage import beside, store, unreadable
 
 CELL = tuple(field.name for field in fields(Cell) if field.name != "replica")
+USUAL = {
+    field.name: field.default for field in fields(Cell) if field.name in {"depth", "connections", "record_size", "link"}
+}
 WHERE = ("run_id", "machine", "kernel", *CELL)
 COLUMNS = (*WHERE, "end", "mode", "class", "object", "function", "instructions", "calls")
-TREE_COLUMNS = (*WHERE, "end", "node", "parent", "depth", *COLUMNS[-6:-1], "total", "calls")
+TREE_COLUMNS = (*WHERE, "end", "node", "parent", "level", *COLUMNS[-6:-1], "total", "calls")
 _TREE = "tree"
 _SOURCE = "one that `ktlslab profile -o` wrote"
 
@@ -43,10 +47,14 @@ class Profile:
         found: dict[str, Any] = self.functions.attrs["provenance"]
         return found
 
-    def classes(self) -> pd.DataFrame:
-        """Return instructions per operation: a row per class, the largest first, a column per cell and end."""
-        varying = [name for name in ("machine", *CELL) if len(self.functions[name].unique()) > 1]
-        table = self.functions.pivot_table(
+    def classes(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return instructions per operation: a row per class, the largest first, a column per cell and end.
+
+        `frame`: some of the rows of `functions`. Only the fields that differ among its cells are in the columns' names.
+        """
+        rows = self.functions if frame is None else frame
+        varying = [name for name in ("machine", *CELL) if len(rows[name].unique()) > 1]
+        table = rows.pivot_table(
             "instructions", ["mode", "class"], [*varying, "end"], aggfunc="sum", fill_value=0, sort=False
         )
         return table.loc[table.sum(axis=1).sort_values(ascending=False).index]
@@ -56,8 +64,43 @@ class Profile:
         store(self.functions, path, **{_TREE: self.trees})
 
     def __str__(self) -> str:
-        shown = self.classes().round().astype(int)
-        return shown.to_string()
+        """Return a table per setting and suite: a column per arm, of the client and of the peer."""
+        alike = [name for name in ("machine", *CELL) if name not in {"record_layer", "io_engine", "tls_version"}]
+        parts = []
+        for end in (CLIENT, PEER):
+            for key, rows in self.functions[self.functions["end"] == end].groupby(alike, sort=False):
+                named = dict(zip(alike, key, strict=True))
+                said = [end, f"machine {named['machine']}", str(named["suite"]) or "no TLS", str(named["workload"])]
+                said.append(f"{named['payload_bytes']} B")
+                said += [f"{name} {named[name]}" for name in USUAL if named[name] != USUAL[name]]
+                arms = rows["record_layer"] + "+" + rows["io_engine"]
+                table = rows.assign(arm=arms).pivot_table(
+                    "instructions", ["class", "mode"], "arm", aggfunc="sum", fill_value=0, sort=False
+                )
+                table = table.loc[table.max(axis=1).sort_values(ascending=False).index]
+                table.loc[("in all", ""), :] = table.sum()
+                shown = [["", "", *map(str, table.columns)]]
+                shown += [
+                    [*index, *(f"{value:,.0f}" for value in row)]
+                    for index, row in zip(table.index, table.to_numpy(), strict=True)
+                ]
+                parts.append(f"{', '.join(said)}: instructions per operation\n{_aligned(shown)}")
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        return f"<pre style='line-height:1.25'>{escape(str(self))}</pre>"
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Return lines in columns: two of words, then numbers."""
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            f"{word:<{width}}" if at < 2 else f"{word:>{width}}"
+            for at, (word, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
 
 
 def rows_of(about: Mapping[str, Any], counts: Iterable[Count], operations: int) -> list[dict[str, Any]]:
@@ -82,13 +125,13 @@ def nodes_of(about: Mapping[str, Any], roots: Mapping[str, Node], operations: in
     """Return the rows of one cell's call trees: each function before those that it called."""
     rows: list[dict[str, Any]] = []
     for end, root in roots.items():
-        numbers = {-1: -1}  # of the latest node at each depth
-        for number, (depth, node) in enumerate(root.walk()):
-            numbers[depth] = number
+        numbers = {-1: -1}  # of the latest node at each level
+        for number, (level, node) in enumerate(root.walk()):
+            numbers[level] = number
             mode, place = KERNEL if node.in_kernel else USER, node.place
             kind = name_of(class_of(mode, place.object, place.function), about["suite"])
             figures = (node.instructions / operations, node.total() / operations, node.calls / operations)
-            values = (end, number, numbers[depth - 1], depth, mode, kind, place.object, place.function, *figures)
+            values = (end, number, numbers[level - 1], level, mode, kind, place.object, place.function, *figures)
             rows.append({**about, **dict(zip(TREE_COLUMNS[len(WHERE) :], values, strict=True))})
     return rows
 

@@ -17,7 +17,7 @@ _SECONDS = 30.0
 
 def option(folder: Path) -> str:
     """Return the value of QEMU's -plugin for traces into this folder. GuestError where this QEMU takes no plugins."""
-    if not _takes_plugins():
+    if not takes_plugins():
         answered = f"{qemu.emulator()} is built without plugins (it has no option -plugin)"
         remedy = "Install a QEMU that is built with --enable-plugins: Debian's and Fedora's are."
         raise GuestError(_TRIED, answered=answered, remedy=remedy)
@@ -33,7 +33,7 @@ def _file() -> Path:
 
 
 @functools.cache
-def _takes_plugins() -> bool:
+def takes_plugins() -> bool:
     argv = [qemu.program(), "--help"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_SECONDS)
     return "\n-plugin " in done.stdout

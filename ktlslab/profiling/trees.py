@@ -53,12 +53,12 @@ class Node:
     def total(self) -> int:
         return self.instructions + sum(node.total() for node in self.children.values())
 
-    def walk(self, depth: int = 0) -> Iterator[tuple[int, Node]]:
+    def walk(self, level: int = 0) -> Iterator[tuple[int, Node]]:
         """Yield the nodes below this one that the step executed, each before those that it called."""
         for node in sorted(self.children.values(), key=lambda node: node.first):
             if node.first >= 0:
-                yield depth, node
-                yield from node.walk(depth + 1)
+                yield level, node
+                yield from node.walk(level + 1)
 
 
 def median_step(trace: Trace, program: Program, steps: Sequence[tuple[int, int]]) -> int:
@@ -153,4 +153,4 @@ def is_call(instruction: bytes) -> bool:
     if instruction[:1] == b"\xe8":
         return len(instruction) == 5
     at = 1 if instruction[:1] in {b"\x41", b"\x3e", b"\x2e"} else 0
-    return instruction[at : at + 1] == b"\xff" and instruction[at + 1] >> 3 & 7 == 2
+    return instruction[at : at + 1] == b"\xff" and len(instruction) > at + 1 and instruction[at + 1] >> 3 & 7 == 2

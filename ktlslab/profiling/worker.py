@@ -89,18 +89,23 @@ def _mark(number: int) -> Callable[[], None]:
 
 
 def _write_symbols(path: Path) -> None:
-    """Copy the kernel's symbols. MachineError where it has none, or hides the addresses."""
+    """Copy the kernel's symbols."""
+    source = Path("/proc/kallsyms")
+    beside = path.with_suffix(".part")
+    beside.write_text(checked(source.read_text() if source.exists() else ""))
+    beside.replace(path)  # the host may be reading
+
+
+def checked(text: str) -> str:
+    """Return the text of /proc/kallsyms. MachineError where the kernel has none, or hides the addresses."""
     tried = "profiling: reading the kernel's symbols from /proc/kallsyms"
-    remedy = "Profile another kernel: Debian's have them (`ktlslab guest list`)."
-    try:
-        text = Path("/proc/kallsyms").read_text()
-    except OSError as error:
-        answered = f"{os.strerror(error.errno or 0)}: it is built without CONFIG_KALLSYMS"
-        raise MachineError(tried, answered=answered, remedy=remedy) from error
-    if not int(text.partition(" ")[0] or "0", 16) and not int(text.rpartition("\n")[0].rpartition("\n")[2][:16], 16):
-        answered = "all addresses are 0 (kernel.kptr_restrict is 2)"
-        raise MachineError(tried, answered=answered, remedy="Set the sysctl kernel.kptr_restrict to 0 or 1.")
-    path.write_text(text)
+    if not text:
+        remedy = "Profile another kernel: Debian's have them (`ktlslab guest list`)."
+        raise MachineError(tried, answered="the kernel is built without CONFIG_KALLSYMS", remedy=remedy)
+    if not any(int(line.partition(" ")[0], 16) for line in text.splitlines()):
+        remedy = "Set the sysctl kernel.kptr_restrict to 0 or 1, and profile as root."
+        raise MachineError(tried, answered="all addresses are 0 (kernel.kptr_restrict)", remedy=remedy)
+    return text
 
 
 def _code(process: int | str) -> list[list[Any]]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from ktlslab._lazy import lazily
 
 if TYPE_CHECKING:
-    from ktlslab import errors, guests, linux, measure, profiling, promises, show, stages, tls
+    from ktlslab import errors, estimating, guests, linux, measure, profiling, promises, show, stages, tls
     from ktlslab.certificates import Certificates, make_certificates
     from ktlslab.diagnosis import doctor
     from ktlslab.errors import KtlsLabError
+    from ktlslab.estimating.estimation import estimate
+    from ktlslab.estimating.frames import read_estimate
     from ktlslab.https import Response, get
     from ktlslab.linux.capabilities import probe
     from ktlslab.linux.counters import Counters
@@ -103,6 +105,8 @@ _HOMES = {
     "compare": "measure.comparison:compared",  # two DataFrames -> what changed
     "profile": "profiling.collecting",  # a plan, in guests -> Profile: instructions by function and class
     "read_profile": "profiling.frames",  # PROFILE.parquet -> Profile
+    "estimate": "estimating.estimation",  # a plan -> Estimate: nanoseconds on this CPU of arms that it cannot run
+    "read_estimate": "estimating.frames",  # ESTIMATE.parquet -> Estimate
     "plots": "show.plots:",  # the module: DataFrame -> figures
     # packages
     "stages": "stages:",
@@ -111,6 +115,7 @@ _HOMES = {
     "measure": "measure:",
     "show": "show:",
     "profiling": "profiling:",
+    "estimating": "estimating:",
     "promises": "promises:",
     "guests": "guests:",
     "errors": "errors:",
@@ -149,6 +154,8 @@ __all__ = [
     "doctor",
     "effects",
     "errors",
+    "estimate",
+    "estimating",
     "export",
     "get",
     "guests",
@@ -165,6 +172,7 @@ __all__ = [
     "profile",
     "profiling",
     "promises",
+    "read_estimate",
     "read_profile",
     "read_table",
     "session_pair",

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("-o", "--output", required=True, type=Path, metavar="PROFILE.parquet")
     profile.set_defaults(run=_profile)
 
+    _estimate_parser(commands)
     _compare_parser(commands)
     _report_parser(commands)
 
@@ -150,6 +151,23 @@ def _kernelspec_parser(commands: Any) -> None:
     remove.add_argument("--kernel", metavar="KERNEL", help="the guest's kernel; default: all installed ones")
     remove.add_argument("--user", action="store_true", help="remove this user's instead of this environment's")
     remove.set_defaults(run=_kernelspec_remove)
+
+
+def _estimate_parser(commands: Any) -> None:
+    said = "estimate what arms would cost in nanoseconds on this CPU, whose kernel need not have kTLS"
+    estimate = commands.add_parser("estimate", help=said)
+    estimate.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
+    guest = "the guest kernel to count in: 6.1, oldest, newest; default newest"
+    estimate.add_argument("--on", default="newest", metavar="MACHINE", help=guest)
+    beside = "measure the estimated arms here as well (this kernel needs kTLS), and show both"
+    estimate.add_argument("--check", action="store_true", help=beside)
+    here = "take what arms cost here from this table: `taskset -c 0 ktlslab sweep --on here -o TABLE.parquet`"
+    estimate.add_argument("--measured", type=Path, metavar="TABLE.parquet", help=here)
+    counted = "take instructions from this profile: `ktlslab profile -o PROFILE.parquet`"
+    estimate.add_argument("--profiled", type=Path, metavar="PROFILE.parquet", help=counted)
+    estimate.add_argument("-o", "--output", type=Path, metavar="ESTIMATE.parquet")
+    estimate.add_argument("--png", type=Path, metavar="FILE", help="also draw the estimated sign map")
+    estimate.set_defaults(run=_estimate)
 
 
 def _compare_parser(commands: Any) -> None:
@@ -249,6 +267,25 @@ def _profile(options: argparse.Namespace) -> int:
     found = ktlslab.profile(options.plan, options.on or ["newest"], output=options.output)
     _say(str(found))
     return 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    """Print weights, errors and estimates. That all are refused is a failure: the answer asked for is not there."""
+    found = ktlslab.estimate(
+        options.plan,
+        options.on,
+        check=options.check,
+        output=options.output,
+        measured=options.measured,
+        profiled=options.profiled,
+    )
+    _say(str(found))
+    if options.png:
+        from ktlslab.show.estimated import estimated_sign_map  # noqa: PLC0415 - it loads matplotlib
+
+        options.png.write_bytes(estimated_sign_map(found).png())
+    wanted = found.predicted
+    return 1 if len(wanted) and (wanted["reason"] != "").all() else 0
 
 
 def _compare(options: argparse.Namespace) -> int:

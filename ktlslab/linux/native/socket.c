@@ -61,6 +61,10 @@ static PyObject *moved(Socket *self, PyObject *buffer, long flags, int receives)
   ssize_t count = -1;
   int error, raised = 0;
   if (wait.fd < 0 || PyObject_GetBuffer(buffer, &view, receives ? PyBUF_WRITABLE : PyBUF_SIMPLE)) return NULL;
+  if (receives && !view.len) { /* nothing is asked for: recv(2) would tell a reset, or wait */
+    PyBuffer_Release(&view);
+    return PyLong_FromLong(0);
+  }
   do {
     Py_BEGIN_ALLOW_THREADS
     count = receives ? recv(wait.fd, view.buf, (size_t)view.len, (int)flags)

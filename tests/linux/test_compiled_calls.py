@@ -1,4 +1,4 @@
-"""The compiled part's calls on a socket and on OpenSSL, called by hand: bad input, time-outs, signals, closed sockets."""
+"""The compiled calls on a socket and on OpenSSL, made by hand: bad input, time-outs, signals, closed sockets."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ holds the doubt of its stand-ins; and how wrong it is where the truth is known i
     estimation          the whole: sweep here, profile in a guest, fit, check, predict -> Estimate
     costs               which instructions cost alike; features of each cell and end
     observing           what the arms cost here, from a table of samples
-    nnls, fitting       least squares with weights of 0 or more; the weights of cost classes
+    leastsquares, fitting  least squares with weights of 0 or more; the weights of cost classes
     checking            the error at each arm, suite and payload that is left out
     predicting          nanoseconds with intervals, or a reason why there are none
     frames              Estimate, writing and reading

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ktlslab.errors import UsageError
-from ktlslab.estimating.nnls import nnls
+from ktlslab.estimating.leastsquares import nnls
 from ktlslab.packages import extra
 
 with extra("lab"):

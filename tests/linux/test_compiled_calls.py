@@ -55,6 +55,19 @@ def test_an_expired_wait_is_the_kernels_eagain_and_a_non_blocking_socket_waits_a
         calls.recv_into(bytearray(1))
 
 
+def test_a_receive_of_nothing_tells_no_reset():
+    listener = socket.create_server(("127.0.0.1", 0))
+    one = socket.create_connection(listener.getsockname())
+    two, _ = listener.accept()
+    with listener, one:
+        two.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        two.close()
+        calls = _hot.Socket(one)
+        assert calls.recv_into(bytearray()) == 0
+        with pytest.raises(ConnectionResetError):
+            calls.recv_into(bytearray(1))
+
+
 def test_a_closed_sockets_number_is_not_used_again(ends):
     one, _ = ends
     calls = _hot.Socket(one)

@@ -58,13 +58,13 @@ class Estimate:
     def write(self, path: str | Path) -> None:
         """Write it, completely or not at all. StorageError where it cannot be written."""
         frame = self.cells.copy()
-        frame.attrs["provenance"] = {
-            "what": UNIT,
+        about = {
             "weights": self.weights.reset_index(names="class").to_dict("list"),
             "checks": self.checks.to_dict("list"),
             "notes": self.notes,
             "runs": self.runs,
         }
+        frame.attrs["provenance"] = {ESTIMATE: about}
         store(frame, table_path("writing an estimate", "path", path))
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ def read_estimate(path: str | Path) -> Estimate:
     path = _checks.path("reading an estimate", "path", path)
     try:
         cells = pd.read_parquet(path)
-        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))[ESTIMATE]
         if missing := [name for name in CELLS if name not in cells]:
             raise TableError(f"reading {path}", answered=f"it lacks {', '.join(missing)}", remedy=f"Give {_SOURCE}.")
         weights = pd.DataFrame(about["weights"]).set_index("class")

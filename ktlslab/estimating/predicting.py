@@ -119,7 +119,7 @@ def _reason(cell: dict[str, object], unknown: list[str], checks: pd.DataFrame) -
     if unknown:
         kernels = [name for name in unknown if is_cipher(name)]
         why = f"it needs the weight of {', '.join(unknown)}, which was never seen here"
-        return why + "; no library here that was measured has that cipher to stand in" * bool(kernels)
+        return why + "; no library that was measured here has a weight for that cipher to stand in" * bool(kernels)
     error = summary(checks)["error"]
     if error[ARM] > MAX_ERROR:
         return f"left-out arms are predicted {error[ARM]:.0%} wrong, more than {MAX_ERROR:.0%}"

@@ -10,7 +10,7 @@ from ktlslab.errors import UsageError
 from ktlslab.estimating import checking, predicting
 from ktlslab.estimating.costs import IDENTITY
 from ktlslab.estimating.fitting import Evidence, apply
-from ktlslab.estimating.nnls import nnls
+from ktlslab.estimating.leastsquares import nnls
 
 SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")
 GCM = "AES-GCM in libcrypto.so.3"

@@ -45,14 +45,15 @@ class Sending(Base):
     @rule(size=SIZES, more=st.booleans(), kind=st.sampled_from([bytes, bytearray, memoryview]))
     def send(self, size, more, kind):
         data = self.pattern(size)
-        self._sent(self.call(lambda: self.stream.send(kind(data), more=more)), data, more=more)
+        outcome = self.call(lambda: self.stream.send(kind(data), more=more), waits=self.sending_waits)
+        self._sent(outcome, data, more=more)
 
     @rule(sizes=st.lists(SIZES, max_size=4))
     def send_many(self, sizes):
         data = self.pattern(sum(sizes))
         ends = itertools.accumulate(sizes)
         buffers = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-        self._sent(self.call(lambda: self.stream.send_many(buffers)), data)
+        self._sent(self.call(lambda: self.stream.send_many(buffers), waits=self.sending_waits), data)
 
     @rule(size=SIZES, kind=st.sampled_from([DATA, ALERT, HANDSHAKE, 256, -1]))
     def send_record(self, size, kind):

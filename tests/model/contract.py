@@ -179,7 +179,7 @@ class Contract:
         )
         if exactly and self.clean:
             must(isinstance(error, TruncatedError), f"{error!r} at a clean end")
-            self.loose = True
+            self.loose = self.ended = True
             return
         wanted = ENDS[self.end]
         must(wanted and isinstance(error, wanted), f"{error!r} at {self.end!r}")

@@ -95,6 +95,8 @@ class Watch:
         This costs about 500 instructions, so a `recv_exactly_into` that one receive fills does not count.
         """
         self.until_look = self._look_every
+        if Direction.RX not in self._kernel:
+            return
         if self._updates is None or self._condition.closed or self._condition.failure:
             return
         used = self._updates.records(Direction.RX)

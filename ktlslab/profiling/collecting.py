@@ -20,7 +20,7 @@ from ktlslab.packages import require
 from ktlslab.profiling import plugin
 from ktlslab.profiling.classes import INTERRUPTS, OTHER
 from ktlslab.profiling.counting import Program, count
-from ktlslab.profiling.frames import CELL, WHERE, Profile, nodes_of, rows_of, to_profile
+from ktlslab.profiling.frames import CELL, WHERE, Profile, cell_name, nodes_of, rows_of, to_profile
 from ktlslab.profiling.symbols import KernelSymbols
 from ktlslab.profiling.traces import Blocks, Trace, steps_of
 from ktlslab.profiling.trees import median_step, tree
@@ -188,9 +188,7 @@ def check_of(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[
 
 def said(check: Mapping[str, Any]) -> str:
     """Return a check as a line."""
-    cell = f"{check['record_layer']}+{check['io_engine']} {check['suite']}".strip()
-    cell += f" {check['payload_bytes']} B {check['workload']}"
     return (
-        f"{cell}: {check['counted']:,.0f} instructions per operation ({check['difference']:+.3%} of the clock's), "
-        f"{check[INTERRUPTS]:.1%} in interrupts, {check[OTHER]:.1%} other"
+        f"{cell_name({name: check[name] for name in CELL})}: {check['counted']:,.0f} instructions per operation "
+        f"({check['difference']:+.3%} of the clock's), {check[INTERRUPTS]:.1%} in interrupts, {check[OTHER]:.1%} other"
     )

@@ -10,14 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ktlslab import _checks
 from ktlslab._html import table
 from ktlslab.errors import UsageError
-from ktlslab.profiling.classes import INTERRUPTS
+from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER
 from ktlslab.profiling.counting import MACHINE
-from ktlslab.profiling.frames import CELL, Profile
+from ktlslab.profiling.frames import CELL, Profile, cell_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 REPEATABILITY = 0.002  # share of a cell's instructions by which a function of two equal runs may differ
 _FUNCTION = ["mode", "class", "object", "function"]
 _FIELDS = ("machine", *CELL)
-_MAX_CLASSES, _MAX_FUNCTIONS = 8, 12
+_MAX_CLASSES, _MAX_FUNCTIONS = 8, 4  # in a class
+_MODES = {USER: "in user code", KERNEL: "in the kernel"}
+_WIDTH = 11  # of a column
 _TRIED = "comparing two profiles"
 
 
@@ -65,37 +67,70 @@ class ProfileDifference:
     def sentence(self) -> str:
         """The result in one sentence."""
         compared = " and ".join(f"{name} {a} (A) with {b} (B)" for name, (a, b) in self.of.items()) or "A with B"
-        cells = self.functions.groupby([*self._cell, "end"])
-        sums = self.functions[["instructions_a", "instructions_b"]].sum() / max(1, cells.ngroups)
         if self.changed.empty:
             return f"Compared {compared}: no function differs by more than {self.tolerance:.1%} of its cell."
+        ends = self._ends()
+        cells = ends[self._cell].drop_duplicates()
+        a, b = ends[["instructions_a", "instructions_b"]].sum() / max(1, len(cells))
         first = self.classes.iloc[0]
-        where = f"in {first['class']} ({first['mode']}) of the {first['end']}"
+        where = f"{first['class']} {_MODES[first['mode']]} of the {first['end']}"
+        who = " and ".join(ends["end"].unique())
         return (
-            f"Compared {compared}: {len(self.changed)} functions differ. On average over {cells.ngroups} ends of cells "
-            f"B takes {sums['instructions_b']:,.0f} instructions per operation where A takes "
-            f"{sums['instructions_a']:,.0f}; the largest difference is {first['difference']:+,.0f}, {where}."
+            f"Compared {compared}: {len(self.changed)} functions differ. Per operation, {who} together, A takes "
+            f"{a:,.0f} instructions and B {b:,.0f} ({b / a - 1 if a else 0:+.1%}), on average over {len(cells)} "
+            f"{'pair' if len(cells) == 1 else 'pairs'} of cells; the largest difference of a class is "
+            f"{first['difference']:+,.0f}, {where}."
         )
 
-    def parts(self) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-        """Return for each pair of cells and end: its name, its classes and its functions, the largest first."""
-        found, classes, changed = [], self.classes, self.changed
-        for key, some in classes.groupby([*self._cell, "end"], sort=False):
-            same = (changed[[*self._cell, "end"]] == list(key)).all(axis=1)
-            name = ", ".join(f"{value}" for value in key if value != "")
-            found.append((name, some, changed[same]))
+    def parts(self) -> list[tuple[str, list[_Line]]]:
+        """Return for each pair of cells and end: its name, and its lines: the sum, classes, each with its functions.
+
+        The largest difference is first. What differs by less than `tolerance` of the cell is one line, the last.
+        """
+        found = []
+        for key, some in self._ends().groupby([*self._cell, "end"], sort=False):
+            named = dict(zip([*self._cell, "end"], key, strict=True))
+            same = (self.changed[list(named)] == list(key)).all(axis=1)
+            found.append((cell_name(named), self._lines(some, self.changed[same])))
         return found
 
+    def _ends(self) -> pd.DataFrame:
+        """Return the classes of client and peer: the machine's own threads run by chance."""
+        return self.classes[self.classes["end"] != MACHINE]
+
+    def _lines(self, classes: pd.DataFrame, changed: pd.DataFrame) -> list[_Line]:
+        heads, whole = self._heads(), _sums(classes)
+        lines = [_Line(*whole, "in all")]
+        rest = classes
+        for at, one in classes.head(_MAX_CLASSES).iterrows():
+            if abs(one["difference"]) <= self.tolerance * whole[0]:
+                break
+            rest = rest.drop(index=at)
+            name = f"{one['class']} {_MODES[one['mode']]}"
+            lines.append(_Line(one["instructions_a"], one["instructions_b"], name))
+            inside = changed[(changed["class"] == one["class"]) & (changed["mode"] == one["mode"])]
+            for _, each in inside.head(_MAX_FUNCTIONS).iterrows():
+                lines.append(_Line(each["instructions_a"], each["instructions_b"], "", _function(each, *heads)))
+        if len(rest):
+            lines.append(_Line(*_sums(rest), f"{len(rest)} classes that differ less"))
+        return lines
+
+    def _heads(self) -> tuple[str, str]:
+        """Return what stands above the two columns: the values that are compared, where these are short."""
+        values = [str(value) for pair in self.of.values() for value in pair]
+        if len(values) == 2 and all(0 < len(value) <= _WIDTH for value in values):
+            return values[0], values[1]
+        return "A", "B"
+
     def __str__(self) -> str:
+        head = "".join(f"{word:>{_WIDTH + 1}}" for word in (*self._heads(), "difference"))
         lines = []
-        for name, classes, functions in self.parts():
-            lines += [name, f"{'A':>12} {'B':>12} {'B - A':>12}"]
-            a, b = classes["instructions_a"].sum(), classes["instructions_b"].sum()
-            lines.append(f"{a:12,.0f} {b:12,.0f} {b - a:+12,.0f}  in all")
-            for _, one in classes.head(_MAX_CLASSES).iterrows():
-                lines.append(f"{_figures(one)}  {one['class']} ({one['mode']})")
-            for _, one in functions.head(_MAX_FUNCTIONS).iterrows():
-                lines.append(f"{_figures(one)}      {_function(one)}: {one['class']}")
+        for name, some in self.parts():
+            lines += [name, head]
+            for one in some:
+                figures = "".join(f"{word:>{_WIDTH + 1}}" for word in one.figures())
+                lines.append(f"{figures}  {one.kind}{'    ' * bool(one.function)}{one.function}")
+            lines.append("")
         return "\n".join([*lines, self.sentence])
 
     def __repr__(self) -> str:
@@ -103,13 +138,9 @@ class ProfileDifference:
 
     def _repr_html_(self) -> str:
         parts = []
-        for name, classes, functions in self.parts():
-            shown = [
-                (*_figures(one).split(), f"{one['class']} ({one['mode']})", _function(one) if "function" in one else "")
-                for some, most in ((classes, _MAX_CLASSES), (functions, _MAX_FUNCTIONS))
-                for _, one in some.head(most).iterrows()
-            ]
-            drawn = table(("A", "B", "B - A", "class", "function"), shown, numbers=range(3))
+        for name, lines in self.parts():
+            shown = [(*one.figures(), one.kind, one.function) for one in lines]
+            drawn = table((*self._heads(), "difference", "class", "function"), shown, numbers=range(3))
             parts.append(f"<details><summary>{escape(name)}</summary>{drawn}</details>")
         return f"<div>{escape(self.sentence)}{''.join(parts)}</div>"
 
@@ -123,15 +154,28 @@ class ProfileDifference:
         }
 
 
-def _figures(row: pd.Series) -> str:
-    return f"{row['instructions_a']:12,.0f} {row['instructions_b']:12,.0f} {row['difference']:+12,.0f}"
+class _Line(NamedTuple):
+    """A line of the text: instructions in A and in B, and the class or the function that they are of."""
+
+    a: float
+    b: float
+    kind: str
+    function: str = ""
+
+    def figures(self) -> tuple[str, str, str]:
+        return f"{self.a:,.0f}", f"{self.b:,.0f}", f"{self.b - self.a:+,.0f}"
 
 
-def _function(row: pd.Series) -> str:
-    calls = (
-        f"{row['calls_a']:.4g}" if row["calls_a"] == row["calls_b"] else f"{row['calls_a']:.4g} -> {row['calls_b']:.4g}"
-    )
-    return f"{row['function'] or '?'} [{row['object']}], calls {calls}"
+def _sums(rows: pd.DataFrame) -> tuple[float, float]:
+    return float(rows["instructions_a"].sum()), float(rows["instructions_b"].sum())
+
+
+def _function(row: pd.Series, name_a: str, name_b: str) -> str:
+    """Name a function, and say how often it is called in A and in B, which have these names."""
+    a, b = (f"{row[name]:.4g}" for name in ("calls_a", "calls_b"))
+    only = f"only in {name_a}, " * (not row["instructions_b"]) or f"only in {name_b}, " * (not row["instructions_a"])
+    calls = (b if not row["instructions_a"] else a) if only or a == b else f"{a} -> {b}"
+    return f"{row['function'] or '?'} [{row['object']}]: {only}{calls} {'call' if calls == '1' else 'calls'}"
 
 
 def compared(

@@ -70,10 +70,7 @@ class Profile:
         parts = []
         for end in (CLIENT, PEER):
             for key, rows in self.functions[self.functions["end"] == end].groupby(alike, sort=False):
-                named = dict(zip(alike, key, strict=True))
-                said = [end, f"machine {named['machine']}", str(named["suite"]) or "no TLS", str(named["workload"])]
-                said.append(f"{named['payload_bytes']} B")
-                said += [f"{name} {named[name]}" for name in USUAL if named[name] != USUAL[name]]
+                name = cell_name({**dict(zip(alike, key, strict=True)), "end": end})
                 arms = rows["record_layer"] + "+" + rows["io_engine"]
                 table = rows.assign(arm=arms).pivot_table(
                     "instructions", ["class", "mode"], "arm", aggfunc="sum", fill_value=0, sort=False
@@ -85,11 +82,22 @@ class Profile:
                     [*index, *(f"{value:,.0f}" for value in row)]
                     for index, row in zip(table.index, table.to_numpy(), strict=True)
                 ]
-                parts.append(f"{', '.join(said)}: instructions per operation\n{_aligned(shown)}")
+                parts.append(f"{name}: instructions per operation\n{_aligned(shown)}")
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
         return f"<pre style='line-height:1.25'>{escape(str(self))}</pre>"
+
+
+def cell_name(named: Mapping[str, Any]) -> str:
+    """Name a cell for people by those of its fields that are given; its end and machine as well."""
+    arm = "+".join(str(named[name]) for name in ("record_layer", "io_engine") if name in named)
+    suite = [str(named["suite"]) or "no TLS"] if "suite" in named else []
+    size = f" of {named['payload_bytes']:,} B" if "payload_bytes" in named else ""
+    said = [f"{named.get('workload', 'operations')}{size}", *([arm] if arm else []), *suite]
+    said += [f"{name} {named[name]}" for name in USUAL if named.get(name, USUAL[name]) != USUAL[name]]
+    said += [f"Linux {named['machine']}"] if "machine" in named else []
+    return f"{', '.join(said)}{': the ' + named['end'] if 'end' in named else ''}"
 
 
 def _aligned(lines: list[list[str]]) -> str:

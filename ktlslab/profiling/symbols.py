@@ -15,6 +15,7 @@ from ktlslab.profiling.elf import functions_of
 
 VMLINUX = "kernel"  # the object of what is no module
 _CODE = frozenset("tTwW")
+_ALIGNMENT = 16  # of functions; a compiler's own parts of one (x.cold) are not aligned, and have a dot in their names
 
 
 class Place(NamedTuple):
@@ -26,10 +27,15 @@ class Place(NamedTuple):
 
 
 class KernelSymbols:
-    """The symbols of a running kernel, from the text of /proc/kallsyms."""
+    """The functions of a running kernel, from the text of /proc/kallsyms.
+
+    In the modules of older kernels the labels in assembly code are symbols as well (_esb_loop_121): what they name
+    belongs to the function before them.
+    """
 
     def __init__(self, text: str) -> None:
         named: dict[int, tuple[str, str]] = {}
+        known_to_all: set[int] = set()
         for line in text.splitlines():
             address, kind, name, *module = line.split()
             if kind not in _CODE or name.startswith("__pfx_"):
@@ -37,6 +43,15 @@ class KernelSymbols:
             at = int(address, 16)
             one = (name, module[0].strip("[]") if module else VMLINUX)
             named[at] = min(named.get(at, one), one, key=_plainness)
+            if kind != "t":
+                known_to_all.add(at)
+        label = False
+        for at in sorted(named):
+            name, where = named[at]
+            inside = where != VMLINUX and at not in known_to_all
+            label = inside and (_unaligned(at, name) or (label and name[-1].isdigit()))
+            if label:
+                del named[at]
         self._starts = sorted(named)
         self._names = [named[start] for start in self._starts]
 
@@ -54,9 +69,17 @@ def _plainness(named: tuple[str, str]) -> tuple[Any, ...]:
     return name.startswith("__"), name.startswith("_"), len(name), name
 
 
+def _unaligned(address: int, name: str) -> bool:
+    return bool(address % _ALIGNMENT) and "." not in name
+
+
 def plain(name: str) -> str:
-    """Return a function's name without what the compiler adds to that of a part or copy of it: `.cold`, `.isra.0`."""
-    return name.partition(".")[0] or name
+    """Return a function's name without what is added to it where it is compiled.
+
+    The compiler marks a part or a copy: `.cold`, `.isra.0`. Kernels that can count allocations by place (from 6.10 on)
+    have the function itself as `kmem_cache_alloc_node_noprof`.
+    """
+    return name.partition(".")[0].removesuffix("_noprof") or name
 
 
 class UserCode:

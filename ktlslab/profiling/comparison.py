@@ -184,18 +184,20 @@ def compared(
     *,
     a_only: Mapping[str, Any] | None = None,
     b_only: Mapping[str, Any] | None = None,
+    typical: bool = False,
     tolerance: float = REPEATABILITY,
 ) -> ProfileDifference:
     """Compare two profiles, or two parts of one.
 
     `a_only`, `b_only`: fields of the cell, or `machine` or `end`, with the value that A's (B's) cells have:
-    {"record_layer": "kernel"}. UsageError where no cell of A has its like in B.
+    {"record_layer": "kernel"}. `typical`: of each end compare the operation that stands for all, in which two runs
+    agree best; by default the mean of all operations. UsageError where no cell of A has its like in B.
     """
     _checks.number(_TRIED, "tolerance", tolerance, 0.0, 1.0, source="a share, such as 0.01")
-    ones = [
-        selected(_checks.instance(_TRIED, name, one, Profile, "ktlslab.read_profile").functions, only or {})
-        for name, one, only in (("a", a, a_only), ("b", b, b_only))
-    ]
+    ones = []
+    for name, one, only in (("a", a, a_only), ("b", b, b_only)):
+        profile = _checks.instance(_TRIED, name, one, Profile, "ktlslab.read_profile")
+        ones.append(selected(profile.typical if typical else profile.functions, only or {}))
     of: dict[str, tuple[Any, Any]] = {}
     for name in (*_FIELDS, "end"):
         values = [one[name].unique() for one in ones]

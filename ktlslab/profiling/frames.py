@@ -48,6 +48,12 @@ class Profile:
         found: dict[str, Any] = self.functions.attrs["provenance"]
         return found
 
+    @property
+    def typical(self) -> pd.DataFrame:
+        """The functions, as in `functions`, of the operation that stands for all (`ktlslab.profiling.typical`)."""
+        by = list(COLUMNS[:-2])
+        return self.trees.groupby(by, as_index=False, sort=False)[["instructions", "calls"]].sum()
+
     def classes(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return instructions per operation: a row per class, the largest first, a column per cell and end.
 

@@ -32,6 +32,8 @@ WHERE = ("run_id", "machine", "kernel", *CELL)
 COLUMNS = (*WHERE, "end", "mode", "class", "object", "function", "instructions", "calls")
 TREE_COLUMNS = (*WHERE, "end", "node", "parent", "level", *COLUMNS[-6:-1], "total", "calls")
 _TREE = "tree"
+# Of the trees: what the order and the levels of the nodes do not tell.
+_WRITTEN = tuple(name for name in TREE_COLUMNS if name not in {"node", "parent", "total"})
 _SOURCE = "one that `ktlslab profile -o` wrote"
 
 
@@ -68,7 +70,7 @@ class Profile:
 
     def write(self, path: Path) -> None:
         """Write it, completely or not at all. StorageError where it cannot be written."""
-        store(self.functions, path, **{_TREE: self.trees})
+        store(self.functions, path, **{_TREE: self.trees[list(_WRITTEN)]})
 
     def __str__(self) -> str:
         """Return a table per setting and suite: a column per arm, of the client and of the peer."""
@@ -140,14 +142,12 @@ def nodes_of(about: Mapping[str, Any], roots: Mapping[str, Node], operations: in
     """Return the rows of one cell's call trees: each function before those that it called."""
     rows: list[dict[str, Any]] = []
     for end, root in roots.items():
-        numbers = {-1: -1}  # of the latest node at each level
-        for number, (level, node) in enumerate(root.walk()):
-            numbers[level] = number
+        for level, node in root.walk():
             mode, place = KERNEL if node.in_kernel else USER, node.place
             kind = name_of(class_of(mode, place.object, place.function), about["suite"])
-            figures = (node.instructions / operations, node.total() / operations, node.calls / operations)
-            values = (end, number, numbers[level - 1], level, mode, kind, place.object, place.function, *figures)
-            rows.append({**about, **dict(zip(TREE_COLUMNS[len(WHERE) :], values, strict=True))})
+            figures = (node.instructions / operations, node.calls / operations)
+            values = (end, level, mode, kind, place.object, place.function, *figures)
+            rows.append({**about, **dict(zip(_WRITTEN[len(WHERE) :], values, strict=True))})
     return rows
 
 
@@ -155,7 +155,7 @@ def to_profile(rows: list[dict[str, Any]], nodes: list[dict[str, Any]], runs: di
     """Return the profile of these rows, nodes of call trees, and runs."""
     functions = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"instructions": float, "calls": float})
     functions.attrs["provenance"] = runs
-    return Profile(functions=functions, trees=pd.DataFrame(nodes, columns=list(TREE_COLUMNS)))
+    return Profile(functions=functions, trees=_completed(pd.DataFrame(nodes, columns=list(_WRITTEN))))
 
 
 def is_profile(path: Path) -> bool:
@@ -172,9 +172,31 @@ def read_profile(path: str | Path) -> Profile:
         provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=f"Give {_SOURCE}.") from error
-    missing = [name for name in COLUMNS if name not in frame] + [name for name in TREE_COLUMNS if name not in trees]
+    missing = [name for name in COLUMNS if name not in frame] + [name for name in _WRITTEN if name not in trees]
     if missing:
         answered = f"it lacks the columns {', '.join(missing)}"
         raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.")
     frame.attrs["provenance"] = provenance
-    return Profile(functions=frame, trees=trees)
+    return Profile(functions=frame, trees=_completed(trees))
+
+
+def _completed(trees: pd.DataFrame) -> pd.DataFrame:
+    """Return trees with the columns that are not written: each node comes before those that it called."""
+    node: list[int] = []
+    parent: list[int] = []
+    total = trees["instructions"].tolist()
+    way: list[int] = []  # the rows of the callers, outermost first
+    first = 0  # the row of the tree's first node
+    same = [*WHERE, "end"]
+    begins = (trees[same] != trees[same].shift()).any(axis=1)
+    for row, (level, new) in enumerate(zip(trees["level"].tolist(), begins.tolist(), strict=True)):
+        if new:
+            first, way = row, []
+        del way[level:]
+        node.append(row - first)
+        parent.append(way[-1] - first if way else -1)
+        way.append(row)
+    for row in range(len(total) - 1, -1, -1):
+        if parent[row] >= 0:
+            total[row - node[row] + parent[row]] += total[row]
+    return trees.assign(node=node, parent=parent, total=total)[list(TREE_COLUMNS)]

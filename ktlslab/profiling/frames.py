@@ -20,6 +20,7 @@ from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER, class_of, name_o
 from ktlslab.profiling.counting import CLIENT, PEER, Count
 from ktlslab.profiling.trees import Node
 from ktlslab.runs.storage import beside, store, unreadable
+from ktlslab.tls.suites import Suite
 
 with extra("lab"):
     import pandas as pd
@@ -100,12 +101,17 @@ class Profile:
 def cell_name(named: Mapping[str, Any]) -> str:
     """Name a cell for people by those of its fields that are given; its end and machine as well."""
     arm = "+".join(str(named[name]) for name in ("record_layer", "io_engine") if name in named)
-    suite = [str(named["suite"]) or "no TLS"] if "suite" in named else []
+    suite = [_suite_name(str(named["suite"]))] if "suite" in named else []
     size = f" of {named['payload_bytes']:,} B" if "payload_bytes" in named else ""
     said = [f"{named.get('workload', 'operations')}{size}", *([arm] if arm else []), *suite]
     said += [f"{name} {named[name]}" for name in USUAL if named.get(name, USUAL[name]) != USUAL[name]]
     said += [f"Linux {named['machine']}"] if "machine" in named else []
     return f"{', '.join(said)}{': the ' + named['end'] if 'end' in named else ''}"
+
+
+def _suite_name(name: str) -> str:
+    suite = Suite.__members__.get(name)
+    return f"{suite.cipher.name}, {suite.version.label}" if suite else name or "no TLS"
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -7,6 +7,7 @@ machine (`ktlslab.profiling.elf`).
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from ktlslab.profiling.elf import functions_of
 
 VMLINUX = "kernel"  # the object of what is no module
 _CODE = frozenset("tTwW")
-_ALIGNMENT = 16  # of functions; a compiler's own parts of one (x.cold) are not aligned, and have a dot in their names
+_ALIGNMENT = 16  # of functions
+_LABEL, _LABEL_AMONG = re.compile(r"_[^_]\w*\d"), re.compile(r"\w+(_|done)\d+")
 
 
 class Place(NamedTuple):
@@ -35,7 +37,6 @@ class KernelSymbols:
 
     def __init__(self, text: str) -> None:
         named: dict[int, tuple[str, str]] = {}
-        known_to_all: set[int] = set()
         for line in text.splitlines():
             address, kind, name, *module = line.split()
             if kind not in _CODE or name.startswith("__pfx_"):
@@ -43,13 +44,10 @@ class KernelSymbols:
             at = int(address, 16)
             one = (name, module[0].strip("[]") if module else VMLINUX)
             named[at] = min(named.get(at, one), one, key=_plainness)
-            if kind != "t":
-                known_to_all.add(at)
         label = False
         for at in sorted(named):
             name, where = named[at]
-            inside = where != VMLINUX and at not in known_to_all
-            label = inside and (_unaligned(at, name) or (label and name[-1].isdigit()))
+            label = where != VMLINUX and _is_label(at, name, among=label)
             if label:
                 del named[at]
         self._starts = sorted(named)
@@ -69,8 +67,15 @@ def _plainness(named: tuple[str, str]) -> tuple[Any, ...]:
     return name.startswith("__"), name.startswith("_"), len(name), name
 
 
-def _unaligned(address: int, name: str) -> bool:
-    return bool(address % _ALIGNMENT) and "." not in name
+def _is_label(address: int, name: str, *, among: bool) -> bool:
+    """Whether a module's symbol names a place within a function. `among`: the one before it does.
+
+    Functions are aligned, except for a compiler's own parts of one, which have a dot in their names. A label may be
+    aligned by chance, and then has its number at the end.
+    """
+    if "." in name:
+        return False
+    return bool(address % _ALIGNMENT or _LABEL.fullmatch(name) or (among and _LABEL_AMONG.fullmatch(name)))
 
 
 def plain(name: str) -> str:

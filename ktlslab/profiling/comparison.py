@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ktlslab import _checks
 from ktlslab._html import table
 from ktlslab.errors import UsageError
-from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER
+from ktlslab.profiling.classes import INTERRUPTS
 from ktlslab.profiling.counting import MACHINE
 from ktlslab.profiling.frames import CELL, Profile, cell_name
 
@@ -26,7 +26,6 @@ REPEATABILITY = 0.002  # share of a cell's instructions by which a function of t
 _FUNCTION = ["mode", "class", "object", "function"]
 _FIELDS = ("machine", *CELL)
 _MAX_CLASSES, _MAX_FUNCTIONS = 8, 4  # in a class
-_MODES = {USER: "in user code", KERNEL: "in the kernel"}
 _WIDTH = 11  # of a column
 _TRIED = "comparing two profiles"
 
@@ -46,7 +45,7 @@ class ProfileDifference:
 
     @property
     def classes(self) -> pd.DataFrame:
-        by = [*self._cell, "end", "mode", "class"]
+        by = [*self._cell, "end", "class"]
         sums = self.functions.groupby(by, as_index=False, sort=False)[["instructions_a", "instructions_b"]].sum()
         sums["difference"] = sums["instructions_b"] - sums["instructions_a"]
         return sums.sort_values("difference", key=lambda one: -one.abs(), kind="stable", ignore_index=True)
@@ -73,10 +72,11 @@ class ProfileDifference:
         cells = ends[self._cell].drop_duplicates()
         a, b = ends[["instructions_a", "instructions_b"]].sum() / max(1, len(cells))
         first = self.classes.iloc[0]
-        where = f"{first['class']} {_MODES[first['mode']]} of the {first['end']}"
+        where = f"{first['class']} of the {first['end']}"
         who = " and ".join(ends["end"].unique())
+        who += " together" if " and " in who else ""
         return (
-            f"Compared {compared}: {len(self.changed)} functions differ. Per operation, {who} together, A takes "
+            f"Compared {compared}: {len(self.changed)} functions differ. Per operation, {who}, A takes "
             f"{a:,.0f} instructions and B {b:,.0f} ({b / a - 1 if a else 0:+.1%}), on average over {len(cells)} "
             f"{'pair' if len(cells) == 1 else 'pairs'} of cells; the largest difference of a class is "
             f"{first['difference']:+,.0f}, {where}."
@@ -106,9 +106,8 @@ class ProfileDifference:
             if abs(one["difference"]) <= self.tolerance * whole[0]:
                 break
             rest = rest.drop(index=at)
-            name = f"{one['class']} {_MODES[one['mode']]}"
-            lines.append(_Line(one["instructions_a"], one["instructions_b"], name))
-            inside = changed[(changed["class"] == one["class"]) & (changed["mode"] == one["mode"])]
+            lines.append(_Line(one["instructions_a"], one["instructions_b"], str(one["class"])))
+            inside = changed[changed["class"] == one["class"]]
             for _, each in inside.head(_MAX_FUNCTIONS).iterrows():
                 lines.append(_Line(each["instructions_a"], each["instructions_b"], "", _function(each, *heads)))
         if len(rest):

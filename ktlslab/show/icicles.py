@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MIN_SHARE = 0.002  # of the picture's width: what is narrower is left out
 _LABEL_SHARE = 0.055  # from which on a bar has its name in it
-_ROW_EM = 1.35
+_ROW_EM = 1.5
 _TRIED = "drawing an icicle"
 _READ = (
     "Each bar is a function, as wide as the instructions that it and all that it called executed. Below it is what it "

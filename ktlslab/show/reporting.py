@@ -182,7 +182,7 @@ def _instructions(profile: Profile, drawn: Drawn) -> str:
     other = max(check["other"] for check in checks)
     said = (
         f"{len(checks)} cells, counted by a plugin of QEMU in what the clock times. In each, the sum differs from the "
-        f"clock's count by {worst:.2%} at most, and at most {other:.1%} of it fell to no class."
+        f"clock's count by {worst:.2%} at most, and at most {other:.2%} of it fell to no class."
     )
     parts = [f"<p>{escape(said)}</p>", *(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items())]
     parts.append(f"<details><summary>What the classes are</summary>{table((), MEANINGS.items())}</details>")

@@ -136,12 +136,13 @@ class ProfileDifference:
         return f"ProfileDifference({self.sentence})"
 
     def _repr_html_(self) -> str:
-        parts = []
+        heads = (*self._heads(), "difference", "class", "function")
+        parts = {}
         for name, lines in self.parts():
-            shown = [(*one.figures(), one.kind, one.function) for one in lines]
-            drawn = table((*self._heads(), "difference", "class", "function"), shown, numbers=range(3))
-            parts.append(f"<details><summary>{escape(name)}</summary>{drawn}</details>")
-        return f"<div>{escape(self.sentence)}{''.join(parts)}</div>"
+            rows = [(*one.figures(), one.kind, one.function) for one in lines]
+            parts[escape(name)] = table(heads, rows, numbers=range(3))
+        wrap = "<div><div>{}</div>{}</div>" if len(parts) == 1 else "<details><summary>{}</summary>{}</details>"
+        return f"<div>{escape(self.sentence)}{''.join(wrap.format(*both) for both in parts.items())}</div>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as JSON types."""

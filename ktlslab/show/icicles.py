@@ -24,7 +24,9 @@ from ktlslab.show.style import STYLE, WIDTH, Plot
 
 with extra("lab"):
     import matplotlib as mpl
+    from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch, Rectangle
+    from matplotlib.ticker import StrMethodFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 MIN_SHARE = 0.002  # of the picture's width: what is narrower is left out
 _LABEL_SHARE = 0.055  # from which on a bar has its name in it
-_ROW_EM = 1.5
+_ROW_PX = 16  # whole pixels, or the underscores of some names are cut off
 _TRIED = "drawing an icicle"
 _READ = (
     "Each bar is a function, as wide as the instructions that it and all that it called executed. Below it is what it "
@@ -185,12 +187,14 @@ def icicle_plot(profile: Profile, *more: dict[str, Any], mode: str | None = None
                 if bar.total >= _LABEL_SHARE * widest:
                     fits = int(bar.total / widest * 150)
                     label = bar.label if len(bar.label) <= fits else bar.label[: fits - 1] + "…"
-                    axes.text(left + widest / 500, depth + 0.5, label, va="center", fontsize=5.5, clip_on=True)
+                    style = {"va": "center", "fontsize": 5.5, "clip_on": True, "color": _ink(colour(bar.kind))}
+                    axes.text(left + widest / 500, depth + 0.5, label, **style)
             axes.set_xlim(0, widest)
             axes.set_ylim(deep, 0)
             axes.set_yticks([])
             axes.set_title(way.title, loc="left", fontsize=8)
             axes.tick_params(labelsize=7)
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         panels[-1].set_xlabel("instructions per operation", fontsize=8)
         kinds = in_order({bar.kind for some in placed for _, _, bar in some})
         keys = [Patch(facecolor=colour(kind), label=kind) for kind in kinds]
@@ -199,6 +203,14 @@ def icicle_plot(profile: Profile, *more: dict[str, Any], mode: str | None = None
     figure.alt = "An icicle: bars of functions, callers above callees, as wide as their instructions."
     figure.caption = "\n".join(way.title for way in ways)
     return figure
+
+
+def _ink(background: str) -> str:
+    """Return black or white, whichever is easier to read on this colour (relative luminance as in WCAG 2.1)."""
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(background)
+    )
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
 def _placed(roots: list[Bar], left: float, depth: int, widest: float) -> Iterator[tuple[float, int, Bar]]:
@@ -220,8 +232,8 @@ def _html(bar: Bar, above: float, share: float) -> str:
     return (
         f'<div style="width:{100 * width:.3f}%;min-width:0;flex:none">'
         f'<div title="{escape(bar.says())}" style="{tint};'
-        f"height:{_ROW_EM}em;line-height:{_ROW_EM}em;overflow:hidden;word-break:break-all;font-size:0.8em;"  # what fits
-        f'padding:0 0.15em;cursor:default">{label}</div>'
+        f"height:{_ROW_PX}px;line-height:{_ROW_PX - 2}px;overflow:hidden;word-break:break-all;"
+        f'font-size:0.8em;padding:0 0.15em;cursor:default">{label}</div>'
         f'<div style="display:flex;align-items:flex-start">{below}</div></div>'
     )
 

@@ -13,7 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ktlslab import _checks
-from ktlslab._html import table
+from ktlslab._html import Html, table
 from ktlslab.errors import UsageError
 from ktlslab.profiling.classes import INTERRUPTS
 from ktlslab.profiling.counting import MACHINE
@@ -72,14 +72,13 @@ class ProfileDifference:
         cells = ends[self._cell].drop_duplicates()
         a, b = ends[["instructions_a", "instructions_b"]].sum() / max(1, len(cells))
         first = self.classes.iloc[0]
-        where = f"{first['class']} of the {first['end']}"
         who = " and ".join(ends["end"].unique())
-        who += " together" if " and " in who else ""
+        who = f"{who} together take" if " and " in who else f"the {who} takes"
+        pairs = f"{len(cells)} pairs of cells" if len(cells) > 1 else "one pair of cells"
         return (
-            f"Compared {compared}: {len(self.changed)} functions differ. Per operation, {who}, A takes "
-            f"{a:,.0f} instructions and B {b:,.0f} ({b / a - 1 if a else 0:+.1%}), on average over {len(cells)} "
-            f"{'pair' if len(cells) == 1 else 'pairs'} of cells; the largest difference of a class is "
-            f"{first['difference']:+,.0f}, {where}."
+            f"Compared {compared}: {len(self.changed)} functions differ. Per operation {who} {a:,.0f} instructions in "
+            f"A and {b:,.0f} in B ({b / a - 1 if a else 0:+.1%}, {pairs}). The class that differs most is "
+            f"{first['class']} of the {first['end']}: {first['difference']:+,.0f}."
         )
 
     def parts(self) -> list[tuple[str, list[_Line]]]:
@@ -136,10 +135,10 @@ class ProfileDifference:
         return f"ProfileDifference({self.sentence})"
 
     def _repr_html_(self) -> str:
-        heads = (*self._heads(), "difference", "class", "function")
+        heads = (*self._heads(), "difference", "class, and its functions")
         parts = {}
         for name, lines in self.parts():
-            rows = [(*one.figures(), one.kind, one.function) for one in lines]
+            rows = [(*one.figures(), one.function or Html(f"<b>{escape(one.kind)}</b>")) for one in lines]
             parts[escape(name)] = table(heads, rows, numbers=range(3))
         wrap = "<div><div>{}</div>{}</div>" if len(parts) == 1 else "<details><summary>{}</summary>{}</details>"
         return f"<div>{escape(self.sentence)}{''.join(wrap.format(*both) for both in parts.items())}</div>"

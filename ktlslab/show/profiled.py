@@ -56,7 +56,8 @@ def instructions(
                     FuncFormatter(lambda value, _: f"{value / 1000:,.0f} k" if value else "0")
                 )
                 axes.tick_params(labelsize=7.5)
-            line[0].set_xlim(left=0)  # when both ends are drawn: they share it
+            longest = rows[rows["workload"] == work].groupby(["record_layer", "io_engine", "end"])["instructions"].sum()
+            line[0].set_xlim(0, 1.03 * longest.max())
             line[0].set_yticks(range(len(arms)), [str(arm) for arm in arms])
         for axes in panels[-1]:
             axes.set_xlabel("instructions per operation", fontsize=8)
@@ -124,6 +125,8 @@ def differences(profile: Profile) -> dict[str, str]:
 
 def _bar(axes: Any, at: int, found: dict[str, float], kinds: list[str]) -> None:
     left = 0.0
+    if not found:
+        axes.text(0.02, at, "not profiled", va="center", fontsize=7, alpha=0.7, transform=axes.get_yaxis_transform())
     for kind in kinds:
         if found.get(kind):
             axes.barh(at, found[kind], left=left, height=0.72, facecolor=colour(kind), edgecolor="white", linewidth=0.3)

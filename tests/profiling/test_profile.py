@@ -134,6 +134,19 @@ def test_two_runs_agree_in_the_kernels_part(plan, profile):
     assert exact["difference"].abs().max() == 0  # what depends on no clock, and on no earlier operation
 
 
+def test_the_oldest_kernel_has_the_same_classes(plan, profile):
+    oldest = ktlslab.profile(plan, "oldest", progress=False)
+    (run,) = oldest.provenance.values()
+    assert max(check["other"] for check in run["cells"]) < 0.001
+    ciphers = oldest.functions[oldest.functions["object"] == "aesni_intel"]
+    assert set(ciphers["class"]) == {GCM}
+    assert not ciphers["function"].str.fullmatch(r"_\w+\d").any()  # a label
+    missing = set(profile.functions["class"]) - set(oldest.functions["class"])
+    assert missing <= {"interrupts", "other"}
+    found = compared(oldest, profile, a_only={"record_layer": "kernel"}, b_only={"record_layer": "kernel"})
+    assert GCM in set(found.changed["class"])
+
+
 def test_a_report_has_a_section_of_the_profile(profile):
     section = reporting._instructions(profile, reporting._drawn(reporting.instruction_plots(profile)))
     assert "2 cells, counted by a plugin of QEMU" in section

@@ -226,14 +226,15 @@ def _html(bar: Bar, above: float, share: float) -> str:
     width = bar.total / above if above else 0
     if width * share < MIN_SHARE:
         return ""
-    label = escape(bar.label) if width * share >= _LABEL_SHARE else "&nbsp;"
+    label, style = "", f"height:{_ROW_PX}px"
+    if width * share >= _LABEL_SHARE:  # what does not fit into the line is broken off, and out of sight below it
+        label = escape(bar.label)
+        style += f";line-height:{_ROW_PX - 2}px;overflow:hidden;word-break:break-all;font-size:0.8em;padding:0 0.15em"
     tint = f"background-color:{colour(bar.kind)}a0;border:1px solid {LINE};box-sizing:border-box"
     below = "".join(_html(child, bar.total, share * width) for child in bar.children)
     return (
         f'<div style="width:{100 * width:.3f}%;min-width:0;flex:none">'
-        f'<div title="{escape(bar.says())}" style="{tint};'
-        f"height:{_ROW_PX}px;line-height:{_ROW_PX - 2}px;overflow:hidden;word-break:break-all;"
-        f'font-size:0.8em;padding:0 0.15em;cursor:default">{label}</div>'
+        f'<div title="{escape(bar.says())}" style="{tint};{style};cursor:default">{label}</div>'
         f'<div style="display:flex;align-items:flex-start">{below}</div></div>'
     )
 

@@ -16,6 +16,7 @@ from ktlslab.profiling.collecting import TOLERANCE
 from ktlslab.profiling.comparison import compared
 from ktlslab.profiling.frames import read_profile
 from ktlslab.runs.counting import counted, definition
+from ktlslab.show import plots
 from ktlslab.show.icicles import bars
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -88,6 +89,22 @@ def test_the_recorded_profile_shows_the_way_of_a_record_on_both_kernels():
     found = compared(profile, profile, a_only={"machine": machines[0], **cell}, b_only={"machine": machines[1], **cell})
     assert found.of == {"machine": tuple(machines)}
     assert found.classes["class"].iloc[0] == "AEAD AES-256-GCM"
+
+
+def test_the_cpu_is_split_by_the_profile_of_the_same_kernel_and_no_other():
+    frame, profile = read_table(DATA / "quick.parquet"), read_profile(DATA / "profile.parquet")
+
+    def says(profile):
+        legend = plots.cpu_split(frame, profile=profile, workload="echo").legends[0]
+        return legend.get_title().get_text(), {text.get_text() for text in legend.get_texts()}
+
+    note, keys = says(profile)
+    assert "user and system by the profile" in note
+    assert keys == {"client, user", "client, system", "peer, user", "peer, system"}
+    other = replace(profile, functions=profile.functions.assign(kernel="another"))
+    note, keys = says(other)
+    assert "by the profile" not in note
+    assert "client, not split: too few ticks" in keys
 
 
 def test_what_is_recorded_is_small():

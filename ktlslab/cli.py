@@ -182,6 +182,8 @@ def _compare_parser(commands: Any) -> None:
     for side in ("a", "b"):
         only = f"of two profiles: compare only these cells of {side.upper()}, such as record_layer=kernel"
         compare.add_argument(f"--{side}", dest=f"{side}_only", default="", metavar="FIELD=VALUE,...", help=only)
+    one = "of two profiles: compare the operation that stands for all, which two runs have alike, not the mean of all"
+    compare.add_argument("--typical", action="store_true", help=one)
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=_compare)
 
@@ -318,6 +320,7 @@ def _compare_profiles(options: argparse.Namespace) -> int:
         ktlslab.read_profile(options.b),
         a_only=chosen(options.a_only),
         b_only=chosen(options.b_only),
+        typical=options.typical,
         tolerance=REPEATABILITY if options.tolerance is None else options.tolerance,
     )
     _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))

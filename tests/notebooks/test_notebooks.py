@@ -134,10 +134,13 @@ def test_sweep_and_compare_runs_on_a_table(home):
     assert "These are recorded figures" in shown["table"]
     assert "in favour of kernel" in shown["summary"]
     drawn = [path.name for path in notebooks.pictures_of(target)]
-    names = ("latency", "cpu-client", "cpu-peer", "cpu-split", "throughput", "sign-map", "ratio", "distributions")
-    assert drawn == [f"{COMPARE.stem}-{name}.png" for name in names]
+    names = ["latency", "cpu-client", "cpu-peer", "cpu-split", "profile", "throughput", "sign-map", "ratio"]
+    assert drawn == [f"{COMPARE.stem}-{name}.png" for name in [*names, "distributions"]]
     assert target.with_name(drawn[0]).read_bytes().startswith(b"\x89PNG")
     assert "A/A" in shown["effects"]
+    assert 'title="tls_sw_recvmsg [tls]' in shown["icicle"]
+    assert "SSL_read" in shown["icicle"]
+    assert "vfs_read [kernel]: only in userspace" in shown["small-download"]
 
 
 def test_three_kernels_are_shown_from_the_recorded_tables(home):

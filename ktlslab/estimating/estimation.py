@@ -23,13 +23,15 @@ from ktlslab.linux import capabilities
 from ktlslab.measure.dimensions import RECORD_LAYERS
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.sweeping import sweep
-from ktlslab.measure.table import read_table, write_table
+from ktlslab.measure.table import check as check_samples
+from ktlslab.measure.table import read_table
 from ktlslab.measure.worker import MIN_SAMPLE_NS
 from ktlslab.packages import extra, require
 from ktlslab.profiling import plugin
 from ktlslab.profiling.collecting import profile
 from ktlslab.profiling.frames import Profile, read_profile
 from ktlslab.runs import clocks
+from ktlslab.runs.journal import interrupted
 from ktlslab.runs.machines import machine
 from ktlslab.runs.storage import beside, table_path
 from ktlslab.tls.suites import Suite
@@ -58,10 +60,12 @@ def estimate(
     `plan`: quick, standard, full, a file, or a Plan. The arms that run on every kernel are swept here, pinned to one
     CPU; the same arms and the plan's others are profiled in a guest of kernel `on`. `check`: sweep the plan's other
     arms here as well, on a machine that has kTLS, so that estimates stand beside measurements. `output`: NAME.parquet;
-    table and profile are kept beside it, as NAME.measured.parquet and NAME.profiled.parquet. `measured`, `profiled`: a
-    table and a profile that exist already, to be used instead: all that they share is fitted, and all that was profiled
-    is estimated. Such a table should have been swept on one CPU (`taskset -c 0 ktlslab sweep --on here`). With
-    `profiled` this machine needs no QEMU, so a guest that runs by the wall clock can be asked as well.
+    table and profile are kept beside it, as NAME.measured.parquet and NAME.profiled.parquet, and a sweep that was
+    interrupted there goes on.
+
+    `measured`, `profiled`: a table and a profile that exist already, to be used instead: all that they share is fitted,
+    and all that was profiled is estimated. Such a table should have been swept on one CPU (`taskset -c 0 ktlslab sweep
+    --on here`). With `profiled` this machine needs no QEMU, so a guest that runs by the wall clock can be asked, too.
 
     Raises UsageError (nothing to fit, or table and profile of different suites), MachineError (a CPU clock that is too
     coarse or counts instructions; `check` without kTLS), TableError (`measured` or `profiled` is none), and what
@@ -77,6 +81,8 @@ def estimate(
         answered = "this machine's kernel has no kTLS, so estimates cannot be checked against it"
         raise MachineError(_TRIED, answered=answered, remedy="Leave out the check; left-out arms are checked anyway.")
     table = read_table(measured) if isinstance(measured, str | Path) else measured
+    if table is not None:
+        check_samples(table, _TRIED)
     counted = read_profile(profiled) if isinstance(profiled, str | Path) else profiled
     if counted is None:  # before anything takes minutes
         machine(on, "instructions")
@@ -88,13 +94,13 @@ def estimate(
         _refuse_clock()
         if progress and (said := busy(os.getloadavg()[0], os.cpu_count() or 1)):
             print(said, file=sys.stderr)  # noqa: T201
+        rows = beside(path, "measured") if path else None
+        unfinished = rows is not None and interrupted(rows)
         with one_cpu():
-            table = sweep(here_plan(plan, check=check), "here", progress=progress)
-        if path:
-            write_table(table, beside(path, "measured"))
+            table = sweep(here_plan(plan, check=check), "here", output=rows, resume=unfinished, progress=progress)
     if counted is None:
-        kept = beside(path, "profiled") if path else None
-        counted = profile(guest_plan(plan), on, output=kept, progress=progress)
+        counts = beside(path, "profiled") if path else None
+        counted = profile(guest_plan(plan), on, output=counts, progress=progress)
     found = estimated(table, counted)
     if path:
         found.write(path)

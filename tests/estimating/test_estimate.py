@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,12 @@ from ktlslab.estimating.observing import observed
 from ktlslab.linux import capabilities
 from ktlslab.measure.plan import PLANS
 from ktlslab.profiling import plugin
+from ktlslab.runs.journal import interrupted, journal_path
 from ktlslab.show.estimated import estimated_sign_map
 
 HERE = Path(__file__).parent
+SUITES = "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"
+WHOLE_BLOCK = 10  # samples of a block in the test below: plain twice, userspace four times, stdlib-ssl, a control
 CHACHA = "TLS_CHACHA20_POLY1305_SHA256"
 MEASURED, PROFILED = HERE / "recorded.measured.parquet", HERE / "recorded.profiled.parquet"
 
@@ -78,7 +84,13 @@ def test_the_command_prints_weights_errors_and_estimates(capsys, tmp_path):
     argv = ["estimate", "--measured", str(MEASURED), "--profiled", str(PROFILED), "-o", str(tmp_path / "e.parquet")]
     assert main([*argv, "--png", str(tmp_path / "e.png")]) == 0
     said = capsys.readouterr().out
-    for words in ("ns per instruction", "stand-in: never measured here", "each arm:", "ESTIMATED nanoseconds"):
+    for words in (
+        "ns per instruction",
+        "stand-in: never measured here",
+        "each arm:",
+        "ESTIMATED nanoseconds",
+        "Estimated, not measured: of ",
+    ):
         assert words in said
     assert (tmp_path / "e.png").exists()
 
@@ -148,6 +160,33 @@ def test_what_is_no_profile_or_table_is_said_so(tmp_path):
         ktlslab.estimate("quick", measured=PROFILED, profiled=PROFILED)
     with pytest.raises(UsageError, match=r"what `ktlslab\.profile` returned"):
         ktlslab.estimate("quick", profiled=7)
+    with pytest.raises(UsageError, match=r"is of type int.*ktlslab\.sweep"):
+        ktlslab.estimate("quick", measured=7)
+
+
+@pytest.mark.timeout(600)  # other measurements on this machine come first
+def test_a_sweep_that_was_interrupted_goes_on(tmp_path):
+    plan = ktlslab.Plan(name="small", suites=SUITES, payloads=(64,), workloads=("echo",), steps=6)
+    output, rows = tmp_path / "e.parquet", journal_path(tmp_path / "e.measured.parquet")
+
+    def interrupt():
+        while not any(file.read_bytes().count(b"latency_p50") > WHOLE_BLOCK for file in rows.glob("*.jsonl")):
+            time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        ktlslab.estimate(plan, profiled=PROFILED, output=output, progress=False)
+    assert interrupted(tmp_path / "e.measured.parquet")
+    found = ktlslab.estimate(plan, profiled=PROFILED, output=output, progress=False)
+    assert len(found.runs["measured"]) == 2
+    assert not rows.exists()
+    assert str(ktlslab.read_estimate(output)) == str(found)
+
+
+def test_a_picture_with_no_folder_is_refused_before_anything_is_measured(tmp_path, capsys):
+    assert main(["estimate", "--png", str(tmp_path / "missing" / "e.png")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_a_busy_machine_is_told_before_and_after(estimate):

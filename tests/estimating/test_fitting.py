@@ -20,7 +20,7 @@ TRUE = {"user code": 0.1, "kernel code": 0.3, "copying and clearing": 0.02, "sys
 def key(layer, engine, suite, payload, end="client"):
     values = {"record_layer": layer, "io_engine": engine, "suite": suite, "payload_bytes": payload, "workload": "echo"}
     values |= {"tls_version": "", "depth": 1, "connections": 1, "record_size": 16384, "link": "loopback"}
-    return (*(values[name] for name in IDENTITY), end)
+    return (*(values.get(name, 0) for name in IDENTITY), end)
 
 
 def made(layers=("plain", "userspace"), payloads=(64, 1024, 16384)):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ktlslab
-from ktlslab.errors import KernelUnavailableError, KtlsLabError, UsageError
+from ktlslab.errors import KernelUnavailableError, KtlsLabError, StorageError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -273,6 +273,9 @@ def _profile(options: argparse.Namespace) -> int:
 
 def _estimate(options: argparse.Namespace) -> int:
     """Print weights, errors and estimates. That all are refused is a failure: the answer asked for is not there."""
+    if options.png and not options.png.parent.is_dir():  # known before minutes are spent
+        answered = f"there is no folder {options.png.parent}"
+        raise StorageError(f"drawing {options.png}", answered=answered, remedy="Choose another place.")
     found = ktlslab.estimate(
         options.plan,
         options.on,
@@ -285,7 +288,9 @@ def _estimate(options: argparse.Namespace) -> int:
     if options.png:
         from ktlslab.show.estimated import estimated_sign_map  # noqa: PLC0415 - it loads matplotlib
 
-        options.png.write_bytes(estimated_sign_map(found).png())
+        drawn = estimated_sign_map(found)
+        options.png.write_bytes(drawn.png())
+        _say(drawn.caption)
     wanted = found.predicted
     return 1 if len(wanted) and (wanted["reason"] != "").all() else 0
 

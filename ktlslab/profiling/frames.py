@@ -19,7 +19,7 @@ from ktlslab.packages import extra, require
 from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER, class_of, name_of
 from ktlslab.profiling.counting import CLIENT, PEER, Count
 from ktlslab.profiling.trees import Node
-from ktlslab.runs.storage import beside, store, unreadable
+from ktlslab.runs.storage import beside, store, table_path, unreadable
 from ktlslab.tls.suites import Suite
 
 with extra("lab"):
@@ -69,9 +69,9 @@ class Profile:
         )
         return table.loc[table.sum(axis=1).sort_values(ascending=False).index]
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write it, completely or not at all. StorageError where it cannot be written."""
-        store(self.functions, path, **{_TREE: self.trees[list(_WRITTEN)]})
+        store(self.functions, table_path("writing a profile", "path", path), **{_TREE: self.trees[list(_WRITTEN)]})
 
     def __str__(self) -> str:
         """Return a table per setting and suite: a column per arm, of the client and of the peer."""
@@ -177,7 +177,10 @@ def read_profile(path: str | Path) -> Profile:
         frame, trees = pd.read_parquet(path), pd.read_parquet(beside(path, _TREE))
         provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=f"Give {_SOURCE}.") from error
+        answered = unreadable(path, error)
+        if path.exists() and not is_profile(path):
+            answered = f"it is no profile: beside one lies {beside(path, _TREE).name}"
+        raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.") from error
     missing = [name for name in COLUMNS if name not in frame] + [name for name in _WRITTEN if name not in trees]
     if missing:
         answered = f"it lacks the columns {', '.join(missing)}"

@@ -136,7 +136,8 @@ class Sending(Base):
         _, error = self.call(lambda: self.stream.limit_records(size), calm=True)
         if error:
             expected = not contract.kernel_tx or contract.held or not 64 <= size <= MAX_PLAINTEXT
-            must(expected or isinstance(error, MachineError) or contract.cannot_send, f"{error!r}")
+            over = contract.cannot_send or contract.interrupted
+            must(expected or isinstance(error, MachineError) or over, f"{error!r}")
         else:
             must(contract.kernel_tx and not contract.closed, "limited records that the kernel does not make")
             self.limits.append((len(contract.sent.data), size))

@@ -147,11 +147,11 @@ class Stream(Closing):
         condition, watch = self._condition, self._watch
         try:
             size = len(data)
-            watch.until_check_up -= 1 + (size >> watch.shift)
+            watch.until_check_up -= 1
             if watch.until_check_up < 0:
                 watch.check_up("sending")
-            if more or size > MAX_PLAINTEXT:
-                self._send_on(data, more=more)
+            if more or size > watch.record_bytes:
+                self._send_on(data, size, more=more)
             elif (sent := condition.push(data)) != size:
                 sides.push_all(self.connection, condition.push, in_bytes(data), sent)
         except BaseException as error:  # noqa: BLE001
@@ -161,11 +161,15 @@ class Stream(Closing):
             condition.give_up("sending", error)
         condition.unconfirmed = True
 
-    def _send_on(self, data: Buffer, *, more: bool) -> None:
-        """Send what may take several waits, or is held back."""
+    def _send_on(self, data: Buffer, size: int, *, more: bool) -> None:
+        """Send what makes several records, may take several waits, or is held back."""
         if more is not True and more is not False:
             raise TypeError("more")
-        sides.push_all(self.connection, self._condition.push, in_bytes(data), 0, _MORE if more else 0)
+        self._watch.count("sending", 0, size)
+        push, sent = self._condition.push, 0
+        if not more and size <= MAX_PLAINTEXT and (sent := push(data)) == size:
+            return
+        sides.push_all(self.connection, push, in_bytes(data), sent, _MORE if more else 0)
         if more:
             self._condition.hold()
 

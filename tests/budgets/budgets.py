@@ -14,12 +14,13 @@ Run = dict[str, Any]
 # Work, figure, contestant, reference, limit. A step is elapsed time: on one CPU it includes the peer's share. The C
 # program waits without a timeout; ktlslab always has one, and its cost counts as ktlslab's.
 RATIOS = (
-    ("echo 64 B", "step", "ktlslab uring", "C uring", 1.10),
+    ("echo 64 B", "step", "ktlslab uring", "C uring", 1.05),
     ("echo 16 KiB", "step", "ktlslab uring", "C uring", 1.02),
-    ("upload 64 B", "cpu", "ktlslab uring", "C uring", 1.30),
+    ("upload 64 B", "cpu", "ktlslab uring", "C uring", 1.12),
     ("upload 64 B, depth 16", "cpu", "ktlslab uring", "ktlslab syscall", 1.00),
     ("echo 64 B, depth 16", "step", "ktlslab uring", "ktlslab syscall", 1.00),
 )
+RATIO = "instructions"  # the unit of what is compared with a reference, and whose limit is a ratio
 # From the kernel up: the difference between a row and the one above it is the cost of what the row names.
 PROFILES = {
     "uring": (
@@ -75,7 +76,7 @@ def ratios(runs: Sequence[Run]) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 budget=f"{work}, {kind}: {ours} / {against}",
-                unit="instructions",
+                unit=RATIO,
                 ours=middle(runs, work, ours, figure),
                 reference=middle(runs, work, against, figure),
                 limit=limit,
@@ -103,7 +104,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
         ratio = f"{verdict.value:.3f} x" if verdict.reference and verdict.value else "-"
         limit = (
             f"{verdict.limit:.2f} x"
-            if verdict.limit and verdict.unit == "instructions"
+            if verdict.limit and verdict.unit == RATIO
             else _figure(verdict.limit, verdict.unit)
         )
         ours, reference = (_figure(value, verdict.unit) for value in (verdict.ours, verdict.reference))
@@ -153,4 +154,6 @@ def _step(value: float | None, before: float | None) -> str:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if unit == "instructions" else f"{value:.1f} {unit}"
+    if unit.startswith("instructions"):
+        return f"{value:,.0f}{unit.removeprefix('instructions')}"
+    return f"{value:.{1 if value >= 1 else 2}f} {unit}"

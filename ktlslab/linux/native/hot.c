@@ -352,6 +352,7 @@ static PyType_Spec calls_spec = {.name = "ktlslab.linux._hot.Calls",
 
 static PyMethodDef functions[] = {{"pack", FAST(kl_pack), METH_FASTCALL, NULL},
                                   {"pin", FAST(kl_pin), METH_FASTCALL, NULL},
+                                  {"total", kl_total, METH_O, NULL},
                                   {"watched", FAST(kl_watched), METH_FASTCALL, NULL},
                                   {NULL}};
 

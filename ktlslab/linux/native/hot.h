@@ -50,6 +50,7 @@ extern PyTypeObject *kl_calls_type;
 
 /* flight.c */
 PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *kl_total(PyObject *module, PyObject *buffers);
 PyObject *kl_pin(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_start_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_reap_all(PyObject *self, PyObject *const *args, Py_ssize_t count);

@@ -18,7 +18,7 @@ from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
 from ktlslab.errors import PeerTimeoutError, StreamClosedError, TruncatedError
-from ktlslab.linux import forks
+from ktlslab.linux import _hot, forks
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import in_bytes, let_go
@@ -190,11 +190,11 @@ class Stream(Closing):
                         self.send(data)
                 return
             condition.attend("sending")
-            if not all(type(data) is bytes for data in buffers):
-                buffers = [in_bytes(data) for data in buffers]
-            self._watch.count("sending", len(buffers), sum(map(len, buffers)))
+            total = _hot.total(buffers)
+            self._watch.count("sending", len(buffers), total)
             with Bound(self.connection, Direction.TX) as bound:
-                sides.push_many(self.connection, condition.push, buffers, bound)
+                if (sent := self.connection.engine.send_many(self.connection.socket, buffers)) != total:
+                    sides.push_rest(self.connection, condition.push, buffers, sent, bound)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)

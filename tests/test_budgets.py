@@ -87,8 +87,8 @@ def test_the_binding_budget_is_the_largest_arm_less_the_smallest_by_interpreter_
     arms = {"plain_syscall": {"send": 1000}, "kernel_uring": {"send": 900, "fill": most - 900}}
     verdict = bindings.binding(functions(**arms), 64)
     assert (verdict.value, verdict.met) == (most - 1000, met)
-    assert f"plain+syscall 1,000, kernel+uring {most:,}" in verdict.note
-    assert ("most is in fill (our C) 601" in verdict.note) is not met
+    assert f"plain+syscall 1,000, kernel+uring {most:,}" in verdict.notes[0]
+    assert ("most is in fill (our C) 601" in verdict.notes[0]) is not met
 
 
 @pytest.mark.parametrize(("difference", "met"), [(0.005, True), (-0.0051, False)])
@@ -96,6 +96,18 @@ def test_the_worst_cell_decides_how_far_a_profile_is_off_the_clock(bindings, dif
     alike = {"record_layer": "plain", "io_engine": "uring", "workload": "echo", "counted": 1.0, "clock": 1.0}
     cells = [alike | {"payload_bytes": 64, "difference": share} for share in (0.001, difference)]
     assert bindings.agreement(cells).met is met
+
+
+def test_a_missed_ratio_is_explained_by_what_python_itself_executes(parts, bindings):
+    frame = functions(kernel_uring={"fill": 100}, kernel_syscall={"send": 50})
+    frame = frame[frame["record_layer"] == "kernel"].assign(workload="echo", depth=1)
+    python = frame.assign(**{"class": "interpreter", "instructions": 60.0})
+    verdict = parts[1].ratios([run("echo 64 B", "ktlslab uring", 160.0), run("echo 64 B", "C uring", 100.0)])[0]
+    said = bindings.explanation(pd.concat([frame, python]), verdict)
+    assert "60 instructions" in said
+    assert "1.000 x" in said
+    deep = parts[1].Verdict(budget="", unit="", ours=1.0, limit=1, explained=("echo", 64, 1, "ktlslab syscall"))
+    assert "more of our C 50, interpreter 0" in bindings.explanation(pd.concat([frame, python]), deep)
 
 
 def test_a_figure_of_instructions_has_no_ratio_where_nothing_is_compared(parts):

@@ -96,7 +96,7 @@ def measured(name: str, measure: Callable[[], list[Verdict]]) -> list[Verdict]:
         return measure()
     except (KtlsLabError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         say(f"{name}: {error}")
-        return [Verdict(budget=name, unit="", ours=None, limit=None, note="failed, see above")]
+        return [Verdict(budget=name, unit="", ours=None, limit=None, notes=["failed, see above"])]
 
 
 def alone(measure: Callable[[], list[Verdict]]) -> Callable[[], list[Verdict]]:
@@ -127,20 +127,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     wanted = options.only or parts
     runs: list[Run] = []
+    verdicts: list[Verdict] = []
 
     measures = {
         "instructions": alone(lambda: instructions(options.kernel, runs, profile=options.profile)),
-        "binding": lambda: bindings.profiled(options.kernel),
+        "binding": lambda: bindings.profiled(options.kernel, verdicts),
         "import": alone(walls.importing),
         "guest": alone(lambda: [line for clock in CLOCKS for line in walls.guest_start(options.kernel, clock)]),
         "sweep": walls.sweeping,
     }
     load = os.getloadavg()[0]  # before we make our own
-    verdicts = [line for name in parts if name in wanted for line in measured(name, measures[name])]
+    for name in parts:
+        if name in wanted:
+            verdicts += measured(name, measures[name])
     print(verdict_table(verdicts))
     for verdict in verdicts:
-        if verdict.note:
-            print(f"  {verdict.budget}: {verdict.note}")
+        for note in verdict.notes:
+            print(f"  {verdict.budget}: {note}")
     if load > 1:
         print(f"  This machine was not idle (load {load:.1f}): figures in seconds may be too high.")
     if runs and options.profile:

@@ -123,14 +123,15 @@ def push_all(connection: Connection, push: Callable[..., int], data: Buffer, sen
 
 
 def push_rest(
-    connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer], sent: int, bound: Bound
+    connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer], sent: int, began: float
 ) -> None:
-    """Push what a submission of all buffers has left after `sent` bytes, which raises the error that stopped it."""
-    for data in map(in_bytes, buffers):
-        if sent < len(data):
-            bound.check()
-            push_all(connection, push, data, sent)
-        sent = max(0, sent - len(data))
+    """Push what one submission of all buffers has left after `sent` bytes, which raises the error that stopped it."""
+    with Bound(connection, Direction.TX, began) as bound:
+        for data in map(in_bytes, buffers):
+            if sent < len(data):
+                bound.check()
+                push_all(connection, push, data, sent)
+            sent = max(0, sent - len(data))
 
 
 def truncated(connection: Connection, layer: str) -> TruncatedError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -192,9 +193,10 @@ class Stream(Closing):
             condition.attend("sending")
             total = _hot.total(buffers)
             self._watch.count("sending", len(buffers), total)
-            with Bound(self.connection, Direction.TX) as bound:
-                if (sent := self.connection.engine.send_many(self.connection.socket, buffers)) != total:
-                    sides.push_rest(self.connection, condition.push, buffers, sent, bound)
+            engine = self.connection.engine
+            began = time.monotonic() if engine.timeout is not None else 0.0  # nothing is bound without a time-out
+            if (sent := engine.send_many(self.connection.socket, buffers)) != total:
+                sides.push_rest(self.connection, condition.push, buffers, sent, began)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)

@@ -71,7 +71,7 @@ def test_the_upload_budget_is_about_cpu_and_not_about_what_elapsed(parts):
 
 def functions(**of_arms):
     """Return a profile's rows for an echo of 64 bytes: by arm and function, and others that are not binding."""
-    alike = {"payload_bytes": 64, "end": "client", "mode": "user", "class": "our C"}
+    alike = {"workload": "echo", "payload_bytes": 64, "depth": 1, "end": "client", "mode": "user", "class": "our C"}
     rows = [
         {**alike, "record_layer": layer, "io_engine": engine, "function": function, "instructions": count}
         for (layer, engine), counts in ((arm.split("_"), counts) for arm, counts in of_arms.items())
@@ -79,7 +79,8 @@ def functions(**of_arms):
     ]
     others = {"instructions": 1e6, "function": "work", "record_layer": "plain", "io_engine": "uring"}
     rows += [{**alike, **others, "end": "peer"}, {**alike, **others, "class": "libc"}]
-    return pd.DataFrame([*rows, {**alike, **others, "payload_bytes": 16384}])
+    elsewhere = [{"payload_bytes": 16384}, {"workload": "upload"}, {"depth": 16}]
+    return pd.DataFrame(rows + [{**alike, **others, **one} for one in elsewhere])
 
 
 @pytest.mark.parametrize(("most", "met"), [(1500, True), (1501, False)])
@@ -100,7 +101,7 @@ def test_the_worst_cell_decides_how_far_a_profile_is_off_the_clock(bindings, dif
 
 def test_a_missed_ratio_is_explained_by_what_python_itself_executes(parts, bindings):
     frame = functions(kernel_uring={"fill": 100}, kernel_syscall={"send": 50})
-    frame = frame[frame["record_layer"] == "kernel"].assign(workload="echo", depth=1)
+    frame = frame[frame["record_layer"] == "kernel"]
     python = frame.assign(**{"class": "interpreter", "instructions": 60.0})
     verdict = parts[1].ratios([run("echo 64 B", "ktlslab uring", 160.0), run("echo 64 B", "C uring", 100.0)])[0]
     said = bindings.explanation(pd.concat([frame, python]), verdict)

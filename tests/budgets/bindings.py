@@ -69,7 +69,9 @@ def explanation(functions: pd.DataFrame, verdict: Verdict) -> str:
 def binding(functions: pd.DataFrame, size: int) -> Verdict:
     """Compare the arms' interpreter and binding. If the budget is missed, the note says which functions differ most."""
     weight = functions[
-        (functions["payload_bytes"] == size)
+        (functions["workload"] == "echo")
+        & (functions["payload_bytes"] == size)
+        & (functions["depth"] == 1)
         & (functions["end"] == "client")
         & (functions["mode"] == "user")
         & functions["class"].isin(BINDING)

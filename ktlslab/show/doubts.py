@@ -203,6 +203,7 @@ def bindings(profile: Profile, *, payloads: Sequence[int], workload: str = "uplo
 def _bar(axes: Axes, at: int, rows: pd.DataFrame) -> float:
     """Draw an arm; return what the interpreter and our C execute."""
     if rows.empty:
+        axes.text(0, at, " not profiled", va="center", fontsize=7.5)
         return 0.0
     sums = rows.groupby("class")["instructions"].sum()
     left = 0.0

@@ -7,35 +7,43 @@ and in what order. A claim names its source, the arms that stand for it here, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ktlslab import _checks
 from ktlslab.errors import UsageError
-from ktlslab.measure.analysis import QUANTITIES, Contrast, effects
+from ktlslab.measure.analysis import Contrast, effects
 from ktlslab.measure.plan import Arm
+from ktlslab.packages import extra
+from ktlslab.profiling.classes import AEAD
 from ktlslab.profiling.comparison import compared
 from ktlslab.profiling.frames import Profile
+from ktlslab.show.doubts import BINDING
 from ktlslab.show.html import Lines
 from ktlslab.show.names import size_name
 from ktlslab.show.signmap import signed
 
-if TYPE_CHECKING:
+with extra("lab"):
     import pandas as pd
 
+if TYPE_CHECKING:
     from ktlslab.estimating.frames import Estimate
 
 ALIKE = 0.05  # a difference that is called none in a publication without intervals
 FALLS, SAME, LESS, NOT_LESS = "falls with size", "no change", "costs less", "costs no less"
+EXACT = 0.01  # a difference of two profiles that is called none: they have no noise, but a cell has one session
 _MAX_REASONS = 3
+_QUANTITY = "client_cpu"
+_SUITE = "TLS_AES_256_GCM_SHA384"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What somebody published. `theirs`: their figures in their words. `rule`: what ours must do to agree.
 
-    `of`, `over`: the arms that stand for it. `end`: whose instructions count, "" for both ends'.
+    `of`, `over`: the arms that stand for it. The client's instructions count: the peer is OpenSSL's in every arm.
     """
 
     source: str
@@ -46,17 +54,12 @@ class Claim:
     over: str
     workload: str
     payloads: tuple[int, ...]
-    end: str = ""
-
-    @property
-    def quantity(self) -> str:
-        return f"{self.end}_cpu" if self.end else "throughput_bytes_per_unit"
 
     @property
     def ours(self) -> str:
         """What stands for it here, in words."""
-        what = f"{self.end}'s instructions" if self.end else "bytes per instruction"
-        return f"{self.of} over {self.over}, {self.workload}: {what}"
+        what = "bytes per instruction" if self.rule == FALLS else "instructions"
+        return f"{self.of} over {self.over}, {self.workload}: {what} of the client"
 
 
 # Gbit/s of kTLS and of TCP at 1, 4, 16 and 64 KiB, MTU 1500: https://github.com/lxin/quic, README.md.
@@ -81,7 +84,6 @@ CLAIMS = (
         over="userspace+syscall",
         workload="upload",
         payloads=(65536,),
-        end="client",
     ),
     Claim(
         source="MDA2AV/HttpArena#1444",
@@ -92,7 +94,6 @@ CLAIMS = (
         over="userspace+uring",
         workload="echo",
         payloads=(4096, 16384),
-        end="client",
     ),
     Claim(
         source="MDA2AV/HttpArena#1447",
@@ -103,7 +104,6 @@ CLAIMS = (
         over="kernel-tx+uring",
         workload="echo",
         payloads=(4096, 16384),
-        end="client",
     ),
     Claim(
         source="dotnet/runtime#125110",
@@ -114,7 +114,6 @@ CLAIMS = (
         over="userspace+syscall",
         workload="download",
         payloads=(65536,),
-        end="client",
     ),
 )
 
@@ -122,26 +121,31 @@ CLAIMS = (
 def beside(
     frame: pd.DataFrame, profile: Profile, estimate: Estimate | None = None, claims: Sequence[Claim] = CLAIMS
 ) -> Lines:
-    """Show each claim, what the table says of it, whether they agree, and by the profile why.
+    """Show each claim, what table and profile say of it, whether they agree, and where the difference is.
 
-    `estimate`: where it has the claim's cells, a column says what they would take on its CPU. UsageError where table or
-    profile lack a cell of a claim.
+    The profile also says it without the interpreter and our C, which no program but ours has. `estimate`: where it has
+    a claim's cells, a column says what they would take on its CPU. UsageError where table or profile lack a cell.
     """
     _checks.instance("comparing with what was published", "profile", profile, Profile, "ktlslab.read_profile")
-    found = effects(frame, sorted({claim.quantity for claim in claims}), asked=[_asked(claim) for claim in claims])
-    rows, said = [], estimate is not None and any(_estimated(claim, estimate) for claim in claims)
+    found = effects(frame, [_QUANTITY], asked=[_asked(claim) for claim in claims])
+    estimates = {claim: _estimated(claim, estimate) if estimate else "" for claim in claims}
+    rows = []
     for claim in claims:
-        ours = _cells(found, claim)
-        row = [f"{claim.source}\n{claim.rule}", claim.setting, claim.theirs, claim.ours, _figures(claim, ours)]
-        row += [_estimated(claim, estimate) or "not estimated"] if said and estimate else []
-        rows.append((*row, "agrees" if agrees(claim, ours) else "disagrees", why(claim, profile)))
+        ours, bare = _cells(found, claim), unbound(claim, profile)
+        row = [f"{claim.source}\n{claim.rule}", claim.setting, claim.theirs, claim.ours]
+        row.append(f"{_figures(claim, ours)}\nwithout binding: {_figures(claim, bare)}")
+        row += [estimates[claim] or "not estimated"] if any(estimates.values()) else []
+        words = ["agrees" if agrees(claim, one) else "disagrees" for one in (ours, bare)]
+        rows.append((*row, f"{words[0]}\nwithout binding: {words[1]}", why(claim, profile)))
     head = ["published", "there", "theirs", "what stands for it here", "ours, counted"]
-    head += ["ESTIMATED on silicon, not measured"] if said else []
-    return Lines(head=(*head, "", "where the difference is, in instructions per operation"), rows=rows)
+    head += ["ESTIMATED on silicon, not measured"] if any(estimates.values()) else []
+    return Lines(head=(*head, "", "difference in instructions per operation"), rows=rows)
 
 
 def _asked(claim: Claim) -> Contrast:
-    return Contrast(claim.source, (claim.of,), (claim.over,), claim.rule)
+    """Return the cost of one arm over the other's; for a claim on throughput, the inverse."""
+    of, over = (claim.over, claim.of) if claim.rule == FALLS else (claim.of, claim.over)
+    return Contrast(claim.source, (of,), (over,), claim.rule)
 
 
 def _cells(found: pd.DataFrame, claim: Claim) -> pd.DataFrame:
@@ -149,7 +153,6 @@ def _cells(found: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     rows = found[
         (found["effect"] == claim.source)
         & (found["workload"] == claim.workload)
-        & (found["quantity"] == claim.quantity)
         & found["payload_bytes"].isin(claim.payloads)
     ].sort_values("payload_bytes")
     if len(rows) != len(claim.payloads):
@@ -173,9 +176,8 @@ def _figures(claim: Claim, ours: pd.DataFrame) -> str:
     if claim.rule == FALLS:
         return ", ".join(f"{ratio:.2f}" for ratio in ours["ratio"])
     cells = zip(ours["payload_bytes"], ours["ratio"], ours["verdict"], strict=True)
-    noise = {"none": " (noise)"}
-    said = [f"{signed(ratio)} %{noise.get(verdict, '')} at {size_name(int(size))}" for size, ratio, verdict in cells]
-    return f"{QUANTITIES[claim.quantity][0]} {', '.join(said)}"
+    noise = {"none": " (none)"}
+    return ", ".join(f"{signed(ratio)} %{noise.get(word, '')} at {size_name(int(size))}" for size, ratio, word in cells)
 
 
 def _estimated(claim: Claim, estimate: Estimate) -> str:
@@ -186,34 +188,48 @@ def _estimated(claim: Claim, estimate: Estimate) -> str:
     said = []
     for size in claim.payloads:
         pair = []
-        for name in (claim.of, claim.over):
-            arm = Arm.named(name)
-            suite = "" if arm.record_layer == "plain" else "TLS_AES_256_GCM_SHA384"
-            pair.append(cells.get((arm.record_layer, arm.io_engine, size, suite), float("nan")))
+        for arm in map(Arm.named, (claim.of, claim.over)):
+            suite = "" if arm.record_layer == "plain" else _SUITE
+            pair.append(cells.get((arm.record_layer, arm.io_engine, size, suite), math.nan))
         ratio = pair[1] / pair[0] if claim.rule == FALLS else pair[0] / pair[1]
-        if ratio != ratio:  # noqa: PLR0124 - not a number: no such cell, or it was refused
+        if math.isnan(ratio):  # no such cell, or it was refused
             return ""
         said.append(f"{ratio:.2f}" if claim.rule == FALLS else f"{signed(ratio)} %")
     return ", ".join(said)
 
 
+def _functions(claim: Claim, profile: Profile, size: int) -> pd.DataFrame:
+    """Return the client's functions in both arms, `of` as B and `over` as A."""
+    cell = {"payload_bytes": size, "workload": claim.workload, "end": "client"}
+    theirs, ours = (
+        {**cell, "record_layer": arm.record_layer, "io_engine": arm.io_engine}
+        for arm in map(Arm.named, (claim.over, claim.of))
+    )
+    return compared(profile, profile, a_only=theirs, b_only=ours).functions
+
+
+def unbound(claim: Claim, profile: Profile) -> pd.DataFrame:
+    """Return the ratios of a claim's arms, by payload, without what the interpreter and our C execute."""
+    rows = []
+    for size in claim.payloads:
+        functions = _functions(claim, profile, size)
+        sums = functions.loc[~functions["class"].isin(BINDING), ["instructions_a", "instructions_b"]].sum()
+        ratio = sums["instructions_b"] / sums["instructions_a"]
+        ratio = 1 / ratio if claim.rule == FALLS else ratio
+        verdict = "none" if abs(ratio - 1) < EXACT else "less" if ratio < 1 else "more"
+        rows.append({"payload_bytes": size, "ratio": ratio, "verdict": verdict})
+    return pd.DataFrame(rows)
+
+
 def why(claim: Claim, profile: Profile) -> str:
     """Say in which classes the difference of a claim's arms is, at its smallest and largest payload."""
-    lines = []
-    for size in dict.fromkeys((claim.payloads[0], claim.payloads[-1])):
-        ours, theirs = (
-            {"record_layer": arm.record_layer, "io_engine": arm.io_engine, "payload_bytes": size}
-            | {"workload": claim.workload}
-            | ({"end": claim.end} if claim.end else {})
-            for arm in map(Arm.named, (claim.of, claim.over))
-        )
-        functions = compared(profile, profile, a_only=theirs, b_only=ours).functions
-        lines.append(f"{size_name(size)}: {_reasons(functions)}")
-    return "\n".join(lines)
+    sizes = dict.fromkeys((claim.payloads[0], claim.payloads[-1]))
+    return "\n".join(f"{size_name(size)}: {_reasons(_functions(claim, profile, size))}" for size in sizes)
 
 
 def _reasons(functions: pd.DataFrame) -> str:
-    by = functions.groupby(["class", "mode"])["difference"].sum()
+    named = functions["class"].where(~functions["class"].str.startswith(AEAD), AEAD)
+    by = functions.groupby([named, "mode"])["difference"].sum()
     largest = by.reindex(by.abs().sort_values(ascending=False).index).head(_MAX_REASONS)
     said = [
         f"{_count(row['difference'])} {row['class']} ({row['mode']})" for _, row in largest.reset_index().iterrows()

@@ -1,9 +1,13 @@
 """How far a figure can be trusted: one question to a function, one picture or small table to a question.
 
-two_cpus        what each of two emulated CPUs says of kernel TLS: tables that cannot be merged, side by side
-classes         where the instructions of a few cells went
-bindings        how much of each arm is the interpreter and the binding
-equal_arms      how far equal arms differ, beside the differences that are called findings
+Notebook 06 asks them all. Nothing here merges what two CPUs counted, and an estimate has a column of its own.
+
+    two_cpus        what each of two emulated CPUs says of kernel TLS, side by side
+    classes         where the instructions of a few cells went
+    bindings        how much of each arm is the interpreter and the binding
+    weighed         the TLS tax as it is counted, estimated from weights, and measured where the weights are from
+    equal_arms      how far equal arms differ, beside the differences that are called findings
+    said            what the figures of a picture say, to be shown above it
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from ktlslab.profiling.frames import Profile
 from ktlslab.show import axes as common
 from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.classcolours import colour
-from ktlslab.show.html import Lines, joined, plural
+from ktlslab.show.html import Lines, Picture, joined, plural, prose
 from ktlslab.show.names import order, size_name, suite_name
 from ktlslab.show.signmap import signed
 from ktlslab.show.style import FLOOR, SERIES, STYLE, WIDTH, Plot, arms_of, rows_of
@@ -41,6 +45,11 @@ if TYPE_CHECKING:
 BINDING = ("interpreter", "our C")
 REST = "everything else"
 _CELL = ["workload", "payload_bytes", "io_engine"]
+
+
+def said(plot: Plot) -> Picture:
+    """Return a plot's caption as a paragraph."""
+    return Picture(prose(_checks.instance("showing a caption", "plot", plot, Plot).caption), plot.caption)
 
 
 def two_cpus(frames: Mapping[str, pd.DataFrame]) -> Plot:
@@ -158,8 +167,8 @@ def classes(
 
 
 def _what(cells: Mapping[str, Any], end: str) -> str:
-    said = [size_name(value) if name == "payload_bytes" else str(value) for name, value in cells.items()]
-    return f"{', '.join(said)}: {f'the {end}' if end else 'both ends together'}."
+    told = [size_name(value) if name == "payload_bytes" else str(value) for name, value in cells.items()]
+    return f"{', '.join(told)}: {f'the {end}' if end else 'both ends together'}."
 
 
 def bindings(profile: Profile, *, payloads: Sequence[int], workload: str = "upload", end: str = "client") -> Plot:
@@ -186,9 +195,9 @@ def bindings(profile: Profile, *, payloads: Sequence[int], workload: str = "uplo
             spreads.append(_spread(size, {name: one for name, one in weights.items() if one and "ssl" not in name}))
         panels[0].set_yticks(range(len(arms)), [str(arm) for arm in arms])
         panels[0].invert_yaxis()
-        keys = [Patch(facecolor=colour(kind), label=kind) for kind in BINDING]
+        keys = [Patch(facecolor=colour(kind), linewidth=0, label=kind) for kind in BINDING]
         figure.legend(
-            handles=[*keys, Patch(facecolor=FLOOR, alpha=0.35, label=REST)],
+            handles=[*keys, Patch(facecolor=FLOOR, alpha=0.35, linewidth=0, label=REST)],
             loc="outside lower center", ncols=3, fontsize=8, frameon=False,
         )  # fmt: skip
         kernels = joined(sorted(map(str, rows["kernel"].unique())))
@@ -208,7 +217,7 @@ def _bar(axes: Axes, at: int, rows: pd.DataFrame) -> float:
     sums = rows.groupby("class")["instructions"].sum()
     left = 0.0
     for kind in BINDING:
-        axes.barh(at, sums.get(kind, 0.0), left=left, height=0.72, color=colour(kind))
+        axes.barh(at, sums.get(kind, 0.0), left=left, height=0.72, color=colour(kind), linewidth=0)
         left += float(sums.get(kind, 0.0))
     total = float(sums.sum())
     axes.barh(at, total - left, left=left, height=0.72, color=FLOOR, alpha=0.35, linewidth=0)
@@ -247,8 +256,13 @@ def weighed(estimate: Estimate) -> Lines:
         )
         for row in table.sort_values(["workload", "io_engine", "payload_bytes"]).to_dict("records")
     ]
-    head = ("userspace TLS over plain TCP", "suite", "counted", "ESTIMATED from weights", "measured on this CPU")
-    return Lines(head=head, rows=rows, numbers=range(2, 5))
+    cpus = {
+        kind: joined(sorted({str(run.get("cpu") or "a CPU not known") for run in runs.values()}))
+        for kind, runs in estimate.runs.items()
+    }
+    told = [f"Counted on {cpus.get('profiled', '?')}, measured on {cpus.get('measured', '?')}.", *estimate.notes]
+    head = ("userspace TLS over plain TCP", "suite", "counted", "ESTIMATED from weights", "measured")
+    return Lines(head=head, rows=rows, numbers=range(2, 5), caption=" ".join(told))
 
 
 def equal_arms(frame: pd.DataFrame) -> Plot:
@@ -260,24 +274,24 @@ def equal_arms(frame: pd.DataFrame) -> Plot:
         figure = Plot(figsize=(WIDTH * 0.8, 2.5), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color="black", linewidth=1)
-        said = []
+        told = []
         for at, (name, effect) in enumerate(groups.items()):
             rows = found[found["effect"] == effect]
             known = rows["verdict"] != "none"
             places = at + 0.28 * pd.Series([(number % 7 - 3) / 3 for number in range(len(rows))], rows.index)
-            for drawn, fill in ((known, SERIES[0][0]), (~known, "none")):
+            for drawn, fill in ((known, SERIES[0][0]), (~known, "white")):
                 axes.plot(
                     _percent(rows.loc[drawn, "ratio"]), places[drawn], linestyle="none", marker="o", markersize=4.5,
                     color=SERIES[0][0], markerfacecolor=fill, alpha=0.85,
                 )  # fmt: skip
             farthest = max(rows["ratio"].max(), 1 / rows["ratio"].min()) if len(rows) else float("nan")
             called = f"{int(known.sum())} are called findings"
-            said.append(f"{name}: {len(rows)} differences, up to {common.percent(farthest)}; {called}.")
+            told.append(f"{name}: {len(rows)} differences, up to {common.percent(farthest)}; {called}.")
         floors = found.loc[found["effect"] == "kTLS", "floor"].dropna()
         if len(floors):
             low, high = 100 * (1 / floors.median() - 1), 100 * (floors.median() - 1)
             axes.axvspan(low, high, color=FLOOR, alpha=0.35, linewidth=0)
-            said.append(f"The floor is {common.percent(floors.min())} to {common.percent(floors.max())}, by cell.")
+            told.append(f"The floor is {common.percent(floors.min())} to {common.percent(floors.max())}, by cell.")
         axes.set_yticks(range(len(groups)), list(groups))
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.xaxis.set_major_formatter(FuncFormatter(_percentage))
@@ -285,12 +299,12 @@ def equal_arms(frame: pd.DataFrame) -> Plot:
         keys = [
             Line2D([], [], color=SERIES[0][0], marker="o", linestyle="none", label="called a finding"),
             Line2D(
-                [], [], color=SERIES[0][0], marker="o", markerfacecolor="none", linestyle="none", label="called none"
+                [], [], color=SERIES[0][0], marker="o", markerfacecolor="white", linestyle="none", label="called none"
             ),
-            Patch(facecolor=FLOOR, alpha=0.35, label="the median of the noise floors"),
+            Patch(facecolor=FLOOR, alpha=0.35, linewidth=0, label="the median of the noise floors"),
         ]
         common.legend(figure, keys, "")
         common.title(figure, "Differences of equal arms, and of different ones", frame)
     figure.alt = "Points: differences of equal arms, near 0, above those of kernel to userspace records."
-    figure.caption = "\n".join(said)
+    figure.caption = "\n".join(told)
     return figure

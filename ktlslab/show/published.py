@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ktlslab import _checks
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ktlslab.estimating.frames import Estimate
 
 ALIKE = 0.05  # a difference that is called none in a publication without intervals
-FALLS, SAME, LESS, NOT_LESS = "falls with size", "no change", "costs less", "costs no less"
+FALLS, SAME, LESS, NOT_LESS = "it falls with size", "no change", "it costs less", "it costs no less"
 EXACT = 0.01  # a difference of two profiles that is called none: they have no noise, but a cell has one session
 _MAX_REASONS = 3
 _QUANTITY = "client_cpu"
@@ -132,14 +132,21 @@ def beside(
     rows = []
     for claim in claims:
         ours, bare = _cells(found, claim), unbound(claim, profile)
-        row = [f"{claim.source}\n{claim.rule}", claim.setting, claim.theirs, claim.ours]
-        row.append(f"{_figures(claim, ours)}\nwithout binding: {_figures(claim, bare)}")
+        row = [
+            f"{claim.source}\n{claim.setting}:\n{claim.theirs}",
+            claim.ours,
+            _judged(claim, ours),
+            _judged(claim, bare),
+        ]
         row += [estimates[claim] or "not estimated"] if any(estimates.values()) else []
-        words = ["agrees" if agrees(claim, one) else "disagrees" for one in (ours, bare)]
-        rows.append((*row, f"{words[0]}\nwithout binding: {words[1]}", why(claim, profile)))
-    head = ["published", "there", "theirs", "what stands for it here", "ours, counted"]
+        rows.append((*row, why(claim, profile)))
+    head = ["published", "what stands for it here", "counted", "without interpreter and our C"]
     head += ["ESTIMATED on silicon, not measured"] if any(estimates.values()) else []
-    return Lines(head=(*head, "", "difference in instructions per operation"), rows=rows)
+    return Lines(head=(*head, "the difference, in instructions per operation"), rows=rows)
+
+
+def _judged(claim: Claim, ours: pd.DataFrame) -> str:
+    return f"{_figures(claim, ours)}\n{'agrees' if agrees(claim, ours) else 'disagrees'}: {claim.rule}"
 
 
 def _asked(claim: Claim) -> Contrast:
@@ -177,7 +184,7 @@ def _figures(claim: Claim, ours: pd.DataFrame) -> str:
         return ", ".join(f"{ratio:.2f}" for ratio in ours["ratio"])
     cells = zip(ours["payload_bytes"], ours["ratio"], ours["verdict"], strict=True)
     noise = {"none": " (none)"}
-    return ", ".join(f"{signed(ratio)} %{noise.get(word, '')} at {size_name(int(size))}" for size, ratio, word in cells)
+    return "\n".join(f"{signed(ratio)} %{noise.get(word, '')} at {size_name(int(size))}" for size, ratio, word in cells)
 
 
 def _estimated(claim: Claim, estimate: Estimate) -> str:
@@ -200,12 +207,13 @@ def _estimated(claim: Claim, estimate: Estimate) -> str:
 
 def _functions(claim: Claim, profile: Profile, size: int) -> pd.DataFrame:
     """Return the client's functions in both arms, `of` as B and `over` as A."""
-    cell = {"payload_bytes": size, "workload": claim.workload, "end": "client"}
+    rows = profile.functions
+    rows = rows[(rows["payload_bytes"] == size) & (rows["workload"] == claim.workload) & (rows["end"] == "client")]
+    cell = replace(profile, functions=rows)
     theirs, ours = (
-        {**cell, "record_layer": arm.record_layer, "io_engine": arm.io_engine}
-        for arm in map(Arm.named, (claim.over, claim.of))
+        {"record_layer": arm.record_layer, "io_engine": arm.io_engine} for arm in map(Arm.named, (claim.over, claim.of))
     )
-    return compared(profile, profile, a_only=theirs, b_only=ours).functions
+    return compared(cell, cell, a_only=theirs, b_only=ours).functions
 
 
 def unbound(claim: Claim, profile: Profile) -> pd.DataFrame:

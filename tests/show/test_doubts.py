@@ -99,11 +99,13 @@ def test_bindings_show_the_share_of_each_arm_and_how_far_they_are_apart(profile)
 
 def test_what_was_weighed_stands_beside_what_was_measured_under_a_head_that_says_so(estimate):
     shown = doubts.weighed(estimate)
-    assert shown.head[2:] == ("counted", "ESTIMATED from weights", "measured on this CPU")
+    assert shown.head[2:] == ("counted", "ESTIMATED from weights", "measured")
     cells = estimate.cells.set_index(["record_layer", "io_engine", "payload_bytes", "suite"])["measured_ns"]
     want = cells["userspace", "syscall", 64, "TLS_AES_256_GCM_SHA384"] / cells["plain", "syscall", 64, ""]
     row = next(row for row in shown.rows if row[0] == "echo, 64 B, syscall" and "256" in row[1])
     assert row[4] == f"{want:.2f}"
+    assert "Counted on QEMU" in shown.caption
+    assert "measured on AMD EPYC. " in shown.caption
     refused = estimate.cells[(estimate.cells["record_layer"] == "userspace") & estimate.cells["estimate_ns"].isna()]
     assert sum(row[3] == "refused" for row in shown.rows) == len(refused)
 
@@ -123,3 +125,11 @@ def test_equal_arms_stand_beside_those_that_differ(counted):
 def test_a_frame_that_is_no_table_is_refused():
     with pytest.raises(UsageError):
         doubts.equal_arms(pd.DataFrame())
+
+
+def test_a_caption_is_shown_as_text(counted):
+    drawn = doubts.equal_arms(counted)
+    assert repr(doubts.said(drawn)) == drawn.caption
+    assert "A/A: one arm, run twice" in doubts.said(drawn)._repr_html_()
+    with pytest.raises(UsageError):
+        doubts.said("a plot")

@@ -47,9 +47,10 @@ REST = "everything else"
 _CELL = ["workload", "payload_bytes", "io_engine"]
 
 
-def said(plot: Plot) -> Picture:
-    """Return a plot's caption as a paragraph."""
-    return Picture(prose(_checks.instance("showing a caption", "plot", plot, Plot).caption), plot.caption)
+def said(what: Plot | str) -> Picture:
+    """Return a plot's caption, or a text, as a paragraph."""
+    text = what if isinstance(what, str) else _checks.instance("showing what is said", "what", what, Plot).caption
+    return Picture(prose(text), text)
 
 
 def two_cpus(frames: Mapping[str, pd.DataFrame]) -> Plot:
@@ -180,6 +181,7 @@ def bindings(profile: Profile, *, payloads: Sequence[int], workload: str = "uplo
     rows = selected(profile.functions, {"workload": workload, "end": end})
     sizes = _checks.several("drawing bindings", "payloads", payloads, _checks.whole)
     rows = pd.concat([selected(rows, {"payload_bytes": size}) for size in sizes])
+    rows.attrs = {}  # or each step would copy the provenance
     arms = arms_of(rows)
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure = Plot(figsize=(WIDTH, 1.5 + 0.27 * len(arms)), layout="constrained")

@@ -98,7 +98,7 @@ CLAIMS = (
     Claim(
         source="MDA2AV/HttpArena#1447",
         setting="the same, and the kernel opens the records that are received: requests per second",
-        theirs="-3 %; on large echoes no difference",
+        theirs="\N{MINUS SIGN}3 %; on large echoes no difference",
         rule=NOT_LESS,
         of="kernel+uring",
         over="kernel-tx+uring",
@@ -108,7 +108,7 @@ CLAIMS = (
     Claim(
         source="dotnet/runtime#125110",
         setting="an HTTP client receives 64 KB, kernel records both ways: requests per second",
-        theirs="0 % to -14 % (HTTP/1.1), -40 % (HTTP/2)",
+        theirs="0 % to \N{MINUS SIGN}14 % (HTTP/1.1), \N{MINUS SIGN}40 % (HTTP/2)",
         rule=NOT_LESS,
         of="kernel+syscall",
         over="userspace+syscall",
@@ -209,6 +209,7 @@ def _functions(claim: Claim, profile: Profile, size: int) -> pd.DataFrame:
     """Return the client's functions in both arms, `of` as B and `over` as A."""
     rows = profile.functions
     rows = rows[(rows["payload_bytes"] == size) & (rows["workload"] == claim.workload) & (rows["end"] == "client")]
+    rows.attrs = {}  # or each step would copy the provenance
     cell = replace(profile, functions=rows)
     theirs, ours = (
         {"record_layer": arm.record_layer, "io_engine": arm.io_engine} for arm in map(Arm.named, (claim.over, claim.of))

@@ -132,4 +132,6 @@ def test_a_caption_is_shown_as_text(counted):
     assert repr(doubts.said(drawn)) == drawn.caption
     assert "A/A: one arm, run twice" in doubts.said(drawn)._repr_html_()
     with pytest.raises(UsageError):
-        doubts.said("a plot")
+        doubts.said(7)
+    assert repr(doubts.said("a < b")) == "a < b"
+    assert "a &lt; b" in doubts.said("a < b")._repr_html_()

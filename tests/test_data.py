@@ -12,6 +12,7 @@ from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import comparable, read_table
+from ktlslab.profiling.frames import read_profile
 from ktlslab.runs.counting import counted, definition
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -51,6 +52,16 @@ def test_a_table_of_the_notebook_on_trust_is_whole_and_of_the_plan_beside_it(nam
 def test_the_two_tables_of_the_same_work_differ_in_the_cpu_alone():
     (reason,) = comparable(*(read_table(DATA / f"{name}.parquet") for name in ("erms-off", "erms")))
     assert "was counted by" in reason
+
+
+def test_a_profile_of_two_cpus_names_the_one_with_erms_and_differs_in_copying():
+    profile = read_profile(DATA / "erms-profile.parquet")
+    cpus = {run["machine"]: run["emulated_cpu"] for run in profile.provenance.values()}
+    (usual, name) = sorted(cpus)
+    assert (name, cpus) == (f"{usual}+erms", {usual: qemu.CPU, name: qemu.CPUS[qemu.FEATURES["erms"]]})
+    sums = profile.functions.groupby(["machine", "class"])["instructions"].sum()
+    assert sums[name, "copying"] > 4 * sums[usual, "copying"]
+    assert sums[name, "AEAD AES-256-GCM"] == pytest.approx(sums[usual, "AEAD AES-256-GCM"], rel=0.001)
 
 
 def test_the_standard_plan_was_recorded_on_three_kernels_by_instructions_and_on_one_in_time():

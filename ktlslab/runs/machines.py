@@ -68,7 +68,7 @@ def _featured(name: str, clock: str | None) -> tuple[str, str]:
         raise UsageError(f"{_TRIED}: {name}", answered=f"no feature {feature!r} can be switched on", remedy=remedy)
     if kernel in {"auto", "here"} or clock == "wall":
         answered = "a feature of the CPU can be switched on only in a guest that counts instructions"
-        remedy = f"Name a guest, such as newest+{feature}, and no other clock."
+        remedy = f"Leave out +{feature}, or name a guest, such as newest+{feature}, and no other clock."
         raise UsageError(f"{_TRIED}: {name}", answered=answered, remedy=remedy)
     return kernel, feature
 

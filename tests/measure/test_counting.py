@@ -33,7 +33,7 @@ def old_and_new():
 
 def test_they_are_not_merged(old_and_new):
     assert comparable(*old_and_new) == [WHO]
-    with pytest.raises(TableError, match="Measure the older one again") as caught:
+    with pytest.raises(TableError, match="Measure one of them again on the CPU of the other") as caught:
         merge(old_and_new)
     assert WHO in str(caught.value)
 

@@ -62,7 +62,11 @@ def test_a_build_s_name_may_have_a_plus_of_its_own(newest, monkeypatch):
         ("newest+erm", None, "no feature 'erm' can be switched on. There is erms"),
         ("newest+", None, "no feature ''"),
         ("newest+fsrm", "instructions", "no feature 'fsrm'"),
-        ("newest+erms", "wall", "only in a guest that counts instructions. Name a guest, such as newest\\+erms"),
+        (
+            "newest+erms",
+            "wall",
+            "only in a guest that counts instructions. Leave out .erms, or name a guest, such as newest\\+erms",
+        ),
         ("here+erms", None, "only in a guest"),
         ("auto+erms", None, "only in a guest"),
     ],

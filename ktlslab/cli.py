@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=ktlslab.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     machine = "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest"
+    featured = "; newest+erms counts on a CPU that has erms"
 
     doctor = commands.add_parser("doctor", help="show what this machine can do, and what to install for the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -75,13 +76,15 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser("sweep", help="measure a plan into a table")
     sweep.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
-    sweep.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
+    sweep.add_argument(
+        "--on", metavar="MACHINE", action="append", help=f"{machine}{featured}; may be repeated; default auto"
+    )
     sweep.add_argument("--clock", choices=["wall", "instructions"], help="default: wall if the CPU is real")
     sweep.add_argument("-o", "--output", required=True, type=Path, metavar="TABLE.parquet")
     sweep.add_argument("--resume", action="store_true", help="continue an interrupted sweep, or an existing table")
     sweep.set_defaults(run=_sweep)
 
-    guests = "a guest kernel: 6.1, oldest, newest; may be repeated; default newest"
+    guests = f"a guest kernel: 6.1, oldest, newest{featured}; may be repeated; default newest"
     profile = commands.add_parser("profile", help="count where the instructions of each cell of a plan go")
     profile.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
     profile.add_argument("--on", metavar="MACHINE", action="append", help=guests)
@@ -234,7 +237,7 @@ def _get_on(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
     from ktlslab.runs.machines import machine  # noqa: PLC0415
 
-    where = machine(options.on)
+    where = machine(options.on, "wall")
     if where.kernel is None:
         options.on = "here"
         return _get(options)

@@ -11,7 +11,7 @@ from ktlslab.measure.analysis import effects, false_alarms
 from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.sweeping import sweep
-from ktlslab.measure.table import read_table
+from ktlslab.measure.table import comparable, read_table
 from ktlslab.profiling.collecting import TOLERANCE
 from ktlslab.profiling.comparison import compared
 from ktlslab.profiling.frames import read_profile
@@ -41,6 +41,31 @@ def test_a_recorded_table_is_whole(name):
     assert {"kTLS", "io_uring", "interaction", "TLS tax", "A/A"} <= set(found["effect"])
     assert (found["floor"] >= 1).all()
     assert {definition(run) for run in counted(frame).values()} <= {qemu.CPU}  # or nobody could add to it
+
+
+@pytest.mark.parametrize("name", ["erms", "erms-off", "field"])
+def test_a_table_of_the_notebook_on_trust_is_whole_and_of_the_plan_beside_it(name):
+    frame = read_table(DATA / f"{name}.parquet")
+    plan = named(DATA / f"{name.partition('-')[0]}.toml")
+    assert set(map(cell_of, frame.to_dict("records"))) == set(plan.cells())
+    runs = frame.attrs["provenance"].values()
+    assert all(run["commit"] and not run["commit"].endswith("-dirty") for run in runs)
+    assert {definition(run) for run in runs} == {qemu.CPUS[qemu.FEATURES["erms"]] if name == "erms" else qemu.CPU}
+
+
+def test_the_two_tables_of_the_same_work_differ_in_the_cpu_alone():
+    (reason,) = comparable(*(read_table(DATA / f"{name}.parquet") for name in ("erms-off", "erms")))
+    assert "was counted by" in reason
+
+
+def test_a_profile_of_two_cpus_names_the_one_with_erms_and_differs_in_copying():
+    profile = read_profile(DATA / "erms-profile.parquet")
+    cpus = {run["machine"]: run["emulated_cpu"] for run in profile.provenance.values()}
+    (usual, name) = sorted(cpus)
+    assert (name, cpus) == (f"{usual}+erms", {usual: qemu.CPU, name: qemu.CPUS[qemu.FEATURES["erms"]]})
+    sums = profile.functions.groupby(["machine", "class"])["instructions"].sum()
+    assert sums[name, "copying"] > 4 * sums[usual, "copying"]
+    assert sums[name, "AEAD AES-256-GCM"] == pytest.approx(sums[usual, "AEAD AES-256-GCM"], rel=0.001)
 
 
 def test_the_standard_plan_was_recorded_on_three_kernels_by_instructions_and_on_one_in_time():

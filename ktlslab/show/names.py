@@ -43,7 +43,7 @@ def is_emulated(frame: pd.DataFrame) -> bool:
 
 def order(workload: str) -> tuple[int, str]:
     """Return the key that workloads are sorted by: both ways, out, in, then any others."""
-    known = ("echo", "upload", "download", "sendfile")
+    known = ("echo", "upload", "download", "sendfile", "serve")
     return (known.index(workload) if workload in known else len(known)), workload
 
 

@@ -102,9 +102,7 @@ class DirectionKeys:
         """Whether `sequence` is still the number of the session's next record. Always true without an `origin`."""
         origin = self.origin
         return origin is None or (
-            self.sequence == origin.sequence
-            and not origin.handed_over
-            and not origin.handshake.machine.uncounted
+            self.sequence == origin.sequence and not origin.handed_over and not origin.handshake.machine.uncounted
         )
 
     def crypto_info(self) -> CryptoInfo:

@@ -9,7 +9,7 @@ from ktlslab.errors import MachineError
 
 _OTHERS = 256  # what a process has open in addition
 _MAX = 1 << 20  # fs.nr_open, which is a machine's limit, unless someone changed it
-_REMEDY = "Raise the hard limit (`ulimit -Hn`), or measure in a guest, where there is no such limit: `--on newest`."
+REMEDY = "Raise the hard limit (`ulimit -Hn`), or measure in a guest, where there is no such limit: `--on newest`."
 
 
 def possible() -> int:
@@ -27,7 +27,7 @@ def allow(connections: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
         except (ValueError, OSError) as error:
             tried = f"opening {connections} connections"
-            raise MachineError(tried, answered=f"a process may open {hard} files", remedy=_REMEDY) from error
+            raise MachineError(tried, answered=f"a process may open {hard} files", remedy=REMEDY) from error
 
 
 def _privileged() -> bool:

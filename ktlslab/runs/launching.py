@@ -32,14 +32,20 @@ class Worker(Protocol):
 
 @contextlib.contextmanager
 def worker(
-    where: Machine, module: str, job: Path, journal: Path, *, image: tuple[Path, Path] | None = None
+    where: Machine,
+    module: str,
+    job: Path,
+    journal: Path,
+    *,
+    image: tuple[Path, Path] | None = None,
+    memory: str = "1G",
 ) -> Iterator[Worker]:
     """Run a worker, and end it on leaving the context. A guest shares the job's folder with the host.
 
-    `image`: a disk image with packages, and the folder of the guest where it is mounted.
+    `memory`: a guest's. `image`: a disk image with packages, and the folder of the guest where it is mounted.
     """
     argv = [sys.executable, "-m", module, str(job), str(journal)]
-    with _here(argv) if where.kernel is None else _in_guest(where, argv, job.parent, image) as running:
+    with _here(argv) if where.kernel is None else _in_guest(where, argv, job.parent, image, memory) as running:
         yield running
 
 
@@ -75,7 +81,9 @@ def _here(argv: list[str]) -> Iterator[Worker]:
 
 
 @contextlib.contextmanager
-def _in_guest(where: Machine, argv: list[str], folder: Path, image: tuple[Path, Path] | None) -> Iterator[Worker]:
+def _in_guest(
+    where: Machine, argv: list[str], folder: Path, image: tuple[Path, Path] | None, memory: str
+) -> Iterator[Worker]:
     assert where.kernel is not None  # noqa: S101 - for the type checker
     env = _ENVIRONMENT | ({"PYTHONPATH": str(image[1]), "PYTHONDONTWRITEBYTECODE": "1"} if image else {})
     with guests.boot(
@@ -86,6 +94,7 @@ def _in_guest(where: Machine, argv: list[str], folder: Path, image: tuple[Path, 
         cwd=_PACKAGES,
         env=env,
         image=image,
+        memory=memory,
     ) as guest:
 
         class InGuest:

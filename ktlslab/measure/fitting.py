@@ -19,7 +19,7 @@ GUEST_BYTES = 1 << 30  # with it every plan of few connections has always been m
 _BASE_BYTES = 640 * MIB  # a guest's kernel, its files in memory, and the processes without connections
 _STEP_BYTES = 256 * MIB
 # Per connection, both ends and their kernel's part, measured on 7.3 and rounded up. In `serve` a TLS session takes
-# 55 KiB in the server, 80 KiB in the clients' process, and the sockets 20 KiB; elsewhere the peer forks for each connection.
+# 55 KiB in the server, 80 KiB in the clients' process, and the sockets 20 KiB; elsewhere the peer forks for each one.
 _SERVED_BYTES = {"plain": 64 << 10, "userspace": 256 << 10, "kernel": 256 << 10}
 _FORKED_BYTES = {"plain": 2 * MIB, "other": 3 * MIB}
 

@@ -6,7 +6,7 @@ from ktlslab.show import plots
 def test_memory_per_session_is_drawn_below_the_cost_where_it_was_measured(make_frame):
     frame = make_frame(workloads=("serve",), payloads=(1024,))
     many = frame.assign(connections=1000, run_id="r1", request_bytes=64, session_bytes=56 * 1024.0)
-    import pandas as pd  # noqa: PLC0415 - after the fixture, which needs it too
+    import pandas as pd
 
     both = pd.concat([frame.assign(request_bytes=64, session_bytes=40 * 1024.0), many], ignore_index=True)
     both.attrs = frame.attrs

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from ktlslab._lazy import lazily
 
 if TYPE_CHECKING:
-    from ktlslab import errors, guests, linux, measure, promises, show, stages, tls
+    from ktlslab import errors, estimating, guests, linux, measure, profiling, promises, show, stages, tls
     from ktlslab.certificates import Certificates, make_certificates
     from ktlslab.diagnosis import doctor
     from ktlslab.errors import KtlsLabError
+    from ktlslab.estimating.estimation import estimate
+    from ktlslab.estimating.frames import read_estimate
     from ktlslab.https import Response, get
     from ktlslab.linux.capabilities import probe
     from ktlslab.linux.counters import Counters
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ktlslab.measure.plan import Plan
     from ktlslab.measure.sweeping import sweep
     from ktlslab.measure.table import read_table
+    from ktlslab.profiling.collecting import profile
+    from ktlslab.profiling.frames import read_profile
     from ktlslab.relay import Fault, Relay
     from ktlslab.session import Session, accept_session, open_session, session_pair
     from ktlslab.show import plots
@@ -99,6 +103,10 @@ _HOMES = {
     "read_table": "measure.table",  # TABLE.parquet -> DataFrame
     "effects": "measure.analysis",  # DataFrame -> the effects of kTLS and of io_uring, with intervals
     "compare": "measure.comparison:compared",  # two DataFrames -> what changed
+    "profile": "profiling.collecting",  # a plan, in guests -> Profile: instructions by function and class
+    "read_profile": "profiling.frames",  # PROFILE.parquet -> Profile
+    "estimate": "estimating.estimation",  # a plan -> Estimate: nanoseconds on this CPU of arms that it cannot run
+    "read_estimate": "estimating.frames",  # ESTIMATE.parquet -> Estimate
     "plots": "show.plots:",  # the module: DataFrame -> figures
     # packages
     "stages": "stages:",
@@ -106,6 +114,8 @@ _HOMES = {
     "tls": "tls:",
     "measure": "measure:",
     "show": "show:",
+    "profiling": "profiling:",
+    "estimating": "estimating:",
     "promises": "promises:",
     "guests": "guests:",
     "errors": "errors:",
@@ -144,6 +154,8 @@ __all__ = [
     "doctor",
     "effects",
     "errors",
+    "estimate",
+    "estimating",
     "export",
     "get",
     "guests",
@@ -157,7 +169,11 @@ __all__ = [
     "open_session",
     "plots",
     "probe",
+    "profile",
+    "profiling",
     "promises",
+    "read_estimate",
+    "read_profile",
     "read_table",
     "session_pair",
     "show",

@@ -81,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--resume", action="store_true", help="continue an interrupted sweep, or an existing table")
     sweep.set_defaults(run=_sweep)
 
+    guests = "a guest kernel: 6.1, oldest, newest; may be repeated; default newest"
+    profile = commands.add_parser("profile", help="count where the instructions of each cell of a plan go")
+    profile.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
+    profile.add_argument("--on", metavar="MACHINE", action="append", help=guests)
+    profile.add_argument("-o", "--output", required=True, type=Path, metavar="PROFILE.parquet")
+    profile.set_defaults(run=_profile)
+
+    _estimate_parser(commands)
     _compare_parser(commands)
     _report_parser(commands)
 
@@ -145,6 +153,23 @@ def _kernelspec_parser(commands: Any) -> None:
     remove.set_defaults(run=_kernelspec_remove)
 
 
+def _estimate_parser(commands: Any) -> None:
+    said = "estimate what arms would cost in nanoseconds on this CPU, whose kernel need not have kTLS"
+    estimate = commands.add_parser("estimate", help=said)
+    estimate.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
+    guest = "the guest kernel to count in: 6.1, oldest, newest; default newest"
+    estimate.add_argument("--on", default="newest", metavar="MACHINE", help=guest)
+    beside = "measure the estimated arms here as well (this kernel needs kTLS), and show both"
+    estimate.add_argument("--check", action="store_true", help=beside)
+    here = "take what arms cost here from this table: `taskset -c 0 ktlslab sweep --on here -o TABLE.parquet`"
+    estimate.add_argument("--measured", type=Path, metavar="TABLE.parquet", help=here)
+    counted = "take instructions from this profile: `ktlslab profile -o PROFILE.parquet`"
+    estimate.add_argument("--profiled", type=Path, metavar="PROFILE.parquet", help=counted)
+    estimate.add_argument("-o", "--output", type=Path, metavar="ESTIMATE.parquet")
+    estimate.add_argument("--png", type=Path, metavar="FILE", help="also draw the estimated sign map")
+    estimate.set_defaults(run=_estimate)
+
+
 def _compare_parser(commands: Any) -> None:
     status = "Exit status, as diff(1): 0 no difference found, 1 differences found, 2 trouble (see standard error)."
     compare = commands.add_parser("compare", help="show what changed from one table to another", epilog=status)
@@ -154,6 +179,9 @@ def _compare_parser(commands: Any) -> None:
     repeatable += "0.03 for time"
     compare.add_argument("--tolerance", type=float, metavar="SHARE", help=repeatable)
     compare.add_argument("--quantity", action="append", metavar="COLUMN", help="may be repeated; default: all four")
+    for side in ("a", "b"):
+        only = f"of two profiles: compare only these cells of {side.upper()}, such as record_layer=kernel"
+        compare.add_argument(f"--{side}", dest=f"{side}_only", default="", metavar="FIELD=VALUE,...", help=only)
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=_compare)
 
@@ -167,6 +195,8 @@ def _report_parser(commands: Any) -> None:
     report.add_argument(
         "--png", type=Path, metavar="FOLDER", help="also write each plot as a PNG file into this folder"
     )
+    profile = "a profile of the same plan: the page then shows where the instructions went"
+    report.add_argument("--profile", type=Path, metavar="PROFILE.parquet", help=profile)
     report.set_defaults(run=_report)
 
 
@@ -233,8 +263,37 @@ def _sweep(options: argparse.Namespace) -> int:
     return 0
 
 
+def _profile(options: argparse.Namespace) -> int:
+    found = ktlslab.profile(options.plan, options.on or ["newest"], output=options.output)
+    _say(str(found))
+    return 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    """Print weights, errors and estimates. That all are refused is a failure: the answer asked for is not there."""
+    found = ktlslab.estimate(
+        options.plan,
+        options.on,
+        check=options.check,
+        output=options.output,
+        measured=options.measured,
+        profiled=options.profiled,
+    )
+    _say(str(found))
+    if options.png:
+        from ktlslab.show.estimated import estimated_sign_map  # noqa: PLC0415 - it loads matplotlib
+
+        options.png.write_bytes(estimated_sign_map(found).png())
+    wanted = found.predicted
+    return 1 if len(wanted) and (wanted["reason"] != "").all() else 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     try:
+        from ktlslab.profiling.frames import is_profile  # noqa: PLC0415 - it loads pandas
+
+        if is_profile(options.a) and is_profile(options.b):
+            return _compare_profiles(options)
         from ktlslab.measure import comparison  # noqa: PLC0415 - it loads pandas
         from ktlslab.measure.table import read_table  # noqa: PLC0415
 
@@ -248,10 +307,27 @@ def _compare(options: argparse.Namespace) -> int:
     return 0 if found.changed.empty else 1
 
 
+def _compare_profiles(options: argparse.Namespace) -> int:
+    from ktlslab.profiling.comparison import REPEATABILITY, chosen, compared  # noqa: PLC0415
+
+    if options.quantity:
+        answered = "a profile has one quantity, instructions"
+        raise UsageError("comparing two profiles", answered=answered, remedy="Leave out --quantity.")
+    found = compared(
+        ktlslab.read_profile(options.a),
+        ktlslab.read_profile(options.b),
+        a_only=chosen(options.a_only),
+        b_only=chosen(options.b_only),
+        tolerance=REPEATABILITY if options.tolerance is None else options.tolerance,
+    )
+    _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))
+    return 0 if found.changed.empty else 1
+
+
 def _report(options: argparse.Namespace) -> int:
     from ktlslab.show.reporting import write_report  # noqa: PLC0415 - it loads pandas and matplotlib
 
-    for path in write_report(options.table, options.output, options.png):
+    for path in write_report(options.table, options.output, options.png, options.profile):
         _say(str(path))
     return 0
 

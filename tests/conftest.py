@@ -266,6 +266,19 @@ def tls_pair(certificates):
 
 
 @pytest.fixture
+def plain_pair():
+    """plain_pair(io_engine=...) -> (connection, socket): the two ends of a TCP connection without a handshake."""
+    with contextlib.ExitStack() as ends:
+
+        def make(*, io_engine="syscall", timeout=PATIENCE):
+            with socket.create_server((LOOPBACK, 0)) as listener:
+                connection = ends.enter_context(connect(*listener.getsockname(), io_engine=io_engine, timeout=timeout))
+                return connection, ends.enter_context(listener.accept()[0])
+
+        yield make
+
+
+@pytest.fixture
 def hand_peers():
     """hand_peers.open(layer, engine, role) -> (stream, peer): see tests/handpeer.py."""
     with HandPeers() as peers:

@@ -4,6 +4,7 @@
     in_guests.py RESULTS [-- ARGUMENT...]
                                  run in each guest and write RESULTS/SERIES.xml; arguments go to pytest; prints what the
                                  tests recorded: each fault's error on each kernel, and what many sessions leave behind
+    in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
 A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from ktlslab.guests import boot, fetch, kernelimage
 from ktlslab.guests.kernels import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
+HERE = "coverage run -m pytest tests --ignore=tests/kernel --hypothesis-profile=ci -q -rs"
 KERNELS = ("oldest", "6.12", "newest")
 # What the tests import, in a disk image: an emulated guest reads the share far more slowly.
 IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi", "hypothesis")
@@ -73,9 +76,15 @@ def kernels() -> list[Kernel]:
 
 
 def at_once() -> int:
-    """Return how many guests run side by side: each uses about one CPU. Limited by memory, at most three."""
+    """Return how many guests, this machine among them, run side by side: each uses about a CPU. Limited by memory."""
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(3, os.cpu_count() or 1, memory // GUEST_BYTES))
+    return max(1, min(1 + len(KERNELS), os.cpu_count() or 1, memory // GUEST_BYTES))
+
+
+def run_here(results: Path) -> bool:
+    """Run the tests that need no guest of ours, and return whether all passed. What pytest prints is seen at once."""
+    argv = [sys.executable, "-m", *HERE.split(), f"--junitxml={results / 'here.xml'}"]
+    return subprocess.run(argv, cwd=ROOT, check=False).returncode == 0
 
 
 def run_in(kernel: Kernel, results: Path, arguments: list[str], seconds: float) -> bool:
@@ -172,6 +181,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--fetch", action="store_true", help="only fetch the kernels")
     parser.add_argument("--sum", action="store_true", help="only sum up the reports in RESULTS")
+    parser.add_argument("--here", action="store_true", help="run the other tests on this machine as well")
     parser.add_argument("--kernel", action="append", help="run only on this kernel")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit per guest")
     parser.add_argument("results", nargs="?", type=Path, help="the folder for the reports")
@@ -190,8 +200,10 @@ def main() -> int:
         return 0
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
     results.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(at_once()) as pool:
-        good = list(pool.map(lambda kernel: run_in(kernel, results, options.arguments, options.seconds), chosen))
+    with ThreadPoolExecutor(at_once()) as pool:  # what is longest begins first
+        here = [pool.submit(run_here, results)] if options.here else []
+        guests = [pool.submit(run_in, kernel, results, options.arguments, options.seconds) for kernel in chosen]
+        good = [job.result() for job in here + guests]
     show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel in chosen})
     return 0 if all(good) else 1
 

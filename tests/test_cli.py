@@ -95,6 +95,7 @@ def test_asking_for_the_kernel_where_it_cannot_is_a_failure_that_says_why(s_serv
         (["get", "https://name.invalid/"], 1, "name.invalid"),
         (["sweep", "--plan", "nonsense", "-o", "t.parquet"], 2, "quick"),
         (["sweep", "--plan", "quick", "--on", "here", "--clock", "instructions", "-o", "t.parquet"], 2, "guest"),
+        (["profile", "--on", "here", "-o", "p.parquet"], 2, "--on newest"),
         (["guest", "run", "5.99", "--", "true"], 1, "6.12"),
         (["guest", "run", "/no/vmlinuz", "--", "true"], 1, "/no/vmlinuz"),
         (["promises", "--list", "splice outt"], 2, "Did you mean splice out?"),

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ktlslab.guests import qemu
 from ktlslab.measure.analysis import effects, false_alarms
 from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Plan
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
+from ktlslab.runs.counting import counted, definition
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TABLES = ("quick", "standard", "standard-wall")
@@ -19,9 +21,8 @@ CELL = ["record_layer", "io_engine", "suite", "payload_bytes"]
 # shifts an operation by some hundred instructions: a percent of the cheapest ones.
 SAME = 0.02
 # What an arm may be off, as a multiple of the plain one beside it, where the kernel, a library or the interpreter is
-# another build, or QEMU's CPU another: that moves both. And of small payloads only: on one CPU a copied byte is counted
-# as an instruction, on another as an eighth of one.
-OTHER, SMALL = 0.15, 64
+# another build: that moves both.
+OTHER = 0.15
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -34,6 +35,7 @@ def test_a_recorded_table_is_whole(name):
     found = effects(frame)
     assert {"kTLS", "io_uring", "interaction", "TLS tax", "A/A"} <= set(found["effect"])
     assert (found["floor"] >= 1).all()
+    assert {definition(run) for run in counted(frame).values()} <= {qemu.CPU}  # or nobody could add to it
 
 
 def test_the_standard_plan_was_recorded_on_three_kernels_by_instructions_and_on_one_in_time():
@@ -89,8 +91,7 @@ def test_another_interpreter_is_no_difference_and_an_arm_that_costs_more_is_one(
 def differing(before, now, *, same):
     """Return the medians that differ by more than allowed; for other builds as multiples of the plain arm."""
     if not same:
-        small = [frame.xs(SMALL, level="payload_bytes", drop_level=False) for frame in (before, now)]
-        before, now = map(over_plain, small)
+        before, now = map(over_plain, (before, now))
     off = (now / before - 1).abs()
     allowed = SAME if same else OTHER
     return off[(off["latency_p50"] >= allowed) | (off["client_cpu"] >= 0.05 + allowed)].to_dict("index")
@@ -113,7 +114,7 @@ def over_plain(medians):
 def facts(frame, recorded):
     """Return what decides how many instructions there are, as far as it was recorded: kernel, builds and CPU."""
     run, kept = (table.attrs["provenance"][table["run_id"].iloc[0]] for table in (frame, recorded))
-    names = ("kernel", "client_openssl", "peer_openssl", "python", "python_build", "packages", "cpu_flags", "emulator")
+    names = ("kernel", "client_openssl", "peer_openssl", "python", "python_build", "packages", "cpu_flags")
     return json.dumps({name: run.get(name) for name in names if name in kept}, sort_keys=True)
 
 

@@ -144,6 +144,7 @@ def boot(
     image: tuple[Path, Path] | None = None,
     outbound: bool = False,
     files: Mapping[str, bytes] | None = None,
+    plugin: str = "",
 ) -> Guest:
     """Start a command in a guest of this kernel (or series, alias, path of an image).
 
@@ -154,7 +155,8 @@ def boot(
     `memory` is "512M", "2G", etc. Output goes to the given binary streams as it arrives, or is kept for `wait`.
     `forwards` forwards TCP ports of this machine's loopback to the guest. `image` is (an ext4 image, the folder to
     mount it over). `files` are put into the guest's `initramfs.FILES`. `outbound` lets the guest reach what this
-    machine reaches (IPv4; this machine's loopback is 10.0.2.2 there).
+    machine reaches (IPv4; this machine's loopback is 10.0.2.2 there). `plugin` is QEMU's option of that name, FILE,
+    NAME=VALUE...: code that watches the emulated CPU, which needs clock="instructions".
 
     Returns when the command has started. If a kernel does not boot on KVM, it is booted emulated and a warning is
     logged. Raises UsageError, GuestError, KernelUnavailableError, StorageError.
@@ -178,6 +180,7 @@ def boot(
         image=image,
         outbound=outbound,
         files=files or {},
+        plugin=plugin,
     )
     if clock != "instructions" and accelerator(found) == "kvm":
         guest = begin(accelerated="kvm", boot_timeout=min(boot_timeout, KVM_BOOT_TIMEOUT))
@@ -207,6 +210,7 @@ def _begin(
     image: tuple[Path, Path] | None,
     outbound: bool,
     files: Mapping[str, bytes],
+    plugin: str,
 ) -> Guest:
     """Start QEMU, without waiting for the guest to boot."""
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
@@ -249,6 +253,7 @@ def _begin(
             image=image[0] if image else None,
             forwards=forwards,
             outbound=outbound,
+            plugin=plugin,
         )
         process = start(machine, folder)
         for _, theirs in pairs:

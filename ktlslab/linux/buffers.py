@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from typing import Any, Protocol, Self
 
 from ktlslab import _checks
@@ -53,6 +54,9 @@ class BufferRing(Closing):
             )
         self.ring, self.group, self.count, self.size = ring, group, count, size
         self._handle = handle
+        # C must not be given what another thread has just freed. Taken only where something is open: a forked process,
+        # in which nothing is, may have inherited it locked.
+        self._freeing = threading.RLock()
 
     @property
     def closed(self) -> bool:
@@ -60,7 +64,11 @@ class BufferRing(Closing):
 
     def close(self) -> None:
         """Stop the receives that use the buffers, and free them."""
-        if self._native:
+        if self.closed:
+            return
+        with self._freeing:
+            if not self._native:
+                return
             for incoming in self.ring.incoming(self):
                 incoming.close()
             _check(lib.kl_buffers_close(self._handle, self._native))
@@ -114,12 +122,19 @@ class Incoming(Closing):
 
     def stop(self) -> None:
         """Cancel the receive. Data received until then can still be taken; after that it has ended."""
-        if self._native:
-            _check(lib.kl_multishot_stop(self._handle, self._native))
+        if self.closed:
+            return
+        with self.buffers._freeing:  # noqa: SLF001 - its other half
+            if self._native:
+                _check(lib.kl_multishot_stop(self._handle, self._native))
 
     def close(self) -> None:
         """Stop, keep the received data, free the rest. OSError EBUSY while another thread waits for it."""
-        if self._native:
+        if self.closed:
+            return
+        with self.buffers._freeing:  # noqa: SLF001 - its other half
+            if not self._native:
+                return
             self.stop()
             with contextlib.suppress(OSError):  # an error of the receive no longer matters
                 self._calls.take(self._address, False, None, self._ready)  # noqa: FBT003 - C takes no keywords

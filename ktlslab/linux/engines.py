@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from ktlslab.linux import ktls
+from ktlslab.linux import _hot, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.patience import T, again
 from ktlslab.linux.ring import Buffer, Ring
@@ -35,6 +35,7 @@ class Engine(Protocol):
     def accept(self, listener: socket.socket) -> socket.socket: ...
     def sender(self, sock: socket.socket) -> Callable[..., int]: ...
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]: ...
+    def carrier(self, sock: socket.socket, /) -> object: ...
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int: ...
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int: ...
     def recv_into(self, sock: socket.socket, buffer: Buffer) -> int: ...
@@ -77,12 +78,16 @@ class SyscallEngine:
         return sock
 
     def sender(self, sock: socket.socket) -> Callable[..., int]:
-        """Return the socket's own send(data, flags=0); an expired wait raises BlockingIOError."""
-        return sock.send
+        """Return send(data, flags=0) for this socket; an expired wait raises BlockingIOError."""
+        return _hot.Socket(sock).send
 
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
-        """Return the socket's own recv_into(buffer); an expired wait raises BlockingIOError."""
-        return sock.recv_into
+        """Return recv_into(buffer) for this socket; an expired wait raises BlockingIOError."""
+        return _hot.Socket(sock).recv_into
+
+    def carrier(self, sock: socket.socket) -> object:
+        """Return what receives for the compiled part (`_hot.Tls`): the socket's recv_into."""
+        return self.receiver(sock)
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send buffers in order; return how many bytes were sent, maybe not all."""
@@ -162,6 +167,10 @@ class RingEngine:
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return recv_into(buffer) for this socket."""
         return self.ring.receiver(sock.fileno(), timeout=self.timeout)
+
+    def carrier(self, _sock: socket.socket) -> object:
+        """Return what sends and receives for the compiled part (`_hot.Tls`): the ring's calls."""
+        return self.ring.calls
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send one buffer after the other, with one submission for all."""

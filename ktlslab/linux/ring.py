@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,10 +65,11 @@ class Ring(Closing):
     def __init__(self, entries: int = 64, *, sqpoll: bool = False, defer_taskrun: bool = False) -> None:
         self._ring = open_ring(entries, sqpoll=sqpoll, defer_taskrun=defer_taskrun)
         self._owner = 0  # in a forked process: the one that made the ring
-        self._calls = _hot.Calls(int(ffi.cast("uintptr_t", self._ring)), Completion, blame)
+        self.calls = _hot.Calls(int(ffi.cast("uintptr_t", self._ring)), Completion, blame)
         self._held: dict[int, Operation] = {}
         self._done: list[Completion] = []
         self._open: list[BufferRing | Incoming] = []
+        self._closing = threading.Lock()
         self._pinned: list[Any] = []  # the registered buffers
         self._files = False
         self._groups = 0  # of provided buffers
@@ -104,7 +106,7 @@ class Ring(Closing):
     def send(self, fd: int, data: Buffer, flags: int = 0, *, timeout: float | None = None) -> int:
         """send(2): how many bytes the kernel took, which may be fewer than there are."""
         try:
-            return self._calls.send(fd, data, flags, timeout)
+            return self.calls.send(fd, data, flags, timeout)
         except WRONG:
             self._blame("send", fd, data, flags, timeout)
             raise
@@ -112,7 +114,7 @@ class Ring(Closing):
     def recv_into(self, fd: int, buffer: Buffer, flags: int = 0, *, timeout: float | None = None) -> int:
         """recv(2) into a writable buffer: how many bytes came, 0 at the end."""
         try:
-            return self._calls.recv_into(fd, buffer, flags, timeout)
+            return self.calls.recv_into(fd, buffer, flags, timeout)
         except WRONG:
             self._blame("recv_into", fd, buffer, flags, timeout)
             raise
@@ -120,7 +122,7 @@ class Ring(Closing):
     def send_record(self, fd: int, data: Buffer, record_type: int, *, timeout: float | None = None) -> int:
         """sendmsg(2) with TLS_SET_RECORD_TYPE."""
         try:
-            return self._calls.send_record(fd, data, record_type, timeout)
+            return self.calls.send_record(fd, data, record_type, timeout)
         except WRONG:
             self._blame("send_record", fd, data, record_type, timeout)
             raise
@@ -128,7 +130,7 @@ class Ring(Closing):
     def recv_record(self, fd: int, buffer: Buffer, flags: int = 0, *, timeout: float | None = None) -> tuple[int, int]:
         """recvmsg(2) with room for TLS_GET_RECORD_TYPE: (bytes, record type); the type is -1 where kTLS names none."""
         try:
-            return self._calls.recv_record(fd, buffer, flags, timeout)
+            return self.calls.recv_record(fd, buffer, flags, timeout)
         except WRONG:
             self._blame("recv_record", fd, buffer, flags, timeout)
             raise
@@ -141,7 +143,7 @@ class Ring(Closing):
         buffers are sent one at a time.
         """
         try:
-            return self._calls.send_many(fd, buffers, flags, timeout)
+            return self.calls.send_many(fd, buffers, flags, timeout)
         except WRONG:
             self._blame("send_many", fd, buffers, flags, timeout)
             raise
@@ -168,7 +170,7 @@ class Ring(Closing):
         timeout: float | None = None,
     ) -> int:
         try:
-            return self._calls.run(opcode, fd, data, length, offset, flags, timeout)
+            return self.calls.run(opcode, fd, data, length, offset, flags, timeout)
         except WRONG:
             self._blame(call, fd, b"", 0, timeout)
             raise
@@ -198,14 +200,14 @@ class Ring(Closing):
 
     def _bind(self, call: str, fd: int, timeout: float | None) -> object:
         try:
-            return self._calls.bind(call, fd, timeout)
+            return self.calls.bind(call, fd, timeout)
         except WRONG:
             self._blame("bind", fd, b"", 0, timeout)
             raise
 
     def limit(self, seconds: float | None) -> None:
         """Let every later wait of the calls above last at most so long, whatever their time-out; None: no limit."""
-        self._calls.limit(_checks.seconds("limiting a ring's waits", "seconds", seconds))
+        self.calls.limit(_checks.seconds("limiting a ring's waits", "seconds", seconds))
 
     # Many operations in flight.
 
@@ -215,7 +217,7 @@ class Ring(Closing):
         OSError E2BIG if a chain of linked operations has more than the ring has entries: it must be submitted whole.
         """
         try:
-            return self._calls.start(operations, self._held)
+            return self.calls.start(operations, self._held)
         except WRONG:
             tried = "starting operations"
             if not self._ring:
@@ -227,7 +229,7 @@ class Ring(Closing):
         """Wait for up to `wait_for` completions; hand out all that came, TimeoutError where none did in time."""
         # Into a list that outlives a handler that raises; what such a one left there is handed out without a wait.
         try:
-            self._calls.reap(0 if self._done else wait_for, timeout, self._done, self._held)
+            self.calls.reap(0 if self._done else wait_for, timeout, self._done, self._held)
         except WRONG:
             tried = "reaping completions"
             if not self._ring:
@@ -269,7 +271,7 @@ class Ring(Closing):
         if _checks.instance(tried, "buffers", buffers, BufferRing, source).ring is not self:
             answered, remedy = "the buffers belong to another ring", "Make them by this ring's `buffer_ring`."
             raise UsageError(tried, answered=answered, remedy=remedy)
-        incoming = Incoming(buffers, self._live(), self._calls, fd, timeout, typed=typed)
+        incoming = Incoming(buffers, self._live(), self.calls, fd, timeout, typed=typed)
         self._open.append(incoming)
         return incoming
 
@@ -327,21 +329,24 @@ class Ring(Closing):
 
     def close(self) -> None:
         """Cancel what is in flight, wait for it, free the ring. OSError EBUSY while another thread uses the ring."""
-        if self._ring:
-            for user in reversed(self._open.copy()):  # buffers after the receives that use them
-                user.close()
-            for token in list(self._held):
-                self.cancel(token)
-            while self._held:
-                self.reap(1)
-            self._calls.close()
-            lib.kl_ring_close(self._ring)
-            self._ring, self._pinned = ffi.NULL, []
+        if self.closed:
+            return
+        with self._closing:  # while a close in another thread is in C, which frees the ring
+            if self._ring:
+                for user in reversed(self._open.copy()):  # buffers after the receives that use them
+                    user.close()
+                for token in list(self._held):
+                    self.cancel(token)
+                while self._held:
+                    self.reap(1)
+                self.calls.close()
+                lib.kl_ring_close(self._ring)
+                self._ring, self._pinned = ffi.NULL, []
 
     def leave(self, owner: int) -> None:
         """In a forked process, release this process's copy of the descriptor, and refuse every later call."""
         if self._ring:
-            self._calls.leave(partial(blame_fork, owner))
+            self.calls.leave(partial(blame_fork, owner))
             for user in self._open:
                 user.leave()
             lib.kl_ring_leave(self._ring)
@@ -357,7 +362,7 @@ class Ring(Closing):
 
         If it cannot be closed (another thread uses it, or it belongs to another thread), the buffers are kept for ever.
         """
-        if getattr(self, "_calls", None) is None or self.closed:
+        if getattr(self, "calls", None) is None or self.closed:
             return
         try:
             self.close()

@@ -22,6 +22,7 @@ from ktlslab.errors import UsageError
 from ktlslab.measure.bootstrap import student, typical
 from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
+from ktlslab.runs.counting import definition
 
 with extra("lab"):
     import numpy as np
@@ -103,7 +104,8 @@ def one_fleet(frame: pd.DataFrame) -> pd.DataFrame:
     if len(hosts) < 2:
         return frame
     known = frame.attrs.get("provenance", {})
-    cpus = {tuple(known.get(run, {}).get("cpu_flags", ())) for run in frame.loc[counted, "run_id"].unique()}
+    runs = [known.get(run, {}) for run in frame.loc[counted, "run_id"].unique()]
+    cpus = {(definition(run), *run.get("cpu_flags", ())) for run in runs}
     return frame if len(cpus) > 1 else frame.assign(host=frame["host"].mask(counted, ", ".join(hosts)))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ktlslab.errors import KtlsLabError
@@ -58,11 +59,19 @@ class OpenArm:
             self._driver = provenance.driver_of(cell.suite) if channel.kernel else ""
             undo.pop_all()
 
-    def sample(self, cell: Cell, steps: int, min_ns: int = 0, handicap: float = 0.0) -> dict[str, Any]:
+    def sample(
+        self,
+        cell: Cell,
+        steps: int,
+        min_ns: int = 0,
+        handicap: float = 0.0,
+        around: Callable[[Callable[[], list[int]]], list[int]] = lambda run: run(),
+    ) -> dict[str, Any]:
         """Time one sample, and return its row's figures.
 
         It has more than `steps` timed steps where those would take less than `min_ns` nanoseconds. A `handicap` of 0.03
-        makes each timed step 3 % longer by spinning, which the analysis must then find.
+        makes each timed step 3 % longer by spinning, which the analysis must then find. `around` is called with the
+        timed part: it calls it and returns its result.
         """
         alike = (cell.record_layer, cell.io_engine, cell.tls_version, cell.setting)
         warm = self._warm_up(cell, steps, min_ns)
@@ -74,7 +83,7 @@ class OpenArm:
         timed = Round(self._channels, cell, steps, spin=spin, lead=LEAD)
         with Meters(self._channels) as meters:
             start = time.perf_counter_ns()
-            took = timed.run()
+            took = around(timed.run)
             elapsed = time.perf_counter_ns() - start
         report = timed.settle()
         self._last[cell.setting] = percentile(took, 50) - spin

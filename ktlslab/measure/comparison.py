@@ -6,8 +6,8 @@ the floors of both tables and the repeatability, by which two runs of the same t
 has hundreds of figures, and some would "change" by chance. So the false discovery rate over all of them is limited
 (Benjamini and Hochberg, 1995): two runs of the same thing show any change at most 5 times in 100.
 
-Tables with different clocks or units are not compared. Different kernels, commits and versions are; the result lists
-what differs.
+Tables with different clocks or units are not compared, nor those whose instructions different CPUs counted. Different
+kernels, commits and versions are; the result lists what differs.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ktlslab.measure.analysis import (
 from ktlslab.measure.bootstrap import MIN_BLOCKS, student_tail, typical
 from ktlslab.measure.plan import SETTING
 from ktlslab.packages import extra
+from ktlslab.runs import counting
 
 with extra("lab"):
     import numpy as np
@@ -53,6 +54,7 @@ FALSE_DISCOVERIES = 0.05
 _NAMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "kernel": lambda run: run.get("kernel"),
     "CPU": lambda run: run.get("cpu"),
+    "QEMU": lambda run: run.get("emulator"),
     "governor": lambda run: run.get("governor"),
     "commit": lambda run: run.get("commit"),
     "Python": lambda run: run.get("python"),
@@ -169,7 +171,7 @@ def compared(
     """Compare two tables. Places match by machine, or across machines where each table has only one per unit.
 
     `tolerance`: the repeatability of two runs, 0.01 for 1 %; the default is REPEATABILITY, or more for CPU. Raises
-    UsageError where the tables have no unit, no machine or no cell in common.
+    UsageError where the tables have no unit, no machine or no cell in common, or other CPUs counted.
     """
     quantities = list(QUANTITIES) if quantities is None else figures_of(quantities)
     if tolerance is not None:
@@ -180,6 +182,8 @@ def compared(
         one_fleet(_checks.frame(_TRIED, name, frame, [*PLACE, *CELL, "run_id"])) for name, frame in (("a", a), ("b", b))
     )
     places = matched(a, b)
+    if answered := counting.difference(counting.counted(a), counting.counted(b)):
+        raise UsageError(_TRIED, answered=answered, remedy=counting.REMEDY)
     parts, only_a, only_b = [], _missing(a, {one for one, _ in places}), _missing(b, {two for _, two in places})
     for one, two in places:
         here, there = at(a, one), at(b, two)

@@ -84,16 +84,17 @@ def measure(part: Part, journal: Path, *, ending: Callable[[], bool] = bool, wai
                     stop.touch()
                 time.sleep(_LOOK_S)
             if status:
-                raise _failure(where, running.error(), status)
+                raise failure(where, running.error(), status)
     finally:
         for path in (job_file, stop):
             path.unlink(missing_ok=True)
 
 
-def _failure(where: Machine, said: str, status: int) -> KtlsLabError:
+def failure(
+    where: Machine, said: str, status: int, remedy: str = "What was measured is kept: continue with --resume."
+) -> KtlsLabError:
     """Return the worker's last message as an error."""
     for line in reversed(said.strip().splitlines()):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return MachineError(f"measuring on {where.name}", answered=json.loads(line)["error"])
-    remedy = "What was measured is kept: continue with --resume."
     return MachineError(f"measuring on {where.name}", answered=f"exit status {status}: {said[-1500:]}", remedy=remedy)

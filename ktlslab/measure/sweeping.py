@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ktlslab import _checks
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
+from ktlslab.guests import qemu
 from ktlslab.measure import fitting, parts
 from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.parts import Part
@@ -44,6 +45,7 @@ from ktlslab.measure.progress import Progress
 from ktlslab.measure.remainder import Remaining, remaining
 from ktlslab.measure.table import read_table, to_frame, write_table
 from ktlslab.packages import require
+from ktlslab.runs import counting
 from ktlslab.runs.journal import Journal, journal_path, run_files, run_path
 from ktlslab.runs.lock import measuring
 from ktlslab.runs.machines import Machine, machines_of
@@ -103,6 +105,7 @@ def sweep(
         if reopened:
             so_far = _journal_of(table)
         _refuse_machines(so_far, machines)
+        _refuse_another_cpu(so_far)
         wanted = [remaining(plan, where.name, where.clock, so_far) for where in machines]
         if table.exists() and not resume:
             say.line(f"{table.name} exists: it will be replaced at the end (--resume would extend it)")
@@ -144,6 +147,15 @@ def _refuse_machines(journal: Journal, machines: Sequence[Machine]) -> None:
         raise UsageError(
             "resuming a sweep", answered=f"it has rows of {names}, which is not among the machines", remedy=remedy
         )
+
+
+def _refuse_another_cpu(journal: Journal) -> None:
+    """Refuse to resume what an emulated CPU counted that is not the one that would count now."""
+    now = {"cpu": qemu.CPU_NAME, "emulated_cpu": qemu.CPU}
+    for name in sorted({row["run_id"] for row in journal.rows if row["clock"] == "instructions"}):
+        if names := counting.names(journal.runs.get(name, {}), now):
+            answered = f"run {name} was counted by {names[0]}, and the rest would be by {names[1]}"
+            raise UsageError("resuming a sweep", answered=answered, remedy=f"Choose another output. {counting.REMEDY}")
 
 
 def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, waited: str) -> None:

@@ -18,6 +18,7 @@ from ktlslab.errors import TableError
 from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.plan import renamed
 from ktlslab.packages import extra, require
+from ktlslab.runs import counting
 from ktlslab.runs.clocks import UNITS
 from ktlslab.runs.storage import store, unreadable
 from ktlslab.tls.suites import Suite, Version
@@ -287,7 +288,8 @@ def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
     """Return the reasons why two tables should not be merged, a sentence each; [] where they can be.
 
     Kernels and machines may differ: a table exists to compare them. The clock's unit, the code, the size of a sample
-    and the libraries at both ends may not differ; under the wall clock, neither may the CPU and its settings.
+    and the libraries at both ends may not differ; nor may the CPU that counted; nor, under the wall clock, the CPU and
+    its settings.
     """
     for name, frame in (("one", one), ("other", other)):
         _checks.frame("seeing whether tables are comparable", name, frame, ["unit", "run_id"])
@@ -295,6 +297,7 @@ def comparable(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
     units = [", ".join(sorted(set(frame["unit"]))) for frame in (one, other)]
     if units[0] != units[1]:
         reasons.append(f"the unit is {units[0]} in one and {units[1]} in the other")
+    reasons.append(counting.difference(counting.counted(one), counting.counted(other)))
     runs, others = _runs(one), _runs(other)
     timed, others_timed = (
         {name: run for name, run in found.items() if run.get("clock") == "wall"} for found in (runs, others)
@@ -326,6 +329,8 @@ def merge(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         check(frame, f"merging tables: number {number}")
         if reasons := comparable(merged, frame):
             remedy = "Compare them with `ktlslab compare A B`, or measure again with the same code."
+            if counting.difference(counting.counted(merged), counting.counted(frame)):
+                remedy = counting.REMEDY
             raise TableError(f"merging table {number} into the others", answered="; ".join(reasons), remedy=remedy)
         runs = {**merged.attrs["provenance"], **_runs(frame)}
         there = set(merged[_KEY].itertuples(index=False, name=None))

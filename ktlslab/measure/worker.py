@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -163,11 +163,11 @@ def _peer(certificates: Certificates, ends: Ends) -> Iterator[Ports]:
             process.kill()
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], task: Callable[[Job, Path], None] = measure) -> int:
     """Run as `python -m ktlslab.measure.worker JOB JOURNAL`; on failure write `{"error": ...}` to standard error."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that clean-up runs
     try:
-        measure(Job.read(argv[0]), Path(argv[1]))
+        task(Job.read(argv[0]), Path(argv[1]))
     except KtlsLabError as error:
         failure = {"error": str(error)}
     except (TimeoutError, ConnectionError) as error:

@@ -1,7 +1,7 @@
 """Records through an asynchronous cipher: what is still being sealed or opened when a call returns or the socket goes.
 
-In each of these checks the kernel's end uses cryptd or pcrypt, as /proc/crypto shows (see `cipher`). Several are about
-a published vulnerability, and a kernel that has it may go down.
+Each of these checks runs within `answers_later`: the kernel's end gets keys for both directions, and uses cryptd or
+pcrypt, as /proc/crypto shows. Several are about a published vulnerability, and a kernel that has it may go down.
 """
 # ruff: noqa: D401 - a promise is a statement
 
@@ -20,7 +20,7 @@ from ktlslab.promises.key_update import can_rekey, rekeyed
 from ktlslab.promises.pair import ALERT, CLOSE_NOTIFY, DATA, HANDSHAKE, KEY_UPDATE, QUIET_S, Keys, Pair, pattern
 from ktlslab.promises.splice_out import splice_through_pipe
 
-promise = Group("an asynchronous cipher")
+promise = Group("an asynchronous cipher", within=answers_later)
 FULL = 1 << 14
 TICKET = b"\x04\x00\x00\x06ticket"
 
@@ -28,7 +28,6 @@ TICKET = b"\x04\x00\x00\x06ticket"
 @promise("tls.rst, Sending TLS application data; kernel commit a42055e8d2c3", installed=())
 def records_sealed_later_leave_in_order(pair: Pair) -> None:
     """A send of several records, many short ones and a file, through a queue, arrive whole and in order."""
-    pair.keep(answers_later(pair))
     pair.expect("send", pair.send(pattern(100_000)), 100_000)
     pair.expect("short sends", sum(pair.send(pattern(size, size)) for size in range(1, 40)), 780)
     pair.expect("sendfile", attempt(os.sendfile, pair.sock.fileno(), pair.file(pattern(40_000, 7)), 0, 40_000), 40_000)
@@ -44,7 +43,6 @@ def records_sealed_later_leave_in_order(pair: Pair) -> None:
 )
 def msg_more_and_a_typed_record_are_sealed_later(pair: Pair) -> None:
     """What MSG_MORE held leaves as data before a record of another type, again and again."""
-    pair.keep(answers_later(pair))
     for number in range(20):
         pair.send(pattern(number + 1), socket.MSG_MORE)
         pair.send_typed(TICKET, HANDSHAKE)
@@ -60,7 +58,6 @@ def msg_more_and_a_typed_record_are_sealed_later(pair: Pair) -> None:
 )
 def closing_sends_what_is_still_being_sealed(pair: Pair) -> None:
     """Everything that sends took, and a close_notify, arrives though the socket is closed at once."""
-    pair.keep(answers_later(pair))
     pair.expect("send", pair.send(pattern(60_000)), 60_000)
     pair.send_typed(CLOSE_NOTIFY, ALERT)
     pair.sock.close()
@@ -76,7 +73,6 @@ def closing_sends_what_is_still_being_sealed(pair: Pair) -> None:
 )
 def closing_with_records_unread_does_no_harm(pair: Pair) -> None:
     """A socket closed with records half read and others not opened yet leaves the kernel and other sockets in order."""
-    pair.keep(answers_later(pair))
     for _ in range(4):
         with Pair(pair.suite, tuple(Direction)) as other:
             other.peer.sock.sendall(b"".join(other.peer.seal(pattern(FULL)) for _ in range(4)))
@@ -95,7 +91,6 @@ def closing_with_records_unread_does_no_harm(pair: Pair) -> None:
 )
 def a_full_socket_keeps_what_is_being_sealed(pair: Pair) -> None:
     """Non-blocking sends fill the socket, and everything they took arrives once the peer reads, and then more."""
-    pair.keep(answers_later(pair))
     pair.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * FULL)
     taken = fill(pair, lambda at: pair.send(pattern(FULL, at % 251), socket.MSG_DONTWAIT))
     pair.expect("data", drained(pair, taken), pattern(taken))
@@ -106,7 +101,6 @@ def a_full_socket_keeps_what_is_being_sealed(pair: Pair) -> None:
 @promise("selftest bad_in_large_read", installed=())
 def good_records_before_a_changed_one_are_opened_later(pair: Pair) -> None:
     """Of three records, the last one changed, a large read gives the first two; then EBADMSG, for good."""
-    pair.keep(answers_later(pair))
     good = pair.peer.seal(pattern(64)) + pair.peer.seal(pattern(64, 64))
     pair.peer.sock.sendall(good + changed(pair.peer.seal(pattern(64, 128))))
     pair.settled()
@@ -123,7 +117,6 @@ def good_records_before_a_changed_one_are_opened_later(pair: Pair) -> None:
 )
 def empty_records_are_opened_later(pair: Pair) -> None:
     """Empty records before, between and after data are passed over, and an empty control record ends the data."""
-    pair.keep(answers_later(pair))
     parts = [(b"", DATA), (b"one", DATA), (b"", DATA), (b"", DATA), (b"two", DATA), (b"", DATA), (TICKET, HANDSHAKE)]
     pair.peer.sock.sendall(b"".join(pair.peer.seal(data, kind) for data, kind in parts))
     pair.settled()
@@ -139,7 +132,6 @@ def empty_records_are_opened_later(pair: Pair) -> None:
 )
 def records_opened_later_are_read_in_parts(pair: Pair) -> None:
     """Large reads, small ones, peeks and a splice take eight records whole and in order."""
-    pair.keep(answers_later(pair))
     data = pattern(8 * 3000)
     pair.peer.sock.sendall(b"".join(pair.peer.seal(data[at : at + 3000]) for at in range(0, len(data), 3000)))
     pair.settled()
@@ -162,7 +154,6 @@ def records_opened_later_are_read_in_parts(pair: Pair) -> None:
 )
 def what_was_received_does_not_change(pair: Pair) -> None:
     """A buffer of four records holds them when recv returns, is then the program's own, and stays as it is."""
-    pair.keep(answers_later(pair))
     pair.peer.sock.sendall(b"".join(pair.peer.seal(pattern(FULL, at)) for at in range(4)))
     pair.settled()
     buffer = bytearray(4 * FULL)
@@ -178,7 +169,6 @@ def what_was_received_does_not_change(pair: Pair) -> None:
 @promise("selftest data_control_data", installed=())
 def a_control_record_between_data_is_opened_later(pair: Pair) -> None:
     """Data, a control record, data: each comes by its own recvmsg, with its type."""
-    pair.keep(answers_later(pair))
     parts = ((b"one", DATA), (b"two", DATA), (TICKET, HANDSHAKE), (b"three", DATA))
     pair.peer.sock.sendall(b"".join(pair.peer.seal(data, kind) for data, kind in parts))
     pair.settled()
@@ -190,7 +180,6 @@ def a_control_record_between_data_is_opened_later(pair: Pair) -> None:
 def new_keys_wait_for_what_is_being_sealed(pair: Pair) -> None:
     """Keys set again behind a large send, both ways: what came before has the old key, what follows the new one."""
     can_rekey(pair)
-    pair.keep(answers_later(pair))
     pair.expect("send", pair.send(pattern(60_000)), 60_000)
     pair.send_typed(KEY_UPDATE, HANDSHAKE)
     rekeyed(pair, Direction.TX)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,9 +69,10 @@ class Promise:
     """A behaviour that users of kTLS rely on, and the function that checks it.
 
     `suites`: the cipher suites to check it with, one after the other. `installed`: the state of the kernel's end when
-    the check begins: directions with keys, () for the tls module without keys, None for plain TCP. `cve`: the fault by
-    which the check can take a kernel down, "" if there is none. `mended`: the first version of each series without that
-    fault, the last of them for every later series as well.
+    the check begins: directions with keys, () for the tls module without keys, None for plain TCP. `within`: what the
+    check then runs within, a context manager of the pair, such as another cipher. `cve`: the fault by which the check
+    can take a kernel down, "" if there is none. `mended`: the first version of each series without that fault, the last
+    of them for every later series as well.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Promise:
     suites: tuple[Suite, ...]
     installed: tuple[Direction, ...] | None
     check: Callable[[Pair], None]
+    within: Callable[[Pair], AbstractContextManager[object]] | None = None
     cve: str = ""
     mended: tuple[str, ...] = ()
 
@@ -112,10 +115,13 @@ class Promise:
 
 
 class Group:
-    """Promises about one subject; as a decorator, `@promise(source, ...)`, it adds a check."""
+    """Promises about one subject; as a decorator, `@promise(source, ...)`, it adds a check.
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    `within` is for all of them, see Promise.
+    """
+
+    def __init__(self, title: str, within: Callable[[Pair], AbstractContextManager[object]] | None = None) -> None:
+        self.title, self.within = title, within
         self.promises: list[Promise] = []
 
     def __call__(
@@ -141,6 +147,7 @@ class Group:
                     suites=suites,
                     installed=installed,
                     check=check,
+                    within=self.within,
                     cve=cve,
                     mended=mended,
                 )

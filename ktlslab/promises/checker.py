@@ -82,6 +82,8 @@ def outcome(promise: Promise, suite: Suite) -> Outcome:
     try:
         with Pair(suite, promise.installed) as pair:
             seen = pair.seen
+            if promise.within:
+                pair.keep(promise.within(pair))
             promise.check(pair)
     except Broken as broken:
         return BROKEN, _short(str(broken))

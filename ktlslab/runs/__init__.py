@@ -7,5 +7,6 @@ Measuring and checking promises both use it.
     lock                one measurement at a time on a host
     job, launching      a worker's job; its process, here or in a guest
     provenance, unusual where figures come from, and what was odd
+    counting            which CPU counted, and whether two did
     journal, storage    rows as they come; a table onto the disk, whole
 """

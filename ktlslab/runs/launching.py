@@ -39,13 +39,15 @@ def worker(
     *,
     image: tuple[Path, Path] | None = None,
     memory: str = "1G",
+    plugin: str = "",
 ) -> Iterator[Worker]:
     """Run a worker, and end it on leaving the context. A guest shares the job's folder with the host.
 
     `memory`: a guest's. `image`: a disk image with packages, and the folder of the guest where it is mounted.
+    `plugin`: QEMU's option of that name, for a guest.
     """
     argv = [sys.executable, "-m", module, str(job), str(journal)]
-    with _here(argv) if where.kernel is None else _in_guest(where, argv, job.parent, image, memory) as running:
+    with _here(argv) if where.kernel is None else _in_guest(where, argv, job.parent, image, memory, plugin) as running:
         yield running
 
 
@@ -82,7 +84,7 @@ def _here(argv: list[str]) -> Iterator[Worker]:
 
 @contextlib.contextmanager
 def _in_guest(
-    where: Machine, argv: list[str], folder: Path, image: tuple[Path, Path] | None, memory: str
+    where: Machine, argv: list[str], folder: Path, image: tuple[Path, Path] | None, memory: str, plugin: str
 ) -> Iterator[Worker]:
     assert where.kernel is not None  # noqa: S101 - for the type checker
     env = _ENVIRONMENT | ({"PYTHONPATH": str(image[1]), "PYTHONDONTWRITEBYTECODE": "1"} if image else {})
@@ -95,6 +97,7 @@ def _in_guest(
         env=env,
         image=image,
         memory=memory,
+        plugin=plugin,
     ) as guest:
 
         class InGuest:

@@ -63,6 +63,7 @@ def collect(job: Job, labels: dict[str, str]) -> dict[str, Any]:
         "smt": _read("/sys/devices/system/cpu/smt/control"),
         "memory_kib": int((_field("/proc/meminfo", "MemTotal") or "0").split()[0]),
         "emulated": is_emulated(),
+        "emulated_cpu": emulated_cpu(),
         "mitigations": _by_name("/sys/devices/system/cpu/vulnerabilities/*"),
         "governor": _each("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
@@ -87,7 +88,14 @@ def collect(job: Job, labels: dict[str, str]) -> dict[str, Any]:
 
 def is_emulated() -> bool:
     """Whether the CPU is software."""
-    return os.environ.get("KTLSLAB_ACCELERATOR", "") == "tcg" or "QEMU" in cpu.model()
+    return "QEMU" in cpu.model()
+
+
+def emulated_cpu() -> str:
+    """Return the model and features of a guest's emulated CPU, as QEMU's option -cpu; "" on any other CPU."""
+    from ktlslab.guests import qemu  # noqa: PLC0415 - the guest runs the code that started it
+
+    return qemu.CPU if cpu.model() == qemu.CPU_NAME else ""
 
 
 def crypto_drivers(root: Path = Path("/")) -> dict[str, str]:

@@ -28,12 +28,22 @@ def table_path(tried: str, name: str, value: Any) -> Path:
     return path
 
 
-def store(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame and its `attrs["provenance"]`. StorageError where they cannot be written."""
+def store(frame: pd.DataFrame, path: Path, **more: pd.DataFrame) -> None:
+    """Write a frame and its `attrs["provenance"]`. StorageError where they cannot be written.
+
+    A further frame is written first, as `beside(path, name)`.
+    """
     provenance = frame.attrs.get("provenance", {})
     with storing(path):
+        for name, other in more.items():
+            _put(beside(path, name), lambda to, other=other: other.to_parquet(to, index=False))  # type: ignore[misc]
         _put(path, lambda to: frame.to_parquet(to, index=False))
         _put(path.with_suffix(".json"), lambda to: to.write_text(json.dumps(provenance, indent=1) + "\n"))
+
+
+def beside(path: Path, name: str) -> Path:
+    """Return the path of a further frame of a table: TABLE.name.parquet."""
+    return path.with_suffix(f".{name}{_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -55,9 +65,9 @@ def unreadable(path: Path, error: Exception) -> str:
 
 def _put(path: Path, write: Callable[[Path], object]) -> None:
     """Write a temporary file, then rename it: a reader sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(beside)
-        beside.replace(path)
+        write(temporary)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab.measure.analysis import BLOCK, PLACE, QUANTITIES, noise_floor
 from ktlslab.measure.plan import SETTING
+from ktlslab.runs.counting import counted, definition
 from ktlslab.show.axes import percent
 from ktlslab.show.html import plural
 from ktlslab.show.names import is_emulated
@@ -44,6 +45,7 @@ def hertz(frame: pd.DataFrame) -> int:
 def method(frame: pd.DataFrame) -> list[str]:
     """Return how it was measured: plan, blocks, order, warm-up, stop rule, noise floor, clock."""
     said = [*_plans(frame), _blocks(frame), _warm_up(frame), *_floor(frame), _CLOCKS[str(frame["unit"].iloc[0])]]
+    said += _counted_by(frame)
     if is_emulated(frame) and frame["unit"].iloc[0] == "ns":
         said.append("The CPU is emulated in software: these seconds are the emulator's, not those of a real CPU.")
     said += _arms(frame)
@@ -52,6 +54,18 @@ def method(frame: pd.DataFrame) -> list[str]:
         "checksum at both ends); a sample without either is an error, not a row."
     )
     return said
+
+
+def _counted_by(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield which CPU counted, and what a byte costs that the kernel or libc copies on it."""
+    for name, described in sorted({(run.get("cpu"), bool(definition(run))) for run in counted(frame).values()}):
+        if name and described:
+            yield (
+                f"The CPU is {name}: kernel and libc copy and clear memory by words and vectors, a quarter of an "
+                "instruction per byte or less."
+            )
+        elif name:
+            yield f"The CPU is {name}. Its features are not recorded: a copied byte may count as an instruction."
 
 
 def _arms(frame: pd.DataFrame) -> Iterator[str]:

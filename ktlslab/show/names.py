@@ -5,13 +5,14 @@ Nothing here imports pandas: what only names a table must not wait for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from ktlslab.show.html import joined
 from ktlslab.tls.suites import Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
@@ -39,6 +40,13 @@ def is_emulated(frame: pd.DataFrame) -> bool:
     """Whether any run in the frame had an emulated CPU, as far as its provenance says."""
     runs = frame.attrs.get("provenance", {})
     return any(runs.get(run, {}).get("emulated", False) for run in frame["run_id"].unique())
+
+
+def processor(run: Mapping[str, Any]) -> str:
+    """Name the CPU of a run and who emulates it, as far as its provenance says."""
+    version = re.match(r"QEMU emulator version (\S+)", run.get("emulator") or "")
+    by = f" by QEMU {version[1]}" if version else ""
+    return f"{run.get('cpu') or 'CPU not known'}{f', emulated{by}' if run.get('emulated') else ''}"
 
 
 def order(workload: str) -> tuple[int, str]:

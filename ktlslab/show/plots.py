@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from ktlslab.profiling.frames import Profile
+
 __all__ = [
     "Plot",
     "against",
@@ -162,8 +164,11 @@ def ratio(
     return figure
 
 
-def figures(frame: pd.DataFrame) -> dict[str, Plot]:
-    """Return every plot that this frame allows, by name. A plot of a single kernel shows the newest."""
+def figures(frame: pd.DataFrame, profile: Profile | None = None) -> dict[str, Plot]:
+    """Return every plot that this frame allows, by name. A plot of a single kernel shows the newest.
+
+    `profile`: of the same cells; it says where user mode ends in the split of the CPU.
+    """
     frame = ready(frame)
     newest = selection.one_place(frame)
     layers = set(newest["record_layer"])
@@ -176,11 +181,11 @@ def figures(frame: pd.DataFrame) -> dict[str, Plot]:
     drawn["cpu-client"] = cpu(frame, of="client")
     drawn["cpu-peer"] = cpu(frame, of="peer")
     drawn["throughput"] = throughput(frame)
-    drawn["cpu-split"] = cpu_split(frame)
+    drawn["cpu-split"] = cpu_split(frame, profile=profile)
     usual = selection.at(newest, selection.usual(newest))
     sizes = selection.payloads(usual)
     if sizes[-1] > selection.nearest(usual, None):
-        drawn["cpu-split-large"] = cpu_split(frame, payload=sizes[-1])
+        drawn["cpu-split-large"] = cpu_split(frame, payload=sizes[-1], profile=profile)
     if len(selection.places(frame)) > 1:
         drawn["kernels"] = kernels(frame)
     if usual["latency_histogram"].map(len).any():

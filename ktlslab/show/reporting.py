@@ -21,15 +21,21 @@ from ktlslab.show.compare import verdict_sentence
 from ktlslab.show.counted import counts
 from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.html import joined, table
+from ktlslab.show.icicles import both_ways
 from ktlslab.show.names import place_name, size_name, suite_names
+from ktlslab.show.profiled import instruction_plots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
 
     import pandas as pd
 
+    from ktlslab.profiling.frames import Profile
     from ktlslab.show.html import Lines
     from ktlslab.show.style import Plot
+
+    Drawn: TypeAlias = dict[str, tuple[Plot, bytes]]
 
 _CSS = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
@@ -83,6 +89,8 @@ _TITLES = {
     "throughput": "Throughput",
     "cpu-split": "Where the CPU went",
     "cpu-split-large": "Where the CPU went, largest payload",
+    "instructions": "Instructions by class",
+    "instructions-large": "Instructions by class, largest payload",
     "kernels": "Kernels side by side",
     "distributions": "Latency distributions",
     "depth": "Operations in flight",
@@ -91,22 +99,26 @@ _TITLES = {
 }
 
 
-def write_report(source: Path, output: Path, pictures: Path | None = None) -> list[Path]:
+def write_report(source: Path, output: Path, pictures: Path | None = None, profiled: Path | None = None) -> list[Path]:
     """Write the report of a table, and with `pictures` every plot as PNG into that folder. Returns what was written.
+
+    `profiled`: a profile of the same plan, which shows where the instructions went.
 
     TableError where the table cannot be read, UsageError where it cannot be drawn, StorageError where writing fails.
     """
     if not output.parent.is_dir():  # known before half a minute is spent on drawing
         raise _refused(source, f"there is no folder {output.parent}")
     frame = ready(read_table(source))
-    drawn = {name: (figure, figure.png()) for name, figure in plots.figures(frame).items()}
-    html = page(frame, drawn, source.name)
+    profile = _profile(profiled)
+    drawn = _drawn(plots.figures(frame, profile))
+    more = _drawn(instruction_plots(profile)) if profile else {}
+    html = page(frame, drawn, source.name, profile, more)
     try:
         output.write_text(html, encoding="utf-8")
         written = [output]
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
-            for name, (_, png) in drawn.items():
+            for name, (_, png) in {**drawn, **more}.items():
                 written.append(pictures / f"{name}.png")
                 written[-1].write_bytes(png)
     except OSError as error:
@@ -118,14 +130,29 @@ def _refused(source: Path, answered: str) -> StorageError:
     return StorageError(f"writing the report of {source}", answered=answered, remedy="Choose another place.")
 
 
-def report(frame: pd.DataFrame, name: str = "a table") -> str:
-    """Return the report of a frame as HTML."""
+def _profile(path: Path | None) -> Profile | None:
+    if path is None:
+        return None
+    from ktlslab.profiling.frames import read_profile  # noqa: PLC0415 - most reports have none
+
+    return read_profile(path)
+
+
+def _drawn(figures: Mapping[str, Plot]) -> Drawn:
+    return {name: (figure, figure.png()) for name, figure in figures.items()}
+
+
+def report(frame: pd.DataFrame, name: str = "a table", profile: Profile | None = None) -> str:
+    """Return the report of a frame, and of a profile of the same plan, as HTML."""
     frame = ready(frame)
-    return page(frame, {key: (figure, figure.png()) for key, figure in plots.figures(frame).items()}, name)
+    more = _drawn(instruction_plots(profile)) if profile else {}
+    return page(frame, _drawn(plots.figures(frame, profile)), name, profile, more)
 
 
-def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -> str:
-    """Return the page of a frame and its plots, of which PNGs are made already."""
+def page(
+    frame: pd.DataFrame, drawn: Drawn, name: str, profile: Profile | None = None, more: Drawn | None = None
+) -> str:
+    """Return the page of a frame and its plots, of which PNGs are made already; `more` are those of the profile."""
     frame = ready(frame)
     found, where = analysed(frame), escape(place_name(frame))
     origin = f"{len(frame):,} samples in {escape(name)}, each with its proof of path: {_PROOF}"
@@ -133,6 +160,7 @@ def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -
         "The question": f"<p>{escape(question(frame))}</p>",
         "The answer": f'<p class="answer">{escape(verdict_sentence(frame))}</p>',
         "The plots": "\n".join(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items()),
+        **({"Where the instructions went": _instructions(profile, more or {})} if profile else {}),
         "The effects": f"<p>{_EFFECTS}</p>\n{_effects(found)}",
         "The counts": _shown(counts(frame)),
         "The method": _list(method(frame)),
@@ -144,6 +172,21 @@ def page(frame: pd.DataFrame, drawn: dict[str, tuple[Plot, bytes]], name: str) -
     body = "\n".join(f"<section>\n<h2>{title}</h2>\n{html}\n</section>" for title, html in sections.items())
     body = body.replace(" %", "\N{NO-BREAK SPACE}%")  # a number and its sign stay on one line
     return _PAGE.format(where=where, css=_CSS, body=body, version=escape(ktlslab.__version__))
+
+
+def _instructions(profile: Profile, drawn: Drawn) -> str:
+    """Return the section of a profile: plots, the way of one operation, and what the clock says of the counts."""
+    checks = [check for run in profile.provenance.values() for check in run["cells"]]
+    worst = max(abs(check["difference"]) for check in checks)
+    other = max(check["other"] for check in checks)
+    said = (
+        f"{len(checks)} cells, counted by a plugin of QEMU in what the clock times. In each, the sum differs from the "
+        f"clock's count by {worst:.2%} at most, and at most {other:.1%} of it fell to no class."
+    )
+    parts = [f"<p>{escape(said)}</p>", *(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items())]
+    if way := both_ways(profile):
+        parts.append(f"<h3>{escape('The way of one operation')}</h3>{way.html}")
+    return "\n".join(parts)
 
 
 def _effects(found: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ktlslab.promises.catalogue import named
 from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, UNTRIED, VERDICTS
 from ktlslab.show.html import LINE, MONO, SMALL, Html, Picture, markup, picture, plural, prose, table
+from ktlslab.show.names import processor
 from ktlslab.show.promisegrid import Grid, heatmap, verdicts
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def origin(frame: pd.DataFrame) -> Picture:
         kernel = str(rows_of["kernel"].iloc[0])
         named_drivers = run.get("crypto_drivers", {}).items()
         drivers = ", ".join(f"{name}: {driver}" for name, driver in named_drivers if not name.startswith("__"))
-        emulated = ", emulated" if run.get("emulated") else ""
-        said = f"{run.get('started', 'when is not known')}, {run.get('cpu', 'CPU not known')}{emulated}; {drivers}"
+        said = f"{run.get('started', 'when is not known')}, {processor(run)}; {drivers}"
         rows.append((f"Linux {kernel}", said))
     text = f"{plural(frame['promise'].nunique(), 'promise')} on {plural(frame['kernel'].nunique(), 'kernel')}"
     return picture("Where this is from", table((), rows), text=text)

@@ -36,7 +36,7 @@ Place = tuple[str, ...]  # as `PLACE` names them: machine, kernel, clock, unit, 
 def places(frame: pd.DataFrame) -> list[Place]:
     """Return each place of a frame, oldest kernel first."""
     found = frame[PLACE].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(found, key=lambda place: (_version(str(place[1])), place))
+    return sorted(found, key=lambda place: (version(str(place[1])), place))
 
 
 def place_name(place: Place, among: list[Place]) -> str:
@@ -159,7 +159,7 @@ def _suite(name: str) -> str:
     return Suite.of(name).name
 
 
-def _version(kernel: str) -> tuple[int, ...]:
+def version(kernel: str) -> tuple[int, ...]:
     """Return the numbers that a release begins with: 6.12.107+deb13-amd64 is after 6.2."""
     start = re.match(r"[\d.]*", kernel)
     return tuple(int(part) for part in (start.group() if start else "").split(".") if part)

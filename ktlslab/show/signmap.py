@@ -10,6 +10,7 @@ say the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # From Okabe and Ito's blue through near white to their vermilion; light enough in the middle for black numbers.
-_COLOURS = LinearSegmentedColormap.from_list("sign", ["#0062A3", "#6FB1DD", "#F7F7F7", "#F0A35E", "#C04F00"])
+COLOURS = LinearSegmentedColormap.from_list("sign", ["#0062A3", "#6FB1DD", "#F7F7F7", "#F0A35E", "#C04F00"])
 _MIN_END, _MAX_END = math.log(1.1), math.log(3)  # the scale ends at the furthest ratio, within these
 _DARK = 0.62  # of the way to the scale's end: from there on a number is white
 _DARKEST = "#111111"  # on a cell, which is light in every theme
 NOTHING = "////"
-_ROW = 0.27  # inches
+ROW = 0.27  # inches
 
 
 _Line = tuple[str, str | None]  # a workload and a suite; no suite: the workload's heading
@@ -81,11 +82,11 @@ def sign_map(
     panels = [[_Panel(place, engine) for engine in engines] for place in where]
     sizes = selection.payloads(found)
     names = suite_names(sorted(found["suite"].unique()))
-    lines = _lines(found, list(names))
-    norm = _norm(found["ratio"])
+    lines = lines_of(found, list(names))
+    norm = norm_of(found["ratio"])
     name, less = QUANTITIES[quantity]
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        height = (len(lines) * _ROW + 0.3) * len(where) + 1.9
+        height = (len(lines) * ROW + 0.3) * len(where) + 1.9
         figure = Plot(figsize=(WIDTH, height), layout="constrained")
         drawn = figure.subplots(len(where), len(engines), squeeze=False, sharey=True).tolist()
         for line, wanted in zip(drawn, panels, strict=True):
@@ -94,7 +95,7 @@ def sign_map(
                 _cells(axes, part, lines, sizes, norm, better_is_less=less)
                 kernel = f"{selection.place_name(panel.place, where)}, " if len(where) > 1 else ""
                 axes.set_title(f"{kernel}{panel.engine}", fontsize=9)
-                _labels(axes, lines, names, sizes, last=line is drawn[-1], first=axes is line[0])
+                labels(axes, lines, names, sizes, last=line is drawn[-1], first=axes is line[0])
         note = "empty: not measured" + "; ?: too few blocks, or no A/A arm, to judge" * bool(unjudged(found).any())
         common.legend(figure, _key(name, layer, over, less=less), note)
         head = f"{common.sentence(name)}: {layer} over {over} record layer, difference in percent"
@@ -111,7 +112,7 @@ def _of_panel(found: pd.DataFrame, panel: _Panel, layer: str) -> pd.DataFrame:
     return selection.at_place(found[found["of"] == f"{layer}+{panel.engine}"], panel.place)
 
 
-def _lines(found: pd.DataFrame, suites: list[str]) -> list[_Line]:
+def lines_of(found: pd.DataFrame, suites: list[str]) -> list[_Line]:
     """Return what the rows of a panel are: for each workload a heading, then the suites that it was measured with."""
     lines: list[_Line] = []
     for workload in selection.workloads(found):
@@ -120,7 +121,8 @@ def _lines(found: pd.DataFrame, suites: list[str]) -> list[_Line]:
     return lines
 
 
-def _norm(ratios: pd.Series) -> Normalize:
+def norm_of(ratios: Iterable[float]) -> Normalize:
+    """Return the scale of colours: as far as the furthest ratio, within limits, and as far on either side."""
     furthest = max(abs(math.log(ratio)) for ratio in ratios)
     end = min(max(furthest, _MIN_END), _MAX_END)
     return Normalize(-end, end)
@@ -141,7 +143,7 @@ def _cells(
         x, y = sizes.index(int(cell["payload_bytes"])), lines.index((str(cell["workload"]), str(cell["suite"])))
         far = math.log(cell["ratio"]) * (1 if better_is_less else -1)
         nothing, unknown = cell["verdict"] == "none", cell.name in open_ones
-        style: dict[str, Any] = {"facecolor": _COLOURS(norm(far)), "edgecolor": "white", "linewidth": 1.2}
+        style: dict[str, Any] = {"facecolor": COLOURS(norm(far)), "edgecolor": "white", "linewidth": 1.2}
         if nothing:
             style |= {"facecolor": "#F7F7F7", "hatch": NOTHING, "edgecolor": "#B5B5B5", "linewidth": 0}
         if unknown:
@@ -163,9 +165,7 @@ def signed(ratio: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _labels(
-    axes: Axes, lines: list[_Line], names: dict[str, str], sizes: list[int], *, last: bool, first: bool
-) -> None:
+def labels(axes: Axes, lines: list[_Line], names: dict[str, str], sizes: list[int], *, last: bool, first: bool) -> None:
     """Name columns and rows; a workload's name stands in the line above its rows."""
     axes.set_xticks(range(len(sizes)), [size_name(size).replace(" ", "\n") for size in sizes] if last else [])
     rows = [(at, names[suite]) for at, (_, suite) in enumerate(lines) if suite is not None]
@@ -181,7 +181,7 @@ def _labels(
 
 
 def _key(name: str, layer: str, over: str, *, less: bool) -> list[Patch]:
-    good, bad = _COLOURS(0.08), _COLOURS(0.92)
+    good, bad = COLOURS(0.08), COLOURS(0.92)
     low, high = (good, bad) if less else (bad, good)
     return [
         Patch(facecolor=low, label=f"\N{MINUS SIGN}: {layer} has less {name} than {over}"),

@@ -5,7 +5,7 @@ scheduler's own clock of the process. The boundary between user and system is no
 (250 to 1000 per second) whether the process is in user mode, and divides the exact total by what it saw
 (cputime_adjust in kernel/sched/cputime.c): a sample shorter than a few ticks says nothing. So the ticks of all blocks
 of a cell are taken together, the boundary carries the 95 % interval that so many ticks allow, and where they are fewer
-than 25 a bar stays whole.
+than 25 a bar stays whole. A profile of the same cell knows the boundary to the instruction, and is taken where given.
 
 Softirqs run on the back of whatever process they meet, and kernels without CONFIG_IRQ_TIME_ACCOUNTING count them into
 that process as well: so they are not part of the bars but a mark for the whole machine, and absent where the kernel
@@ -15,11 +15,12 @@ does not count them or sampled too rarely.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
+from ktlslab.profiling.frames import CELL
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from ktlslab.profiling.frames import Profile
+
 ENOUGH = 25  # ticks: the boundary is then known to about 20 % of the bar's length
 _WHO = {"client": ("#0072B2", "#8CC3E8"), "peer": ("#D55E00", "#F5B57F")}  # system dark, user light
+_PROFILED = ["machine", *(name for name in CELL if name != "tls_version")]
 _HALF = 0.19  # of a bar's height
 _BESIDE = ("client's system calls\nper operation", "bytes on the wire\nbeyond the payload")
 
@@ -57,6 +61,10 @@ class Split:
     def known(self) -> bool:
         return not math.isnan(self.share)
 
+    def exactly(self, share: float) -> Split:
+        """Return the same with the share that a profile counted; as it is where that is NaN."""
+        return self if math.isnan(share) else replace(self, share=share, error=0.0)
+
     @classmethod
     def of(cls, rows: pd.DataFrame, who: str, tick: float) -> Split:
         """Take a cell's blocks together, each weighed by the work it did."""
@@ -68,6 +76,16 @@ class Split:
         share = user / sampled if known else math.nan
         error = _error(share, ticks) if known else math.nan
         return cls(total=exact / float(work.sum()), share=share, error=error, blocks=len(rows))
+
+
+def _shares(profile: Profile, rows: pd.DataFrame, key: tuple[str, Arm, str]) -> float:
+    """Return the share of user mode in the profile of this cell; NaN where it has none."""
+    workload, arm, who = key
+    cell = rows_of(rows[rows["workload"] == workload], arm)[_PROFILED].drop_duplicates()
+    found = profile.functions.merge(cell)
+    found = found[found["end"] == who]
+    total = float(found["instructions"].sum())
+    return float(found.loc[found["mode"] == "user", "instructions"].sum()) / total if total else math.nan
 
 
 def _error(share: float, ticks: float) -> float:
@@ -85,11 +103,13 @@ def cpu_split(
     suite: str | None = None,
     workload: str | None = None,
     machine: str | None = None,
+    profile: Profile | None = None,
 ) -> Plot:
     """Draw what client and peer spent per operation at one payload and suite, a pair of bars per arm.
 
     `payload`: by default the one nearest to a full record. Beside the bars: the client's system calls, and the bytes
-    on the wire beyond the payload (record headers, tags, acknowledgements), both per operation.
+    on the wire beyond the payload (record headers, tags, acknowledgements), both per operation. `profile`: of the
+    same cells; under the instruction clock it says where user mode ends.
     """
     rows = selection.chosen(selection.one_place(ready(frame), machine), workload, None)
     rows = selection.at(rows, selection.usual(rows))
@@ -98,6 +118,8 @@ def cpu_split(
     workloads, arms, unit = selection.workloads(rows), arms_of(rows)[::-1], str(rows["unit"].iloc[0])
     tick = 1e9 / hertz(rows)
     scale, found, grain = common.scale("cpu", unit), splits(rows, tick), _grain(rows, tick)
+    if profile is not None and unit == "instructions":
+        found = {key: split.exactly(_shares(profile, rows, key)) for key, split in found.items()}
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         height = 1.9 + len(workloads) * (0.55 + 0.3 * len(arms))
         figure = Plot(figsize=(WIDTH, height), layout="constrained")
@@ -127,7 +149,8 @@ def cpu_split(
             axes.set_xlim(left=0)
         blocks = sorted({one.blocks for one in found.values()})
         note = f"upper bar: client, lower: peer; {' to '.join(map(str, blocks[:1] + blocks[1:][-1:]))} blocks together"
-        note += "; error bar: 95 % interval of where user ends" if any(one.known for one in found.values()) else ""
+        note += "; error bar: 95 % interval of where user ends" if any(one.error > 0 for one in found.values()) else ""
+        note += "; user and system by the profile" if any(one.error == 0 for one in found.values()) else ""
         marked = any(one.get_label() == "interrupts" for axes in panels[:, 0] for one in axes.containers)
         common.legend(figure, _key(rows, found, marked=marked), note)
         where = f"{size_name(size)}, {suite_name(name)}{selection.setting_name(rows, among=frame)}"
@@ -157,6 +180,8 @@ def _bar(axes: Axes, y: float, who: str, split: Split, scale: float) -> None:
     user = total * split.share
     axes.barh(y, user, facecolor=light, **style)
     axes.barh(y, total - user, left=user, facecolor=dark, hatch="...", **style)
+    if not split.error:
+        return
     ends = [[total * min(split.error, split.share)], [total * min(split.error, 1 - split.share)]]
     axes.errorbar([user], [y], xerr=ends, color="black", elinewidth=0.8, capsize=2)
 

@@ -19,7 +19,7 @@ from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs.journal import interrupted
 from ktlslab.show.html import Html, plural, prose, table
-from ktlslab.show.names import place_name, size_name, suite_name
+from ktlslab.show.names import place_name, processor, size_name, suite_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,9 +144,9 @@ def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     packages = ", ".join(f"{name} {version}" for name, version in known.get("packages", {}).items())
     config = known.get("kernel_config", {})
     tls = ", ".join(f"{name}={value}" for name, value in config.items() if name.startswith("CONFIG_TLS"))
-    where = (known.get("cpu"), f"on host {known['host']}" if known.get("host") else "", _if(known, "emulated"))
+    where = f" on host {known['host']}" if known.get("host") else ""
     facts = [
-        ("processor", ", ".join(filter(None, where)) or "?"),
+        ("processor", f"{processor(known)}{where}"),
         ("kernel", f"{known.get('kernel', '?')}; {tls or 'its configuration is not known'}"),
         ("kernel's crypto drivers", drivers or "not known"),
         ("TLS libraries", f"client {known.get('client_openssl', '?')}, peer {known.get('peer_openssl', '?')}"),
@@ -154,7 +154,3 @@ def _facts(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     left_out = [f"{arm}: {why}" for arm, why in known.get("left_out", {}).items()]
     return facts + ([("left out", " ".join(left_out))] if left_out else [])
-
-
-def _if(known: Mapping[str, Any], name: str) -> str:
-    return name if known.get(name) else ""

@@ -25,7 +25,7 @@ from ktlslab.linux.ring import Ring
 # `auto` uses io_uring if it is available; `uring` requires it.
 EngineChoice = Literal["auto", "uring", "syscall"]
 _MIN_S = 0.001  # the shortest wait for a further address
-STREAM = "Stream"  # the last stage
+HANDSHAKE, STREAM = "handshake", "Stream"  # stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,10 @@ class Connection(Closing):
         mine = [os.getpid()]
         if self._begun.setdefault(stage, mine) is not mine:
             raise self._repeated(tried, stage)
+
+    def begun(self, stage: str) -> bool:
+        """Whether a stage has begun on this connection."""
+        return stage in self._begun
 
     def undo(self, stage: str) -> None:
         """Record that a stage that began had no effect, so that it may be tried again."""

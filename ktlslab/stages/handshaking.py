@@ -23,7 +23,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.config import ClientConfig, ServerConfig
-from ktlslab.stages.connection import Connection
+from ktlslab.stages.connection import HANDSHAKE, Connection
 from ktlslab.tls import openssl
 from ktlslab.tls.alerts import Alert
 from ktlslab.tls.contexts import Noted, client_context, server_context
@@ -89,7 +89,7 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
         role = "client"
         name = config.server_name or connection.host
         library, verified = _client(config, name), not config.verify
-    connection.begin(tried, "handshake")
+    connection.begin(tried, HANDSHAKE)
     noted = Noted()
     library.set_app_data(noted)
     machine = UnbufferedConnection(library, server=role == "server")

@@ -53,7 +53,7 @@ def trials(tmp_path, monkeypatch):
     """Let trials run on the emulated CPU, and end in what a kernel's parameter makes them end in, by kernel."""
 
     def command(kernel, console, _accelerate):
-        argv = original(kernel, console, ["-accel", "tcg", "-cpu", "max,la57=off"])
+        argv = original(kernel, console, ["-accel", "tcg", "-cpu", qemu.CPU])
         tried.append(kernel.vmlinuz)
         argv[argv.index("-append") + 1] += ends.get(kernel.vmlinuz, "")
         return argv

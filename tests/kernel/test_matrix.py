@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.matrix.cells import check, each_on
+from tests.matrix.cells import Cells, each_on
 from tests.matrix.rows import KERNEL
-from tests.matrix.running import Runner
+
+AT_ONCE = 3  # on an emulated CPU, rows also wait for each other
 
 
 @pytest.fixture(scope="module")
-def runner():
-    with Runner() as runner:
-        yield runner
+def cells(request):
+    with Cells(request, thin=True, at_once=AT_ONCE) as cells:
+        yield cells
 
 
-@pytest.mark.timeout(300, method="thread")  # the matrix has its own limit, which uses the alarm
+@pytest.mark.timeout(600)
 @each_on(KERNEL)
-def test_outcome(runner, record_property, row, layer):
-    check(row, layer, runner, record_property, thin=True)
+def test_outcome(cells, record_property, row, layer):
+    cells.check(row, layer, record_property)

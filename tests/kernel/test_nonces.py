@@ -466,6 +466,15 @@ def test_a_claim_of_one_direction_is_checked_in_the_other(tls_pair):
     assert pair.tls.recv(99) == ONE
 
 
+def test_after_a_handshake_no_direction_is_plain_without_its_handshake(tls_pair):
+    pair = tls_pair(suite=TLS13)
+    assert install(pair.connection, export(pair.handshake), TX)
+    with pytest.raises(UsageError, match="handshake was begun on this connection, and RX would carry clear text"):
+        Stream(pair.connection, None, (TX,))
+    Stream(pair.connection, pair.handshake, (TX,)).send(ONE)
+    assert pair.tls.recv(99) == ONE
+
+
 def test_keys_in_the_kernel_that_are_not_the_sessions_are_refused(tls_pair):
     pair, other = tls_pair(suite=TLS13), tls_pair(suite=TLS12)
     ktls.attach(pair.connection.socket)

@@ -107,12 +107,14 @@ def test_an_asynchronous_cipher_is_used_in_its_context_and_then_gone(suite):
 
 
 def test_an_asynchronous_cipher_needs_a_privilege_or_is_absent():
-    group = Group("made up")
+    def unprivileged(pair):
+        os.seteuid(65534)
+        return cipher.answers_later(pair)
+
+    group = Group("made up", within=unprivileged)
 
     @group("a test", suites=TLS13, installed=())
-    def unprivileged(pair):
+    def never(_pair):
         """Use an asynchronous cipher as nobody."""
-        os.seteuid(65534)
-        pair.keep(cipher.answers_later(pair))
 
     assert checker.judge(group.promises[0]) == (ABSENT, "an asynchronous cipher: EPERM")

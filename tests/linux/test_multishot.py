@@ -209,6 +209,34 @@ def test_closing_the_ring_closes_all_in_order(pair):
         ring.buffer_ring(4, 100)
 
 
+def test_closed_in_two_threads_at_once(pair):
+    """As by a stream that is closed while `pieces` ends in another thread: the second finds it closed."""
+    for _ in range(200):
+        ring = Ring()
+        buffers = ring.buffer_ring(4, 100)
+        incoming = ring.recv_multishot(pair[0].fileno(), buffers, timeout=LONG)
+        assert incoming.take(wait=False) == []  # it is armed
+        start, errors = threading.Barrier(3), []
+
+        def close(what, start=start, errors=errors):
+            start.wait()
+            try:
+                what.close()
+            except OSError as error:
+                errors.append(error.errno)
+
+        threads = [threading.Thread(target=close, args=(what,)) for what in (incoming, buffers, ring)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+        ring.close()
+        assert set(errors) <= {errno.EBUSY}
+        assert ring.closed
+        assert buffers.closed
+        assert incoming.closed
+
+
 @pytest.mark.parametrize(("count", "size"), [(0, 100), (3, 100), (1 << 16, 100), (4, RECORD_HEAD)])
 def test_impossible_buffers_are_refused(ring, count, size):
     with pytest.raises(UsageError, match=r"`(count|size)` is \d+\. It is a (power of two|whole number)"):

@@ -1,4 +1,4 @@
-"""Run the matrix in this process, print it, and end with 1 if an outcome is not the expected one.
+"""Run the matrix, print it, and end with 1 if an outcome is not the expected one.
 
     python -X dev -m tests.matrix [--times N] [--collect] [--only PATTERN] [--rows MODULE] [--thin] LAYER...
 
@@ -11,15 +11,12 @@ or AddressSanitizer; each error is kept in a cycle with all frames of its traceb
 from __future__ import annotations
 
 import argparse
-import faulthandler
-import gc
 import re
 import sys
-import time
 
 from tests.matrix import ROWS
 from tests.matrix.rows import ALL, Row
-from tests.matrix.running import LIMIT_S, Runner, right
+from tests.matrix.running import AT_ONCE, Crew
 from tests.matrix.table import Table
 
 
@@ -35,33 +32,25 @@ def main() -> int:
     parser.add_argument("--rows", default="", help="only rows of this module: peer_faults, counts, ...")
     parser.add_argument("--only", default="", help="only rows whose name matches this pattern")
     parser.add_argument("--thin", action="store_true", help="not every engine in every role")
-    parser.add_argument("--slow", type=float, help="print the rows that take longer than this many seconds")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="run so many rows at once")
     parser.add_argument("layers", nargs="*", choices=ALL, metavar="LAYER", help=f"of {', '.join(ALL)}")
     options = parser.parse_args()
-    faulthandler.enable()
     table, count, bad = Table(), 0, 0
-    with Runner(options.brief) as runner:
-        for row in ROWS:
-            for layer in options.layers or ALL:
-                if not chosen(row, options) or layer not in row.layers:
-                    continue
-                began = time.monotonic()
-                for place in row.places(layer, thin=options.thin):
-                    for _ in range(options.times):
-                        faulthandler.dump_traceback_later(3 * LIMIT_S, exit=True)
-                        outcome = runner.run(row, place)
-                        faulthandler.cancel_dump_traceback_later()
-                        table.add("here", row.name, layer, place.engine, place.role, outcome)
-                        count += 1
-                        if not right(row, place, outcome):
-                            bad += 1
-                            print(f"{row.name} [{place}]: {outcome}, not: {row.outcome_at(place)}", flush=True)
-                        if (options.collect or options.times > 1) and count % 8 == 0:
-                            gc.collect()
-                took = time.monotonic() - began
-                if options.slow is not None and took > options.slow:
-                    print(f"{took:5.1f} s  {row.name} ({layer})", flush=True)
-    gc.collect()
+    how = {"thin": options.thin, "times": options.times, "collect": options.collect or options.times > 1}
+    with Crew(options.at_once, brief=options.brief) as crew:
+        started = [
+            (row.name, layer, crew.start(row, layer, **how))
+            for row in ROWS
+            for layer in options.layers or ALL
+            if chosen(row, options) and layer in row.layers
+        ]
+        for name, layer, future in started:
+            for one in future.result():
+                table.add("here", name, layer, one.engine, one.role, one.outcome)
+                count += 1
+                if one.wrong:
+                    bad += 1
+                    print(f"{name} [{one.wrong}]", flush=True)
     print(table)
     print(f"{count} runs, {bad} with another outcome than expected")
     return 1 if bad else 0

@@ -65,8 +65,30 @@ def _(scene, call):
     scene.goes_on()
 
 
+def recv_into_none(scene):
+    return scene.stream.recv_into(None)
+
+
+def recv_exactly_into_none(scene):
+    return scene.stream.recv_exactly_into(None)
+
+
+def recv_into_bytes(scene):
+    return scene.stream.recv_into(b"not writable")
+
+
+@row("a buffer that is none, before and after the clean end", "UsageError, then the end, then UsageError",
+     each=(recv_into_none, recv_exactly_into_none, recv_into_bytes))  # fmt: skip
+def _(scene, call):
+    scene.fails(call, scene)
+    scene.peer.close_notify()
+    scene.peer.fin()
+    scene.says("more" if scene.stream.recv() else "the end")
+    scene.fails(call, scene)
+
+
 @row(
-    "the same while a control record waits",
+    "nothing is received while a control record waits",
     "nothing, then delivered",
     each=RECEIVES_OF_NOTHING,
     layers=TLS,

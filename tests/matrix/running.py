@@ -1,23 +1,95 @@
-"""Runs the rows of the matrix."""
+"""Runs the rows of the matrix: a `Runner` one after another, a `Crew` many at once."""
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import gc
+import multiprocessing
+import multiprocessing.util
 import signal
+import sys
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from ktlslab._closing import Closing
 from ktlslab.errors import KtlsLabError
 from ktlslab.stages.transfer import ending
 from tests.handpeer import HandPeers
-from tests.matrix.rows import LINGER_S, SHORT_S, Place, Row, Scene
+from tests.matrix.rows import LIMIT_S, LINGER_S, ROWS, SHORT_S, Place, Row, Scene
 
-LIMIT_S = 25.0  # of any row
+AT_ONCE = 8  # processes: a row waits for nearly all of its time
+HANGS_S = 8 * LIMIT_S  # a row that takes so long is past every limit: its process says where it is, and ends
+COLLECT_EVERY = 8  # runs
 
 
 class Endless(BaseException):
     """A row took longer than LIMIT_S."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The outcome of a row at a place; `wrong` is "", or says what was expected there."""
+
+    engine: str
+    role: str
+    outcome: str
+    wrong: str
+
+
+class Crew(Closing):
+    """Processes that run rows: `start` a row on a layer, and its future gives the list of what was Seen.
+
+    `times` is how often each place is run, `collect` whether garbage is collected again and again. For `brief` see
+    Runner.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE, *, brief: float | None = None) -> None:
+        # Forked, because an emulated machine takes seconds to import all this once more.
+        context = multiprocessing.get_context("fork")
+        self._pool = ProcessPoolExecutor(at_once, context, initializer=_enlist, initargs=(brief,))
+
+    def start(
+        self, row: Row, layer: str, *, thin: bool = False, times: int = 1, collect: bool = False
+    ) -> Future[list[Seen]]:
+        with warnings.catch_warnings():  # of later Pythons: this process may have threads, which the others do not need
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return self._pool.submit(_meet, ROWS.index(row), layer, thin, times, collect)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _enlist(brief: float | None) -> None:
+    global _runner  # noqa: PLW0603 - this process's own
+    faulthandler.enable(sys.__stderr__)
+    _runner = Runner(brief)
+    multiprocessing.util.Finalize(None, _retire, exitpriority=1)
+
+
+def _retire() -> None:
+    _runner.close()
+    gc.collect()
+
+
+_runner: Runner
+
+
+def _meet(number: int, layer: str, thin: bool, times: int, collect: bool) -> list[Seen]:  # noqa: FBT001 - of `start`
+    row, seen = ROWS[number], []
+    for place in row.places(layer, thin=thin):
+        for _ in range(times):
+            faulthandler.dump_traceback_later(HANGS_S, exit=True, file=sys.__stderr__)
+            outcome = _runner.run(row, place)
+            faulthandler.cancel_dump_traceback_later()
+            wrong = "" if right(row, place, outcome) else f"{place}: {outcome}, not: {row.outcome_at(place)}"
+            seen.append(Seen(engine=place.engine, role=place.role, outcome=outcome, wrong=wrong))
+            if collect and len(seen) % COLLECT_EVERY == 0:
+                gc.collect()
+    return seen
 
 
 class Runner(Closing):

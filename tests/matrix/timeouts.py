@@ -97,7 +97,6 @@ def _(scene, call):
 
 
 @row("a socket that does not block", "PeerTimeoutError that says so, then delivered", each=RECEIVES, possible=possible,
-     where={"uring": "PeerTimeoutError, then delivered or PeerTimeoutError that says so, then delivered"},
      timeout=SHORT_S, goes_on=True)  # fmt: skip
 def _(scene, call):
     scene.stream.connection.socket.settimeout(0)
@@ -109,7 +108,7 @@ def _(scene, call):
 
 
 @row("a full socket that does not block", "PeerTimeoutError that says so", each=SENDS, possible=possible,
-     where={"uring": "PeerTimeoutError or PeerTimeoutError that says so"}, timeout=SHORT_S, buffers=SMALL)  # fmt: skip
+     timeout=SHORT_S, buffers=SMALL)  # fmt: skip
 def _(scene, call):
     scene.stream.connection.socket.settimeout(0)
     error = scene.fails(call, scene, bytes(1_000_000))

@@ -13,6 +13,7 @@ import pytest
 
 import ktlslab
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
+from ktlslab.guests import qemu
 from ktlslab.linux import capabilities
 from ktlslab.measure.blocks import cell_of
 from ktlslab.measure.plan import Cell, Plan
@@ -257,6 +258,8 @@ def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instruct
     others = frame[frame.record_layer != "kernel"]
     assert (others[["tls_stat_tx", "kernel_tx_records"]] == 0).all(axis=None)
     assert frame.kernel.iloc[0] != os.uname().release
+    for run in frame.attrs["provenance"].values():
+        assert (run["emulated_cpu"], run["cpu"], run["emulator"]) == (qemu.CPU, qemu.CPU_NAME, qemu.emulator())
     runs = frame.groupby("run_id").workload.nunique()
     assert len(runs) == min(2, len(os.sched_getaffinity(0)))  # a setting is not split between guests
     assert runs.sum() == 2

@@ -63,7 +63,8 @@ class Machine(PeerActs, Sending, Receiving):
         over = contract.cannot_send or contract.ended or contract.end or contract.shut or contract.interrupted
         must(error or over, "a mistake was accepted")
         must(isinstance(error, UsageError) or over, f"{error!r} in place of UsageError")
-        contract.interrupted |= isinstance(error, StreamError)  # the call met the end before its mistake
+        if isinstance(error, StreamError):  # the call met the end before its mistake, and has told it
+            contract.interrupted, contract.doubt = True, ""
 
     @rule(delay=st.sampled_from([0.0, 0.1, 0.5]), harmless=st.booleans())
     def signal_in_the_next_call(self, delay, harmless):

@@ -101,6 +101,7 @@ def test_it_holds_what_readers_rely_on_and_is_json():
     found = json.loads(json.dumps(collect(job, {"run_id": "r"})))
     assert set(found) >= KEPT | {"kernel_config", "cpu_flags", "hardware_counters", "interrupt_time", "host_kernel"}
     assert (found["host"], found["commit"], found["run_id"]) == ("h", "abc", "r")
+    assert (found["emulated"], found["emulated_cpu"]) == (False, "")
     assert found["mitigations"]["spectre_v2"]
     assert found["interrupt_time"]["resolution_ns"] > 0
     assert found["packages"]["ktlslab"]

@@ -12,6 +12,7 @@ RUN = {
     "host": "bench",
     "cpu": "Made-up CPU",
     "emulated": True,
+    "emulator": "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)",
     "kernel": "7.3.4-test",
     "kernel_config": {"CONFIG_TLS": "m", "CONFIG_TLS_DEVICE": "y", "CONFIG_HZ": "250"},
     "commit": "c0ffee",
@@ -111,7 +112,7 @@ def test_the_card_tells_what_a_reader_needs(frame):
         assert said in card
     for said in (
         "3 of each setting",
-        "Made-up CPU, on host bench, emulated",
+        "Made-up CPU, emulated by QEMU 10.0.2 on host bench",
         "CONFIG_TLS=m, CONFIG_TLS_DEVICE=y",
         "c0ffee",
     ):

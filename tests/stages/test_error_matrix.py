@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-TIMES = int(os.environ.get("KTLSLAB_FAULT_TIMES", "8"))
+TIMES = int(os.environ.get("KTLSLAB_FAULT_TIMES", "30"))
 OPTIONS = ("--times", TIMES, "--brief", 0.002, "--rows", "peer_faults", "--thin")
 
 

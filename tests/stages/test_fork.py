@@ -16,13 +16,13 @@ LAYERS = pytest.mark.parametrize("layer", ["plain", "userspace"])
 
 
 @pytest.fixture
-def ends(tls_pair, layer, io_engine):
+def ends(tls_pair, plain_pair, layer, io_engine):
     """(stream, the other end)."""
+    if layer == "plain":
+        connection, sock = plain_pair(io_engine=io_engine)
+        return Stream(connection), sock
     pair = tls_pair(io_engine=io_engine)
-    if layer == "userspace":
-        return Stream(pair.connection, pair.handshake), pair.tls
-    pair.sock.settimeout(None)
-    return Stream(pair.connection), pair.sock
+    return Stream(pair.connection, pair.handshake), pair.tls
 
 
 def pipe(stream, call):
@@ -174,9 +174,9 @@ def test_a_child_may_open_sessions_of_its_own(forked):
         assert server.stream.recv() == b"as before"
 
 
-def test_a_connection_goes_to_one_stream(tls_pair):
-    pair = tls_pair()
-    Stream(pair.connection, pair.handshake)
-    for again in (lambda: Stream(pair.connection, pair.handshake), lambda: Stream(pair.connection)):
+def test_a_connection_goes_to_one_stream(tls_pair, plain_pair):
+    pair, (plain, _) = tls_pair(), plain_pair()
+    for make in (lambda: Stream(pair.connection, pair.handshake), lambda: Stream(plain)):
+        make()
         with pytest.raises(UsageError, match="Stream was already called on this connection"):
-            again()
+            make()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.matrix.cells import check, each_on
-from tests.matrix.running import Runner
+from tests.matrix.cells import Cells, each_on
 
 
 @pytest.fixture(scope="module")
-def runner():
-    with Runner() as runner:
-        yield runner
+def cells(request):
+    with Cells(request) as cells:
+        yield cells
 
 
-@pytest.mark.timeout(300, method="thread")  # the matrix has its own limit, which uses the alarm
+@pytest.mark.timeout(300)
 @each_on(("plain", "userspace"))
-def test_outcome(runner, record_property, row, layer):
-    check(row, layer, runner, record_property)
+def test_outcome(cells, record_property, row, layer):
+    cells.check(row, layer, record_property)

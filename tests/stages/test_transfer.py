@@ -15,7 +15,7 @@ from OpenSSL import SSL
 
 from ktlslab.errors import AlertError, PeerTimeoutError, StreamClosedError, StreamError, TruncatedError, UsageError
 from ktlslab.session import open_session
-from ktlslab.stages import Stream, connect
+from ktlslab.stages import Stream
 from ktlslab.stages.transfer import ending
 from ktlslab.tls.suites import Suite
 
@@ -39,15 +39,10 @@ def ends(tls_pair, negotiated, io_engine):
 
 
 @pytest.fixture
-def plain(io_engine):
+def plain(plain_pair, io_engine):
     """(stream, socket): a stream without TLS and the other end."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        connect(*listener.getsockname(), io_engine=io_engine, timeout=20) as connection,
-    ):
-        sock, _ = listener.accept()
-        with sock:
-            yield Stream(connection), sock
+    connection, sock = plain_pair(io_engine=io_engine, timeout=20)
+    return Stream(connection), sock
 
 
 @BOTH_VERSIONS
@@ -263,9 +258,13 @@ def test_closing_does_not_wait_for_ever_for_a_peer_that_does_not_answer(ends, mo
 
 
 @pytest.mark.parametrize("layer", ["plain", "userspace"])
-def test_nothing_waits_for_ever_for_a_peer_that_does_not_read(tls_pair, tmp_path, layer, io_engine):
-    pair = tls_pair(suite=TLS13, io_engine=io_engine, timeout=0.2)
-    stream = Stream(pair.connection, pair.handshake if layer == "userspace" else None)
+def test_nothing_waits_for_ever_for_a_peer_that_does_not_read(tls_pair, plain_pair, tmp_path, layer, io_engine):
+    if layer == "plain":
+        connection, peer = plain_pair(io_engine=io_engine, timeout=0.2)  # `peer` stays open
+        stream = Stream(connection)
+    else:
+        peer = tls_pair(suite=TLS13, io_engine=io_engine, timeout=0.2)
+        stream = Stream(peer.connection, peer.handshake)
     (tmp_path / "file").write_bytes(bytes(1 << 24))
     started = time.monotonic()
     with pytest.raises(PeerTimeoutError, match="nothing moved"), (tmp_path / "file").open("rb") as file:  # noqa: PT012

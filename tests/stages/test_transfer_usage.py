@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from ktlslab.errors import StreamClosedError, UsageError
-from ktlslab.stages import Direction, Stream
+from ktlslab.errors import CertificateError, StreamClosedError, UsageError
+from ktlslab.stages import Direction, Stream, connect, handshake
 from ktlslab.stages.transfer import ending
 
 LAYERS = pytest.mark.parametrize("layer", ["plain", "userspace"])
@@ -22,11 +22,13 @@ def no_long_farewell(monkeypatch):
 
 
 @pytest.fixture
-def ends(tls_pair, layer, io_engine):
+def ends(tls_pair, plain_pair, layer, io_engine):
     """(stream, the other end): one of each layer and engine."""
+    if layer == "plain":
+        connection, sock = plain_pair(io_engine=io_engine)
+        return Stream(connection), sock
     pair = tls_pair(io_engine=io_engine)
-    stream = Stream(pair.connection, pair.handshake if layer == "userspace" else None)
-    return stream, pair.tls if layer == "userspace" else pair.sock
+    return Stream(pair.connection, pair.handshake), pair.tls
 
 
 def closed_file(tmp_path):
@@ -158,11 +160,22 @@ def test_what_does_not_belong_together_is_no_stream(tls_pair):
         Stream("localhost")
     with pytest.raises(UsageError, match="not the handshake of this connection"):
         Stream(one.connection, other.handshake)
+    with pytest.raises(UsageError, match=r"TX and RX would carry clear text.*Give what `handshake` returned"):
+        Stream(one.connection)
     with pytest.raises(UsageError, match="Give a tuple of directions"):
         Stream(one.connection, one.handshake, Direction.TX)
     for limit in (0, -1, "many", [1]):
         with pytest.raises(UsageError, match="`record_limit` is"):
             Stream(one.connection, one.handshake, record_limit=limit)
+
+
+def test_after_a_handshake_that_failed_there_are_no_plain_bytes_either(s_server, certificates):
+    """The peer, whose certificate is another's, must not get in clear text what was meant for the right one."""
+    with connect("localhost", s_server(certificate="stranger")) as connection:
+        with pytest.raises(CertificateError):
+            handshake(connection, certificates.config())
+        with pytest.raises(UsageError, match="TX and RX would carry clear text"):
+            Stream(connection)
 
 
 @LAYERS

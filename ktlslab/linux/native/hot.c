@@ -41,13 +41,13 @@ int kl_check_open(Calls *self) {
   return -1;
 }
 
-static int64_t limited(const Calls *self, int64_t timeout_ns) {
+int64_t kl_limited(const Calls *self, int64_t timeout_ns) {
   if (!self->max_ns || (timeout_ns != KL_FOREVER && timeout_ns < self->max_ns)) return timeout_ns;
   return self->max_ns;
 }
 
 static PyObject *run(Calls *self, const struct kl_operation *operation, int64_t timeout_ns) {
-  timeout_ns = limited(self, timeout_ns);
+  timeout_ns = kl_limited(self, timeout_ns);
   int result;
   if (UNINTERRUPTED(self, result, kl_run(self->ring, operation, timeout_ns), kl_resume(self->ring),
                     kl_abandon(self->ring)))
@@ -120,7 +120,7 @@ static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, in
     goto done;
   }
   struct kl_batch batch;
-  batch.fd = fd, batch.flags = (uint32_t)flags, batch.timeout_ns = limited(self, timeout_ns), batch.parts = parts;
+  batch.fd = fd, batch.flags = (uint32_t)flags, batch.timeout_ns = kl_limited(self, timeout_ns), batch.parts = parts;
   batch.count = batch.next = batch.chain = 0;
   batch.offset = 0, batch.sent = 0;
   for (; held < count; held++) {
@@ -357,10 +357,21 @@ static PyMethodDef functions[] = {{"pack", FAST(kl_pack), METH_FASTCALL, NULL},
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "ktlslab.linux._hot", .m_size = -1,
                                     .m_doc = "The ring's calls without cffi.", .m_methods = functions};
 
+PyTypeObject *kl_calls_type;
+
+static int add_type(PyObject *module, PyType_Spec *spec) {
+  PyObject *type = PyType_FromSpec(spec);
+  int failed = !type || PyModule_AddType(module, (PyTypeObject *)type);
+  Py_XDECREF(type);
+  return failed;
+}
+
 PyMODINIT_FUNC PyInit__hot(void) {
-  PyObject *made = PyModule_Create(&module), *calls_type = PyType_FromSpec(&calls_spec);
+  PyObject *made = PyModule_Create(&module);
+  kl_calls_type = (PyTypeObject *)PyType_FromSpec(&calls_spec);
   bound_type = (PyTypeObject *)PyType_FromSpec(&bound_spec);
-  if (!made || !calls_type || !bound_type || PyModule_AddType(made, (PyTypeObject *)calls_type)) Py_CLEAR(made);
-  Py_XDECREF(calls_type);
+  if (!made || !kl_calls_type || !bound_type || PyModule_AddType(made, kl_calls_type) ||
+      add_type(made, &kl_socket_spec) || add_type(made, &kl_tls_spec))
+    Py_CLEAR(made);
   return made;
 }

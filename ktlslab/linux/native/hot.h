@@ -1,4 +1,4 @@
-/* What the two files of the _hot module share. */
+/* What the files of the _hot module share. */
 #ifndef KTLSLAB_HOT_H
 #define KTLSLAB_HOT_H
 
@@ -6,6 +6,7 @@
 #include <Python.h> /* the limited API alone: Py_LIMITED_API is set by the build, and one file serves all Pythons */
 
 #include <string.h>
+#include <sys/time.h>
 
 #include "batch.h"
 #include "multishot.h"
@@ -23,6 +24,8 @@ typedef struct {
 int64_t kl_nanoseconds(PyObject *timeout); /* or an exception: look for it */
 PyObject *kl_failed(int64_t result);       /* OSError of minus that errno */
 int kl_check_open(Calls *self);
+int64_t kl_limited(const Calls *self, int64_t timeout_ns); /* the time-out of a call */
+extern PyTypeObject *kl_calls_type;
 
 /* Begin something, and go on with it after each signal, while the GIL is free: nonzero where a handler raised, and then it
    is given up; or where it forked and this is the child, which leaves all of it to the parent. */
@@ -50,5 +53,19 @@ PyObject *kl_pin(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_start_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_reap_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_take(PyObject *self, PyObject *const *args, Py_ssize_t count);
+
+/* socket.c: a wait of a socket's own, whose time-out is that of `option` (SO_RCVTIMEO, SO_SNDTIMEO) */
+struct kl_wait {
+  int fd, option;
+  pid_t process;          /* that may go on with it */
+  struct timeval before;  /* the time-out as it was, where a signal has shortened it: then `until_ns` is not 0 */
+  int64_t until_ns;
+};
+int kl_interrupted(struct kl_wait *wait);
+void kl_waited(const struct kl_wait *wait); /* when it is over */
+extern PyType_Spec kl_socket_spec;
+
+/* tls.c */
+extern PyType_Spec kl_tls_spec;
 
 #endif

@@ -138,19 +138,10 @@ int kl_fill(kl_ring *ring, const struct kl_operation *o) {
   if (error) return error;
   struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
   if (!sqe) return -EBUSY; /* for the compiler: there is room */
-  memset(sqe, 0, sizeof *sqe);
-  sqe->opcode = (uint8_t)o->opcode;
-  sqe->flags = o->sqe_flags;
-  sqe->ioprio = o->ioprio;
-  sqe->fd = o->fd;
-  sqe->off = o->off;
-  sqe->addr = o->addr;
-  sqe->len = o->len;
-  sqe->rw_flags = (int)o->op_flags;
-  sqe->user_data = ++ring->last_token;
-  sqe->buf_index = o->buf_index;
-  sqe->splice_fd_in = o->splice_fd_in;
-  sqe->addr3 = o->addr3;
+  *sqe = (struct io_uring_sqe){.opcode = (uint8_t)o->opcode, .flags = o->sqe_flags, .ioprio = o->ioprio, .fd = o->fd,
+                               .off = o->off, .addr = o->addr, .len = o->len, .rw_flags = (int)o->op_flags,
+                               .user_data = ++ring->last_token, .buf_index = o->buf_index,
+                               .splice_fd_in = o->splice_fd_in, .addr3 = o->addr3};
   return 0;
 }
 

@@ -3,7 +3,7 @@
 * `stream`: `Stream`, the public class;
 * `sides`: sending and receiving, for each record layer; `receiver`: receiving if the kernel decrypts;
 * `inlet`: what a plain receive cannot handle: control records and the end of the stream;
-* `files`: sending from files and pipes;
+* `files`: sending from files and pipes; `control`: sending control records, new keys and smaller records;
 * `condition`: whether a stream still works, and which error each failure becomes;
 * `watch`: whether TCP still has the connection, and how much each key has protected; `keyupdate`: the next keys;
 * `library`: what the TLS library must know about what the kernel received;

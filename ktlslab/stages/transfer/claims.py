@@ -1,7 +1,8 @@
 """What a Stream is told of its connection, checked with the kernel before anything is sent.
 
-A direction that the kernel is wrongly thought to protect would carry clear text. One that it protects without the
-stream's knowledge would carry records within records. So the kernel is asked once, by getsockopt(2).
+A direction that the kernel is wrongly thought to protect would carry clear text, and so would one that nobody protects
+after a handshake. One that the kernel protects without the stream's knowledge would carry records within records. So
+the kernel is asked once, by getsockopt(2).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
-from ktlslab.stages.connection import STREAM, Connection
+from ktlslab.stages.connection import HANDSHAKE, STREAM, Connection
 
 if TYPE_CHECKING:
     from ktlslab.stages.handshaking import Handshake
@@ -35,8 +36,13 @@ def begin(connection: Any, handshake: Any, kernel: Any, record_limit: Any) -> No
         remedy = "Give a tuple of directions, such as `install(...).directions`."
         raise UsageError(_TRIED, answered=f"kernel is {kernel!r}", remedy=remedy)
     _checks.optional(_checks.whole, _TRIED, "record_limit", record_limit, 1)
+    connection.ready(_TRIED)
     for direction in Direction:
         _check(connection, handshake, direction, claimed=direction in kernel)
+    if handshake is None and connection.begun(HANDSHAKE) and (bare := [d.name for d in Direction if d not in kernel]):
+        answered = f"a handshake was begun on this connection, and {' and '.join(bare)} would carry clear text"
+        remedy = "Give what `handshake` returned as well; for plain bytes, connect without a handshake."
+        raise UsageError(_TRIED, answered=answered, remedy=remedy)
     connection.begin(_TRIED, STREAM)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from OpenSSL import SSL
 
+from ktlslab import _checks
 from ktlslab.errors import (
     AlertError,
     KtlsLabError,
@@ -173,7 +174,8 @@ class Condition:
             self.push = self.sender.push
         return self.sender.push(data, flags)
 
-    def _pull_heeding(self, _buffer: Buffer) -> int:
+    def _pull_heeding(self, buffer: Buffer) -> int:
+        _checks.buffer(self.tried("receiving"), "buffer", buffer, writable=True)
         return self.answer_of_the_end()
 
     def lost(self) -> StreamError | None:

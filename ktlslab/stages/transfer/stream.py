@@ -1,14 +1,14 @@
 """`Stream`: the same calls in every record layer.
 
-This module holds the calls; the modules beside it do what kTLS leaves to its user: `inlet` handles control records,
-`watch` lost connections and used-up keys, `condition` errors that the kernel reports only once, `ending` the close.
-`send`, `recv_into` and `recv_exactly_into` are what is measured, so they are only one frame above the engine's call.
+This module holds the calls; the modules beside it do what kTLS leaves to its user: `inlet` handles the control records
+that come, `control` those that are sent, `watch` lost connections and used-up keys, `condition` errors that the kernel
+reports only once, `ending` the close. `send`, `recv_into` and `recv_exactly_into` are what is measured, so they are
+only one frame above the engine's call.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -17,30 +17,24 @@ from typing import TYPE_CHECKING
 from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
-from ktlslab.errors import (
-    KeyUpdateError,
-    MachineError,
-    PeerTimeoutError,
-    StreamClosedError,
-    TruncatedError,
-    UsageError,
-    errno_name,
-)
-from ktlslab.linux import forks, ktls
+from ktlslab.errors import PeerTimeoutError, StreamClosedError, TruncatedError
+from ktlslab.linux import forks
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import in_bytes, let_go
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer import claims, sides
 from ktlslab.stages.transfer.condition import Condition
+from ktlslab.stages.transfer.control import Control
 from ktlslab.stages.transfer.ending import end_sending, farewell
 from ktlslab.stages.transfer.files import Files
 from ktlslab.stages.transfer.inlet import Inlet
-from ktlslab.stages.transfer.keyupdate import KeyUpdates, key_update
+from ktlslab.stages.transfer.keyupdate import KeyUpdates
 from ktlslab.stages.transfer.library import Library, resumption
 from ktlslab.stages.transfer.receiver import KernelReceiver
+from ktlslab.stages.transfer.userspace import Userspace, UserspaceReceiver
 from ktlslab.stages.transfer.watch import Watch
-from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
+from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Version
 
 if TYPE_CHECKING:
@@ -51,7 +45,6 @@ if TYPE_CHECKING:
     from ktlslab.stages.handshaking import Handshake
 
 _MORE = int(socket.MSG_MORE)
-_MAX_TYPE = 255
 _MAX_RECV_BYTES = 1 << 24  # a caller may ask for more than the memory holds
 
 
@@ -66,9 +59,9 @@ class Stream(Closing):
     A connection has one stream, and a stream one process: in a forked one every call raises StreamClosedError.
 
     `kernel` names the installed directions, and the kernel is asked whether it is so. Without a `handshake`, the
-    directions in `kernel` use keys that the caller installed, and the others are plain. `record_limit` is how many
-    records one key may protect (default: the cipher's limit, RFC 8446, 5.5). The keys are changed before the limit, or
-    the stream ends with KeyUpdateError.
+    directions in `kernel` use keys that the caller installed, and the others are plain, which UsageError prevents on a
+    connection that has had a handshake. `record_limit` is how many records one key may protect (default: the cipher's
+    limit, RFC 8446, 5.5). The keys are changed before the limit, or the stream ends with KeyUpdateError.
     """
 
     def __init__(
@@ -94,7 +87,7 @@ class Stream(Closing):
         self._condition.use(sender, receiver)
         self._inlet = Inlet(self._condition, self._watch, receiver)
         self._files = Files(self._condition, self._watch)
-        self._record_bytes = MAX_PLAINTEXT
+        self._control = Control(self._condition, self._watch, self._updates)
         self._owner = 0  # in a forked process: the one that made the stream
         forks.register(self)
 
@@ -116,12 +109,12 @@ class Stream(Closing):
     def _sides(self, handshake: Handshake | None) -> tuple[sides.Sender, sides.Receiver]:
         connection, tx, rx = self.connection, self.layers[Direction.TX], self.layers[Direction.RX]
         owe = self._condition.owe
-        if handshake and not self._kernel and connection.engine.name == "syscall":
-            both = sides.OpenSslSide(connection, handshake.machine)
+        if handshake and not self._kernel:
+            both = Userspace(connection, handshake.machine)
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
-        if handshake and tx == "userspace":
-            sender = sides.UserspaceSender(connection, handshake.machine, self._library)
+        if self._library and tx == "userspace":
+            sender = sides.LibrarySender(connection, self._library)
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(
@@ -129,7 +122,7 @@ class Stream(Closing):
             )
         if handshake:
             asked = owe if tx == "kernel" and handshake.version is Version.TLS13 else None
-            return sender, sides.UserspaceReceiver(connection, handshake.machine, asked)
+            return sender, UserspaceReceiver(connection, handshake.machine, asked)
         return sender, sides.PlainReceiver(connection)
 
     @property
@@ -210,26 +203,7 @@ class Stream(Closing):
         `data` has 1 to 16,384 bytes, or as many as `limit_records` allows: the kernel sends no empty record, and would
         make several of a longer one. Raises UsageError if the kernel does not send.
         """
-        condition = self._condition
-        tried = condition.tried("sending a record")
-        if self.layers[Direction.TX] != "kernel":
-            answered = f"the sending side is {self.layers[Direction.TX]}"
-            raise UsageError(tried, answered=answered, remedy="Let the kernel send.")
-        _checks.whole(tried, "record_type", record_type, 0, _MAX_TYPE)
-        _checks.buffer(tried, "data", data)
-        size = len(data := in_bytes(data))
-        if not 1 <= size <= self._record_bytes:
-            answered = f"`data` has {size} bytes"
-            raise UsageError(tried, answered=answered, remedy=f"One record holds 1 to {self._record_bytes} bytes.")
-        condition.attend("sending a record")
-        self._watch.count("sending a record", 1, 0)
-        try:
-            sent = condition.sender.send_record(data, record_type)
-        except BaseException as error:  # noqa: BLE001
-            condition.give_up("sending a record", error)
-        if sent != size:
-            condition.give_up("sending a record", TimeoutError(errno.ETIMEDOUT, f"{sent} of {size} bytes were sent"))
-        condition.unconfirmed = True
+        self._control.send_record(data, record_type)
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
         """Send bytes of a file by sendfile(2), or by read and send if OpenSSL makes the records. Returns how many."""
@@ -337,24 +311,7 @@ class Stream(Closing):
 
         Raises KeyUpdateError, before anything is sent, if this session cannot do it; see `transfer.keyupdate`.
         """
-        condition = self._condition
-        tried = condition.tried("changing keys")
-        if self._updates is None or self.layers[Direction.TX] != "kernel":
-            answered = f"the sending side is {self.layers[Direction.TX]}"
-            remedy = "The kernel must send: OpenSSL's binding for Python cannot be asked for a KeyUpdate."
-            raise KeyUpdateError(tried, answered=answered, remedy=remedy)
-        self._updates.check(tried)
-        with self._updates.alone(tried):
-            condition.owed = False
-            condition.attend("changing keys")
-            try:
-                condition.sender.send_record(key_update(request_peer=request_peer), ContentType.HANDSHAKE)
-                self._updates.install(Direction.TX, tried)
-            except KeyUpdateError as error:
-                condition.fail(error)
-                raise
-            except BaseException as error:  # noqa: BLE001
-                condition.give_up("changing keys", error)
+        self._control.update_keys(request_peer=request_peer)
 
     def resumption(self) -> Resumption | None:
         """Return what a later session can resume by `ClientConfig(resume=...)`; None if no ticket has arrived yet."""
@@ -369,22 +326,7 @@ class Stream(Closing):
 
         Raises MachineError if this kernel lacks the option, UsageError if the size or the stream does not allow it.
         """
-        tried = self._condition.tried(f"limiting records to {size} bytes")
-        if self.layers[Direction.TX] != "kernel":
-            remedy = "Let the kernel send, or send pieces of that size: each send ends its record."
-            raise UsageError(tried, answered=f"the sending side is {self.layers[Direction.TX]}", remedy=remedy)
-        _checks.whole(tried, "size", size, 1, MAX_PLAINTEXT)
-        self._condition.attend("limiting records")
-        try:
-            ktls.set_max_payload(self.connection.socket, size)
-        except OSError as error:
-            if error.errno in {errno.ENOPROTOOPT, errno.EOPNOTSUPP}:
-                remedy = "Send pieces of that size instead: each send ends its record."
-                raise MachineError(tried, answered=errno_name(error.errno), remedy=remedy) from error
-            remedy = "Give 64 to 16384 bytes for TLS 1.2, 63 to 16384 for TLS 1.3, while no record is held back."
-            raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
-        self._watch.shift = size.bit_length() - 1
-        self._record_bytes = size
+        self._control.limit_records(size)
 
     # The end
 

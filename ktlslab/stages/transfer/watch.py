@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHECK_EVERY = 64
 _LOOK_EVERY = 1 << 14
 _NEVER = 1 << 62
+_WITHOUT = 256  # where there is nothing to check: the largest int that Python does not allocate anew
 
 
 class Watch:
@@ -39,8 +40,8 @@ class Watch:
     ) -> None:
         self._condition, self._updates, self._kernel, self._update = condition, updates, kernel, update
         self.limit = limit or (updates.suite.cipher.record_limit if updates else _NEVER)
-        self.until_check_up = CHECK_EVERY if Direction.TX in kernel else _NEVER
-        self._look_every = min(_LOOK_EVERY, max(1, self.limit >> 2)) if Direction.RX in kernel else _NEVER
+        self.until_check_up = CHECK_EVERY if Direction.TX in kernel else _WITHOUT
+        self._look_every = min(_LOOK_EVERY, max(1, self.limit >> 2)) if Direction.RX in kernel else _WITHOUT
         self.until_look = self._look_every
         self.shift = MAX_PLAINTEXT.bit_length() - 1  # a send of n bytes makes at most 1 + (n >> shift) records
         self._requested = -1  # the generation of the peer's keys that it was asked to change
@@ -53,6 +54,9 @@ class Watch:
 
     def check_up(self, verb: str) -> None:
         """Raise if the connection is lost; change keys that are near their limit."""
+        if Direction.TX not in self._kernel:
+            self.until_check_up = _WITHOUT
+            return
         condition, coming = self._condition, CHECK_EVERY - self.until_check_up
         self.until_check_up = CHECK_EVERY
         if condition.closed or condition.failure or condition.finished:

@@ -1,0 +1,129 @@
+"""An estimate: its frames, how it is printed, written and read.
+
+NAME.parquet holds the cells, NAME.json weights, checks, notes and the provenance of both tables behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ktlslab import _checks
+from ktlslab.errors import TableError
+from ktlslab.estimating.checking import summary
+from ktlslab.estimating.costs import COUNTED, IDENTITY, in_kernel
+from ktlslab.packages import extra, require
+from ktlslab.runs.storage import store, table_path, unreadable
+
+with extra("lab"):
+    import pandas as pd
+
+UNIT = "estimated ns"  # no table of samples accepts it
+ESTIMATE, FITTED = "estimate", "fitted"
+# Of each cell, both ends together, per operation. `kind`: estimate, or fitted where the weights come from it.
+CELLS = (
+    *("kind", "unit", "machine", "kernel"),  # the guest that was profiled
+    *IDENTITY,
+    *("instructions", "estimate_ns", "estimate_low", "estimate_high"),  # the interval is one of 95 %
+    *("ratio", "ratio_low", "ratio_high"),  # to the userspace record layer in the same cell, estimated too
+    *("measured_ns", "measured_ratio"),  # here; NaN where this machine cannot
+    "reason",  # why there is no estimate; empty where there is one
+)
+_SOURCE = "one that `ktlslab estimate -o` wrote"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What cells would cost on this CPU.
+
+    `cells`: a row per cell (`CELLS`). `weights`: `ns`, `low`, `high` per cost class, per instruction or each. `checks`:
+    see `checking.left_out`. `notes`: sentences on what was unusual. `runs`: provenance, measured and profiled.
+    """
+
+    cells: pd.DataFrame
+    weights: pd.DataFrame
+    checks: pd.DataFrame
+    notes: list[str]
+    runs: dict[str, Any]
+
+    @property
+    def predicted(self) -> pd.DataFrame:
+        """The cells that did not take part in the fit."""
+        return self.cells[self.cells["kind"] == ESTIMATE]
+
+    def write(self, path: str | Path) -> None:
+        """Write it, completely or not at all. StorageError where it cannot be written."""
+        frame = self.cells.copy()
+        about = {
+            "weights": self.weights.reset_index(names="class").to_dict("list"),
+            "checks": self.checks.to_dict("list"),
+            "notes": self.notes,
+            "runs": self.runs,
+        }
+        frame.attrs["provenance"] = {ESTIMATE: about}
+        store(frame, table_path("writing an estimate", "path", path))
+
+    def __str__(self) -> str:
+        return "\n".join(_said(self))
+
+
+def read_estimate(path: str | Path) -> Estimate:
+    """Read an estimate that `ktlslab estimate` wrote. TableError where it is none."""
+    require("lab", "pandas", "pyarrow")
+    path = _checks.path("reading an estimate", "path", path)
+    try:
+        cells = pd.read_parquet(path)
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))[ESTIMATE]
+        if missing := [name for name in CELLS if name not in cells]:
+            raise TableError(f"reading {path}", answered=f"it lacks {', '.join(missing)}", remedy=f"Give {_SOURCE}.")
+        weights = pd.DataFrame(about["weights"]).set_index("class")
+        checks = pd.DataFrame(about["checks"])
+        return Estimate(cells=cells, weights=weights, checks=checks, notes=about["notes"], runs=about["runs"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=f"Give {_SOURCE}.") from error
+
+
+def _said(one: Estimate) -> Iterator[str]:
+    """Yield the lines that say weights, errors and predictions."""
+    yield "Weights on this CPU (95 % interval):"
+    width = max(map(len, one.weights.index))
+    for name, row in zip(map(str, one.weights.index), _records(one.weights), strict=True):
+        each = "each" if name in COUNTED else "per instruction"
+        stand_in = "  stand-in: never measured here" if in_kernel(name) else ""
+        yield f"  {name:<{width}}  {row['ns']:9.3f} ns {each:<15}  {row['low']:.3f} to {row['high']:.3f}{stand_in}"
+    yield "Error where left out and predicted from the rest (geometric mean, worst cell):"
+    for row in _records(summary(one.checks).reset_index()):
+        said = f"{row['error']:.1%}, {row['worst']:.1%}" if row["cells"] else "could not be checked"
+        yield f"  each {row['left_out']}: {said}"
+    for row in _records(one.checks):
+        why = row["reason"] or f"{row['error']:.1%}, {row['worst']:.1%} ({row['cells']} cells)"
+        yield f"    {row['left_out']} {row['name']}: {'not checked: ' * bool(row['reason'])}{why}"
+    if not one.predicted.empty:
+        yield "ESTIMATED nanoseconds per operation, both ends (95 % interval), and over estimated userspace TLS:"
+    for row in _records(one.predicted):
+        yield f"  {_cell(row)}: {_figures(row)}"
+    yield from one.notes
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", frame.to_dict("records"))
+
+
+def _cell(row: dict[str, Any]) -> str:
+    name = f"{row['record_layer']}+{row['io_engine']} {row['suite']} {row['payload_bytes']} B {row['workload']}"
+    return name + "".join(f", {row[what]} {what}" for what in ("depth", "connections") if row[what] > 1)
+
+
+def _figures(row: dict[str, Any]) -> str:
+    if row["reason"]:
+        return f"refused: {row['reason']}"
+    text = f"{row['estimate_ns']:,.0f} ({row['estimate_low']:,.0f} to {row['estimate_high']:,.0f}) ns"
+    if not math.isnan(row["ratio"]):
+        text += f", {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) of userspace"
+    if not math.isnan(row["measured_ns"]):
+        text += f"; measured {row['measured_ns']:,.0f} ns ({row['estimate_ns'] / row['measured_ns'] - 1:+.1%})"
+    return text

@@ -1,0 +1,165 @@
+"""A profile: its frames, and how they are written and read.
+
+NAME.parquet holds the functions, NAME.tree.parquet the call trees, NAME.json the provenance.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ktlslab import _checks
+from ktlslab.errors import TableError
+from ktlslab.measure.plan import Cell
+from ktlslab.packages import require
+from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER, class_of, name_of
+from ktlslab.profiling.counting import CLIENT, PEER, Count
+from ktlslab.profiling.trees import Node
+from ktlslab.runs.storage import beside, store, unreadable
+
+CELL = tuple(field.name for field in fields(Cell) if field.name != "replica")
+USUAL = {
+    field.name: field.default for field in fields(Cell) if field.name in {"depth", "connections", "record_size", "link"}
+}
+WHERE = ("run_id", "machine", "kernel", *CELL)
+COLUMNS = (*WHERE, "end", "mode", "class", "object", "function", "instructions", "calls")
+TREE_COLUMNS = (*WHERE, "end", "node", "parent", "level", *COLUMNS[-6:-1], "total", "calls")
+_TREE = "tree"
+_SOURCE = "one that `ktlslab profile -o` wrote"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The instructions of the cells of a plan. `functions`, `trees`: see `ktlslab.profiling`."""
+
+    functions: pd.DataFrame
+    trees: pd.DataFrame
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The runs, by run_id; `cells` in each compares the counts with the clock."""
+        found: dict[str, Any] = self.functions.attrs["provenance"]
+        return found
+
+    def classes(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return instructions per operation: a row per class, the largest first, a column per cell and end.
+
+        `frame`: some of the rows of `functions`. Only the fields that differ among its cells are in the columns' names.
+        """
+        rows = self.functions if frame is None else frame
+        varying = [name for name in ("machine", *CELL) if len(rows[name].unique()) > 1]
+        table = rows.pivot_table(
+            "instructions", ["mode", "class"], [*varying, "end"], aggfunc="sum", fill_value=0, sort=False
+        )
+        return table.loc[table.sum(axis=1).sort_values(ascending=False).index]
+
+    def write(self, path: Path) -> None:
+        """Write it, completely or not at all. StorageError where it cannot be written."""
+        store(self.functions, path, **{_TREE: self.trees})
+
+    def __str__(self) -> str:
+        """Return a table per setting and suite: a column per arm, of the client and of the peer."""
+        alike = [name for name in ("machine", *CELL) if name not in {"record_layer", "io_engine", "tls_version"}]
+        parts = []
+        for end in (CLIENT, PEER):
+            for key, rows in self.functions[self.functions["end"] == end].groupby(alike, sort=False):
+                named = dict(zip(alike, key, strict=True))
+                said = [end, f"machine {named['machine']}", str(named["suite"]) or "no TLS", str(named["workload"])]
+                said.append(f"{named['payload_bytes']} B")
+                said += [f"{name} {named[name]}" for name in USUAL if named[name] != USUAL[name]]
+                arms = rows["record_layer"] + "+" + rows["io_engine"]
+                table = rows.assign(arm=arms).pivot_table(
+                    "instructions", ["class", "mode"], "arm", aggfunc="sum", fill_value=0, sort=False
+                )
+                table = table.loc[table.max(axis=1).sort_values(ascending=False).index]
+                table.loc[("in all", ""), :] = table.sum()
+                shown = [["", "", *map(str, table.columns)]]
+                shown += [
+                    [*index, *(f"{value:,.0f}" for value in row)]
+                    for index, row in zip(table.index, table.to_numpy(), strict=True)
+                ]
+                parts.append(f"{', '.join(said)}: instructions per operation\n{_aligned(shown)}")
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        return f"<pre style='line-height:1.25'>{escape(str(self))}</pre>"
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Return lines in columns: two of words, then numbers."""
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            f"{word:<{width}}" if at < 2 else f"{word:>{width}}"
+            for at, (word, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def rows_of(about: Mapping[str, Any], counts: Iterable[Count], operations: int) -> list[dict[str, Any]]:
+    """Return the rows of one cell. `about`: the cell's fields and where it was run."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for one in counts:
+        mode = KERNEL if one.in_kernel else USER
+        kind = INTERRUPTS if one.interrupt else class_of(mode, one.place.object, one.place.function)
+        key = (one.end, mode, name_of(kind, about["suite"]), one.place.object, one.place.function)
+        row = rows.setdefault(
+            key, {**about, **dict(zip(COLUMNS[len(WHERE) : -2], key, strict=True)), "instructions": 0, "calls": 0}
+        )
+        row["instructions"] += one.instructions
+        row["calls"] += one.calls
+    for row in rows.values():
+        row["instructions"] /= operations
+        row["calls"] /= operations
+    return sorted(rows.values(), key=lambda row: -row["instructions"])
+
+
+def nodes_of(about: Mapping[str, Any], roots: Mapping[str, Node], operations: int) -> list[dict[str, Any]]:
+    """Return the rows of one cell's call trees: each function before those that it called."""
+    rows: list[dict[str, Any]] = []
+    for end, root in roots.items():
+        numbers = {-1: -1}  # of the latest node at each level
+        for number, (level, node) in enumerate(root.walk()):
+            numbers[level] = number
+            mode, place = KERNEL if node.in_kernel else USER, node.place
+            kind = name_of(class_of(mode, place.object, place.function), about["suite"])
+            figures = (node.instructions / operations, node.total() / operations, node.calls / operations)
+            values = (end, number, numbers[level - 1], level, mode, kind, place.object, place.function, *figures)
+            rows.append({**about, **dict(zip(TREE_COLUMNS[len(WHERE) :], values, strict=True))})
+    return rows
+
+
+def to_profile(rows: list[dict[str, Any]], nodes: list[dict[str, Any]], runs: dict[str, Any]) -> Profile:
+    """Return the profile of these rows, nodes of call trees, and runs."""
+    functions = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"instructions": float, "calls": float})
+    functions.attrs["provenance"] = runs
+    return Profile(functions=functions, trees=pd.DataFrame(nodes, columns=list(TREE_COLUMNS)))
+
+
+def is_profile(path: Path) -> bool:
+    """Whether a file is a profile, not a table of samples or no table at all."""
+    return path.exists() and beside(path, _TREE).exists()
+
+
+def read_profile(path: str | Path) -> Profile:
+    """Read a profile that `ktlslab profile` wrote. TableError where it is none."""
+    require("lab", "pandas", "pyarrow")
+    path = _checks.path("reading a profile", "path", path)
+    try:
+        frame, trees = pd.read_parquet(path), pd.read_parquet(beside(path, _TREE))
+        provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=f"Give {_SOURCE}.") from error
+    missing = [name for name in COLUMNS if name not in frame] + [name for name in TREE_COLUMNS if name not in trees]
+    if missing:
+        answered = f"it lacks the columns {', '.join(missing)}"
+        raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.")
+    frame.attrs["provenance"] = provenance
+    return Profile(functions=frame, trees=trees)

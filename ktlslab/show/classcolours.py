@@ -1,0 +1,40 @@
+"""The colours of a profile's classes, the same in every picture: user code warm, the kernel's networking blue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ktlslab.profiling.classes import AEAD, OTHER
+
+COLOURS = {
+    "interpreter": "#E69F00",
+    "our C": "#8C564B",
+    "OpenSSL": "#D55E00",
+    "libc": "#C9A66B",
+    AEAD: "#CC79A7",
+    "copying": "#009E73",
+    "clearing": "#8FD175",
+    "tls": "#F0E442",
+    "io_uring": "#A6761D",
+    "system calls": "#7F7F7F",
+    "TCP/IP": "#0072B2",
+    "loopback and softirq": "#56B4E9",
+    "sockets and skb memory": "#9DB8F2",
+    "page allocation": "#66C2A5",
+    "scheduler": "#7A5195",
+    "locks, lists and timers": "#B8A1CF",
+    "security hooks": "#B22222",
+    "interrupts": "#404040",
+    OTHER: "#D0D0D0",
+}
+_RANK = {name: at for at, name in enumerate(COLOURS)}
+
+
+def colour(name: str) -> str:
+    """Return the colour of a class; all ciphers have AEAD's."""
+    return COLOURS.get(AEAD if name.startswith(AEAD) else name, COLOURS[OTHER])
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return classes in the order in which every picture has them."""
+    return sorted(set(names), key=lambda name: (_RANK.get(AEAD if name.startswith(AEAD) else name, len(_RANK)), name))

@@ -1,0 +1,94 @@
+"""The instruction clock counts copying and clearing by words and vectors, not by the byte."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ktlslab.guests import fetch, qemu, run
+
+# What decides which code the ciphers, libc and the kernel's copying take, as /proc/cpuinfo names it.
+NEEDED = {
+    *("aes", "pclmulqdq", "vaes", "avx", "avx2", "bmi1", "bmi2", "adx", "movbe", "fma", "ssse3", "sse4_1", "sse4_2"),
+    *("popcnt", "abm", "xsave", "xsaveopt", "rep_good", "rdrand", "fsgsbase", "smep", "smap", "rdtscp", "svm"),
+}
+# What kernel and libc do with each byte, as a sweep's arms have it done. Each figure is the difference of a large and
+# a small size, so the call around it does not count, in instructions per byte that was copied or cleared.
+MEASURE = """
+import ctypes, json, mmap, os, socket, time
+
+def least(call, *sizes):
+    small, large = (min(timed(call, size) for _ in range(5)) for size in sizes)
+    return (large - small) / (sizes[1] - sizes[0])
+
+def timed(call, size):
+    begun = time.monotonic_ns()
+    call(size)
+    return time.monotonic_ns() - begun
+
+source, target = bytes(range(256)) * 4096, bytearray(1 << 20)
+a, b = socket.socketpair()
+zero = os.open("/dev/zero", os.O_RDONLY)
+to = ctypes.addressof(ctypes.c_char.from_buffer(target))
+views = memoryview(source), memoryview(target)
+
+def through_a_socket(size):
+    a.send(views[0][:size])
+    b.recv_into(views[1], size)
+
+def pages(size):
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as place:
+        place.madvise(mmap.MADV_HUGEPAGE)  # or the cost of a page fault would be larger than that of its clearing
+        for at in range(0, size, 4096):
+            place[at] = 1
+
+flags = next(line for line in open("/proc/cpuinfo") if line.startswith("flags")).split()
+print(json.dumps({
+    "flags": flags,
+    "kernel's copying": least(through_a_socket, 1 << 10, 1 << 14) / 2,
+    "kernel's clearing": least(lambda size: os.readv(zero, [views[1][:size]]), 1 << 10, 1 << 14),
+    "clearing of pages": least(pages, 1 << 22, 1 << 23),
+    "libc's copying": least(lambda size: ctypes.memmove(to, source, size), 1 << 10, 1 << 16),
+    "libc's copying of 1 MiB": least(lambda size: ctypes.memmove(to, source, size), 1 << 10, 1 << 20),
+    "libc's clearing": least(lambda size: ctypes.memset(to, 1, size), 1 << 10, 1 << 16),
+}))
+"""
+
+
+def measured(kernel):
+    done = run(kernel, [sys.executable, "-c", MEASURE], clock="instructions", timeout=100)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    found = json.loads(done.stdout)
+    return set(found.pop("flags")), found
+
+
+def most(figure):
+    """Return the bound: a byte of a page is cleared once, and pays its share of the page fault."""
+    return 1 / 2 if figure == "clearing of pages" else 1 / 4
+
+
+@pytest.mark.parametrize("series", ["oldest", "newest"])
+def test_a_byte_that_is_copied_or_cleared_is_a_fraction_of_an_instruction(series, record_property):
+    flags, found = measured(fetch(series))
+    record_property("instructions per byte", json.dumps(found))
+    assert {name: cost for name, cost in found.items() if cost > most(name)} == {}
+    assert flags.isdisjoint({"erms", "fsrm", "fzrm", "fsrs", "fsrc", "la57"})
+    assert flags >= NEEDED
+
+
+def test_with_erms_a_byte_is_an_instruction(newest, monkeypatch):
+    monkeypatch.setattr(qemu, "CPU", qemu.CPU.replace("erms=off", "erms=on"))
+    flags, found = measured(newest)
+    assert "erms" in flags
+    copied = ("kernel's copying", "libc's copying", "libc's clearing", "clearing of pages")
+    assert {name: found[name] for name in copied if found[name] < 1} == {}
+
+
+def test_qemu_emulates_the_whole_cpu():
+    """Where it does not, it warns, and the guest has a CPU that counts differently."""
+    argv = [qemu.program(), "-nodefaults", "-display", "none", "-accel", "tcg", "-cpu", qemu.CPU, "-monitor", "stdio"]
+    done = subprocess.run(argv, input="quit\n", capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import ktlslab
 from ktlslab.errors import KtlsLabError, PeerTimeoutError, UsageError
+from tests.handpeer import HandPeers
 
 WRONG = (
     *(None, True, -1, 0, 1 << 70, 65536, 0.5, -1.5, float("nan"), float("inf")),
@@ -47,6 +48,7 @@ class Room:
         self.client, self.server = (
             stack.enter_context(end) for end in ktlslab.session_pair(record_layer="userspace", io_engine="uring")
         )
+        self.handshake, _ = stack.enter_context(HandPeers()).shake("syscall", "client")  # no Stream uses it
         self.ring = stack.enter_context(ktlslab.Ring(8))
         self.server_config = ktlslab.ServerConfig(certificate=certificates.server("good"))
 
@@ -62,7 +64,7 @@ class Room:
 
 
 def keys(room):
-    return ktlslab.export(room.client.handshake)
+    return ktlslab.export(room.handshake)
 
 
 ENGINE = {"io_engine": "syscall", "ring": None, "timeout": 0.01}
@@ -125,7 +127,7 @@ def cases(room):
         "connect": lambda: Case(ktlslab.connect, {"host": "127.0.0.1", "port": room.closed_port, **ENGINE}),
         "accept": lambda: Case(ktlslab.accept, {"listener": room.visited(), **ENGINE}),
         "handshake": lambda: Case(ktlslab.handshake, {"connection": room.connection(), "config": None}),
-        "export": lambda: Case(ktlslab.export, {"handshake": room.client.handshake, "directions": ()}),
+        "export": lambda: Case(ktlslab.export, {"handshake": room.handshake, "directions": ()}),
         "install": lambda: Case(
             ktlslab.install, {"connection": room.connection(), "keys": keys(room), "directions": (), "wipe": True}
         ),
@@ -181,6 +183,19 @@ def cases(room):
         "Suite.of": lambda: Case(ktlslab.Suite.of, {"value": "AES-128-GCM"}),
         "Version.of": lambda: Case(ktlslab.Version.of, {"value": "1.3"}),
         "read_table": lambda: Case(ktlslab.read_table, {"path": "/no/such/table.parquet"}),
+        "read_profile": lambda: Case(ktlslab.read_profile, {"path": "/no/such/profile.parquet"}),
+        "read_estimate": lambda: Case(ktlslab.read_estimate, {"path": "/no/such/estimate.parquet"}),
+        "profile": lambda: Case(
+            ktlslab.profile, {"plan": "quick", "on": "no such machine", "progress": False}, kept=("on",)
+        ),
+        "estimate": lambda: Case(
+            ktlslab.estimate,
+            {"plan": "no such plan", "on": "newest", "check": False, "measured": None, "profiled": None},
+            kept=("plan",),
+        ),
+        "estimate on nothing": lambda: Case(
+            ktlslab.estimate, {"plan": "quick", "on": "no such machine", "check": False}, kept=("on",)
+        ),
         "effects": lambda: Case(ktlslab.effects, {"frame": pd.DataFrame()}),
         "compare": lambda: Case(
             ktlslab.compare, {"a": pd.DataFrame(), "b": pd.DataFrame(), "tolerance": None, "quantities": None}
@@ -203,7 +218,7 @@ NOT_HERE = {
     *("Session", "Certificates", "Counters"),
     # Functions without arguments, and names that are not functions.
     *("doctor", "kernel_suites", "probe", "Direction", "Why", "KtlsLabError"),
-    *("errors", "guests", "linux", "measure", "plots", "promises", "show", "stages", "tls"),
+    *("errors", "estimating", "guests", "linux", "measure", "plots", "profiling", "promises", "show", "stages", "tls"),
 }
 
 

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ktlslab.packages import extra
 from ktlslab.profiling.symbols import KernelSymbols, Place, UserCode
 from ktlslab.profiling.traces import KERNEL, Blocks, Numbers, Trace
+
+with extra("lab"):
+    import numpy as np
+    from numpy.typing import NDArray
 
 Flags: TypeAlias = NDArray[np.bool_]
 

@@ -12,16 +12,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ktlslab import _checks
 from ktlslab.errors import TableError
 from ktlslab.measure.plan import Cell
-from ktlslab.packages import require
+from ktlslab.packages import extra, require
 from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER, class_of, name_of
 from ktlslab.profiling.counting import CLIENT, PEER, Count
 from ktlslab.profiling.trees import Node
 from ktlslab.runs.storage import beside, store, unreadable
+
+with extra("lab"):
+    import pandas as pd
 
 CELL = tuple(field.name for field in fields(Cell) if field.name != "replica")
 USUAL = {

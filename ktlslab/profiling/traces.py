@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ktlslab.errors import GuestError
+from ktlslab.packages import extra
+
+with extra("lab"):
+    import numpy as np
+    from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[np.int64]
 

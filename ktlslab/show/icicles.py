@@ -182,7 +182,7 @@ def _html(bar: Bar, above: float, share: float) -> str:
     return (
         f'<div style="width:{100 * width:.3f}%;min-width:0;flex:none">'
         f'<div title="{escape(bar.says())}" style="{tint};'
-        f"height:{_ROW_EM}em;line-height:{_ROW_EM - 0.15}em;overflow:hidden;white-space:nowrap;font-size:0.8em;"
+        f"height:{_ROW_EM}em;line-height:{_ROW_EM - 0.4:.2f}em;overflow:hidden;white-space:nowrap;font-size:0.8em;"
         f'padding:0 0.15em;cursor:default">{label}</div>'
         f'<div style="display:flex;align-items:flex-start">{below}</div></div>'
     )

@@ -65,6 +65,23 @@ def _(scene, call):
     scene.goes_on()
 
 
+@row("a wrong send while bytes are held back", "UsageError, then delivered", goes_on=True)
+def _(scene):
+    scene.does(scene.stream.send, b"held back, ", more=True)
+    scene.fails(scene.stream.send, "text")
+    if not isinstance(scene.does(scene.stream.send, b"and sent"), BaseException):
+        scene.peer_gets(b"held back, and sent")
+
+
+@row("a wrong send while bytes are held back, then close", "UsageError, then delivered")
+def _(scene):
+    scene.does(scene.stream.send, b"held back", more=True)
+    scene.fails(scene.stream.send, "text")
+    scene.peer.fin()
+    scene.does(scene.stream.close)
+    scene.peer_gets(b"held back")
+
+
 def recv_into_none(scene):
     return scene.stream.recv_into(None)
 

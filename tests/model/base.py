@@ -108,8 +108,8 @@ class Base(stateful.RuleBasedStateMachine):
         if raised and self.inside:
             raise raised
 
-    def call(self, function, *, calm=False):
-        """Return (what it returned, None) or (None, its error): a KtlsLabError, in time.
+    def call(self, function, *, calm=False, waits=1):
+        """Return (what it returned, None) or (None, its error): a KtlsLabError, in time: so many times the time-out.
 
         A signal that was asked for comes during the call, unless it is `calm`.
         """
@@ -153,7 +153,7 @@ class Base(stateful.RuleBasedStateMachine):
         busy = remote.waited_s() - waited
         contract.steady &= busy < 0.3 * self.timeout  # else this machine is to blame for a time-out
         late = f"it took {took:.2f} s, with a time-out of {self.timeout} s: {failure!r}"
-        must(took < self.waits * 1.2 * self.timeout + max(0.2, self.timeout) + busy, late)
+        must(took < max(self.waits, waits) * 1.2 * self.timeout + max(0.2, self.timeout) + busy, late)
         if isinstance(failure, TimeoutError):
             must(took > 0.8 * self.timeout, late)
         return value, failure

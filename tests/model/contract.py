@@ -161,8 +161,10 @@ class Contract:
         if self.failed or self.closed:
             must(isinstance(error, PeerError), f"{error!r} after {self.failed or 'close()'}")
             return
-        if self.interrupted and isinstance(error, StreamError):
-            self.failed = error
+        # OpenSSL answers a request for new keys as it reads it, also where nothing can be sent any more.
+        unanswered = self.userspace and self.shut and self.requests
+        if (self.interrupted or unanswered) and isinstance(error, StreamError):
+            self.failed, self.doubt = error, ""
             return
         enough = self.available >= (size if exactly else 1)
         if isinstance(error, PeerTimeoutError):

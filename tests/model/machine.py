@@ -19,7 +19,7 @@ from model.contract import must
 from model.receiving import Receiving
 from model.sending import Sending
 
-from ktlslab.errors import StreamError, UsageError
+from ktlslab.errors import PeerError, StreamClosedError, StreamError, UsageError
 from ktlslab.linux.ktls import Direction
 
 
@@ -63,6 +63,10 @@ class Machine(PeerActs, Sending, Receiving):
         over = contract.cannot_send or contract.ended or contract.end or contract.shut or contract.interrupted
         must(error or over, "a mistake was accepted")
         must(isinstance(error, UsageError) or over, f"{error!r} in place of UsageError")
+        if contract.sending_over and isinstance(error, StreamClosedError):
+            return  # that was known, and says nothing of receiving
+        if contract.interrupted and isinstance(error, PeerError):
+            contract.failed = contract.failed or error
         if isinstance(error, StreamError):  # the call met the end before its mistake, and has told it
             contract.interrupted, contract.doubt = True, ""
 

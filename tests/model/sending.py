@@ -76,7 +76,8 @@ class Sending(Base):
         moves = max(0, size - offset) if count is None else max(0, min(count, size - offset))
         with os.fdopen(os.memfd_create("model"), "w+b", buffering=0) as file:
             file.write(bytes(min(size, offset)) + self.pattern(max(0, size - offset)))
-            value, error = self.call(lambda: self.stream.sendfile(file, offset, count))
+            # The system call waits for each part of the file on its own.
+            value, error = self.call(lambda: self.stream.sendfile(file, offset, count), waits=4)
         must(error or value == moves, f"sendfile says {value} of {moves} bytes")
         self._sent((value, error), self.pattern(moves))
 

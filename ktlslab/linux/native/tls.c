@@ -255,14 +255,15 @@ static PyObject *tls_push(PyObject *object, PyObject *const *args, Py_ssize_t gi
   long flags = given > 1 ? PyLong_AsLong(args[1]) : 0;
   if (flags == -1 && PyErr_Occurred()) return NULL;
   Py_buffer view;
-  if (enter(self)) return NULL;
-  if (flags || self->held) {
+  if (enter(self) || PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE)) return NULL;
+  PyObject *answer;
+  if (flags || self->held) { /* only now: a wrong argument leaves what is held back as it is */
     self->held = (flags & MSG_MORE) != 0;
-    return PyObject_CallMethod(object, "held", "Ol", args[0], flags);
+    answer = PyObject_CallMethod(object, "held", "Ol", args[0], flags);
+  } else {
+    struct work work = work_of(self, &view, SO_SNDTIMEO);
+    answer = view.len ? pushed(self, &work) : PyLong_FromLong(0);
   }
-  if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE)) return NULL;
-  struct work work = work_of(self, &view, SO_SNDTIMEO);
-  PyObject *answer = view.len ? pushed(self, &work) : PyLong_FromLong(0);
   PyBuffer_Release(&view);
   return answer;
 }

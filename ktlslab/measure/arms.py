@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ktlslab.errors import KtlsLabError
@@ -19,7 +19,7 @@ from ktlslab.linux.ring import Ring
 from ktlslab.measure.channels import Channel, LeftOut, Ports, open_channel
 from ktlslab.measure.meters import Meters
 from ktlslab.measure.plan import Cell, Setting
-from ktlslab.measure.rows import Timed, row_of
+from ktlslab.measure.rows import Around, Timed, bare, row_of
 from ktlslab.measure.statistics import percentile
 from ktlslab.measure.steps import Round
 from ktlslab.measure.warmup import Warm, warm_up
@@ -48,6 +48,8 @@ class OpenArm:
         self._stack = contextlib.ExitStack()
         self._channels: list[Channel] = []
         self._last: dict[Setting, float] = {}  # the median step of the last sample
+        self.took: list[int] = []  # the last sample's steps, in the clock's unit
+        self.pid = os.getpid()  # of the process that is measured
         self._tolerance = TOLERANCE[clocks.current()]
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
@@ -65,7 +67,7 @@ class OpenArm:
         steps: int,
         min_ns: int = 0,
         handicap: float = 0.0,
-        around: Callable[[Callable[[], list[int]]], list[int]] = lambda run: run(),
+        around: Around = bare,
     ) -> dict[str, Any]:
         """Time one sample, and return its row's figures.
 
@@ -83,7 +85,7 @@ class OpenArm:
         timed = Round(self._channels, cell, steps, spin=spin, lead=LEAD)
         with Meters(self._channels) as meters:
             start = time.perf_counter_ns()
-            took = around(timed.run)
+            self.took = took = around(timed.run)
             elapsed = time.perf_counter_ns() - start
         report = timed.settle()
         self._last[cell.setting] = percentile(took, 50) - spin

@@ -37,6 +37,11 @@ def guest_bytes(plan: Plan) -> int:
     return max(GUEST_BYTES, math.ceil(needed_bytes(plan) / _STEP_BYTES) * _STEP_BYTES)
 
 
+def guest_memory(plan: Plan) -> str:
+    """Return `guest_bytes` as `guests.boot` takes it."""
+    return f"{guest_bytes(plan) // MIB}M"
+
+
 def refuse_what_does_not_fit(plan: Plan, machines: Iterable[Machine]) -> None:
     """Raise UsageError where a machine has not the memory, or a process may not open the files, that the plan needs."""
     available = memory.available_bytes()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.errors import KtlsLabError, MachineError
-from ktlslab.measure.fitting import guest_bytes
+from ktlslab.measure.fitting import guest_memory
 from ktlslab.measure.plan import Plan, Setting
 from ktlslab.runs.job import Job
 from ktlslab.runs.journal import run_path
@@ -76,8 +76,7 @@ def measure(part: Part, journal: Path, *, ending: Callable[[], bool] = bool, wai
         with storing(job_file, journal):
             job.write(job_file)
             run_path(journal, part.run_id).touch()
-        memory = f"{guest_bytes(Plan.from_json(part.plan)) >> 20}M"
-        journal_file = run_path(journal, part.run_id)
+        memory, journal_file = guest_memory(Plan.from_json(part.plan)), run_path(journal, part.run_id)
         with worker(where, "ktlslab.measure.worker", job_file, journal_file, memory=memory) as running:
             while (status := running.poll()) is None and not ending():
                 if part.until is not None and time.time() >= part.until:

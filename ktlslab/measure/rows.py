@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,13 @@ from ktlslab.measure.statistics import histogram, percentile
 from ktlslab.measure.steps import PeerReport
 from ktlslab.measure.warmup import Warm
 from ktlslab.runs import clocks
+
+Around = Callable[[Callable[[], list[int]]], list[int]]
+
+
+def bare(run: Callable[[], list[int]]) -> list[int]:
+    """Run a timed part with nothing around it."""
+    return run()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ from ktlslab.measure.channels import TIMEOUT_S, Channel, channel_of, limit_recor
 from ktlslab.measure.meters import Meters
 from ktlslab.measure.payloads import crc_of, payload
 from ktlslab.measure.plan import Cell
-from ktlslab.measure.rows import Timed, row_of
+from ktlslab.measure.rows import Around, Timed, bare, row_of
 from ktlslab.measure.statistics import percentile
 from ktlslab.measure.steps import PeerReport
 from ktlslab.measure.warmup import warm_up
@@ -82,7 +82,7 @@ class Round(NamedTuple):
 
 
 class ServerSet:
-    """A child process with open sessions, and the peer at their other ends. `sample` is `OpenArm`'s."""
+    """A child process with open sessions, and the peer at their other ends. What is public is as in `OpenArm`."""
 
     def __init__(self, cell: Cell, address: str, prefix: Sequence[str] = ()) -> None:
         refuse(cell)
@@ -92,15 +92,20 @@ class ServerSet:
         self._process = context.Process(target=_child, args=((ours, theirs), os.getpid(), cell, address, prefix))
         self._process.start()
         theirs.close()
+        self.took: list[int] = []
+        self.pid = self._process.pid
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._answer()
             undo.pop_all()
 
-    def sample(self, cell: Cell, steps: int, min_ns: int = 0, handicap: float = 0.0) -> dict[str, Any]:
-        """Time one sample, and return its row's figures."""
-        self._pipe.send((cell, steps, min_ns, handicap))
-        row: dict[str, Any] = self._answer()
+    def sample(
+        self, cell: Cell, steps: int, min_ns: int = 0, handicap: float = 0.0, around: Around = bare
+    ) -> dict[str, Any]:
+        """Time one sample, and return its row's figures. `around` runs in the child, so pickle must know it."""
+        self._pipe.send((cell, steps, min_ns, handicap, around))
+        row: dict[str, Any]
+        row, self.took = self._answer()
         return row
 
     def close(self) -> None:
@@ -149,8 +154,10 @@ class Server:
         self._syscalls: dict[Any, float] = {}
         self._passed: set[tuple[int, int]] = set()
 
-    def sample(self, cell: Cell, steps: int, min_ns: int, handicap: float) -> dict[str, Any]:
-        """Time one sample; see `OpenArm.sample`."""
+    def sample(
+        self, cell: Cell, steps: int, min_ns: int, handicap: float, around: Around
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Time one sample; see `OpenArm.sample`. Return its row and its steps."""
         request, response = payload(cell.request_bytes), payload(cell.payload_bytes)
         alike = cell.io_engine, cell.setting
         with ServerLoop(self._sessions.served, cell.io_engine, request, response) as loop:
@@ -166,14 +173,13 @@ class Server:
             if min_ns:
                 steps = min(MAX_WAVES, max(steps, math.ceil(min_ns / warm.step)))
             spin = round(handicap * warm.step)
-            done = self._round(loop, cell, steps, spin)
+            done = self._round(loop, cell, steps, spin=spin, around=around)
         self._last[alike] = percentile(done.took, 50) - spin
         timed = Timed(**done._asdict() | {"syscalls": self._syscalls[alike]}, warm=warm)
         row = row_of(cell, timed, self._sessions.channels, self._driver)
-        return row | {
-            "session_bytes": self._sessions.own_bytes,
-            "kernel_session_bytes": self._sessions.kernel_bytes,
-        }
+        row["session_bytes"] = self._sessions.own_bytes
+        row["kernel_session_bytes"] = self._sessions.kernel_bytes
+        return row, done.took
 
     def _pass(self, loop: ServerLoop, cell: Cell) -> None:
         """Use every session once with these sizes. The first use of one is dear, and not what is measured.
@@ -188,7 +194,16 @@ class Server:
             left -= max(1, waves) * cell.depth
         self._passed.add(sizes)
 
-    def _round(self, loop: ServerLoop, cell: Cell, steps: int, spin: int = 0, *, counting: bool = False) -> Round:
+    def _round(
+        self,
+        loop: ServerLoop,
+        cell: Cell,
+        steps: int,
+        *,
+        spin: int = 0,
+        around: Around = bare,
+        counting: bool = False,
+    ) -> Round:
         """Serve a round of waves and have it checked. `counting` counts system calls, which slows each of them."""
         width, before = cell.depth, cell.depth * LEAD
         count = width * (LEAD + steps)
@@ -202,7 +217,7 @@ class Server:
         with Meters(used) as meters, count_syscalls() if counting else contextlib.nullcontext(Syscalls()) as counted:
             start = time.perf_counter_ns()
             self._tell(peer.MARK)
-            took = loop.run(width * steps, width, spin)
+            took = around(lambda: loop.run(width * steps, width, spin))
             elapsed = time.perf_counter_ns() - start
         self._tell(peer.MARK)
         total, user, system, crc = peer.REPORT.unpack(self._hear(peer.REPORT.size))

@@ -26,7 +26,9 @@ with extra("lab"):
 
 CELL = tuple(field.name for field in fields(Cell) if field.name != "replica")
 USUAL = {
-    field.name: field.default for field in fields(Cell) if field.name in {"depth", "connections", "record_size", "link"}
+    field.name: field.default
+    for field in fields(Cell)
+    if field.name in {"depth", "connections", "record_size", "link", "request_bytes"}
 }
 WHERE = ("run_id", "machine", "kernel", *CELL)
 COLUMNS = (*WHERE, "end", "mode", "class", "object", "function", "instructions", "calls")
@@ -158,6 +160,8 @@ def read_profile(path: str | Path) -> Profile:
         provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=f"Give {_SOURCE}.") from error
+    # Profiles from before the workload `serve` lack it.
+    frame, trees = (one if "request_bytes" in one else one.assign(request_bytes=0) for one in (frame, trees))
     missing = [name for name in COLUMNS if name not in frame] + [name for name in TREE_COLUMNS if name not in trees]
     if missing:
         answered = f"it lacks the columns {', '.join(missing)}"

@@ -47,7 +47,11 @@ def worker(
     `plugin`: QEMU's option of that name, for a guest.
     """
     argv = [sys.executable, "-m", module, str(job), str(journal)]
-    with _here(argv) if where.kernel is None else _in_guest(where, argv, job.parent, image, memory, plugin) as running:
+    if where.kernel is None:
+        started = _here(argv)
+    else:
+        started = _in_guest(where, argv, job.parent, image=image, memory=memory, plugin=plugin)
+    with started as running:
         yield running
 
 
@@ -84,7 +88,7 @@ def _here(argv: list[str]) -> Iterator[Worker]:
 
 @contextlib.contextmanager
 def _in_guest(
-    where: Machine, argv: list[str], folder: Path, image: tuple[Path, Path] | None, memory: str, plugin: str
+    where: Machine, argv: list[str], folder: Path, *, image: tuple[Path, Path] | None, memory: str, plugin: str
 ) -> Iterator[Worker]:
     assert where.kernel is not None  # noqa: S101 - for the type checker
     env = _ENVIRONMENT | ({"PYTHONPATH": str(image[1]), "PYTHONDONTWRITEBYTECODE": "1"} if image else {})

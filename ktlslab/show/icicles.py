@@ -33,7 +33,7 @@ MIN_SHARE = 0.002  # of the picture's width: what is narrower is left out
 _LABEL_SHARE = 0.035  # from which on a bar has its name in it
 _ROW_EM = 1.35
 _TRIED = "drawing an icicle"
-_UNSAID = {"tls_version", "depth", "connections", "record_size", "link"}
+_UNSAID = {"tls_version", "depth", "connections", "record_size", "link", "request_bytes"}
 
 
 @dataclass(frozen=True, slots=True)

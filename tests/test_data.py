@@ -9,7 +9,7 @@ import pytest
 from ktlslab.guests import qemu
 from ktlslab.measure.analysis import effects, false_alarms
 from ktlslab.measure.blocks import cell_of
-from ktlslab.measure.plan import Plan
+from ktlslab.measure.plan import Plan, shuffled
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
 from ktlslab.runs.counting import counted, definition
@@ -36,6 +36,18 @@ def test_a_recorded_table_is_whole(name):
     assert {"kTLS", "io_uring", "interaction", "TLS tax", "A/A"} <= set(found["effect"])
     assert (found["floor"] >= 1).all()
     assert {definition(run) for run in counted(frame).values()} <= {qemu.CPU}  # or nobody could add to it
+
+
+def test_the_arms_of_a_recorded_block_took_turns_as_they_would_now():
+    """Or a table could not be resumed: its blocks would differ from those that follow."""
+    frame = read_table(DATA / "quick.parquet").sort_values("position")
+    plan = Plan.from_json(next(iter(frame.attrs["provenance"].values()))["plan"])
+    settings = plan.settings()
+    for repeat, rows in frame.groupby("repeat"):
+        taken = {}
+        for cell in map(cell_of, rows.to_dict("records")):
+            taken.setdefault(cell.setting, []).append(cell)
+        assert taken == {setting: shuffled(settings[setting], plan.seed, setting, repeat) for setting in settings}
 
 
 def test_the_standard_plan_was_recorded_on_three_kernels_by_instructions_and_on_one_in_time():

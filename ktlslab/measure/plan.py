@@ -311,8 +311,11 @@ def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> lis
 
     In `serve`, the cells that share open sessions follow each other: only one set of sessions is open at a time.
     """
-    drawn = random.Random(f"{seed} {setting} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
-    if setting[SETTING.index("workload")] != "serve":
+    serves = setting[SETTING.index("workload")] == "serve"
+    # The others have no requests, and without them the order is that of tables from before `serve`.
+    said = setting if serves else setting[: SETTING.index("request_bytes")]
+    drawn = random.Random(f"{seed} {said} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
+    if not serves:
         return drawn
     first = {(cell.record_layer, cell.suite): place for place, cell in reversed([*enumerate(drawn)])}
     return sorted(drawn, key=lambda cell: first[cell.record_layer, cell.suite])

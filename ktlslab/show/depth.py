@@ -14,7 +14,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
-from ktlslab.show.names import size_name, suite_name
+from ktlslab.show.names import ends_named, size_name, suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
 with extra("lab"):
@@ -88,12 +88,13 @@ def against(
                 line[0].set_ylabel("memory of the server's\nprocess, KiB per session")
                 line[0].set_ylim(bottom=0)
                 continue
-            common.value_axis(line[0], quantity, QUANTITIES[quantity][0], unit)
+            common.value_axis(line[0], quantity, ends_named(QUANTITIES[quantity][0], rows["workload"]), unit)
             common.floor_bar(line[0], float(floors[floors["quantity"] == quantity]["floor"].max()))
         common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(values))
         head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
-    figure.alt = f"Lines of latency and client CPU per operation against {factor.replace('_', ' ')}, a line per arm."
+    shown = ends_named("latency and client CPU", rows["workload"])
+    figure.alt = f"Lines of {shown} per operation against {factor.replace('_', ' ')}, a line per arm."
     figure.caption = "\n".join(filter(None, said))
     return figure
 

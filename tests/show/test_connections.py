@@ -13,4 +13,5 @@ def test_memory_per_session_is_drawn_below_the_cost_where_it_was_measured(make_f
     figure = plots.against(both, "connections")
     memory = figure.axes[-1]
     assert "KiB per session" in memory.get_ylabel()
+    assert figure.axes[-2].get_ylabel().startswith("server CPU")
     assert {round(y) for line in memory.lines for y in line.get_ydata()} == {40, 56}

@@ -11,6 +11,11 @@ They speak TLS with the standard library's ssl (OpenSSL, userspace, blocking cal
 
 A wave sends a request on each of so many connections, then receives all the responses. The connections take turns, in
 an order that both ends know (`order`). What is received is kept until the timed part is over, and then checked.
+
+Each response is acknowledged as soon as it has been received, in a segment of its own. TCP would do so by itself where
+a client rests for 40 ms or more, so with many connections, and else let the next request carry the acknowledgement:
+then a server of 10 connections would have a segment less per operation than one of 1,000, a sixth of its work, because
+each of the 10 is asked more often and not because there are fewer.
 """
 
 from __future__ import annotations
@@ -34,7 +39,8 @@ OPENING = struct.Struct("!IIB")  # connections, port, TLS
 WAVES = struct.Struct("!IIIII")  # request bytes, response bytes, requests at once, waves before, waves
 SERVER_NAME = "localhost"  # in the server's certificate, whatever its address
 
-Client = tuple[Callable[[Any], object], Callable[[Any], int]]  # sends all; receives into a buffer
+# Sends all; receives into a buffer; sets an option of the socket.
+Client = tuple[Callable[[Any], object], Callable[[Any], int], Callable[[int, int, int], None]]
 
 
 def order(connections: int) -> list[int]:
@@ -78,21 +84,25 @@ def _connect(where: tuple[str, int], context: ssl.SSLContext | None) -> Client:
     set_up(connection)
     if context:
         connection = context.wrap_socket(connection, server_hostname=SERVER_NAME)
-    return connection.sendall, connection.recv_into
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+    return connection.sendall, connection.recv_into, connection.setsockopt
 
 
 def _waves(among: Sequence[Client], width: int, request: memoryview, room: memoryview, size: int) -> None:
     for at in range(0, len(among), width):
         wave = among[at : at + width]
-        for send, _ in wave:
+        for send, _, _ in wave:
             send(request)
-        for number, (_, receive_into) in enumerate(wave, at):
+        for number, (_, receive_into, set_option) in enumerate(wave, at):
             have, end = number * size, (number + 1) * size
             while have < end:
                 got = receive_into(room[have:end])
                 if not got:
                     raise ConnectionError("the server closed a connection")
                 have += got
+            # tcp(7): what is not yet acknowledged is now, and the next response is not before it is received.
+            set_option(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            set_option(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
 
 
 def _say(answers: BinaryIO, what: bytes) -> None:

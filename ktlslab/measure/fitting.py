@@ -7,7 +7,9 @@ depends on it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from ktlslab.errors import UsageError
 from ktlslab.linux import descriptors, memory
@@ -20,16 +22,19 @@ _BASE_BYTES = 640 * MIB  # a guest's kernel, its files in memory, and the proces
 _STEP_BYTES = 256 * MIB
 # Per connection, both ends and their kernel's part, measured on 7.3 and rounded up. In `serve` a TLS session takes
 # 55 KiB in the server, 80 KiB in the clients' process, and the sockets 20 KiB; elsewhere the peer forks for each one.
-_SERVED_BYTES = {"plain": 64 << 10, "userspace": 256 << 10, "kernel": 256 << 10}
+_SERVED_BYTES = {"plain": 64 << 10, "userspace": 192 << 10, "kernel": 192 << 10}
 _FORKED_BYTES = {"plain": 2 * MIB, "other": 3 * MIB}
 
 
 def needed_bytes(plan: Plan) -> int:
     """Return how much memory the plan needs at the same time, at both ends together."""
     rooms = max(_room_bytes(plan, cell) for cell in plan.cells())
-    served = max((_served_bytes(cell) for cell in plan.cells() if cell.workload == "serve"), default=0)
+    sets = {(cell.room, cell.record_layer, cell.suite): cell for cell in plan.cells() if cell.workload == "serve"}
+    served: Counter[Any] = Counter()  # by what is open at the same time
+    for cell in sets.values():
+        served[cell.room] += cell.connections * _SERVED_BYTES[cell.record_layer]
     forked = {(*cell.session, cell.connections): cell for cell in plan.cells() if cell.workload != "serve"}
-    return _BASE_BYTES + rooms + served + sum(_forked_bytes(cell) for cell in forked.values())
+    return _BASE_BYTES + rooms + max(served.values(), default=0) + sum(map(_forked_bytes, forked.values()))
 
 
 def guest_bytes(plan: Plan) -> int:
@@ -55,10 +60,6 @@ def refuse_what_does_not_fit(plan: Plan, machines: Iterable[Machine]) -> None:
         if not where.kernel and connections > descriptors.possible():
             answered = f"{connections} connections, and a process may have {descriptors.possible()} open"
             raise UsageError(tried, answered=answered, remedy=descriptors.REMEDY)
-
-
-def _served_bytes(cell: Cell) -> int:
-    return cell.connections * _SERVED_BYTES[cell.record_layer]
 
 
 def _forked_bytes(cell: Cell) -> int:

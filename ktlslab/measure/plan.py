@@ -118,6 +118,11 @@ class Cell:
         return self.record_layer, self.io_engine, self.suite, self.record_size, self.link, self.replica
 
     @property
+    def room(self) -> tuple[str, int, int] | None:
+        """What the cells share whose open sessions `serve` keeps at the same time; None in other workloads."""
+        return (self.link, self.connections, self.record_size) if self.workload == "serve" else None
+
+    @property
     def arm(self) -> Arm:
         return Arm(self.record_layer, self.io_engine)
 
@@ -307,18 +312,10 @@ class Plan:
 
 
 def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> list[Cell]:
-    """Return a setting's cells in the order of a block, which depends only on these arguments.
-
-    In `serve`, the cells that share open sessions follow each other: only one set of sessions is open at a time.
-    """
-    serves = setting[SETTING.index("workload")] == "serve"
-    # The others have no requests, and without them the order is that of tables from before `serve`.
-    said = setting if serves else setting[: SETTING.index("request_bytes")]
-    drawn = random.Random(f"{seed} {said} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
-    if not serves:
-        return drawn
-    first = {(cell.record_layer, cell.suite): place for place, cell in reversed([*enumerate(drawn)])}
-    return sorted(drawn, key=lambda cell: first[cell.record_layer, cell.suite])
+    """Return a setting's cells in the order of a block, which depends only on these arguments."""
+    # Without requests, which only `serve` has, the order is that of tables from before `serve`.
+    said = setting if setting[-1] else setting[:-1]
+    return random.Random(f"{seed} {said} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
 
 
 def _product(plan: Plan) -> Iterator[Cell]:
@@ -430,7 +427,15 @@ PLANS = {
             payloads=(KIB, 16 * KIB),
             depths=(8,),
             connections=(10, 100, 1000),
-            repeats=2,
+            also=(
+                {
+                    "record_layers": ("userspace", "kernel"),
+                    "io_engines": ("uring",),
+                    "payloads": (KIB,),
+                    "connections": (10_000,),
+                },
+            ),
+            repeats=4,
         ),
     )
 }

@@ -1,8 +1,8 @@
 """The workload `serve`: a process that answers many open connections, and the sessions that it holds open.
 
-The measured process is the server here; `measure.driver` is the peer, with all the clients. Each set of sessions has
-two processes of its own, this one's child and the peer. So only the sessions of one set are open at a time, their
-memory is known, and closing them is the end of the processes.
+The measured process is the server here; `measure.driver` is the peer, with all the clients. Each set of sessions, those
+of a record layer and a suite, has two processes of its own, this one's child and the peer. So its memory is known, and
+closing the sessions is the end of the processes.
 
 The server's loop is in C (`linux.serverloop`). The engines share the sessions, since the loop only needs sockets. In
 userspace, OpenSSL works on memory in both engines: a received byte is copied once more, by BIO_write, and a sent one,

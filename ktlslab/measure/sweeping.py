@@ -70,7 +70,7 @@ def sweep(
 ) -> pd.DataFrame:
     """Measure a plan and return its table, one row per sample (`ktlslab.measure.table.SCHEMA`).
 
-    `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
+    `plan`: quick, standard, full, serve, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
     `clock`: wall or instructions; the default is wall where the CPU is real, else instructions. `output`: NAME.parquet;
     without it the table is returned but not written. `resume`: continue an interrupted sweep, or extend the table of a
     finished one, with the same plan on the same machines or on more. `progress`: report on standard error what the

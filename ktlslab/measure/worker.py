@@ -93,7 +93,8 @@ class Laboratory:
         self._arms: dict[tuple[Any, ...], OpenArm] = {}
         self._links: dict[str, Ends] = {}
         self._peers: dict[str, Ports] = {}
-        self._serving: tuple[tuple[Any, ...], ServerSet] | None = None
+        self._room: Any = None
+        self._serving: dict[tuple[str, str], ServerSet] = {}  # by record layer and suite
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -114,17 +115,18 @@ class Laboratory:
         return self._arms[key]
 
     def _server(self, cell: Cell) -> ServerSet:
-        """Return the open sessions that serve this cell, after closing those that do not: one set is open at a time."""
-        key = (cell.record_layer, cell.suite, cell.record_size, cell.link, cell.connections)
-        if self._serving and self._serving[0] != key:
-            self._serving[1].close()
-            self._serving = None
-        if not self._serving:
+        """Return the open sessions that serve this cell, after closing those of another number of connections."""
+        if self._room != cell.room:
+            while self._serving:
+                self._serving.popitem()[1].close()
+            self._room = cell.room
+        key = cell.record_layer, cell.suite
+        if key not in self._serving:
             ends = self._link(cell.link)
             with ends.near():
-                self._serving = key, ServerSet(cell, ends.near_address, ends.prefix)
-            self._stack.callback(self._serving[1].close)
-        return self._serving[1]
+                self._serving[key] = ServerSet(cell, ends.near_address, ends.prefix)
+            self._stack.callback(self._serving[key].close)
+        return self._serving[key]
 
     def _link(self, text: str) -> Ends:
         if text not in self._links:

@@ -48,7 +48,7 @@ def profile(
 ) -> Profile:
     """Count the instructions of every cell of a plan, by function and class, in guests (see `ktlslab.profiling`).
 
-    `plan`: quick, standard, full, a file, or a Plan; each cell is profiled once. `on`: guests (a series, oldest,
+    `plan`: quick, standard, full, serve, a file, or a Plan; each cell is profiled once. `on`: guests (a series, oldest,
     newest); auto is newest. `output`: NAME.parquet. `progress`: say on standard error what each cell came to.
 
     Raises UsageError (a machine whose instructions cannot be counted), MachineError (a kernel without symbols),

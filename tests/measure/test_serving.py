@@ -66,7 +66,7 @@ def test_a_plan_that_cannot_be_says_why(wrong, says):
 def test_a_plan_that_does_not_fit_names_what_it_needs_and_what_there_is(monkeypatch):
     plan = Plan(**SERVE, connections=10_000)
     monkeypatch.setattr(fitting.memory, "available_bytes", lambda: 1 << 30)
-    with pytest.raises(UsageError, match=r"10000 connections need 3\.\d GiB of memory, and 1\.0 GiB are available"):
+    with pytest.raises(UsageError, match=r"10000 connections need 6\.\d GiB of memory, and 1\.0 GiB are available"):
         fitting.refuse_what_does_not_fit(plan, [HERE])
     monkeypatch.setattr(fitting.memory, "available_bytes", lambda: 1 << 40)
     monkeypatch.setattr(fitting.descriptors, "possible", lambda: 4000)

@@ -15,7 +15,7 @@ from ktlslab.measure.table import read_table
 from ktlslab.runs.counting import counted, definition
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-TABLES = ("quick", "standard", "standard-wall")
+TABLES = ("quick", "standard", "standard-wall", "serve")
 CELL = ["record_layer", "io_engine", "suite", "payload_bytes"]
 # How much a rerun of the same builds on the same CPU may differ. Part of a plan has fewer sessions and settings, which
 # shifts an operation by some hundred instructions: a percent of the cheapest ones.
@@ -51,9 +51,20 @@ def test_the_arms_of_a_recorded_block_took_turns_as_they_would_now():
 
 
 def test_the_standard_plan_was_recorded_on_three_kernels_by_instructions_and_on_one_in_time():
-    counted, timed = (read_table(DATA / f"{name}.parquet") for name in TABLES[1:])
+    counted, timed = (read_table(DATA / f"{name}.parquet") for name in TABLES[1:3])
     assert counted.groupby("machine")["unit"].unique().map(list).tolist() == [["instructions"]] * 3
     assert [list(timed[name].unique()) for name in ("machine", "unit")] == [[max_series(counted)], ["ns"]]
+
+
+@pytest.mark.parametrize("layer", ["userspace", "kernel"])
+def test_the_cost_of_an_answer_does_not_grow_with_open_sessions_and_they_are_small(layer, record_property):
+    frame = read_table(DATA / "serve.parquet")
+    rows = frame[(frame["record_layer"] == layer) & (frame["io_engine"] == "uring") & (frame["payload_bytes"] == 1024)]
+    typical = rows.groupby("connections")[["client_cpu", "latency_p50", "session_bytes"]].median()
+    assert typical.index.tolist() == [10, 100, 1000, 10_000]
+    record_property("medians", typical.to_dict())
+    assert typical["client_cpu"][10_000] <= 1.1 * typical["client_cpu"][10]
+    assert typical["session_bytes"].max() < 100 * 1024
 
 
 @pytest.mark.parametrize("name", ["equal-arms", "equal-arms-here"])

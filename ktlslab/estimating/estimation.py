@@ -55,7 +55,7 @@ def estimate(
 ) -> Estimate:
     """Estimate what every cell of a plan costs on this CPU (see `ktlslab.estimating`).
 
-    `plan`: quick, standard, full, serve, a file, or a Plan. The arms that run on every kernel are swept here, pinned to one
+    `plan`: quick, standard, full, a file, or a Plan. The arms that run on every kernel are swept here, pinned to one
     CPU; the same arms and the plan's others are profiled in a guest of kernel `on`. `check`: sweep the plan's other
     arms here as well, on a machine that has kTLS, so that estimates stand beside measurements. `output`: NAME.parquet;
     table and profile are kept beside it, as NAME.measured.parquet and NAME.profiled.parquet. `measured`, `profiled`: a

@@ -419,6 +419,7 @@ PLANS = {
             max_repeats=24,
             precision=0.01,
         ),
+        # data/serve.parquet: ktlslab sweep --plan serve --on newest -o data/serve.parquet (a guest of 4.5 GiB).
         Plan(
             name="serve",
             suites=_GCM_256,

@@ -70,11 +70,11 @@ def sweep(
 ) -> pd.DataFrame:
     """Measure a plan and return its table, one row per sample (`ktlslab.measure.table.SCHEMA`).
 
-    `plan`: quick, standard, full, serve, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
-    `clock`: wall or instructions; the default is wall where the CPU is real, else instructions. `output`: NAME.parquet;
-    without it the table is returned but not written. `resume`: continue an interrupted sweep, or extend the table of a
-    finished one, with the same plan on the same machines or on more. `progress`: report on standard error what the
-    sweep will do and how far it is.
+    `plan`: quick, standard, full, serve, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest,
+    newest). A guest gets the memory that the plan needs. `clock`: wall or instructions; the default is wall where the
+    CPU is real, else instructions. `output`: NAME.parquet; without it the table is returned but not written. `resume`:
+    continue an interrupted sweep, or extend the table of a finished one, with the same plan on the same machines or on
+    more. `progress`: report on standard error what the sweep will do and how far it is.
 
     `executor`: a `concurrent.futures.Executor`. It runs picklable parts of about a minute each, and each result is kept
     as it arrives. `here` then means the host that runs a part; every host needs this version of ktlslab. No part begins

@@ -4,6 +4,9 @@
  * on each connection, buffers that the kernel chooses, and one submission for all that a batch of completions led to. epoll:
  * one wait for a batch of readable sockets, then one recv(2) and one send(2) each, which do not block.
  *
+ * Time. A step ends where the first byte of the next one's first request is taken, the last one with its last response. At
+ * the end of a response would be a worse place: the client that it wakes may run first, and do its part of the next step.
+ *
  * A connection has one request in work at a time. Each byte of it is compared with what was agreed on, and the response
  * goes out once it is complete. OpenSSL works on memory: a record is copied in by BIO_write and out by BIO_read, one at a time,
  * so that a session's BIOs stay as small as one record.
@@ -55,6 +58,7 @@ struct kl_server {
   size_t sealed_bytes;
   uint64_t done, goal;
   unsigned per_step;
+  int ends; /* the step: its responses are sent, and its end is not yet noted */
   int64_t *took, last_ns, spin_ns;
 };
 
@@ -66,7 +70,16 @@ static int64_t now_ns(void) {
 
 /* What is done with the bytes. */
 
+static void note_the_end(kl_server *server) {
+  int64_t now = now_ns(), until = now + server->spin_ns;
+  while (server->spin_ns && now < until) now = now_ns();
+  *server->took++ = now - server->last_ns;
+  server->last_ns = now;
+  server->ends = 0;
+}
+
 static int take(kl_server *server, struct connection *one, const char *data, size_t size) {
+  if (server->ends) note_the_end(server);
   const struct kl_exchange *exchange = &server->exchange;
   if (size > exchange->request_bytes - one->have || memcmp(data, exchange->request + one->have, size)) return -EBADMSG;
   one->have += size;
@@ -119,11 +132,8 @@ static void answered(kl_server *server, struct connection *one) {
   if (one->sealed) server->pool[server->pooled++] = one->sealed;
   one->sealed = NULL;
   server->done++;
-  if (!server->took || server->done % server->per_step) return;
-  int64_t now = now_ns(), until = now + server->spin_ns;
-  while (server->spin_ns && now < until) now = now_ns();
-  *server->took++ = now - server->last_ns;
-  server->last_ns = now;
+  server->ends = server->took && server->done % server->per_step == 0;
+  if (server->ends && server->done == server->goal) note_the_end(server);
 }
 
 /* epoll */
@@ -314,7 +324,7 @@ kl_server *kl_server_open(kl_ring *ring, const struct kl_served *served, unsigne
    is made longer by `spin_ns`. */
 void kl_server_begin(kl_server *server, uint64_t responses, unsigned per_step, int64_t *took, int64_t spin_ns) {
   server->done = 0, server->goal = responses;
-  server->per_step = per_step, server->took = took, server->spin_ns = spin_ns;
+  server->per_step = per_step, server->took = took, server->spin_ns = spin_ns, server->ends = 0;
   server->last_ns = now_ns();
 }
 

@@ -32,7 +32,7 @@ from ktlslab.linux import memory
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.descriptors import allow
 from ktlslab.linux.perf import Syscalls, count_syscalls
-from ktlslab.linux.process import end_with_parent
+from ktlslab.linux.process import end_with_parent, run_in_long_slices
 from ktlslab.linux.serverloop import Served, ServerLoop
 from ktlslab.measure import driver, peer
 from ktlslab.measure.channels import TIMEOUT_S, Channel, channel_of, limit_records, refuse, unmet
@@ -130,6 +130,7 @@ class ServerSet:
 def _child(pipes: tuple[Pipe, Pipe], parent: int, cell: Cell, address: str, prefix: Sequence[str]) -> None:
     """Open the sessions, then take samples until the pipe is closed."""
     end_with_parent(parent)
+    run_in_long_slices()  # a wave is longer than a usual slice, and would be cut where the slice ends
     parents, pipe = pipes
     parents.close()  # or the parent's closing it would be no end
     try:

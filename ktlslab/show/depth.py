@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 _FACTORS = {
     "depth": "operations in flight on a connection",
-    "connections": "connections at once",
+    "connections": "open connections",
     "record_size": "maximum payload bytes per record",
 }
 _MAX_COLUMNS = 4
+# What sessions together took at least, for their memory to be drawn: a process has as much free before the first.
+_MIN_MEMORY = 4 << 20
 
 
 def against(
@@ -65,8 +67,10 @@ def against(
         for work in selection.workloads(rows)
         for size in selection.payloads(rows[rows["workload"] == work])
     ][:_MAX_COLUMNS]
-    if factor == "connections" and "session_bytes" in rows and rows["session_bytes"].notna().any():
-        quantities = (*quantities, "session_bytes")
+    if factor == "connections" and "session_bytes" in rows:
+        known = rows["session_bytes"].where(rows["session_bytes"] * rows["connections"] >= _MIN_MEMORY)
+        rows = rows.assign(session_bytes=known)
+        quantities = (*quantities, *(["session_bytes"] if known.notna().any() else []))
     unit, counts = str(rows["unit"].iloc[0]), sorted(map(int, rows[factor].unique()))
     floors, said = selection.at(noise_floor(place, list(quantities)), setting), []
     with mpl.rc_context(STYLE):
@@ -91,7 +95,8 @@ def against(
             common.value_axis(line[0], quantity, ends_named(QUANTITIES[quantity][0], rows["workload"]), unit)
             common.floor_bar(line[0], float(floors[floors["quantity"] == quantity]["floor"].max()))
         common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(values))
-        head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
+        counted = "the number of connections" if factor == "connections" else factor.replace("_", " ")
+        head = f"What {counted} changes, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
     shown = ends_named("latency and client CPU", rows["workload"])
     figure.alt = f"Lines of {shown} per operation against {factor.replace('_', ' ')}, a line per arm."

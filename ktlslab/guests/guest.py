@@ -145,6 +145,7 @@ def boot(
     outbound: bool = False,
     files: Mapping[str, bytes] | None = None,
     plugin: str = "",
+    cpu: str = qemu.CPU_NAME,
 ) -> Guest:
     """Start a command in a guest of this kernel (or series, alias, path of an image).
 
@@ -156,12 +157,13 @@ def boot(
     `forwards` forwards TCP ports of this machine's loopback to the guest. `image` is (an ext4 image, the folder to
     mount it over). `files` are put into the guest's `initramfs.FILES`. `outbound` lets the guest reach what this
     machine reaches (IPv4; this machine's loopback is 10.0.2.2 there). `plugin` is QEMU's option of that name, FILE,
-    NAME=VALUE...: code that watches the emulated CPU, which needs clock="instructions".
+    NAME=VALUE...: code that watches the emulated CPU, which needs clock="instructions". `cpu` is that CPU, one of
+    `qemu.CPUS`.
 
     Returns when the command has started. If a kernel does not boot on KVM, it is booted emulated and a warning is
     logged. Raises UsageError, GuestError, KernelUnavailableError, StorageError.
     """
-    _check(argv, clock, boot_timeout, env)
+    _check(argv, clock, boot_timeout, env, cpu)
     found = kernel if isinstance(kernel, Kernel) else find(kernel)
     begin = functools.partial(
         _begin,
@@ -181,6 +183,7 @@ def boot(
         outbound=outbound,
         files=files or {},
         plugin=plugin,
+        cpu=cpu,
     )
     if clock != "instructions" and accelerator(found) == "kvm":
         guest = begin(accelerated="kvm", boot_timeout=min(boot_timeout, KVM_BOOT_TIMEOUT))
@@ -211,6 +214,7 @@ def _begin(
     outbound: bool,
     files: Mapping[str, bytes],
     plugin: str,
+    cpu: str,
 ) -> Guest:
     """Start QEMU, without waiting for the guest to boot."""
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
@@ -254,6 +258,7 @@ def _begin(
             forwards=forwards,
             outbound=outbound,
             plugin=plugin,
+            cpu=cpu,
         )
         process = start(machine, folder)
         for _, theirs in pairs:
@@ -281,6 +286,7 @@ def run(
     stderr: BinaryIO | None = None,
     boot_timeout: float = BOOT_TIMEOUT,
     outbound: bool = False,
+    cpu: str = qemu.CPU_NAME,
 ) -> Completed:
     """Run a command in a guest and wait for it; see `boot`. `timeout` bounds the command, in seconds."""
     _checks.seconds("running a command in a guest", "timeout", timeout)
@@ -298,6 +304,7 @@ def run(
         stderr=stderr,
         boot_timeout=boot_timeout,
         outbound=outbound,
+        cpu=cpu,
     ) as guest:
         return guest.wait(timeout)
 
@@ -326,11 +333,15 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
     return values if programs in path.split(":") else {**values, "PATH": f"{programs}:{path}"}
 
 
-def _check(argv: Any, clock: Any, boot_timeout: Any, env: Any) -> None:
+def _check(argv: Any, clock: Any, boot_timeout: Any, env: Any, cpu: Any) -> None:
     if not isinstance(argv, str) and isinstance(argv, Sequence) and not argv:
         raise UsageError(_TRIED, answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`.")
     _checks.items(_TRIED, "argv", argv, str, "a list of words: ['uname', '-r']")
     _checks.word(_TRIED, "clock", clock, qemu.CLOCKS)
+    _checks.word(_TRIED, "cpu", cpu, qemu.CPUS)
+    if cpu != qemu.CPU_NAME and clock != "instructions":
+        answered = "the emulated CPU can be chosen only where its instructions are counted"
+        raise UsageError(_TRIED, answered=answered, remedy="Leave out cpu, or take the clock instructions.")
     _checks.number(_TRIED, "boot_timeout", boot_timeout, 0.001, _checks.MAX_SECONDS, source="seconds, 0.001 or more")
     if env is not None:
         _checks.instance(_TRIED, "env", env, Mapping, "a mapping of names to text")

@@ -102,6 +102,7 @@ def _in_guest(
         image=image,
         memory=memory,
         plugin=plugin,
+        cpu=where.cpu,
     ) as guest:
 
         class InGuest:

@@ -41,7 +41,7 @@ def accelerator(kernel: Kernel | None = None) -> qemu.Accelerator:
     if kernel is None:
         from ktlslab.guests.kernels import cached  # noqa: PLC0415 - most callers have a kernel at hand
 
-        have = cached()
+        have = [kernel for kernel in cached() if not kernel.user_mode]
         if not have:
             return "tcg"
         kernel = have[-1]

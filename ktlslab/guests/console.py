@@ -1,4 +1,4 @@
-"""The messages of a guest's kernel and of QEMU, cut to the part that explains why the guest ended."""
+"""The messages of a guest's kernel and of its process, cut to the part that explains why the guest ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PANIC = "Kernel panic"
-FILES = ("console.log", "qemu.log")
+CONSOLE = "console.log"  # the serial console of an emulated machine
+OUTPUT = "output.log"  # what the process prints: QEMU, or a user-mode kernel with its console
 _TAIL = 1500
 
 
 def tail(folder: Path) -> str:
     """Return the end of the messages in a guest's folder."""
     texts = []
-    for name in FILES:
+    for name in (CONSOLE, OUTPUT):
         with contextlib.suppress(OSError):
             texts.append(last_words((folder / name).read_text(encoding="utf-8", errors="replace")))
     return "\n".join(text for text in texts if text)

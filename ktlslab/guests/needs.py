@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ktlslab.guests.archive import KEYRING
-from ktlslab.guests.initramfs import is_dynamic
+from ktlslab.guests.apt import KEYRING
+from ktlslab.guests.elf import is_dynamic
 from ktlslab.guests.programs import program
 from ktlslab.guests.qemu import PROGRAM
 from ktlslab.packages import how_to_get

@@ -1,0 +1,85 @@
+"""A user-mode kernel's command line. To this machine such a kernel is a program, which needs neither QEMU nor root.
+
+Files come over hostfs, with the rights of whoever runs the kernel; output goes over serial lines, and the console, with
+the last messages of a kernel that dies, to standard output. The program is started in the guest's folder, where the
+relative names below lead: to its C library (see `usermodearchive`), its first files, and its disk image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ktlslab.errors import StorageError, UsageError
+from ktlslab.guests.initramfs import INITRD
+from ktlslab.guests.kernels import Kernel
+from ktlslab.guests.usermodearchive import LIBRARY
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - a mount of the system's, in which the kernel makes a file that has no name
+IMAGE = "image"
+_TRIED = "starting a user-mode kernel"
+
+
+def check(*, clock: str, cpus: int | None, network: bool, plugin: str) -> None:
+    """Raise UsageError for what only an emulated CPU can do."""
+    remedy = "Take an emulated CPU: `newest`, or another series of `ktlslab guest list`."
+    if clock != "wall" or plugin:
+        raise UsageError(_TRIED, answered="it runs on this machine's CPU and cannot count instructions", remedy=remedy)
+    if cpus not in {None, 1}:
+        raise UsageError(f"{_TRIED} with {cpus} CPUs", answered="such a kernel has one", remedy=remedy)
+    if network:
+        raise UsageError(_TRIED, answered="it has no network to this machine", remedy=remedy)
+
+
+def command(kernel: Kernel, folder: Path, *, ports: Sequence[int], memory_bytes: int, image: Path | None) -> list[str]:
+    """Return the whole command, for the guest's folder as the current one, and put there what it names."""
+    (folder / LIBRARY).symlink_to(kernel.vmlinuz.resolve().parents[1] / LIBRARY)
+    environment = [f"LD_LIBRARY_PATH={LIBRARY}", f"TMPDIR={memory_folder(folder, memory_bytes)}"]
+    argv = ["env", "-u", "TMP", "-u", "TEMP", *environment, str(kernel.vmlinuz.resolve())]
+    argv += [f"mem={memory_bytes >> 20}M", f"initrd={INITRD}", "uml_dir=.", "umid=uml"]
+    argv += ["con=null", "con0=null,fd:1", *(f"ssl{number}=null,fd:{port}" for number, port in enumerate(ports, 1))]
+    if image:
+        (folder / IMAGE).symlink_to(image)
+        argv += [f"ubd0rc={IMAGE}"]
+    # noreboot: a restart, and so a panic, ends the program
+    return [
+        *argv,
+        "noreboot",
+        "seccomp=auto",
+        "quiet",
+        "loglevel=3",
+        "panic=-1",
+        "oops=panic",
+        "audit=0",
+        "random.trust_cpu=on",
+    ]
+
+
+def memory_folder(folder: Path, memory_bytes: int) -> Path:
+    """Return where the guest's memory is kept: this machine's memory if it has room there, else the guest's folder.
+
+    The kernel runs code in its memory, so a file system that is mounted noexec will not do. StorageError if neither
+    will.
+    """
+    said = []
+    for place in (MEMORY, folder):
+        if why := _unfit(place, memory_bytes):
+            said.append(f"{place} {why}")
+        else:
+            return place
+    remedy = "Give it less memory, or point $TMPDIR at a folder with room for it that is not mounted noexec."
+    raise StorageError("finding a place for a guest's memory", answered="; ".join(said), remedy=remedy)
+
+
+def _unfit(place: Path, size: int) -> str:
+    try:
+        found = os.statvfs(place)
+    except OSError as error:
+        return f"cannot be used ({error.strerror})"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return "is not writable"
+    if found.f_flag & os.ST_NOEXEC:
+        return "is mounted noexec"
+    free = found.f_bavail * found.f_frsize
+    return "" if free >= size else f"has {free >> 20}M free of the {size >> 20}M needed"

@@ -232,7 +232,7 @@ def _get_on(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
     from ktlslab.runs.machines import machine  # noqa: PLC0415
 
-    where = machine(options.on)
+    where = machine(options.on, "wall")
     if where.kernel is None:
         options.on = "here"
         return _get(options)

@@ -29,6 +29,6 @@ def last_words(text: str) -> str:
     text = text.replace("\r", "").strip()
     panic = text.find(PANIC)
     if panic >= 0:
-        end = re.compile(r"Call Trace|Hardware name").search(text, panic)
+        end = re.compile(r"Call Trace|Hardware name|Stack:").search(text, panic)
         text = text[: text.rfind("\n", 0, end.start())] if end else text
     return text[-_TAIL:]

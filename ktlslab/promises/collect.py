@@ -132,7 +132,7 @@ def _check_on(
         note_verdict(journal, earlier.began, BROKEN, f"{_DOWN}: this machine started anew before the check ended")
     new_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where.name}-{uuid.uuid4().hex[:6]}"
     run_id = str(earlier.provenance.get("run_id", new_id))
-    version = (where.kernel.version or where.kernel.release) if where.kernel else _own_version()
+    version = where.kernel.upstream if where.kernel else _own_version()
     risky = [promise for promise in wanted if promise.endangers(version)]
     check = functools.partial(_check_all, journal=journal, run_id=run_id, say=say)
     check([promise for promise in wanted if promise not in risky], where)

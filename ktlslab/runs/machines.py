@@ -11,7 +11,7 @@ from ktlslab.guests import kernels
 from ktlslab.linux import capabilities
 from ktlslab.runs import clocks
 
-_MACHINES = "auto, here, newest, oldest, or a kernel's series or build such as 6.12: see `ktlslab guest list`"
+_MACHINES = "auto, here, newest, oldest, uml, or a kernel's series or build such as 6.12: see `ktlslab guest list`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,8 @@ class Machine:
 def machine(name: str, clock: str | None = None) -> Machine:
     """Resolve a machine's name, and fetch its kernel if it is not in the cache.
 
-    `clock`: wall or instructions; None takes wall where the CPU is real, else instructions.
+    `clock`: wall or instructions; None takes wall where the CPU is real, else instructions. A user-mode kernel runs on
+    the real CPU, but not at its cost, so its wall clock must be asked for.
     Raises UsageError, KernelUnavailableError.
     """
     _checks.instance("choosing a machine", "name", name, str, _MACHINES)
@@ -40,6 +41,12 @@ def machine(name: str, clock: str | None = None) -> Machine:
             raise UsageError("measuring here", answered="this machine cannot count instructions", remedy=remedy)
         return Machine(name="here", kernel=None, clock=clocks.current())
     kernel = guests.find(name)
+    if kernel.user_mode and clock != "wall":
+        answered = "a user-mode kernel cannot count instructions, and its times are no kernel's on a CPU of its own"
+        remedy = "Take an emulated one: `--on newest`."
+        if clock is None:
+            remedy = "Take an emulated one, such as `--on newest`, or ask for these times: `--clock wall`."
+        raise UsageError(f"measuring on {kernel.series}", answered=answered, remedy=remedy)
     if clock is None:
         clock = "wall" if guests.accelerator(kernel) == "kvm" else "instructions"
     return Machine(name=kernel.release if kernels.is_build(name) else kernel.series, kernel=kernel, clock=clock)

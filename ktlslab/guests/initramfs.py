@@ -116,7 +116,11 @@ def command(job: GuestJob) -> bytes:
         lines.append(f"export {name}={shlex.quote(value)}")
     cwd = shlex.quote(str(job.cwd))
     lines.append(f'cd {cwd} || {{ echo "ktlslab: the guest has no folder "{cwd} >&2; exit 126; }}')
-    lines.append(f"exec {shlex.join(job.argv)}")
+    program, *arguments = map(shlex.quote, job.argv)
+    if "/" not in program:  # busybox's shell would take its own `ip` or `sh` before this machine's
+        lines.append(f'program=$(which -- {program}) || {{ echo "ktlslab: the guest has no "{program} >&2; exit 127; }}')
+        program = '"$program"'
+    lines.append(" ".join(["exec", program, *arguments]))
     text = _lines(lines)
     if b"\0" in text:
         raise UsageError("passing a command to a guest", answered="it contains a NUL", remedy="Take it out.")

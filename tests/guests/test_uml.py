@@ -1,0 +1,181 @@
+"""User-mode kernels, booted: what they need, what they give up, and what a small machine does to them.
+
+That they keep the guarantees of all guests is tested with those: see test_guest.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ktlslab.errors import GuestError, UsageError
+from ktlslab.guests import at_hand, boot, fetch, run
+from ktlslab.guests.cache import cache_dir
+from ktlslab.runs.machines import machine
+
+ALL_BYTES = """
+import sys
+everything = bytes(range(256)) * 4096
+for _ in range(8):
+    sys.stdout.buffer.write(everything)
+    sys.stderr.buffer.write(everything[:65536])
+"""
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--"]
+
+
+@pytest.fixture(scope="session")
+def uml():
+    return fetch("uml")
+
+
+def ktlslab(*arguments, before=(), python=sys.executable, **variables):
+    """Run the command line on this machine."""
+    return subprocess.run(
+        [*before, python, "-m", "ktlslab", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+    )
+
+
+def test_a_kernel_comes_from_the_archive_with_its_c_library_and_is_used_without_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("KTLSLAB_CACHE", str(tmp_path))
+    kernel = fetch("uml-6.12")
+    assert (kernel.series, kernel.user_mode) == ("uml-6.12", True)
+    assert kernel.version.startswith("6.12um")
+    assert kernel.release == kernel.upstream
+    maps = run(kernel, ["true"]).returncode, sorted(path.name for path in kernel.vmlinuz.parents[1].glob("libc/*"))
+    assert maps == (0, ["ld.so", "libc.so.6"])
+    monkeypatch.setenv("KTLSLAB_MIRROR", "file:///nowhere")
+    assert at_hand("uml-6.12") == kernel == fetch("uml-6.12")
+    assert at_hand("newest") is at_hand("oldest") is at_hand(kernel.release) is None, "user-mode kernels go by uml alone"
+    assert run("uml-6.12", ["uname", "-r"]).stdout.decode().strip() == kernel.release
+
+
+def test_an_ordinary_user_without_a_home_boots_one(uml, tmp_path):
+    before = NOBODY if os.geteuid() == 0 else []
+    # This Python may lie where only root gets at it.
+    starts = [*before, "sh", "-c", 'exec "$0" -c "import os, sys; os.execv(sys.executable, [sys.executable, \'-V\'])"']
+    pythons = (sys.executable, shutil.which("python3", path="/usr/bin") or "")
+    python = next(p for p in pythons if not subprocess.run([*starts, p], capture_output=True, check=False).returncode)
+    for name in ("cache/user-mode-kernels", "tmp", "rw"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copytree(
+        uml.vmlinuz.parents[1], tmp_path / "cache/user-mode-kernels" / uml.series / uml.version, symlinks=True
+    )
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents:
+        if folder.name.startswith("pytest"):
+            folder.chmod(0o755)
+    if before:
+        subprocess.run(["chown", "-R", "65534:65534", tmp_path], check=True)
+    variables = {"KTLSLAB_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "tmp"), "HOME": "/nonexistent"}
+    script = f"id -u; modprobe veth && echo loaded; echo kept > {tmp_path}/rw/file; echo lost > {tmp_path}/lost"
+    done = ktlslab(
+        "guest", "run", "--rw", tmp_path / "rw", "uml", "--", "sh", "-c", script,
+        before=before, python=python, **variables,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\nloaded\n", "")
+    assert (tmp_path / "rw/file").read_text() == "kept\n"
+    assert not (tmp_path / "lost").exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_both_streams_carry_every_byte(uml):
+    done = run(uml, [sys.executable, "-ISc", ALL_BYTES], timeout=60)
+    everything = bytes(range(256)) * 4096
+    assert (done.returncode, done.stdout == everything * 8, done.stderr == everything[:65536] * 8) == (0, True, True)
+
+
+def test_the_folder_may_have_any_name_and_a_follower_sees_each_write(uml, tmp_path):
+    rw = tmp_path / "a, b=c:d 'e"
+    rw.mkdir()
+    script = "import time; log = open('log', 'w', 1); log.write('line\\n'); time.sleep(60)"
+    with boot(uml, [sys.executable, "-ISc", script], rw=rw, cwd=rw) as guest:
+        deadline = time.monotonic() + 30
+        while not ((rw / "log").exists() and (rw / "log").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (rw / "log").read_text() == "line\n"
+        assert guest.poll() is None
+
+
+def test_several_run_at_once_and_know_nothing_of_each_other(uml, processes, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = "echo $0 > /tmp/ktlslab-mine; sleep 2; cat /tmp/ktlslab-mine"
+    with contextlib.ExitStack() as stack:
+        all_of_them = [stack.enter_context(boot(uml, ["sh", "-c", script, str(n)])) for n in range(3)]
+        assert [guest.wait(60).stdout for guest in all_of_them] == [b"0\n", b"1\n", b"2\n"]
+    assert processes(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("series", ["uml-6.1", "uml"])
+def test_a_kernel_whose_main_process_is_killed_leaves_none_of_the_others(series, processes, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with boot(series, ["sh", "-c", "sleep 100 & sleep 100"]) as guest:
+        assert len(processes(str(tmp_path))) > 3
+        os.kill(guest.pid, signal.SIGKILL)
+        with pytest.raises(GuestError, match="while the command ran"):
+            guest.wait(30)
+    assert processes(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"clock": "instructions"}, "cannot count instructions.*newest"),
+        ({"plugin": "x.so"}, "cannot count instructions"),
+        ({"cpus": 2}, "such a kernel has one"),
+        ({"outbound": True}, "no network"),
+    ],
+)
+def test_what_only_an_emulated_cpu_can_do_is_refused(uml, options, says):
+    with pytest.raises(UsageError, match=says):
+        boot(uml, ["true"], **options)
+
+
+def test_figures_are_refused_unless_the_wall_clock_is_asked_for(uml):
+    with pytest.raises(UsageError, match=r"measuring on uml-.*--on newest.*--clock wall"):
+        machine("uml")
+    with pytest.raises(UsageError, match="cannot count instructions"):
+        machine("uml", "instructions")
+    assert (machine("uml", "wall").name, machine("uml", "wall").clock) == (uml.series, "wall")
+
+
+MOUNTED = 'mount -t tmpfs -o "$1" none /dev/shm && mount -t tmpfs -o "$2" none "$TMPDIR" && shift 2 && exec "$@"'
+
+
+@pytest.mark.parametrize(
+    ("shm", "tmp", "says"),
+    [
+        ("size=9M", "size=2G", ""),
+        ("noexec", "size=2G", ""),
+        ("size=9M", "noexec", r"/dev/shm has 9M free of the 1024M needed; .* is mounted noexec\. .*TMPDIR"),
+        ("noexec", "size=9M", r"/dev/shm is mounted noexec; .* has \dM free of the 1024M needed"),
+        ("size=9M", "size=1k", "ENOSPC.*Free some space"),
+    ],
+)
+def test_memory_is_found_where_there_is_room_or_the_way_out_is_named(uml, tmp_path, shm, tmp, says):
+    unshare = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "--", "sh", "-c", MOUNTED, "sh", shm, tmp]
+    done = ktlslab("guest", "run", uml.series, "--", "echo", "up", before=unshare, TMPDIR=str(tmp_path))
+    assert done.stdout == ("" if says else "up\n"), done.stderr
+    assert done.returncode == (1 if says else 0)
+    if says:
+        assert re.search(says, done.stderr), done.stderr
+
+
+def test_the_cache_is_not_written_to_by_a_boot(uml):
+    place = cache_dir("user-mode-kernels")
+    before = sorted((path, path.stat().st_mtime_ns) for path in place.rglob("*"))
+    assert run(uml, ["true"]).returncode == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in place.rglob("*")) == before

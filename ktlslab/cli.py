@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=ktlslab.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    machine = "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest"
+    machine = (
+        "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest, uml"
+    )
 
     doctor = commands.add_parser("doctor", help="show what this machine can do, and what to install for the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -114,19 +116,21 @@ def _promises_parser(commands: Any, machine: str) -> None:
 
 
 def _guest_parser(commands: Any) -> None:
-    guest = commands.add_parser("guest", help="boot kernels that have kTLS in QEMU")
+    guest = commands.add_parser("guest", help="boot kernels that have kTLS, in QEMU or as a process (uml)")
     actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
     listing = actions.add_parser("list", help="list the cached kernels, and those that can be fetched")
     listing.add_argument("--all", action="store_true", help="every build of each series, not only the newest")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_guest_list)
     fetch = actions.add_parser("fetch", help="fetch a kernel from Debian's archive, or a newer one of its series")
-    fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest, newest, or a build")
+    fetch.add_argument(
+        "kernel", metavar="KERNEL", help="a series such as 6.12 or uml-6.12, oldest, newest, uml, or a build"
+    )
     fetch.set_defaults(run=_guest_fetch)
     run = actions.add_parser(
         "run", help="run a command in a guest", usage="ktlslab guest run [options] KERNEL -- COMMAND..."
     )
-    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, a build, or a path to a vmlinuz")
+    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, uml, a build, or a path to a vmlinuz")
     run.add_argument("command", nargs="+", metavar="COMMAND")
     counting = "default wall; instructions, which counts those of an emulated CPU, is for a command that measures"
     run.add_argument("--clock", choices=["wall", "instructions"], default="wall", help=counting)
@@ -381,12 +385,12 @@ def _guest_list(options: argparse.Namespace) -> int:
         _say(json.dumps(listed, indent=1))
         return 0
     for kernel in have:
-        _say(f"{kernel.series:>6}  cached: {kernel.release} ({kernel.version or 'not from the archive'})")
+        _say(f"{kernel.series:>8}  cached: {kernel.release} ({kernel.version or 'not from the archive'})")
     known = {kernel.version for kernel in have}
     for offer in offered:
         if offer.version not in known:
             name = offer.release or offer.series
-            _say(f"{offer.series:>6}  available: {offer.version}, by `ktlslab guest fetch {name}`")
+            _say(f"{offer.series:>8}  available: {offer.version}, by `ktlslab guest fetch {name}`")
     if trouble:
         sys.stderr.write(f"ktlslab: {trouble}\n")
     return 0

@@ -1,9 +1,11 @@
 """Guests: real kernels for machines whose own kernel has no kTLS, and for comparing kernels.
 
-A guest is a Debian kernel in QEMU. It sees this machine's files read-only and can change only one folder.
+A guest is a Debian kernel in QEMU, or a user-mode one, which is an ordinary process: up in a second or two, at the CPU's
+own speed, but good only for looking. It sees this machine's files below a throw-away layer and can change only one
+folder.
 
     fetch("newest")             get a kernel (once), from Debian's archive
-    run("6.12", ["uname", "-r"])  run a command in it, like `subprocess.run`
+    run("uml", ["uname", "-r"])  run a command in it, like `subprocess.run`
     boot(...)                   the same, as a live handle
 
 The names below are resolved when they are first used.

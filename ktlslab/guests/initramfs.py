@@ -118,7 +118,9 @@ def command(job: GuestJob) -> bytes:
     lines.append(f'cd {cwd} || {{ echo "ktlslab: the guest has no folder "{cwd} >&2; exit 126; }}')
     program, *arguments = map(shlex.quote, job.argv)
     if "/" not in program:  # busybox's shell would take its own `ip` or `sh` before this machine's
-        lines.append(f'program=$(which -- {program}) || {{ echo "ktlslab: the guest has no "{program} >&2; exit 127; }}')
+        lines.append(
+            f'program=$(which -- {program}) || {{ echo "ktlslab: the guest has no "{program} >&2; exit 127; }}'
+        )
         program = '"$program"'
     lines.append(" ".join(["exec", program, *arguments]))
     text = _lines(lines)

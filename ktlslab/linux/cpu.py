@@ -12,3 +12,8 @@ def model() -> str:
     except OSError:
         return ""
     return next((value.strip() for key, _, value in lines if key.strip() == "model name"), "")
+
+
+def is_user_mode() -> bool:
+    """Whether this kernel is a user-mode one, a program of another machine."""
+    return model() == "UML"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ def running() -> Iterator[tuple[int, bytes, str]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                line, cwd = (entry / "cmdline").read_bytes(), os.readlink(entry / "cwd")
+                line, cwd = (entry / "cmdline").read_bytes(), str((entry / "cwd").readlink())
                 state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue
@@ -45,5 +44,5 @@ def newest():
 
 @pytest.fixture(scope="session", params=["newest", "uml"])
 def kernel(request):
-    """A kernel of each kind: for an emulated CPU, and a user-mode one."""
+    """Return a kernel of each kind: for an emulated CPU, and a user-mode one."""
     return fetch(request.param)

@@ -58,7 +58,9 @@ def test_a_kernel_comes_from_the_archive_with_its_c_library_and_is_used_without_
     assert maps == (0, ["ld.so", "libc.so.6"])
     monkeypatch.setenv("KTLSLAB_MIRROR", "file:///nowhere")
     assert at_hand("uml-6.12") == kernel == fetch("uml-6.12")
-    assert at_hand("newest") is at_hand("oldest") is at_hand(kernel.release) is None, "user-mode kernels go by uml alone"
+    assert at_hand("newest") is at_hand("oldest") is at_hand(kernel.release) is None, (
+        "user-mode kernels go by uml alone"
+    )
     assert run("uml-6.12", ["uname", "-r"]).stdout.decode().strip() == kernel.release
 
 

@@ -1,7 +1,7 @@
 """Guests: real kernels for machines whose own kernel has no kTLS, and for comparing kernels.
 
-A guest is a Debian kernel in QEMU, or a user-mode one, which is an ordinary process: up in a second or two, at the CPU's
-own speed, but good only for looking. It sees this machine's files below a throw-away layer and can change only one
+A guest is a Debian kernel in QEMU, or a user-mode one, an ordinary process that is up in a second or two and as fast as
+the CPU, but good only for looking. It sees this machine's files below a throw-away layer and can change only one
 folder.
 
     fetch("newest")             get a kernel (once), from Debian's archive

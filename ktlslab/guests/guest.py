@@ -247,7 +247,13 @@ def _begin(
         ports = tuple(theirs.fileno() for _, theirs in pairs)
         if kernel.user_mode:
             command = usermode.command(
-                kernel, folder, ports=ports, memory_bytes=memory_bytes, image=image[0] if image else None
+                kernel,
+                folder,
+                ports=ports,
+                memory_bytes=memory_bytes,
+                image=image[0] if image else None,
+                forwards=forwards,
+                outbound=outbound,
             )
         else:
             machine = qemu.VirtualMachine(

@@ -7,14 +7,18 @@ relative names below lead: to its C library (see `usermodearchive`), its first f
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ktlslab.errors import StorageError, UsageError
+from ktlslab.errors import GuestError, StorageError, UsageError
+from ktlslab.guests import usernetwork
 from ktlslab.guests.initramfs import INITRD
 from ktlslab.guests.kernels import Kernel
 from ktlslab.guests.usermodearchive import LIBRARY
+from ktlslab.packages import how_to_get
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a mount of the system's, in which the kernel makes a file that has no name
 IMAGE = "image"
@@ -22,38 +26,46 @@ _TRIED = "starting a user-mode kernel"
 
 
 def check(*, clock: str, cpus: int | None, network: bool, plugin: str) -> None:
-    """Raise UsageError for what only an emulated CPU can do."""
+    """Raise UsageError for what only an emulated CPU can do, GuestError without what a network needs."""
     remedy = "Take an emulated CPU: `newest`, or another series of `ktlslab guest list`."
     if clock != "wall" or plugin:
         raise UsageError(_TRIED, answered="it runs on this machine's CPU and cannot count instructions", remedy=remedy)
     if cpus not in {None, 1}:
         raise UsageError(f"{_TRIED} with {cpus} CPUs", answered="such a kernel has one", remedy=remedy)
     if network:
-        raise UsageError(_TRIED, answered="it has no network to this machine", remedy=remedy)
+        try:
+            ctypes.CDLL(usernetwork.LIBRARY)
+        except OSError as error:
+            remedy = how_to_get(usernetwork.LIBRARY)
+            raise GuestError(f"{_TRIED} with a network", answered=str(error), remedy=remedy) from error
 
 
-def command(kernel: Kernel, folder: Path, *, ports: Sequence[int], memory_bytes: int, image: Path | None) -> list[str]:
+def command(
+    kernel: Kernel,
+    folder: Path,
+    *,
+    ports: Sequence[int],
+    memory_bytes: int,
+    image: Path | None,
+    forwards: Sequence[int],
+    outbound: bool,
+) -> list[str]:
     """Return the whole command, for the guest's folder as the current one, and put there what it names."""
     (folder / LIBRARY).symlink_to(kernel.vmlinuz.resolve().parents[1] / LIBRARY)
     environment = [f"LD_LIBRARY_PATH={LIBRARY}", f"TMPDIR={memory_folder(folder, memory_bytes)}"]
     argv = ["env", "-u", "TMP", "-u", "TEMP", *environment, str(kernel.vmlinuz.resolve())]
     argv += [f"mem={memory_bytes >> 20}M", f"initrd={INITRD}", "uml_dir=.", "umid=uml"]
     argv += ["con=null", "con0=null,fd:1", *(f"ssl{number}=null,fd:{port}" for number, port in enumerate(ports, 1))]
+    # noreboot: a restart, and so a panic, ends the program
+    argv += ["noreboot", "panic=-1", "oops=panic", "quiet", "loglevel=3"]
+    argv += ["seccomp=auto", "audit=0", "random.trust_cpu=on"]
     if image:
         (folder / IMAGE).symlink_to(image)
         argv += [f"ubd0rc={IMAGE}"]
-    # noreboot: a restart, and so a panic, ends the program
-    return [
-        *argv,
-        "noreboot",
-        "seccomp=auto",
-        "quiet",
-        "loglevel=3",
-        "panic=-1",
-        "oops=panic",
-        "audit=0",
-        "random.trust_cpu=on",
-    ]
+    if forwards or outbound:
+        settings = ["1" if outbound else "0", ",".join(map(str, forwards))]
+        argv = [sys.executable, "-I", "-S", usernetwork.__file__, *settings, *argv]
+    return argv
 
 
 def memory_folder(folder: Path, memory_bytes: int) -> Path:

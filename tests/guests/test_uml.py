@@ -138,7 +138,6 @@ def test_a_kernel_whose_main_process_is_killed_leaves_none_of_the_others(series,
         ({"clock": "instructions"}, "cannot count instructions.*newest"),
         ({"plugin": "x.so"}, "cannot count instructions"),
         ({"cpus": 2}, "such a kernel has one"),
-        ({"outbound": True}, "no network"),
     ],
 )
 def test_what_only_an_emulated_cpu_can_do_is_refused(uml, options, says):

@@ -55,9 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=ktlslab.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    machine = (
-        "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest, uml"
-    )
+    auto, named = "auto (here if this kernel has kTLS, else", "here, or a guest kernel: 6.1, oldest, newest, uml"
+    machine, looking = f"{auto} the newest guest), {named}", f"{auto} a user-mode kernel), {named}"
 
     doctor = commands.add_parser("doctor", help="show what this machine can do, and what to install for the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -65,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     get = commands.add_parser("get", help="fetch an https URL through the five stages")
     get.add_argument("url", metavar="URL")
-    get.add_argument("--on", metavar="MACHINE", default="here", help=f"{machine}; default here")
+    get.add_argument("--on", metavar="MACHINE", default="here", help=f"{looking}; default here")
     get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
     get.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
     get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
@@ -94,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _compare_parser(commands)
     _report_parser(commands)
 
-    _promises_parser(commands, machine)
+    _promises_parser(commands, looking)
     _guest_parser(commands)
     _kernelspec_parser(commands)
     return parser
@@ -236,7 +235,7 @@ def _get_on(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
     from ktlslab.runs.machines import machine  # noqa: PLC0415
 
-    where = machine(options.on, "wall")
+    where = machine(options.on, "wall", looking=True)
     if where.kernel is None:
         options.on = "here"
         return _get(options)

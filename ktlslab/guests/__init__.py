@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ktlslab.guests.guest import Completed, Guest, boot, run
     from ktlslab.guests.kernels import Kernel, at_hand, available, builds, cached, fetch, find, own
     from ktlslab.guests.kernelspec import install, remove
+    from ktlslab.guests.looking import for_looking
     from ktlslab.guests.needs import prerequisites
     from ktlslab.guests.qemu import emulator
 
@@ -34,6 +35,7 @@ _HOMES = {
     "at_hand": "kernels",  # a series, alias or build -> cached Kernel, or None
     "fetch": "kernels",  # a series, alias or build -> Kernel
     "find": "kernels",  # a series, alias, build or path -> Kernel
+    "for_looking": "looking",  # the Kernel for what measures nothing: user-mode if possible
     "own": "kernels",  # the Kernel that this machine runs
     "Guest": "guest",  # a running guest, a context manager
     "Completed": "guest",  # the result of a command: exit status, stdout, stderr
@@ -59,6 +61,7 @@ __all__ = [
     "emulator",
     "fetch",
     "find",
+    "for_looking",
     "install",
     "own",
     "prerequisites",

@@ -21,6 +21,8 @@ from ktlslab.guests import qemu, vmlinux
 from ktlslab.guests.cache import cache_dir, lock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ktlslab.guests.kernels import Kernel
 
 DEVICE = Path("/dev/kvm")
@@ -45,12 +47,17 @@ def accelerator(kernel: Kernel | None = None) -> qemu.Accelerator:
         if not have:
             return "tcg"
         kernel = have[-1]
+    return "kvm" if once(kernel, lambda: trial(kernel, TRIAL_SECONDS)) == AWAITED else "tcg"
+
+
+def once(kernel: Kernel, attempt: Callable[[], str]) -> str:
+    """Return how a kernel's trial ended; it is made once since this machine started, or again after it raised."""
     with lock("accelerator"):
         seen = _recorded()
         if _key(kernel) not in seen:
-            seen[_key(kernel)] = trial(kernel, TRIAL_SECONDS)
+            seen[_key(kernel)] = attempt()
             _record(seen)
-        return "kvm" if seen[_key(kernel)] == AWAITED else "tcg"
+        return seen[_key(kernel)]
 
 
 def give_up(kernel: Kernel, why: str) -> None:

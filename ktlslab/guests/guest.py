@@ -124,6 +124,7 @@ class Guest(Closing):
     def _error(self, answered: str) -> GuestError:
         said = self.console() or "nothing"
         remedy = "Read the console above; another kernel or a longer timeout may help: see `ktlslab guest list`."
+        remedy = next((known for sign, known in usermode.TROUBLES.items() if sign in said), remedy)
         return GuestError(f"running {self._name}", answered=f"{answered}; its console says:\n{said}\n", remedy=remedy)
 
 
@@ -234,7 +235,7 @@ def _begin(
     constant = initramfs.build(kernel, modules, image=bool(image), network=bool(forwards) or outbound)
     name = f"`{' '.join(argv)[:80]}` on {kernel}"
     with contextlib.ExitStack() as undo:
-        with storage("making a guest's scratch folder"):
+        with storage("making a guest's scratch folder", "$TMPDIR"):
             folder = Path(tempfile.mkdtemp(prefix="ktlslab-guest-"))
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             with (folder / initramfs.INITRD).open("wb") as initrd, constant.open("rb") as base:
@@ -273,6 +274,7 @@ def _begin(
             )
             command = qemu.arguments(machine)
         process = start(command, folder, ports)
+        undo.callback(kill, process)
         for _, theirs in pairs:
             theirs.close()
         out, err = (MarkedOutput(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))

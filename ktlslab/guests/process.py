@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ktlslab.errors import MachineError, errno_name
 from ktlslab.guests import launcher
 from ktlslab.guests.console import OUTPUT
 
@@ -32,6 +33,15 @@ def start(argv: Sequence[str], folder: Path, ports: Sequence[int]) -> subprocess
             cwd=folder,
             start_new_session=True,
         )
+
+
+def watch(process: subprocess.Popen[bytes]) -> int:
+    """Return a descriptor that becomes readable when a guest's process ends: pidfd_open(2). MachineError without it."""
+    try:
+        return os.pidfd_open(process.pid)
+    except OSError as error:
+        remedy = "Guests need Linux 5.3 or later, and a container that allows this call."
+        raise MachineError("calling pidfd_open", answered=errno_name(error.errno or 0), remedy=remedy) from error
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

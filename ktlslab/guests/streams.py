@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from ktlslab.guests.process import kill
+from ktlslab.guests.process import kill, watch
 
 if TYPE_CHECKING:
     import socket
@@ -78,7 +78,7 @@ class Pump(threading.Thread):
         self.failure = ""
         self.sink_error: OSError | ValueError | None = None
         self._process = process
-        self._ended = os.pidfd_open(process.pid)
+        self._ended = watch(process)
         self._ports = ports
         self._out, self._err = out, err
         self._status = b""

@@ -23,6 +23,11 @@ from ktlslab.packages import how_to_get
 MEMORY = Path("/dev/shm")  # noqa: S108 - a mount of the system's, in which the kernel makes a file that has no name
 IMAGE = "image"
 _TRIED = "starting a user-mode kernel"
+# What the console says where this machine does not let such a kernel run -> what helps.
+TROUBLES = {
+    "check_ptrace": "This machine forbids ptrace: in a container, allow it (`docker run --cap-add SYS_PTRACE`). "
+    "User-mode kernels from 7.2 on do without it where seccomp is allowed; emulated ones (`newest`) need neither."
+}
 
 
 def check(*, clock: str, cpus: int | None, network: bool, plugin: str) -> None:
@@ -51,9 +56,13 @@ def command(
     outbound: bool,
 ) -> list[str]:
     """Return the whole command, for the guest's folder as the current one, and put there what it names."""
-    (folder / LIBRARY).symlink_to(kernel.vmlinuz.resolve().parents[1] / LIBRARY)
+    program = kernel.vmlinuz.resolve()
+    if not os.access(program, os.X_OK):
+        answered = f"{program} may not be executed: is its file system mounted noexec?"
+        raise StorageError(_TRIED, answered=answered, remedy="Point $KTLSLAB_CACHE at a folder where programs can run.")
+    (folder / LIBRARY).symlink_to(program.parents[1] / LIBRARY)
     environment = [f"LD_LIBRARY_PATH={LIBRARY}", f"TMPDIR={memory_folder(folder, memory_bytes)}"]
-    argv = ["env", "-u", "TMP", "-u", "TEMP", *environment, str(kernel.vmlinuz.resolve())]
+    argv = ["env", "-u", "TMP", "-u", "TEMP", *environment, str(program)]
     argv += [f"mem={memory_bytes >> 20}M", f"initrd={INITRD}", "uml_dir=.", "umid=uml"]
     argv += ["con=null", "con0=null,fd:1", *(f"ssl{number}=null,fd:{port}" for number, port in enumerate(ports, 1))]
     # noreboot: a restart, and so a panic, ends the program

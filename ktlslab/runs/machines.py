@@ -1,4 +1,4 @@
-"""Where to measure: this machine, or a guest of a kernel, under one of the two clocks."""
+"""Where to measure or to look: this machine, or a guest of a kernel, under one of the two clocks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ class Machine:
     clock: str
 
 
-def machine(name: str, clock: str | None = None) -> Machine:
+def machine(name: str, clock: str | None = None, *, looking: bool = False) -> Machine:
     """Resolve a machine's name, and fetch its kernel if it is not in the cache.
 
+    `auto` is here if this kernel has kTLS, else the newest guest; with `looking`, where no figure is wanted, it is
+    rather a user-mode kernel (see `guests.for_looking`).
     `clock`: wall or instructions; None takes wall where the CPU is real, else instructions. A user-mode kernel runs on
     the real CPU, but not at its cost, so its wall clock must be asked for.
     Raises UsageError, KernelUnavailableError.
@@ -34,7 +36,7 @@ def machine(name: str, clock: str | None = None) -> Machine:
     if clock not in (None, *clocks.UNITS):
         raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
     if name == "auto":
-        name = "here" if capabilities.probe().ktls else "newest"
+        name = "here" if capabilities.probe().ktls else guests.for_looking().series if looking else "newest"
     if name == "here":
         if clock == "instructions":
             remedy = "Leave out the clock, or measure in a guest: `--on newest`."
@@ -52,14 +54,14 @@ def machine(name: str, clock: str | None = None) -> Machine:
     return Machine(name=kernel.release if kernels.is_build(name) else kernel.series, kernel=kernel, clock=clock)
 
 
-def machines_of(names: str | Sequence[str], clock: str | None = None) -> list[Machine]:
+def machines_of(names: str | Sequence[str], clock: str | None = None, *, looking: bool = False) -> list[Machine]:
     """Resolve machines, given as a list of names or as one. Each comes once, under the first of its names.
 
     Raises what `machine` does.
     """
     found: list[Machine] = []
     for name in _checks.words("choosing machines", "names", names, _MACHINES):
-        where = machine(name, clock)
+        where = machine(name, clock, looking=looking)
         if not any(where.name == other.name or (where.kernel and where.kernel == other.kernel) for other in found):
             found.append(where)
     return found

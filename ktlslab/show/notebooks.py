@@ -198,7 +198,7 @@ def _kernel_with_ktls(on: str, folder: Path) -> tuple[str, Path | None]:
     if on == "here" or (on == "auto" and capabilities.probe().ktls):
         return HERE, None
     try:
-        spec = guests.install(machine(on).name, prefix=folder)
+        spec = guests.install(machine(on, "wall", looking=True).name, prefix=folder)
     except MachineError as error:
         _say(f"no guest: {error}")
         return HERE, None

@@ -126,7 +126,9 @@ def test_an_editor_that_ignores_provisioners_gets_the_guest_all_the_same(spec, k
 
     asyncio.run(session())
     deadline = time.monotonic() + 10
-    while (processes(str(tmp_path / "scratch")) or list((tmp_path / "scratch").iterdir())) and time.monotonic() < deadline:
+    while (
+        processes(str(tmp_path / "scratch")) or list((tmp_path / "scratch").iterdir())
+    ) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert processes(str(tmp_path / "scratch")) == []
     assert list((tmp_path / "scratch").iterdir()) == []

@@ -175,6 +175,71 @@ def test_memory_is_found_where_there_is_room_or_the_way_out_is_named(uml, tmp_pa
         assert re.search(says, done.stderr), done.stderr
 
 
+# deny.py NUMBERS COMMAND...: run a command to which these system calls are refused, as in a strict container.
+DENY = """
+import ctypes, os, struct, sys
+steps = [(0x20, 0, 0, 0)]
+for number in filter(None, sys.argv[1].split(",")):
+    steps += [(0x15, 0, 1, int(number)), (0x06, 0, 0, 0x00050001)]
+code = b"".join(struct.pack("HBBI", *step) for step in [*steps, (0x06, 0, 0, 0x7FFF0000)])
+buffer = ctypes.create_string_buffer(code, len(code))
+program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+PTRACE, SECCOMP, PIDFD_OPEN = 101, 317, 434  # on x86-64
+
+
+def denied(*numbers):
+    return [sys.executable, "-ISc", DENY, ",".join(map(str, numbers))]
+
+
+@pytest.mark.parametrize(
+    ("series", "numbers", "says"),
+    [
+        ("uml-7.2", [PTRACE], ""),
+        ("uml-7.2", [PTRACE, SECCOMP], r"forbids ptrace: .*--cap-add SYS_PTRACE.*`newest`"),
+        ("uml-6.1", [PTRACE], r"forbids ptrace: .*--cap-add SYS_PTRACE.*`newest`"),
+        ("uml-7.2", [PIDFD_OPEN], r"Linux 5\.3 or later"),
+    ],
+)
+def test_a_container_that_forbids_what_it_takes_is_one_sentence(series, numbers, says):
+    done = ktlslab("guest", "run", fetch(series).series, "--", "true", before=denied(*numbers))
+    assert done.returncode == (1 if says else 0), done.stderr
+    assert re.search(says, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_programs_cannot_run_where_the_cache_is(uml, tmp_path):
+    script = (
+        'mount -t tmpfs none "$0" && mkdir -p "$0/user-mode-kernels/$1" && cp -r "$2" "$0/user-mode-kernels/$1/" && '
+    )
+    script += 'mount -o remount,noexec "$0" && shift 2 && exec "$@"'
+    unshare = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "--", "sh", "-c", script]
+    unshare += [str(tmp_path), uml.series, str(uml.vmlinuz.parents[1])]
+    done = ktlslab("guest", "run", uml.series, "--", "true", before=unshare, KTLSLAB_CACHE=str(tmp_path))
+    assert done.returncode == 1
+    assert re.search(r"may not be executed.*KTLSLAB_CACHE", done.stderr), done.stderr
+
+
+def test_what_only_looks_takes_a_user_mode_kernel_or_says_why_not(uml, newest, tmp_path):
+    code = "from ktlslab.guests import for_looking; print(for_looking().series); print(for_looking().series)"
+    for numbers, series, warning in (
+        ([], uml.series, ""),
+        ([PTRACE, SECCOMP], newest.series, "no user-mode kernel, so"),
+    ):
+        cache = tmp_path / f"cache-{series}"
+        cache.mkdir()
+        for folder in ("kernels", "user-mode-kernels"):
+            (cache / folder).symlink_to(cache_dir(folder))
+        argv = [*denied(*numbers), sys.executable, "-c", code]
+        env = {**os.environ, "KTLSLAB_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=100, env=env)
+        assert (done.returncode, done.stdout) == (0, f"{series}\n" * 2), done.stderr
+        assert warning in done.stderr
+
+
 def test_the_cache_is_not_written_to_by_a_boot(uml):
     place = cache_dir("user-mode-kernels")
     before = sorted((path, path.stat().st_mtime_ns) for path in place.rglob("*"))

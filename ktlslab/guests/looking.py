@@ -1,7 +1,7 @@
 """The kernel for looking, where no figure is wanted: a user-mode one, which is up at once, if this machine can run it.
 
-Some cannot: a container may forbid ptrace, or have no room for a guest's memory. So there is a trial, until one succeeds
-after the machine has started.
+Some cannot: a container may forbid ptrace, or have no room for a guest's memory. So there is a trial, which is not
+repeated after it succeeded, until the machine restarts.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktlslab.guests import cached, kernels
+from ktlslab.guests import fetch, kernels
 from ktlslab.runs.machines import machines_of
 
 
@@ -23,7 +23,7 @@ def two_builds(newest, monkeypatch):
 
 @pytest.fixture(scope="session")
 def newest():
-    return cached()[-1]
+    return fetch("newest")
 
 
 def test_a_build_is_another_machine_than_the_last_of_its_series(two_builds, monkeypatch):

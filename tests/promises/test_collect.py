@@ -42,7 +42,7 @@ def ktls_here(monkeypatch):
         return ""
 
     monkeypatch.setattr(host, "_once", once)
-    monkeypatch.setattr(host, "machines_of", lambda name, clock: [Machine(name=name, kernel=None, clock=clock)])
+    monkeypatch.setattr(host, "machines_of", lambda name, clock, **_: [Machine(name=name, kernel=None, clock=clock)])
     monkeypatch.setattr(capabilities, "ulp", lambda: capabilities.Answer(accepted=True))
     return jobs
 

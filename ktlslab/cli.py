@@ -143,7 +143,8 @@ def _kernelspec_parser(commands: Any) -> None:
     kernelspec = commands.add_parser("kernelspec", help="install a Jupyter kernel that runs in a guest")
     specs = kernelspec.add_subparsers(required=True, metavar="install|remove")
     install = specs.add_parser("install", help="install it for Jupyter")
-    install.add_argument("--kernel", default="newest", metavar="KERNEL", help="the guest's kernel; default newest")
+    default = "default: a user-mode kernel if one can run here, else newest"
+    install.add_argument("--kernel", default="auto", metavar="KERNEL", help=f"the guest's kernel; {default}")
     folder = "the only folder whose writes are kept; default: where JupyterLab is started"
     install.add_argument("--rw", type=Path, metavar="DIR", help=folder)
     install.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's memory: 512M, 2G, ...; default 1G")

@@ -30,7 +30,7 @@ TROUBLES = {
 }
 
 
-def check(*, clock: str, cpus: int | None, network: bool, plugin: str) -> None:
+def check(*, clock: str, cpus: int | None = None, network: bool, plugin: str = "") -> None:
     """Raise UsageError for what only an emulated CPU can do, GuestError without what a network needs."""
     remedy = "Take an emulated CPU: `newest`, or another series of `ktlslab guest list`."
     if clock != "wall" or plugin:

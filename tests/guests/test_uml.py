@@ -6,13 +6,16 @@ That they keep the guarantees of all guests is tested with those: see test_guest
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -173,6 +176,66 @@ def test_memory_is_found_where_there_is_room_or_the_way_out_is_named(uml, tmp_pa
     assert done.returncode == (1 if says else 0)
     if says:
         assert re.search(says, done.stderr), done.stderr
+
+
+FETCH = """
+import socket, sys
+with socket.create_connection(("10.0.2.2", int(sys.argv[1])), timeout=30) as sock:
+    sock.sendall(b"from the guest")
+    sock.shutdown(socket.SHUT_WR)
+    received = sock.makefile("rb").read()
+print(len(received), received == bytes(range(256)) * 40000)
+"""
+SERVE = """
+import socket, sys
+listener = socket.create_server(("", int(sys.argv[1])))
+print("listening", flush=True)
+sock, _ = listener.accept()
+sock.sendall(sock.recv(100).upper())
+try:
+    socket.create_connection(("10.0.2.2", int(sys.argv[2])), timeout=10)
+except OSError as error:
+    sock.sendall(type(error).__name__.encode())
+sock.close()
+"""
+
+
+def serving(listener):
+    """Answer one connection."""
+    sock, _ = listener.accept()
+    with sock:
+        heard = sock.makefile("rb").read()
+        sock.sendall(bytes(range(256)) * 40000)
+    return heard
+
+
+@pytest.mark.parametrize("series", ["uml-6.1", "uml-6.12", "uml"])
+def test_with_outbound_it_reaches_this_machine(series):
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        heard = pool.submit(serving, listener)
+        port = str(listener.getsockname()[1])
+        done = run(series, [sys.executable, "-ISc", FETCH, port], outbound=True, timeout=60)
+        assert (done.stdout, done.stderr) == (b"10240000 True\n", b"")
+        assert heard.result(5) == b"from the guest"
+
+
+def test_a_forwarded_port_leads_into_it_and_nothing_out(uml, processes, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as held:
+        port, said = held.getsockname()[1], io.BytesIO()
+        argv = [sys.executable, "-ISc", SERVE, str(port), str(other.getsockname()[1])]
+        with pytest.raises(GuestError, match=f"port {port} of this machine's loopback is taken"):
+            boot(uml, argv, forwards=[port])
+        held.close()
+        with boot(uml, argv, forwards=[port], stdout=said) as guest:
+            deadline = time.monotonic() + 30
+            while not said.getvalue() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+                sock.sendall(b"in")
+                assert sock.makefile("rb").read() == b"INConnectionRefusedError"
+            assert guest.wait(30).returncode == 0
+    assert processes(str(tmp_path)) == []
 
 
 # deny.py NUMBERS COMMAND...: run a command to which these system calls are refused, as in a strict container.

@@ -7,8 +7,8 @@
     in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
-A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped. A user-mode kernel
-runs all but the tests that are marked as needing an emulated one.
+A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped. A user-mode
+kernel runs all but the tests that are marked as needing an emulated one.
 """
 # ruff: noqa: T201 - a command prints
 

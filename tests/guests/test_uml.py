@@ -14,15 +14,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ktlslab import sweep
 from ktlslab.errors import GuestError, UsageError
-from ktlslab.guests import at_hand, boot, fetch, run
+from ktlslab.guests import at_hand, boot, fetch, guest, run
 from ktlslab.guests.cache import cache_dir
+from ktlslab.guests.process import start
+from ktlslab.measure.plan import Plan
 from ktlslab.runs.machines import machine
+from ktlslab.show.background import method
+from ktlslab.show.names import place_name
 
 ALL_BYTES = """
 import sys
@@ -135,6 +141,21 @@ def test_a_kernel_whose_main_process_is_killed_leaves_none_of_the_others(series,
     assert processes(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("after", [0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3])
+def test_a_kernel_killed_at_any_moment_is_one_error_and_leaves_nothing(after, processes, uml, tmp_path, monkeypatch):
+    def start_and_kill(*arguments):
+        process = start(*arguments)
+        threading.Timer(after, process.kill).start()
+        return process
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(guest, "start", start_and_kill)
+    with pytest.raises(GuestError, match=r"went down (before|while) the command.*ended with -9"):
+        run(uml, ["sleep", "60"], timeout=30)
+    assert processes(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -154,6 +175,25 @@ def test_figures_are_refused_unless_the_wall_clock_is_asked_for(uml):
     with pytest.raises(UsageError, match="cannot count instructions"):
         machine("uml", "instructions")
     assert (machine("uml", "wall").name, machine("uml", "wall").clock) == (uml.series, "wall")
+
+
+def test_the_figures_of_a_sweep_say_what_kernel_they_are_of(uml, tmp_path):
+    plan = Plan(
+        name="p",
+        record_layers=("plain", "kernel"),
+        suites=("TLS_AES_128_GCM_SHA256",),
+        io_engines=("syscall",),
+        workloads=("echo",),
+        payloads=(64,),
+        repeats=1,
+    )
+    frame = sweep(plan, "uml", clock="wall", output=tmp_path / "t.parquet", progress=False)
+    assert set(frame["machine"]) == {uml.series}
+    assert frame["client_cpu"].isna().all(), "its clocks tick too seldom"
+    (known,) = frame.attrs["provenance"].values()
+    assert (known["emulator"], known["cpu"], known["emulated"]) == ("user-mode kernel", "UML", False)
+    assert place_name(frame) == f"Linux {uml.release} (guest {uml.series}), timed in nanoseconds, by a user-mode kernel"
+    assert any("user-mode" in sentence for sentence in method(frame))
 
 
 MOUNTED = 'mount -t tmpfs -o "$1" none /dev/shm && mount -t tmpfs -o "$2" none "$TMPDIR" && shift 2 && exec "$@"'

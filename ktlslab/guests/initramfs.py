@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # The modules that a guest needs to start, and those that `modprobe` could load later, but slowly, over the share.
 NEEDED = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
-USER_MODE_NEEDED = ["overlay"]  # the rest is built in
+USER_MODE_NEEDED = ["overlay", "ipv6"]  # the rest is built in, and ipv6 in all but 6.1
 # What udev would load for this CPU on real hardware, so that a guest uses the same crypto as a real machine.
 DRIVERS = ["aesni_intel", "ghash_clmulni_intel", "sha256_ssse3", "sha512_ssse3"]
 

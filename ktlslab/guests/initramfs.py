@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 # The modules that a guest needs to start, and those that `modprobe` could load later, but slowly, over the share.
 NEEDED = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
-USER_MODE_NEEDED = ["overlay", "ipv6"]  # the rest is built in, and ipv6 in all but 6.1
+USER_MODE_NEEDED = ["overlay"]  # the rest is built in
 # What udev would load for this CPU on real hardware, so that a guest uses the same crypto as a real machine.
 DRIVERS = ["aesni_intel", "ghash_clmulni_intel", "sha256_ssse3", "sha512_ssse3"]
+# A module of user-mode kernels up to 6.12 that netlink does not load where it wants it.
+USER_MODE_DRIVERS = ["ipv6"]
 
 INITRD = "initrd"  # its name in a guest's folder
 FILES = Path("/run/ktlslab/job/files")  # where a guest finds the files given to it
@@ -63,7 +65,8 @@ def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: 
     else:
         start = [*NEEDED, *(["virtio_blk", "ext4"] if image else []), *(["virtio_net"] if network else [])]
     needed = index.order([*start, *load])
-    optional = [path for path in index.order([], DRIVERS) if path not in needed] if "tls" in load else []
+    wanted = [*(DRIVERS if "tls" in load else []), *(USER_MODE_DRIVERS if kernel.user_mode else [])]
+    optional = [path for path in index.order([], wanted) if path not in needed]
     files = {"bin/busybox": _busybox(), "init": _script("init.sh"), "stage2.sh": _script("stage2.sh")}
     paths = [index.root / path for path in (*needed, *optional)]
     stamp = hashlib.sha256(repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]).encode())

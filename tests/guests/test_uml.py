@@ -278,6 +278,14 @@ def test_a_forwarded_port_leads_into_it_and_nothing_out(uml, processes, tmp_path
     assert processes(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("series", ["uml-6.1", "uml-6.12", "uml"])
+def test_modules_load_as_they_are_wanted(series):
+    script = "ip link add one type veth peer name two && ip link set two addrgenmode none && ip link set two up && "
+    script += "tc qdisc add dev one root netem delay 1ms && tc qdisc show dev one"
+    done = run(series, ["sh", "-c", script])
+    assert b"netem" in done.stdout, done.stderr
+
+
 # deny.py NUMBERS COMMAND...: run a command to which these system calls are refused, as in a strict container.
 DENY = """
 import ctypes, os, struct, sys

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ktlslab
-from ktlslab.errors import KernelUnavailableError, KtlsLabError, UsageError
+from ktlslab.errors import KernelUnavailableError, KtlsLabError, StorageError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     auto, named = "auto (here if this kernel has kTLS, else", "here, or a guest kernel: 6.1, oldest, newest, uml"
     machine, looking = f"{auto} the newest guest), {named}", f"{auto} a user-mode kernel), {named}"
+    featured = "; newest+erms counts on a CPU that has erms"
 
     doctor = commands.add_parser("doctor", help="show what this machine can do, and what to install for the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -76,13 +77,15 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser("sweep", help="measure a plan into a table")
     sweep.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
-    sweep.add_argument("--on", metavar="MACHINE", action="append", help=f"{machine}; may be repeated; default auto")
+    sweep.add_argument(
+        "--on", metavar="MACHINE", action="append", help=f"{machine}{featured}; may be repeated; default auto"
+    )
     sweep.add_argument("--clock", choices=["wall", "instructions"], help="default: wall if the CPU is real")
     sweep.add_argument("-o", "--output", required=True, type=Path, metavar="TABLE.parquet")
     sweep.add_argument("--resume", action="store_true", help="continue an interrupted sweep, or an existing table")
     sweep.set_defaults(run=_sweep)
 
-    guests = "a guest kernel: 6.1, oldest, newest; may be repeated; default newest"
+    guests = f"a guest kernel: 6.1, oldest, newest{featured}; may be repeated; default newest"
     profile = commands.add_parser("profile", help="count where the instructions of each cell of a plan go")
     profile.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
     profile.add_argument("--on", metavar="MACHINE", action="append", help=guests)
@@ -186,6 +189,8 @@ def _compare_parser(commands: Any) -> None:
     for side in ("a", "b"):
         only = f"of two profiles: compare only these cells of {side.upper()}, such as record_layer=kernel"
         compare.add_argument(f"--{side}", dest=f"{side}_only", default="", metavar="FIELD=VALUE,...", help=only)
+    one = "of two profiles: compare the operation that stands for all, which two runs have alike, not the mean of all"
+    compare.add_argument("--typical", action="store_true", help=one)
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=_compare)
 
@@ -275,6 +280,9 @@ def _profile(options: argparse.Namespace) -> int:
 
 def _estimate(options: argparse.Namespace) -> int:
     """Print weights, errors and estimates. That all are refused is a failure: the answer asked for is not there."""
+    if options.png and not options.png.parent.is_dir():  # known before minutes are spent
+        answered = f"there is no folder {options.png.parent}"
+        raise StorageError(f"drawing {options.png}", answered=answered, remedy="Choose another place.")
     found = ktlslab.estimate(
         options.plan,
         options.on,
@@ -287,7 +295,9 @@ def _estimate(options: argparse.Namespace) -> int:
     if options.png:
         from ktlslab.show.estimated import estimated_sign_map  # noqa: PLC0415 - it loads matplotlib
 
-        options.png.write_bytes(estimated_sign_map(found).png())
+        drawn = estimated_sign_map(found)
+        options.png.write_bytes(drawn.png())
+        _say(drawn.caption)
     wanted = found.predicted
     return 1 if len(wanted) and (wanted["reason"] != "").all() else 0
 
@@ -322,6 +332,7 @@ def _compare_profiles(options: argparse.Namespace) -> int:
         ktlslab.read_profile(options.b),
         a_only=chosen(options.a_only),
         b_only=chosen(options.b_only),
+        typical=options.typical,
         tolerance=REPEATABILITY if options.tolerance is None else options.tolerance,
     )
     _say(json.dumps(found.to_json(), indent=1) if options.json else str(found))

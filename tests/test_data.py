@@ -9,10 +9,15 @@ import pytest
 from ktlslab.guests import qemu
 from ktlslab.measure.analysis import effects, false_alarms
 from ktlslab.measure.blocks import cell_of
-from ktlslab.measure.plan import Plan
+from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.sweeping import sweep
-from ktlslab.measure.table import read_table
+from ktlslab.measure.table import comparable, read_table
+from ktlslab.profiling.collecting import TOLERANCE
+from ktlslab.profiling.comparison import compared
+from ktlslab.profiling.frames import read_profile
 from ktlslab.runs.counting import counted, definition
+from ktlslab.show import plots
+from ktlslab.show.icicles import bars
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TABLES = ("quick", "standard", "standard-wall")
@@ -38,6 +43,31 @@ def test_a_recorded_table_is_whole(name):
     assert {definition(run) for run in counted(frame).values()} <= {qemu.CPU}  # or nobody could add to it
 
 
+@pytest.mark.parametrize("name", ["erms", "erms-off", "field"])
+def test_a_table_of_the_notebook_on_trust_is_whole_and_of_the_plan_beside_it(name):
+    frame = read_table(DATA / f"{name}.parquet")
+    plan = named(DATA / f"{name.partition('-')[0]}.toml")
+    assert set(map(cell_of, frame.to_dict("records"))) == set(plan.cells())
+    runs = frame.attrs["provenance"].values()
+    assert all(run["commit"] and not run["commit"].endswith("-dirty") for run in runs)
+    assert {definition(run) for run in runs} == {qemu.CPUS[qemu.FEATURES["erms"]] if name == "erms" else qemu.CPU}
+
+
+def test_the_two_tables_of_the_same_work_differ_in_the_cpu_alone():
+    (reason,) = comparable(*(read_table(DATA / f"{name}.parquet") for name in ("erms-off", "erms")))
+    assert "was counted by" in reason
+
+
+def test_a_profile_of_two_cpus_names_the_one_with_erms_and_differs_in_copying():
+    profile = read_profile(DATA / "erms-profile.parquet")
+    cpus = {run["machine"]: run["emulated_cpu"] for run in profile.provenance.values()}
+    (usual, name) = sorted(cpus)
+    assert (name, cpus) == (f"{usual}+erms", {usual: qemu.CPU, name: qemu.CPUS[qemu.FEATURES["erms"]]})
+    sums = profile.functions.groupby(["machine", "class"])["instructions"].sum()
+    assert sums[name, "copying"] > 4 * sums[usual, "copying"]
+    assert sums[name, "AEAD AES-256-GCM"] == pytest.approx(sums[usual, "AEAD AES-256-GCM"], rel=0.001)
+
+
 def test_the_standard_plan_was_recorded_on_three_kernels_by_instructions_and_on_one_in_time():
     counted, timed = (read_table(DATA / f"{name}.parquet") for name in TABLES[1:])
     assert counted.groupby("machine")["unit"].unique().map(list).tolist() == [["instructions"]] * 3
@@ -50,6 +80,56 @@ def test_of_equal_arms_that_really_ran_five_in_a_hundred_at_most_are_said_to_dif
     record_property("false alarms", f"{alarms} of {comparisons}")
     assert comparisons > 400
     assert alarms / comparisons <= 0.05
+
+
+def test_the_recorded_profile_is_whole():
+    profile = read_profile(DATA / "profile.parquet")
+    runs = profile.provenance
+    assert all(run["commit"] and not run["commit"].endswith("-dirty") for run in runs.values())
+    assert {definition(run) for run in runs.values()} == {qemu.CPU}
+    plan = named(DATA / "profile.toml")
+    cells = {replace(cell, replica=0) for cell in plan.cells()}
+    for run in runs.values():
+        assert Plan.from_json(run["plan"]) == plan
+        assert len(run["cells"]) == len(cells)
+        assert max(abs(check["difference"]) for check in run["cells"]) < TOLERANCE
+        assert max(check["other"] for check in run["cells"]) < 0.001
+    assert profile.functions.groupby("machine")["kernel"].nunique().tolist() == [1, 1]
+    assert sum(path.stat().st_size for path in DATA.glob("profile.*")) < 1 << 20
+
+
+def test_the_recorded_profile_shows_the_way_of_a_record_on_both_kernels():
+    profile = read_profile(DATA / "profile.parquet")
+    machines = sorted(profile.trees["machine"].unique(), key=lambda name: [int(part) for part in name.split(".")])
+    only = {"workload": "echo", "io_engine": "syscall", "suite": "TLS_AES_256_GCM_SHA384", "payload_bytes": 16384}
+    for machine in machines:
+        (kernel, userspace) = (
+            {bar.name for root in bars(profile, machine=machine, record_layer=layer, **only) for _, bar in root.walk()}
+            for layer in ("kernel", "userspace")
+        )
+        assert {"tls_sw_sendmsg", "tls_sw_recvmsg", "__tcp_transmit_skb"} <= kernel
+        assert {"SSL_write", "SSL_read", "__tcp_transmit_skb"} <= userspace
+        assert not any(name.startswith("_esb_loop") for name in kernel)
+    cell = {"record_layer": "kernel", **only}
+    found = compared(profile, profile, a_only={"machine": machines[0], **cell}, b_only={"machine": machines[1], **cell})
+    assert found.of == {"machine": tuple(machines)}
+    assert found.classes["class"].iloc[0] == "AEAD AES-256-GCM"
+
+
+def test_the_cpu_is_split_by_the_profile_of_the_same_kernel_and_no_other():
+    frame, profile = read_table(DATA / "quick.parquet"), read_profile(DATA / "profile.parquet")
+
+    def says(profile):
+        legend = plots.cpu_split(frame, profile=profile, workload="echo").legends[0]
+        return legend.get_title().get_text(), {text.get_text() for text in legend.get_texts()}
+
+    note, keys = says(profile)
+    assert "user and system by the profile" in note
+    assert keys == {"client, user", "client, system", "peer, user", "peer, system"}
+    other = replace(profile, functions=profile.functions.assign(kernel="another"))
+    note, keys = says(other)
+    assert "by the profile" not in note
+    assert "client, not split: too few ticks" in keys
 
 
 def test_what_is_recorded_is_small():

@@ -23,13 +23,15 @@ from ktlslab.linux import capabilities
 from ktlslab.measure.dimensions import RECORD_LAYERS
 from ktlslab.measure.plan import Plan, named
 from ktlslab.measure.sweeping import sweep
-from ktlslab.measure.table import read_table, write_table
+from ktlslab.measure.table import check as check_samples
+from ktlslab.measure.table import read_table
 from ktlslab.measure.worker import MIN_SAMPLE_NS
 from ktlslab.packages import extra, require
 from ktlslab.profiling import plugin
 from ktlslab.profiling.collecting import profile
 from ktlslab.profiling.frames import Profile, read_profile
 from ktlslab.runs import clocks
+from ktlslab.runs.journal import interrupted
 from ktlslab.runs.machines import machine
 from ktlslab.runs.storage import beside, table_path
 from ktlslab.tls.suites import Suite
@@ -58,13 +60,17 @@ def estimate(
     `plan`: quick, standard, full, a file, or a Plan. The arms that run on every kernel are swept here, pinned to one
     CPU; the same arms and the plan's others are profiled in a guest of kernel `on`. `check`: sweep the plan's other
     arms here as well, on a machine that has kTLS, so that estimates stand beside measurements. `output`: NAME.parquet;
-    table and profile are kept beside it, as NAME.measured.parquet and NAME.profiled.parquet. `measured`, `profiled`: a
-    table and a profile that exist already, to be used instead; such a table should have been swept on one CPU
-    (`taskset -c 0 ktlslab sweep --on here`).
+    table and profile are kept beside it, as NAME.measured.parquet and NAME.profiled.parquet, and a sweep that was
+    interrupted there goes on.
 
-    Raises UsageError (nothing to fit), MachineError (a CPU clock that is too coarse; `check` without kTLS), and what
-    `sweep` and `profile` raise (GuestError where QEMU is missing or takes no plugins, which is found out first). Where
-    estimates are refused, the cells say why.
+    `measured`, `profiled`: a table and a profile that exist already, to be used instead: all that they share is fitted,
+    and all that was profiled is estimated. Such a table should have been swept on one CPU (`taskset -c 0 ktlslab sweep
+    --on here`). With `profiled` this machine needs no QEMU, so a guest that runs by the wall clock can be asked, too.
+
+    Raises UsageError (nothing to fit, or table and profile of different suites), MachineError (a CPU clock that is too
+    coarse or counts instructions; `check` without kTLS), TableError (`measured` or `profiled` is none), and what
+    `sweep` and `profile` raise (GuestError where QEMU is missing or takes no plugins). All that can be known before the
+    sweep is found out first. Where estimates are refused, the cells say why.
     """
     require("lab", "pandas", "pyarrow", "numpy", "tqdm")
     _checks.instance(_TRIED, "on", on, str, "a guest's kernel: 6.1, oldest, newest")
@@ -74,32 +80,55 @@ def estimate(
     if check and measured is None and not capabilities.probe().ktls:
         answered = "this machine's kernel has no kTLS, so estimates cannot be checked against it"
         raise MachineError(_TRIED, answered=answered, remedy="Leave out the check; left-out arms are checked anyway.")
-    if profiled is None:  # before anything takes minutes
+    table = read_table(measured) if isinstance(measured, str | Path) else measured
+    if table is not None:
+        check_samples(table, _TRIED)
+    counted = read_profile(profiled) if isinstance(profiled, str | Path) else profiled
+    if counted is None:  # before anything takes minutes
         machine(on, "instructions")
         plugin.option(Path())
-    if measured is None:
+    else:
+        _checks.instance(_TRIED, "profiled", counted, Profile, "what `ktlslab.profile` returned, or its file")
+        _refuse_strangers(_suites(table) if table is not None else {*plan.suites}, counted)
+    if table is None:
         _refuse_clock()
-        if progress and (busy := os.getloadavg()[0]) > _BUSY * (os.cpu_count() or 1):
-            print(f"this machine is busy (load {busy:.1f}): errors may be larger, and are shown", file=sys.stderr)  # noqa: T201
+        if progress and (said := busy(os.getloadavg()[0], os.cpu_count() or 1)):
+            print(said, file=sys.stderr)  # noqa: T201
+        rows = beside(path, "measured") if path else None
+        unfinished = rows is not None and interrupted(rows)
         with one_cpu():
-            table = sweep(here_plan(plan, check=check), "here", progress=progress)
-        if path:
-            write_table(table, beside(path, "measured"))
-    else:
-        table = measured if isinstance(measured, pd.DataFrame) else read_table(measured)
-    if profiled is None:
-        kept = beside(path, "profiled") if path else None
-        counted = profile(guest_plan(plan), on, output=kept, progress=progress)
-    else:
-        counted = profiled if isinstance(profiled, Profile) else read_profile(profiled)
+            table = sweep(here_plan(plan, check=check), "here", output=rows, resume=unfinished, progress=progress)
+    if counted is None:
+        counts = beside(path, "profiled") if path else None
+        counted = profile(guest_plan(plan), on, output=counts, progress=progress)
     found = estimated(table, counted)
     if path:
         found.write(path)
     return found
 
 
+def busy(load: float, cpus: int) -> str:
+    """Say that this machine is busy; "" where it is not. `load`: processes that run or want to (proc_loadavg(5))."""
+    said = f"this machine is busy (load {load:.1f} on {cpus} CPUs): errors may be larger; they are found and shown"
+    return said if load > _BUSY * cpus else ""
+
+
+def _suites(table: pd.DataFrame) -> set[str]:
+    return {*table["suite"]} - {""}
+
+
+def _refuse_strangers(suites: set[str], counted: Profile) -> None:
+    """Refuse a profile that has none of the suites that are measured here: UsageError."""
+    if suites and (theirs := _suites(counted.functions)) and not suites & theirs:
+        answered = f"the profile has {', '.join(sorted(theirs))}, and what is measured here {', '.join(sorted(suites))}"
+        raise UsageError(_TRIED, answered=answered, remedy="Profile the same plan, or leave the profile out.")
+
+
 def _refuse_clock() -> None:
-    """Refuse a CPU clock with which no sample would have a figure: MachineError."""
+    """Refuse a clock with which no sample would have a figure: MachineError."""
+    if clocks.current() != "wall":
+        answered = "this guest's clock counts instructions, all alike, so there are no nanoseconds to learn from"
+        raise MachineError(_TRIED, answered=answered, remedy="Run the guest with `--clock wall`.")
     if (tick := clocks.resolution_ns()) * clocks.MIN_TICKS > MIN_SAMPLE_NS:
         answered = f"this machine's CPU clock advances by {tick / 1e6:g} ms at a time, too coarse for a sample"
         raise MachineError(
@@ -113,6 +142,7 @@ def estimated(table: pd.DataFrame, counted: Profile) -> Estimate:
         answered = f"the profile is of {len(machines)} machines"
         raise UsageError(_TRIED, answered=answered, remedy="Estimate from the rows of one machine.")
     ns, counts = observed(table), features(counted.functions)
+    _refuse_strangers(_suites(table), counted)
     fitting = ns[ns.index.get_level_values("record_layer").isin(EVERYWHERE)]
     if fitting.empty:
         answered = f"there is nothing to fit: no arm of {', '.join(EVERYWHERE)} was measured"

@@ -104,8 +104,13 @@ def _said(one: Estimate) -> Iterator[str]:
         yield f"    {row['left_out']} {row['name']}: {'not checked: ' * bool(row['reason'])}{why}"
     if not one.predicted.empty:
         yield "ESTIMATED nanoseconds per operation, both ends (95 % interval), and over estimated userspace TLS:"
-    for row in _records(one.predicted):
-        yield f"  {_cell(row)}: {_figures(row)}"
+    known = one.predicted["reason"] == ""
+    for row in _records(one.predicted[known]):
+        yield f"  {_cell(row)}: {_figures(row)}{_measured(row)}"
+    for reason, rows in one.predicted[~known].groupby("reason", sort=False):
+        yield f"  REFUSED: {reason}: {'all ' * (not known.any())}{len(rows)} cell{'s' * (len(rows) > 1)}"
+        for row in _records(rows):
+            yield f"    {_cell(row)}{_measured(row)}"
     yield from one.notes
 
 
@@ -119,11 +124,19 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def _figures(row: dict[str, Any]) -> str:
-    if row["reason"]:
-        return f"refused: {row['reason']}"
     text = f"{row['estimate_ns']:,.0f} ({row['estimate_low']:,.0f} to {row['estimate_high']:,.0f}) ns"
     if not math.isnan(row["ratio"]):
         text += f", {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) of userspace"
-    if not math.isnan(row["measured_ns"]):
-        text += f"; measured {row['measured_ns']:,.0f} ns ({row['estimate_ns'] / row['measured_ns'] - 1:+.1%})"
     return text
+
+
+def _measured(row: dict[str, Any]) -> str:
+    """Say what the cell takes here in truth, and how far the estimate is off; "" where that is not known."""
+    if math.isnan(row["measured_ns"]):
+        return ""
+    text = f"; measured {row['measured_ns']:,.0f} ns"
+    if not math.isnan(row["measured_ratio"]):
+        text += f", {row['measured_ratio']:.2f} of userspace"
+    return (
+        text if row["reason"] else f"{text}; the estimate is off by {row['estimate_ns'] / row['measured_ns'] - 1:+.1%}"
+    )

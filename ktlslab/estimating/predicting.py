@@ -17,6 +17,7 @@ that is copied.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ktlslab.estimating.checking import ARM, MAX_ERROR, PAYLOAD, SUITE, summary
@@ -121,6 +122,8 @@ def _reason(cell: dict[str, object], unknown: list[str], checks: pd.DataFrame) -
         why = f"it needs the weight of {', '.join(unknown)}, which was never seen here"
         return why + "; no library that was measured here has a weight for that cipher to stand in" * bool(kernels)
     error = summary(checks)["error"]
+    if math.isnan(error[ARM]):
+        return "no arm could be left out and predicted from the rest, so the weights are not checked"
     if error[ARM] > MAX_ERROR:
         return f"left-out arms are predicted {error[ARM]:.0%} wrong, more than {MAX_ERROR:.0%}"
     for kind, name in ((SUITE, cell["suite"]), (PAYLOAD, cell["payload_bytes"])):

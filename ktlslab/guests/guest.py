@@ -147,6 +147,7 @@ def boot(
     outbound: bool = False,
     files: Mapping[str, bytes] | None = None,
     plugin: str = "",
+    cpu: str = qemu.CPU_NAME,
 ) -> Guest:
     """Start a command in a guest of this kernel (or series, alias, path of an image).
 
@@ -158,12 +159,13 @@ def boot(
     `forwards` forwards TCP ports of this machine's loopback to the guest. `image` is (an ext4 image, the folder to
     mount it over). `files` are put into the guest's `initramfs.FILES`. `outbound` lets the guest reach what this
     machine reaches (IPv4; this machine's loopback is 10.0.2.2 there). `plugin` is QEMU's option of that name, FILE,
-    NAME=VALUE...: code that watches the emulated CPU, which needs clock="instructions".
+    NAME=VALUE...: code that watches the emulated CPU, which needs clock="instructions". `cpu` is that CPU, one of
+    `qemu.CPUS`.
 
     Returns when the command has started. If a kernel does not boot on KVM, it is booted emulated and a warning is
     logged. Raises UsageError, GuestError, KernelUnavailableError, StorageError.
     """
-    _check(argv, clock, boot_timeout, env)
+    _check(argv, clock, boot_timeout, env, cpu)
     found = kernel if isinstance(kernel, Kernel) else find(kernel)
     begin = functools.partial(
         _begin,
@@ -183,6 +185,7 @@ def boot(
         outbound=outbound,
         files=files or {},
         plugin=plugin,
+        cpu=cpu,
     )
     if found.user_mode:
         usermode.check(clock=clock, cpus=cpus, network=bool(forwards) or outbound, plugin=plugin)
@@ -215,6 +218,7 @@ def _begin(
     outbound: bool,
     files: Mapping[str, bytes],
     plugin: str,
+    cpu: str,
 ) -> Guest:
     """Start the guest's process, without waiting for it to boot."""
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
@@ -271,6 +275,7 @@ def _begin(
                 forwards=forwards,
                 outbound=outbound,
                 plugin=plugin,
+                cpu=cpu,
             )
             command = qemu.arguments(machine)
         process = start(command, folder, ports)
@@ -300,6 +305,7 @@ def run(
     stderr: BinaryIO | None = None,
     boot_timeout: float = BOOT_TIMEOUT,
     outbound: bool = False,
+    cpu: str = qemu.CPU_NAME,
 ) -> Completed:
     """Run a command in a guest and wait for it; see `boot`. `timeout` bounds the command, in seconds."""
     _checks.seconds("running a command in a guest", "timeout", timeout)
@@ -317,6 +323,7 @@ def run(
         stderr=stderr,
         boot_timeout=boot_timeout,
         outbound=outbound,
+        cpu=cpu,
     ) as guest:
         return guest.wait(timeout)
 
@@ -335,11 +342,15 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
     return values if programs in path.split(":") else {**values, "PATH": f"{programs}:{path}"}
 
 
-def _check(argv: Any, clock: Any, boot_timeout: Any, env: Any) -> None:
+def _check(argv: Any, clock: Any, boot_timeout: Any, env: Any, cpu: Any) -> None:
     if not isinstance(argv, str) and isinstance(argv, Sequence) and not argv:
         raise UsageError(_TRIED, answered="there is no command", remedy="Give one: `-- COMMAND ARGUMENT...`.")
     _checks.items(_TRIED, "argv", argv, str, "a list of words: ['uname', '-r']")
     _checks.word(_TRIED, "clock", clock, qemu.CLOCKS)
+    _checks.word(_TRIED, "cpu", cpu, qemu.CPUS)
+    if cpu != qemu.CPU_NAME and clock != "instructions":
+        answered = "the emulated CPU can be chosen only where its instructions are counted"
+        raise UsageError(_TRIED, answered=answered, remedy="Leave out cpu, or take the clock instructions.")
     _checks.number(_TRIED, "boot_timeout", boot_timeout, 0.001, _checks.MAX_SECONDS, source="seconds, 0.001 or more")
     if env is not None:
         _checks.instance(_TRIED, "env", env, Mapping, "a mapping of names to text")

@@ -30,15 +30,24 @@ MIN_MEMORY_BYTES = 256 << 20  # with less, current kernels unpack but cannot sta
 # version. Without erms and fsrm, kernel and libc copy and clear by words and vectors. QEMU counts each byte of a `rep
 # movsb` as an instruction, as much as an AES round, but a real CPU moves 32 bytes in a cycle.
 CPU_NAME = "QEMU x86-64-v3 without erms and fsrm"
+# What can be switched on to see what it does to a count, and the CPU's name then. fsrm cannot: QEMU 7.2 has it not.
+FEATURES = {"erms": "QEMU x86-64-v3 with erms but without fsrm"}
 _OFF = ("erms", "fsrm")
 _ON = (
     *("aes", "pclmulqdq", "vaes", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "adx", "movbe", "popcnt", "abm"),
     *("ssse3", "sse4.1", "sse4.2", "sse4a", "cx16", "lahf-lm", "xsave", "xsaveopt", "xgetbv1", "rdrand", "rdtscp"),
     *("fsgsbase", "smep", "smap", "umip", "pku", "clflushopt", "clwb", "arat", "pdpe1gb", "svm", "npt"),
 )
-CPU = ",".join(
-    ["qemu64-v1", f"model-id={CPU_NAME}", *(f"{name}=on" for name in _ON), *(f"{name}=off" for name in _OFF)]
-)
+
+
+def _option(name: str, feature: str = "") -> str:
+    switched = (f"{one}={'on' if one == feature else 'off'}" for one in _OFF)
+    return ",".join(["qemu64-v1", f"model-id={name}", *(f"{one}=on" for one in _ON), *switched])
+
+
+# QEMU's option -cpu by the name that a guest finds in /proc/cpuinfo.
+CPUS = {CPU_NAME: _option(CPU_NAME), **{name: _option(name, feature) for feature, name in FEATURES.items()}}
+CPU = CPUS[CPU_NAME]
 _SECONDS = 30.0  # for QEMU to print its version
 
 
@@ -59,6 +68,7 @@ class VirtualMachine:
     forwards: tuple[int, ...] = field(default=())
     outbound: bool = False
     plugin: str = ""
+    cpu: str = CPU_NAME
 
 
 def arguments(machine: VirtualMachine) -> list[str]:
@@ -101,7 +111,7 @@ def accelerate(machine: VirtualMachine) -> list[str]:
         return ["-accel", "kvm", "-cpu", "host"]
     # thread=single: the CPUs take turns. In parallel, QEMU before 8.1 may run code that another CPU has just patched
     # (since its commit deba78709a it locks the page it translates), and a kernel patches itself all the time.
-    emulated = ["-accel", "tcg,thread=single", "-cpu", CPU]
+    emulated = ["-accel", "tcg,thread=single", "-cpu", CPUS[machine.cpu]]
     return emulated + (["-icount", "shift=0,sleep=off"] if machine.clock == "instructions" else [])
 
 

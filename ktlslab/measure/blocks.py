@@ -28,7 +28,7 @@ class Blocks:
     Iterating yields (repeat, position, cell). Pass each resulting row to `take` before asking for the next sample.
     `rows` are those of earlier, interrupted runs; an incomplete block among them is measured again as a whole, because
     the machine has changed since. `settings` limits it to some of the plan's settings; `left_out` names arms that the
-    machine cannot run (`Cell.session_name`).
+    machine cannot run (`Cell.session_name`). `whole`: rows are of complete blocks only, whatever arms these lack.
     """
 
     def __init__(
@@ -37,6 +37,8 @@ class Blocks:
         rows: Iterable[Mapping[str, Any]] = (),
         settings: Sequence[Setting] | None = None,
         left_out: Iterable[str] = (),
+        *,
+        whole: bool = False,
     ) -> None:
         self._plan = plan
         every = plan.settings()
@@ -48,7 +50,8 @@ class Blocks:
             self.take(row)
         for setting, cells in self._settings.items():
             taken = self._taken[setting]
-            self._taken[setting] = {repeat: block for repeat, block in taken.items() if block.keys() >= set(cells)}
+            complete = {repeat: block for repeat, block in taken.items() if whole or block.keys() >= set(cells)}
+            self._taken[setting] = complete
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Record a sample. KeyError where its setting is not among those asked for."""

@@ -11,7 +11,7 @@ from typing import Any
 from ktlslab.measure.estimate import duration, rate
 from ktlslab.measure.remainder import Remaining
 from ktlslab.packages import extra
-from ktlslab.runs.journal import run_files
+from ktlslab.runs.journal import run_files, whole_lines
 
 
 class Progress:
@@ -44,12 +44,9 @@ class Progress:
         """Add new rows of the journal to the bar."""
         rows = 0
         for path in run_files(journal):
-            with path.open("rb") as lines:
-                lines.seek(self._read[path])
-                whole, _, _ = lines.read().rpartition(b"\n")
-            if whole:
-                self._read[path] += len(whole) + 1
-                rows += sum(not line.startswith(b'{"provenance"') for line in whole.split(b"\n"))
+            lines = whole_lines(path, self._read[path])
+            self._read[path] += len(lines)
+            rows += sum(not line.startswith(b'{"provenance"') for line in lines.splitlines())
         if rows:
             self._bar.total = max(self._bar.total, self._bar.n + rows)
             self._bar.update(rows)

@@ -70,11 +70,11 @@ def sweep(
 ) -> pd.DataFrame:
     """Measure a plan and return its table, one row per sample (`ktlslab.measure.table.SCHEMA`).
 
-    `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest).
-    `clock`: wall or instructions; the default is wall where the CPU is real, else instructions. `output`: NAME.parquet;
-    without it the table is returned but not written. `resume`: continue an interrupted sweep, or extend the table of a
-    finished one, with the same plan on the same machines or on more. `progress`: report on standard error what the
-    sweep will do and how far it is.
+    `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest, or
+    newest+erms, whose CPU has erms, for a table of its own). `clock`: wall or instructions; the default is wall where
+    the CPU is real, else instructions. `output`: NAME.parquet; without it the table is returned but not written.
+    `resume`: continue an interrupted sweep, or extend the table of a finished one, with the same plan on the same
+    machines or on more. `progress`: report on standard error what the sweep will do and how far it is.
 
     `executor`: a `concurrent.futures.Executor`. It runs picklable parts of about a minute each, and each result is kept
     as it arrives. `here` then means the host that runs a part; every host needs this version of ktlslab. No part begins
@@ -85,6 +85,7 @@ def sweep(
     require("lab", "pandas", "pyarrow", "tqdm")
     plan = named(plan)
     machines = machines_of(on, clock)
+    cpu = _counting_cpu(machines)
     source = "one of `concurrent.futures`, or of Dask distributed: client.get_executor()"
     _checks.optional(_checks.instance, "sweeping", "executor", executor, Executor, source)
     with contextlib.ExitStack() as stack:
@@ -104,7 +105,7 @@ def sweep(
         if reopened:
             so_far = _journal_of(table)
         _refuse_machines(so_far, machines)
-        _refuse_another_cpu(so_far)
+        _refuse_another_cpu(so_far, cpu)
         wanted = [remaining(plan, where.name, where.clock, so_far) for where in machines]
         if table.exists() and not resume:
             say.line(f"{table.name} exists: it will be replaced at the end (--resume would extend it)")
@@ -148,9 +149,19 @@ def _refuse_machines(journal: Journal, machines: Sequence[Machine]) -> None:
         )
 
 
-def _refuse_another_cpu(journal: Journal) -> None:
+def _counting_cpu(machines: Sequence[Machine]) -> str:
+    """Return the name of the emulated CPU that is to count. UsageError where it is not one for all machines."""
+    counting_cpus = dict.fromkeys(where.cpu for where in machines if where.clock == "instructions")
+    cpu, *others = counting_cpus or [qemu.CPU_NAME]
+    if others:
+        answered = f"the instructions of one machine would be counted by {cpu}, of another by {others[0]}"
+        raise UsageError("sweeping", answered=answered, remedy="Sweep each into a table of its own.")
+    return cpu
+
+
+def _refuse_another_cpu(journal: Journal, cpu: str) -> None:
     """Refuse to resume what an emulated CPU counted that is not the one that would count now."""
-    now = {"cpu": qemu.CPU_NAME, "emulated_cpu": qemu.CPU}
+    now = {"cpu": cpu, "emulated_cpu": qemu.CPUS[cpu]}
     for name in sorted({row["run_id"] for row in journal.rows if row["clock"] == "instructions"}):
         if names := counting.names(journal.runs.get(name, {}), now):
             answered = f"run {name} was counted by {names[0]}, and the rest would be by {names[1]}"

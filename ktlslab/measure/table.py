@@ -132,6 +132,8 @@ _POSITIVE = (
 _NAN_TELLS = frozenset(name for name, _, meaning in SCHEMA if "NaN:" in meaning)
 _ANEW = "Measure it again, or fix the program that made it."
 _OLDER = "It is from another version of ktlslab: read it with that version, or measure it again."
+_SWEPT = "Give a table that `ktlslab sweep -o` wrote."
+_OTHERS = {"estimate_ns": "an estimate", "function": "a profile", "promise": "a table of promises"}  # by a column
 
 
 def to_frame(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -177,8 +179,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         for run in frame.attrs.get("provenance", {}).values():
             run["plan"] = renamed(run.get("plan", {}))
     except (OSError, ValueError) as error:
-        remedy = "Give a table that `ktlslab sweep -o` wrote."
-        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=remedy) from error
+        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=_SWEPT) from error
     if "latency_histogram" in frame:
         frame["latency_histogram"] = frame["latency_histogram"].map(_plain)
     check(frame, f"reading {path}")
@@ -188,6 +189,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def check(frame: pd.DataFrame, tried: str = "checking a table") -> None:
     """Refuse what is no table of samples: TableError with the first thing wrong and where."""
     _checks.frame(tried, "frame", frame)
+    for name, what in _OTHERS.items():
+        if name in frame and "latency_p50" not in frame:
+            raise TableError(tried, answered=f"it is {what}, not a table of samples", remedy=_SWEPT)
     if missing := [name for name in NAMES if name not in frame]:
         raise TableError(tried, answered=f"it lacks the columns {', '.join(missing)}", remedy=_OLDER)
     if unknown := [str(name) for name in frame if name not in NAMES]:

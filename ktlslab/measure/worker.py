@@ -24,7 +24,7 @@ from ktlslab.errors import KtlsLabError, MachineError
 from ktlslab.linux import capabilities
 from ktlslab.linux.process import end_with_parent
 from ktlslab.measure.arms import LeftOut, OpenArm, Ports, check
-from ktlslab.measure.blocks import Blocks
+from ktlslab.measure.blocks import Blocks, cell_of
 from ktlslab.measure.link import Ends, Link, lay
 from ktlslab.measure.plan import Cell, Plan, Setting
 from ktlslab.runs import clocks, provenance
@@ -40,7 +40,8 @@ def measure(job: Job, journal: Path) -> None:
         end_with_parent(job.parent)
     plan = Plan.from_json(job.plan)
     settings = None if job.settings is None else [cast("Setting", tuple(setting)) for setting in job.settings]
-    blocks = Blocks(plan, job.rows, settings)
+    blocks = Blocks(plan, job.rows, settings, whole=True)
+    kept = {(cell_of(row).setting, row["repeat"]) for row in job.rows}
     capabilities.probe()  # first: it loads the ciphers, whose drivers the provenance names, and changes the counters
     labels = {"run_id": job.run_id, "host": job.host, "machine": job.machine, "kernel": os.uname().release}
     labels |= {"clock": clocks.current(), "unit": clocks.UNITS[clocks.current()]}
@@ -57,6 +58,8 @@ def measure(job: Job, journal: Path) -> None:
         begun: tuple[Any, ...] = ()
         left_out: dict[str, str] = {}
         for repeat, position, cell in blocks:
+            if (cell.setting, repeat) in kept:  # an arm that was left out then
+                continue
             if begun != (repeat, cell.setting) and stop.exists():
                 break
             begun = (repeat, cell.setting)

@@ -16,8 +16,9 @@ The frame (`Profile.functions`) has a row per cell, end and function:
     instructions    float   per operation
     calls           float   per operation: how often it was entered at its first instruction
 
-A second frame (`Profile.trees`) has the call tree of one operation (`ktlslab.profiling.trees`): per cell and end a row
-per function and caller, `node`, in the order of the first call, each before those that it called.
+A second frame (`Profile.trees`) has the call tree of one operation, of each end the one that stands for all
+(`ktlslab.profiling.typical`): per cell and end a row per function and caller, `node`, in the order of the first call,
+each before those that it called. `Profile.typical` has the same by function.
 
     run_id ... link, end, mode, class, object, function     as above
     node, parent, level     int     its number, its caller's (-1: none), how many callers it has
@@ -32,6 +33,7 @@ runs in a softirq of the sender, and counts for the sender.
     plugin, worker      what QEMU loads; the process in the guest
     traces, symbols     what the plugin wrote; what its addresses mean
     counting, trees     instructions and calls by function; the call tree
+    typical             the operation that stands for all, whose tree it is
     classes             the class of a function
     frames              Profile, its frames, reading and writing
 """

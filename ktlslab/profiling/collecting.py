@@ -19,11 +19,12 @@ from ktlslab.measure.plan import Plan, named
 from ktlslab.packages import require
 from ktlslab.profiling import plugin
 from ktlslab.profiling.classes import INTERRUPTS, OTHER
-from ktlslab.profiling.counting import Program, count
-from ktlslab.profiling.frames import CELL, WHERE, Profile, nodes_of, rows_of, to_profile
+from ktlslab.profiling.counting import MACHINE, Program, count
+from ktlslab.profiling.frames import CELL, WHERE, Profile, cell_name, nodes_of, rows_of, to_profile
 from ktlslab.profiling.symbols import KernelSymbols
 from ktlslab.profiling.traces import Blocks, Trace, steps_of
-from ktlslab.profiling.trees import median_step, tree
+from ktlslab.profiling.trees import Node, tree
+from ktlslab.profiling.typical import typical_steps
 from ktlslab.profiling.worker import SYMBOLS
 from ktlslab.runs.job import Job
 from ktlslab.runs.journal import Journal, run_path
@@ -154,8 +155,13 @@ class _Traces:
         rows = rows_of(about, count(trace, program, steps), row["operations"])
         check = check_of(row, rows)
         self._counted.rows += rows
-        step = median_step(trace, program, steps)
-        roots = tree(trace, program, steps[step], steps[max(0, step - 1)][0])
+        typical = typical_steps(trace, program, steps)
+        check |= {"steps": len(steps), "alike": {end: one.alike for end, one in typical.items()}}
+        roots: dict[str, Node] = {}
+        for end, one in typical.items():
+            found = tree(trace, program, steps[one.step], steps[max(0, one.step - 1)][0])
+            roots[end] = found[end]
+            roots.setdefault(MACHINE, found[MACHINE])
         self._counted.nodes += nodes_of(about, roots, row["operations_per_step"])
         self._counted.say(said(check))
         return check
@@ -188,9 +194,9 @@ def check_of(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[
 
 def said(check: Mapping[str, Any]) -> str:
     """Return a check as a line."""
-    cell = f"{check['record_layer']}+{check['io_engine']} {check['suite']}".strip()
-    cell += f" {check['payload_bytes']} B {check['workload']}"
+    alike = " and ".join(f"{alike} of the {end}'s" for end, alike in check["alike"].items())
     return (
-        f"{cell}: {check['counted']:,.0f} instructions per operation ({check['difference']:+.3%} of the clock's), "
-        f"{check[INTERRUPTS]:.1%} in interrupts, {check[OTHER]:.1%} other"
+        f"{cell_name({name: check[name] for name in CELL})}: {check['counted']:,.0f} instructions per operation "
+        f"({check['difference']:+.3%} of the clock's), {check[INTERRUPTS]:.1%} in interrupts, {check[OTHER]:.1%} other"
+        f"; of {check['steps']} steps {alike} alike"
     )

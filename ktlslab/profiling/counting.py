@@ -28,6 +28,7 @@ _ENTRIES = {
     EXCEPTION: re.compile(r"asm_exc_\w+"),
     CALL: re.compile("entry_SYSCALL_64"),
 }
+_STUBS = frozenset(["irq_entries_start", "spurious_entries_start"])  # a few instructions before asm_common_interrupt
 _RETURNS = (b"\x48\xcf", b"\x48\x0f\x07")  # iretq, sysretq
 
 
@@ -104,6 +105,8 @@ def interrupted(trace: Trace, program: Program) -> Flags:
             since = at
     if since >= 0:
         found[since:] = True
+    stubs = [bool(here) and program.place(CLIENT, at).function in _STUBS for at, here in enumerate(program.in_kernel)]
+    found |= np.array(stubs, bool)[trace.block]
     return found
 
 

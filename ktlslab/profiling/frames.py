@@ -19,7 +19,8 @@ from ktlslab.packages import extra, require
 from ktlslab.profiling.classes import INTERRUPTS, KERNEL, USER, class_of, name_of
 from ktlslab.profiling.counting import CLIENT, PEER, Count
 from ktlslab.profiling.trees import Node
-from ktlslab.runs.storage import beside, store, unreadable
+from ktlslab.runs.storage import beside, store, table_path, unreadable
+from ktlslab.tls.suites import Suite
 
 with extra("lab"):
     import pandas as pd
@@ -32,6 +33,8 @@ WHERE = ("run_id", "machine", "kernel", *CELL)
 COLUMNS = (*WHERE, "end", "mode", "class", "object", "function", "instructions", "calls")
 TREE_COLUMNS = (*WHERE, "end", "node", "parent", "level", *COLUMNS[-6:-1], "total", "calls")
 _TREE = "tree"
+# Of the trees: what the order and the levels of the nodes do not tell.
+_WRITTEN = tuple(name for name in TREE_COLUMNS if name not in {"node", "parent", "total"})
 _SOURCE = "one that `ktlslab profile -o` wrote"
 
 
@@ -48,6 +51,12 @@ class Profile:
         found: dict[str, Any] = self.functions.attrs["provenance"]
         return found
 
+    @property
+    def typical(self) -> pd.DataFrame:
+        """The functions, as in `functions`, of the operation that stands for all (`ktlslab.profiling.typical`)."""
+        by = list(COLUMNS[:-2])
+        return self.trees.groupby(by, as_index=False, sort=False)[["instructions", "calls"]].sum()
+
     def classes(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return instructions per operation: a row per class, the largest first, a column per cell and end.
 
@@ -60,9 +69,9 @@ class Profile:
         )
         return table.loc[table.sum(axis=1).sort_values(ascending=False).index]
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write it, completely or not at all. StorageError where it cannot be written."""
-        store(self.functions, path, **{_TREE: self.trees})
+        store(self.functions, table_path("writing a profile", "path", path), **{_TREE: self.trees[list(_WRITTEN)]})
 
     def __str__(self) -> str:
         """Return a table per setting and suite: a column per arm, of the client and of the peer."""
@@ -70,10 +79,7 @@ class Profile:
         parts = []
         for end in (CLIENT, PEER):
             for key, rows in self.functions[self.functions["end"] == end].groupby(alike, sort=False):
-                named = dict(zip(alike, key, strict=True))
-                said = [end, f"machine {named['machine']}", str(named["suite"]) or "no TLS", str(named["workload"])]
-                said.append(f"{named['payload_bytes']} B")
-                said += [f"{name} {named[name]}" for name in USUAL if named[name] != USUAL[name]]
+                name = cell_name({**dict(zip(alike, key, strict=True)), "end": end})
                 arms = rows["record_layer"] + "+" + rows["io_engine"]
                 table = rows.assign(arm=arms).pivot_table(
                     "instructions", ["class", "mode"], "arm", aggfunc="sum", fill_value=0, sort=False
@@ -85,11 +91,27 @@ class Profile:
                     [*index, *(f"{value:,.0f}" for value in row)]
                     for index, row in zip(table.index, table.to_numpy(), strict=True)
                 ]
-                parts.append(f"{', '.join(said)}: instructions per operation\n{_aligned(shown)}")
+                parts.append(f"{name}: instructions per operation\n{_aligned(shown)}")
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
         return f"<pre style='line-height:1.25'>{escape(str(self))}</pre>"
+
+
+def cell_name(named: Mapping[str, Any]) -> str:
+    """Name a cell for people by those of its fields that are given; its end and machine as well."""
+    arm = "+".join(str(named[name]) for name in ("record_layer", "io_engine") if name in named)
+    suite = [_suite_name(str(named["suite"]))] if "suite" in named else []
+    size = f" of {named['payload_bytes']:,} B" if "payload_bytes" in named else ""
+    said = [f"{named.get('workload', 'operations')}{size}", *([arm] if arm else []), *suite]
+    said += [f"{name} {named[name]}" for name in USUAL if named.get(name, USUAL[name]) != USUAL[name]]
+    said += [f"Linux {named['machine']}"] if "machine" in named else []
+    return f"{', '.join(said)}{': the ' + named['end'] if 'end' in named else ''}"
+
+
+def _suite_name(name: str) -> str:
+    suite = Suite.__members__.get(name)
+    return f"{suite.cipher.name}, {suite.version.label}" if suite else name or "no TLS"
 
 
 def _aligned(lines: list[list[str]]) -> str:
@@ -126,14 +148,12 @@ def nodes_of(about: Mapping[str, Any], roots: Mapping[str, Node], operations: in
     """Return the rows of one cell's call trees: each function before those that it called."""
     rows: list[dict[str, Any]] = []
     for end, root in roots.items():
-        numbers = {-1: -1}  # of the latest node at each level
-        for number, (level, node) in enumerate(root.walk()):
-            numbers[level] = number
+        for level, node in root.walk():
             mode, place = KERNEL if node.in_kernel else USER, node.place
             kind = name_of(class_of(mode, place.object, place.function), about["suite"])
-            figures = (node.instructions / operations, node.total() / operations, node.calls / operations)
-            values = (end, number, numbers[level - 1], level, mode, kind, place.object, place.function, *figures)
-            rows.append({**about, **dict(zip(TREE_COLUMNS[len(WHERE) :], values, strict=True))})
+            figures = (node.instructions / operations, node.calls / operations)
+            values = (end, level, mode, kind, place.object, place.function, *figures)
+            rows.append({**about, **dict(zip(_WRITTEN[len(WHERE) :], values, strict=True))})
     return rows
 
 
@@ -141,7 +161,7 @@ def to_profile(rows: list[dict[str, Any]], nodes: list[dict[str, Any]], runs: di
     """Return the profile of these rows, nodes of call trees, and runs."""
     functions = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"instructions": float, "calls": float})
     functions.attrs["provenance"] = runs
-    return Profile(functions=functions, trees=pd.DataFrame(nodes, columns=list(TREE_COLUMNS)))
+    return Profile(functions=functions, trees=_completed(pd.DataFrame(nodes, columns=list(_WRITTEN))))
 
 
 def is_profile(path: Path) -> bool:
@@ -157,10 +177,35 @@ def read_profile(path: str | Path) -> Profile:
         frame, trees = pd.read_parquet(path), pd.read_parquet(beside(path, _TREE))
         provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy=f"Give {_SOURCE}.") from error
-    missing = [name for name in COLUMNS if name not in frame] + [name for name in TREE_COLUMNS if name not in trees]
+        answered = unreadable(path, error)
+        if path.exists() and not is_profile(path):
+            answered = f"it is no profile: beside one lies {beside(path, _TREE).name}"
+        raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.") from error
+    missing = [name for name in COLUMNS if name not in frame] + [name for name in _WRITTEN if name not in trees]
     if missing:
         answered = f"it lacks the columns {', '.join(missing)}"
         raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.")
     frame.attrs["provenance"] = provenance
-    return Profile(functions=frame, trees=trees)
+    return Profile(functions=frame, trees=_completed(trees))
+
+
+def _completed(trees: pd.DataFrame) -> pd.DataFrame:
+    """Return trees with the columns that are not written: each node comes before those that it called."""
+    node: list[int] = []
+    parent: list[int] = []
+    total = trees["instructions"].tolist()
+    way: list[int] = []  # the rows of the callers, outermost first
+    first = 0  # the row of the tree's first node
+    same = [*WHERE, "end"]
+    begins = (trees[same] != trees[same].shift()).any(axis=1)
+    for row, (level, new) in enumerate(zip(trees["level"].tolist(), begins.tolist(), strict=True)):
+        if new:
+            first, way = row, []
+        del way[level:]
+        node.append(row - first)
+        parent.append(way[-1] - first if way else -1)
+        way.append(row)
+    for row in range(len(total) - 1, -1, -1):
+        if parent[row] >= 0:
+            total[row - node[row] + parent[row]] += total[row]
+    return trees.assign(node=node, parent=parent, total=total)[list(TREE_COLUMNS)]

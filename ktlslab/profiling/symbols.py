@@ -7,6 +7,7 @@ machine (`ktlslab.profiling.elf`).
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from ktlslab.profiling.elf import functions_of
 
 VMLINUX = "kernel"  # the object of what is no module
 _CODE = frozenset("tTwW")
+_ALIGNMENT = 16  # of functions
+_LABEL, _LABEL_AMONG = re.compile(r"_[^_]\w*\d"), re.compile(r"\w+(_|done)\d+")
 
 
 class Place(NamedTuple):
@@ -26,7 +29,11 @@ class Place(NamedTuple):
 
 
 class KernelSymbols:
-    """The symbols of a running kernel, from the text of /proc/kallsyms."""
+    """The functions of a running kernel, from the text of /proc/kallsyms.
+
+    In the modules of older kernels the labels in assembly code are symbols as well (_esb_loop_121): what they name
+    belongs to the function before them.
+    """
 
     def __init__(self, text: str) -> None:
         named: dict[int, tuple[str, str]] = {}
@@ -37,6 +44,12 @@ class KernelSymbols:
             at = int(address, 16)
             one = (name, module[0].strip("[]") if module else VMLINUX)
             named[at] = min(named.get(at, one), one, key=_plainness)
+        label = False
+        for at in sorted(named):
+            name, where = named[at]
+            label = where != VMLINUX and _is_label(at, name, among=label)
+            if label:
+                del named[at]
         self._starts = sorted(named)
         self._names = [named[start] for start in self._starts]
 
@@ -54,9 +67,24 @@ def _plainness(named: tuple[str, str]) -> tuple[Any, ...]:
     return name.startswith("__"), name.startswith("_"), len(name), name
 
 
+def _is_label(address: int, name: str, *, among: bool) -> bool:
+    """Whether a module's symbol names a place within a function. `among`: the one before it does.
+
+    Functions are aligned, except for a compiler's own parts of one, which have a dot in their names. A label may be
+    aligned by chance, and then has its number at the end.
+    """
+    if "." in name:
+        return False
+    return bool(address % _ALIGNMENT or _LABEL.fullmatch(name) or (among and _LABEL_AMONG.fullmatch(name)))
+
+
 def plain(name: str) -> str:
-    """Return a function's name without what the compiler adds to that of a part or copy of it: `.cold`, `.isra.0`."""
-    return name.partition(".")[0] or name
+    """Return a function's name without what is added to it where it is compiled.
+
+    The compiler marks a part or a copy: `.cold`, `.isra.0`. Kernels that can count allocations by place (from 6.10 on)
+    have the function itself as `kmem_cache_alloc_node_noprof`.
+    """
+    return name.partition(".")[0].removesuffix("_noprof") or name
 
 
 class UserCode:

@@ -4,13 +4,14 @@ Calls and returns are found in the trace: a block that ends in a call enters the
 begins where a caller continues has returned there; any other change of function is a jump, and takes the place of the
 function that made it. All calls of a function by the same caller are one node.
 
-The tree is that of one timed step: of those that no interrupt fell into, the one whose cost is the median. Where a step
-holds several operations (`Cell.operations_per_step`), its figures are divided by their number.
+The tree is that of one timed step, the one that stands for all (`ktlslab.profiling.typical`), without what an interrupt
+executed in it. Where a step holds several operations (`Cell.operations_per_step`), its figures are divided by their
+number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ktlslab.profiling.counting import (
@@ -59,16 +60,6 @@ class Node:
             if node.first >= 0:
                 yield level, node
                 yield from node.walk(level + 1)
-
-
-def median_step(trace: Trace, program: Program, steps: Sequence[tuple[int, int]]) -> int:
-    """Return the number of the step that stands for all: never the first, before which nothing is known."""
-    disturbed = interrupted(trace, program)
-    cost = program.blocks.instructions[trace.block]
-    numbers = list(range(1, len(steps))) or [0]
-    costs = {number: int(cost[slice(*steps[number])].sum()) for number in numbers}
-    quiet = [number for number in numbers if not disturbed[slice(*steps[number])].any()] or numbers
-    return sorted(quiet, key=lambda number: (costs[number], number))[(len(quiet) - 1) // 2]
 
 
 def tree(trace: Trace, program: Program, step: tuple[int, int], before: int = 0) -> dict[str, Node]:

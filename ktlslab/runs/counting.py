@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     Run = Mapping[str, Any]
 
-REMEDY = "Measure the older one again: with other features, a CPU executes other instructions for the same work."
+REMEDY = (
+    "Measure one of them again on the CPU of the other: with other features, a CPU executes other instructions for the "
+    "same work."
+)
 
 
 def counted(frame: pd.DataFrame) -> dict[str, Run]:

@@ -76,9 +76,25 @@ def run_files(journal: Path) -> list[Path]:
     return sorted(journal.glob(f"*{_LINES}"))
 
 
+def whole_lines(path: Path, offset: int = 0) -> bytes:
+    """Return the lines of a file from an offset on, without an unfinished last one; another process may be adding more.
+
+    It reads to the size that the file has now, and not to its end: in the folder that a guest shares, where files are
+    not cached (9p, cache=none), Linux answers a read at the end of a growing file with ENODATA.
+    """
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        size = os.fstat(file.fileno()).st_size
+        parts = []
+        while offset < size and (part := file.read(size - offset)):
+            parts.append(part)
+            offset += len(part)
+    lines, end, _unfinished = b"".join(parts).rpartition(b"\n")
+    return lines + end
+
+
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    *lines, _unfinished = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(whole_lines(path).splitlines(), 1):
         try:
             entry = json.loads(line)
         except ValueError:

@@ -90,6 +90,7 @@ def _in_guest(
         env=env,
         image=image,
         plugin=plugin,
+        cpu=where.cpu,
     ) as guest:
 
         class InGuest:

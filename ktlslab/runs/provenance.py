@@ -95,7 +95,7 @@ def emulated_cpu() -> str:
     """Return the model and features of a guest's emulated CPU, as QEMU's option -cpu; "" on any other CPU."""
     from ktlslab.guests import qemu  # noqa: PLC0415 - the guest runs the code that started it
 
-    return qemu.CPU if cpu.model() == qemu.CPU_NAME else ""
+    return qemu.CPUS.get(cpu.model(), "")
 
 
 def crypto_drivers(root: Path = Path("/")) -> dict[str, str]:

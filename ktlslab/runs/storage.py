@@ -36,8 +36,8 @@ def store(frame: pd.DataFrame, path: Path, **more: pd.DataFrame) -> None:
     provenance = frame.attrs.get("provenance", {})
     with storing(path):
         for name, other in more.items():
-            _put(beside(path, name), lambda to, other=other: other.to_parquet(to, index=False))  # type: ignore[misc]
-        _put(path, lambda to: frame.to_parquet(to, index=False))
+            _put(beside(path, name), lambda to, other=other: other.to_parquet(to, index=False, compression="zstd"))  # type: ignore[misc]
+        _put(path, lambda to: frame.to_parquet(to, index=False, compression="zstd"))
         _put(path.with_suffix(".json"), lambda to: to.write_text(json.dumps(provenance, indent=1) + "\n"))
 
 

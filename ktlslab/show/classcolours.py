@@ -27,6 +27,27 @@ COLOURS = {
     "interrupts": "#404040",
     OTHER: "#D0D0D0",
 }
+MEANINGS = {
+    "interpreter": "Python, and the extension modules that come with it",
+    "our C": "the C with which ktlslab calls OpenSSL, system calls and io_uring",
+    "OpenSSL": "the TLS library, without its ciphers",
+    "libc": "the C library, without copying and clearing",
+    AEAD: "the cipher of the records, in OpenSSL or in the kernel",
+    "copying": "bytes copied, in libc or in the kernel",
+    "clearing": "memory set to zero: new pages above all",
+    "tls": "the kernel's record layer, without ciphers",
+    "io_uring": "submission, completion and polling of io_uring",
+    "system calls": "entry and exit, their guards against speculation, and the way through the file layer",
+    "TCP/IP": "TCP, IP, netfilter",
+    "loopback and softirq": "the network device, and the receiving half of the network stack",
+    "sockets and skb memory": "sockets, and the buffers that packets are kept in",
+    "page allocation": "pages and small objects allocated and freed; the user's pages pinned",
+    "scheduler": "who runs next: waking, switching, accounting",
+    "locks, lists and timers": "locks, lists, RCU, timers, clocks",
+    "security hooks": "SELinux, AppArmor and the like",
+    "interrupts": "timer and devices, and what ran in their interrupts",
+    OTHER: "functions that no class names",
+}
 _RANK = {name: at for at, name in enumerate(COLOURS)}
 
 

@@ -15,11 +15,10 @@ from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.estimating.checking import summary
 from ktlslab.estimating.frames import Estimate
-from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection, signmap
-from ktlslab.show.names import size_name, suite_names
+from ktlslab.show.names import suite_names
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot
 
 with extra("lab"):
@@ -134,13 +133,8 @@ def _said(cells: pd.DataFrame, layer: str, names: dict[str, str]) -> str:
     if known.empty:
         return f"Of {len(cells)} cells none could be estimated: {cells['reason'].iloc[0]}."
     less, more = int((known["ratio_high"] < 1).sum()), int((known["ratio_low"] > 1).sum())
-    ends = [
-        f"{signmap.signed(cell['ratio'])} % ({cell['workload']}, {size_name(int(cell['payload_bytes']))}, "
-        f"{names[cell['suite']]}, {Arm(cell['record_layer'], cell['io_engine']).io_engine})"
-        for _, cell in known.sort_values("ratio").iloc[[0, -1]].iterrows()
-    ]
     return (
         f"Estimated, not measured: of {len(known)} cells the {layer} record layer would take less time in {less}, more "
         f"in {more}; in {len(known) - less - more} the interval includes no difference.{refused} The estimated "
-        f"differences range from {ends[0]} to {ends[1]}."
+        f"differences range from {signmap.extremes(known, names)}."
     )

@@ -15,7 +15,8 @@ from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.packages import extra
 from ktlslab.profiling.comparison import selected
-from ktlslab.profiling.frames import CELL, Profile
+from ktlslab.profiling.counting import CLIENT
+from ktlslab.profiling.frames import CELL, Profile, cell_name
 from ktlslab.show.classcolours import colour, in_order
 from ktlslab.show.html import LINE, SMALL, Picture, picture, prose
 from ktlslab.show.profiled import chosen
@@ -23,17 +24,22 @@ from ktlslab.show.style import STYLE, WIDTH, Plot
 
 with extra("lab"):
     import matplotlib as mpl
+    from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch, Rectangle
+    from matplotlib.ticker import StrMethodFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 MIN_SHARE = 0.002  # of the picture's width: what is narrower is left out
-_LABEL_SHARE = 0.035  # from which on a bar has its name in it
-_ROW_EM = 1.35
+_LABEL_SHARE = 0.055  # from which on a bar has its name in it
+_ROW_PX = 16  # whole pixels, or the underscores of some names are cut off
 _TRIED = "drawing an icicle"
-_UNSAID = {"tls_version", "depth", "connections", "record_size", "link"}
+_READ = (
+    "Each bar is a function, as wide as the instructions that it and all that it called executed. Below it is what it "
+    "called, from left to right in the order of the first call. Point at a bar for its name and figures."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,11 @@ class Bar:
     total: float
     calls: float
     children: list[Bar] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """What is written in the bar: of a function without a name, the file that it is in."""
+        return self.object if "@" in self.name else self.name
 
     def says(self) -> str:
         """Return what pointing at it shows."""
@@ -84,83 +95,122 @@ def bars(profile: Profile, *, mode: str | None = None, **only: Any) -> list[Bar]
     return roots
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The tree of one cell's end, and its name with what it comes to."""
+
+    name: str
+    roots: list[Bar]
+
+    @property
+    def total(self) -> float:
+        return sum(bar.total for bar in self.roots)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.total:,.0f} instructions per operation"
+
+
+def _ways(profile: Profile, more: tuple[dict[str, Any], ...], mode: str | None, only: dict[str, Any]) -> list[_Way]:
+    choices = [{**only, **one} for one in more] or [only]
+    return [_Way(_name(profile, choice), bars(profile, mode=mode, **choice)) for choice in choices]
+
+
+def _name(profile: Profile, choice: dict[str, Any]) -> str:
+    """Name a cell's end, and say for how many of the timed steps its tree stands."""
+    end = choice.get("end", CLIENT)
+    row = selected(profile.trees, {"end": end, **choice}).iloc[0]
+    name = cell_name({field: row[field] for field in ("machine", *CELL, "end")})
+    for check in profile.provenance.get(row["run_id"], {}).get("cells", ()):
+        if all(check[field] == row[field] for field in CELL) and end in check.get("alike", {}):
+            name += f", as in {check['alike'][end]} of {check['steps']} timed steps"
+    return name
+
+
 def icicle(profile: Profile, *more: dict[str, Any], mode: str | None = None, **only: Any) -> Picture:
     """Return the icicle of one cell's end (see `bars`), or of several on one scale.
 
     `more`: further choices, over `only`: icicle(profile, {"record_layer": "kernel"}, {"record_layer": "userspace"},
     payload_bytes=16384).
     """
-    choices = [{**only, **one} for one in more] or [only]
-    drawn = [(choice, bars(profile, mode=mode, **choice)) for choice in choices]
-    widest = max(sum(bar.total for bar in roots) for _, roots in drawn)
-    parts: list[str] = []
-    said: list[str] = []
-    for choice, roots in drawn:
-        total = sum(bar.total for bar in roots)
-        name = _name(choice, total)
-        said.append(name)
-        row = "".join(_html(bar, total, total / widest) for bar in roots)
-        width = 100 * total / widest
-        parts.append(prose(name))
+    ways = _ways(profile, more, mode, only)
+    widest = max(way.total for way in ways)
+    parts: list[str] = [prose(_READ)]
+    for way in ways:
+        row = "".join(_html(bar, way.total, way.total / widest) for bar in way.roots)
+        width = 100 * way.total / widest
+        parts.append(prose(way.title))
         parts.append(f'<div style="width:{width:.2f}%;display:flex;align-items:flex-start;{SMALL}">{row}</div>')
-        parts.append(_folded(roots, widest))
-    kinds = in_order({bar.kind for _, roots in drawn for root in roots for _, bar in root.walk()})
+        parts.append(_folded(way.roots, widest))
+    kinds = in_order({bar.kind for way in ways for root in way.roots for _, bar in root.walk()})
     parts.append(_legend(kinds))
-    return picture("The way of one operation", *parts, text="\n".join(said))
+    return picture("The way of one operation", *parts, text="\n".join(way.title for way in ways))
 
 
 def both_ways(profile: Profile) -> Picture | None:
-    """Return the icicles of the newest kernel's records and of userspace's, in a cell that has both; None for none."""
+    """Return the icicles of the newest kernel's records and of userspace's, in a cell that has both; None for none.
+
+    In an echo, if there is one: it sends a payload and receives it.
+    """
+    cell = both_layers(profile)
+    return icicle(profile, {"record_layer": "kernel"}, {"record_layer": "userspace"}, **cell) if cell else None
+
+
+def both_layers(profile: Profile) -> dict[str, Any]:
+    """Return the fields of a cell of the newest kernel that has kernel and userspace records; empty for none."""
     rows, suite, size = chosen(profile, None, None, None, None)
-    for workload in ("upload", "echo", "download"):
+    for workload in ("echo", "upload", "download"):
         for engine in ("syscall", "uring"):
             some = rows[(rows["workload"] == workload) & (rows["io_engine"] == engine)]
             if {"kernel", "userspace"} <= set(some["record_layer"]):
                 cell = {name: some[name].iloc[0] for name in ("machine", *CELL) if name != "record_layer"}
                 cell |= {"suite": suite, "payload_bytes": size}
-                cell["tls_version"] = some.loc[some["suite"] == suite, "tls_version"].iloc[0]
-                return icicle(profile, {"record_layer": "kernel"}, {"record_layer": "userspace"}, **cell)
-    return None
+                return cell | {"tls_version": some.loc[some["suite"] == suite, "tls_version"].iloc[0]}
+    return {}
 
 
 def icicle_plot(profile: Profile, *more: dict[str, Any], mode: str | None = None, **only: Any) -> Plot:
     """Return the same as a figure for paper: names stand in the bars that are wide enough."""
-    choices = [{**only, **one} for one in more] or [only]
-    drawn = [(choice, bars(profile, mode=mode, **choice)) for choice in choices]
-    widest = max(sum(bar.total for bar in roots) for _, roots in drawn)
-    placed = [list(_placed(roots, 0.0, 0, widest)) for _, roots in drawn]
+    ways = _ways(profile, more, mode, only)
+    widest = max(way.total for way in ways)
+    placed = [list(_placed(way.roots, 0.0, 0, widest)) for way in ways]
     depths = [max(depth for _, depth, _ in some) + 1 for some in placed]
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Plot(figsize=(WIDTH, 1.4 + 0.155 * sum(depths)), layout="constrained")
-        panels = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=depths)[:, 0]
-        for axes, (choice, roots), some, deep in zip(panels, drawn, placed, depths, strict=True):
+        panels = figure.subplots(len(ways), 1, squeeze=False, height_ratios=depths)[:, 0]
+        for axes, way, some, deep in zip(panels, ways, placed, depths, strict=True):
             for left, depth, bar in some:
                 box = Rectangle(
                     (left, depth), bar.total, 1, facecolor=colour(bar.kind), edgecolor="white", linewidth=0.3
                 )
                 axes.add_patch(box)
-                if bar.total >= 1.6 * _LABEL_SHARE * widest:
+                if bar.total >= _LABEL_SHARE * widest:
                     fits = int(bar.total / widest * 150)
-                    label = bar.name if len(bar.name) <= fits else bar.name[: fits - 1] + "…"
-                    axes.text(left + widest / 500, depth + 0.5, label, va="center", fontsize=5.5, clip_on=True)
+                    label = bar.label if len(bar.label) <= fits else bar.label[: fits - 1] + "…"
+                    style = {"va": "center", "fontsize": 5.5, "clip_on": True, "color": _ink(colour(bar.kind))}
+                    axes.text(left + widest / 500, depth + 0.5, label, **style)
             axes.set_xlim(0, widest)
             axes.set_ylim(deep, 0)
             axes.set_yticks([])
-            axes.set_title(_name(choice, sum(bar.total for bar in roots)), loc="left")
+            axes.set_title(way.title, loc="left", fontsize=8)
             axes.tick_params(labelsize=7)
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         panels[-1].set_xlabel("instructions per operation", fontsize=8)
         kinds = in_order({bar.kind for some in placed for _, _, bar in some})
         keys = [Patch(facecolor=colour(kind), label=kind) for kind in kinds]
         figure.legend(handles=keys, loc="outside lower center", ncols=5, fontsize=7, frameon=False)
         figure.suptitle("The way of one operation: each bar a function, as wide as what it and its callees execute")
     figure.alt = "An icicle: bars of functions, callers above callees, as wide as their instructions."
-    figure.caption = "\n".join(_name(choice, sum(bar.total for bar in roots)) for choice, roots in drawn)
+    figure.caption = "\n".join(way.title for way in ways)
     return figure
 
 
-def _name(choice: dict[str, Any], total: float) -> str:
-    words = ", ".join(str(value) for name, value in choice.items() if name not in _UNSAID) or "client"
-    return f"{words}: {total:,.0f} instructions per operation"
+def _ink(background: str) -> str:
+    """Return black or white, whichever is easier to read on this colour (relative luminance as in WCAG 2.1)."""
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(background)
+    )
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
 def _placed(roots: list[Bar], left: float, depth: int, widest: float) -> Iterator[tuple[float, int, Bar]]:
@@ -176,14 +226,15 @@ def _html(bar: Bar, above: float, share: float) -> str:
     width = bar.total / above if above else 0
     if width * share < MIN_SHARE:
         return ""
-    label = escape(bar.name) if width * share >= _LABEL_SHARE else "&nbsp;"
+    label, style = "", f"height:{_ROW_PX}px"
+    if width * share >= _LABEL_SHARE:  # what does not fit into the line is broken off, and out of sight below it
+        label = escape(bar.label)
+        style += f";line-height:{_ROW_PX - 2}px;overflow:hidden;word-break:break-all;font-size:0.8em;padding:0 0.15em"
     tint = f"background-color:{colour(bar.kind)}a0;border:1px solid {LINE};box-sizing:border-box"
     below = "".join(_html(child, bar.total, share * width) for child in bar.children)
     return (
         f'<div style="width:{100 * width:.3f}%;min-width:0;flex:none">'
-        f'<div title="{escape(bar.says())}" style="{tint};'
-        f"height:{_ROW_EM}em;line-height:{_ROW_EM - 0.4:.2f}em;overflow:hidden;white-space:nowrap;font-size:0.8em;"
-        f'padding:0 0.15em;cursor:default">{label}</div>'
+        f'<div title="{escape(bar.says())}" style="{tint};{style};cursor:default">{label}</div>'
         f'<div style="display:flex;align-items:flex-start">{below}</div></div>'
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ktlslab import _checks
+from ktlslab.errors import UsageError
 from ktlslab.measure.plan import Arm
 from ktlslab.packages import extra
-from ktlslab.profiling.comparison import selected
+from ktlslab.profiling.comparison import compared, selected
 from ktlslab.profiling.frames import Profile
 from ktlslab.show import selection
 from ktlslab.show.classcolours import colour, in_order
@@ -50,9 +52,12 @@ def instructions(
                 for at, arm in enumerate(arms):
                     _bar(axes, at, sums(some, arm), kinds)
                 axes.set_title(f"{work}: {end}", loc="left")
-                axes.set_xlim(left=0)
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f} k"))
+                axes.xaxis.set_major_formatter(
+                    FuncFormatter(lambda value, _: f"{value / 1000:,.0f} k" if value else "0")
+                )
                 axes.tick_params(labelsize=7.5)
+            longest = rows[rows["workload"] == work].groupby(["record_layer", "io_engine", "end"])["instructions"].sum()
+            line[0].set_xlim(0, 1.03 * longest.max())
             line[0].set_yticks(range(len(arms)), [str(arm) for arm in arms])
         for axes in panels[-1]:
             axes.set_xlabel("instructions per operation", fontsize=8)
@@ -94,8 +99,34 @@ def sums(rows: pd.DataFrame, arm: Arm) -> dict[str, float]:
     return {str(name): float(value) for name, value in own.groupby("class")["instructions"].sum().items()}
 
 
+def differences(profile: Profile) -> dict[str, str]:
+    """Return by title what made the difference for the client that uses system calls, class by class, as HTML.
+
+    Kernel against userspace records on the newest kernel, and kernel records on the oldest kernel against the newest.
+    """
+    rows, suite, _ = chosen(profile, None, None, None, None)
+    newest, oldest = str(rows["machine"].iloc[0]), _by_age(profile.functions)[0]
+    same = {"end": "client", "io_engine": "syscall", "suite": suite}
+    pairs = {
+        "Kernel records against userspace records": [
+            {**same, "machine": newest, "record_layer": layer} for layer in ("userspace", "kernel")
+        ],
+        "Kernel records, the oldest kernel against the newest": [
+            {**same, "machine": machine, "record_layer": "kernel"} for machine in (oldest, newest)
+        ],
+    }
+    found = {}
+    for title, (a, b) in pairs.items():
+        if a != b:
+            with contextlib.suppress(UsageError):  # the profile has no such cells
+                found[title] = compared(profile, profile, a_only=a, b_only=b)._repr_html_()
+    return found
+
+
 def _bar(axes: Any, at: int, found: dict[str, float], kinds: list[str]) -> None:
     left = 0.0
+    if not found:
+        axes.text(0.02, at, "not profiled", va="center", fontsize=7, alpha=0.7, transform=axes.get_yaxis_transform())
     for kind in kinds:
         if found.get(kind):
             axes.barh(at, found[kind], left=left, height=0.72, facecolor=colour(kind), edgecolor="white", linewidth=0.3)
@@ -103,8 +134,13 @@ def _bar(axes: Any, at: int, found: dict[str, float], kinds: list[str]) -> None:
 
 
 def _newest(rows: pd.DataFrame) -> str:
+    return _by_age(rows)[-1]
+
+
+def _by_age(rows: pd.DataFrame) -> list[str]:
+    """Return the machines, that with the oldest kernel first."""
     kernels = sorted(map(str, rows["kernel"].unique()), key=selection.version)
-    return str(rows.loc[rows["kernel"] == kernels[-1], "machine"].iloc[0])
+    return [str(rows.loc[rows["kernel"] == kernel, "machine"].iloc[0]) for kernel in kernels]
 
 
 def said(rows: pd.DataFrame, workloads: list[str], size: int) -> str:
@@ -121,7 +157,8 @@ def said(rows: pd.DataFrame, workloads: list[str], size: int) -> str:
                 lines.append(
                     f"{work.capitalize()} of {size_name(size)} by {engine}: the client executes "
                     f"{sum(one.values()):,.0f} instructions with kernel records and {sum(other.values()):,.0f} with "
-                    f"userspace records; {less}: {differences[less]:+,.0f}, {more}: {differences[more]:+,.0f}."
+                    f"userspace records: {-differences[less]:,.0f} fewer in {less}, {differences[more]:,.0f} more in "
+                    f"{more}."
                 )
                 break
     return "\n".join(lines)

@@ -17,13 +17,14 @@ from ktlslab.measure.table import read_table
 from ktlslab.show import plots, selection
 from ktlslab.show.analysis import analysed, ready
 from ktlslab.show.background import left_out, method, provenance, unusual
+from ktlslab.show.classcolours import MEANINGS
 from ktlslab.show.compare import verdict_sentence
 from ktlslab.show.counted import counts
 from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.html import joined, table
 from ktlslab.show.icicles import both_ways
 from ktlslab.show.names import place_name, size_name, suite_names
-from ktlslab.show.profiled import instruction_plots
+from ktlslab.show.profiled import differences, instruction_plots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -181,11 +182,13 @@ def _instructions(profile: Profile, drawn: Drawn) -> str:
     other = max(check["other"] for check in checks)
     said = (
         f"{len(checks)} cells, counted by a plugin of QEMU in what the clock times. In each, the sum differs from the "
-        f"clock's count by {worst:.2%} at most, and at most {other:.1%} of it fell to no class."
+        f"clock's count by {worst:.2%} at most, and at most {other:.2%} of it fell to no class."
     )
     parts = [f"<p>{escape(said)}</p>", *(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items())]
+    parts.append(f"<details><summary>What the classes are</summary>{table((), MEANINGS.items())}</details>")
     if way := both_ways(profile):
-        parts.append(f"<h3>{escape('The way of one operation')}</h3>{way.html}")
+        parts.append(way.html)
+    parts += [f"<h3>{title}</h3>{html}" for title, html in differences(profile).items()]
     return "\n".join(parts)
 
 

@@ -193,13 +193,19 @@ def _key(name: str, layer: str, over: str, *, less: bool) -> list[Patch]:
 def _said(found: pd.DataFrame, layer: str, name: str, names: dict[str, str]) -> str:
     counts = tally(found)
     rest = f"; {counts['unjudged']} could not be judged" * bool(counts["unjudged"])
-    ends = [
-        f"{signed(cell['ratio'])} % ({cell['workload']}, {size_name(int(cell['payload_bytes']))}, "
-        f"{names[cell['suite']]}, {Arm.named(cell['of']).io_engine})"
-        for _, cell in found.sort_values("ratio").iloc[[0, -1]].iterrows()
-    ]
+    cells = found.assign(io_engine=[Arm.named(of).io_engine for of in found["of"]])
     return (
         f"Of {len(found)} cells the {layer} record layer has less {name} in {counts['less']}, more in "
         f"{counts['more']}; in {counts['none']} no difference was found{rest}. The "
-        f"differences range from {ends[0]} to {ends[1]}."
+        f"differences range from {extremes(cells, names)}."
     )
+
+
+def extremes(cells: pd.DataFrame, names: dict[str, str]) -> str:
+    """Say the least and the greatest ratio, each as a difference in percent with its cell; `names`: those of suites."""
+    said = [
+        f"{signed(cell['ratio'])} % ({cell['workload']}, {size_name(int(cell['payload_bytes']))}, "
+        f"{names[cell['suite']]}, {cell['io_engine']})"
+        for _, cell in cells.sort_values("ratio").iloc[[0, -1]].iterrows()
+    ]
+    return " to ".join(said)

@@ -5,7 +5,8 @@ scheduler's own clock of the process. The boundary between user and system is no
 (250 to 1000 per second) whether the process is in user mode, and divides the exact total by what it saw
 (cputime_adjust in kernel/sched/cputime.c): a sample shorter than a few ticks says nothing. So the ticks of all blocks
 of a cell are taken together, the boundary carries the 95 % interval that so many ticks allow, and where they are fewer
-than 25 a bar stays whole. A profile of the same cell knows the boundary to the instruction, and is taken where given.
+than 25 a bar stays whole. A profile of the same cell on the same kernel knows the boundary to the instruction, and is
+taken where given.
 
 Softirqs run on the back of whatever process they meet, and kernels without CONFIG_IRQ_TIME_ACCOUNTING count them into
 that process as well: so they are not part of the bars but a mark for the whole machine, and absent where the kernel
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 25  # ticks: the boundary is then known to about 20 % of the bar's length
 _WHO = {"client": ("#0072B2", "#8CC3E8"), "peer": ("#D55E00", "#F5B57F")}  # system dark, user light
-_PROFILED = ["machine", *(name for name in CELL if name != "tls_version")]
+_PROFILED = ["machine", "kernel", *(name for name in CELL if name != "tls_version")]
 _HALF = 0.19  # of a bar's height
 _BESIDE = ("client's system calls\nper operation", "bytes on the wire\nbeyond the payload")
 

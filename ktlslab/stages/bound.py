@@ -29,10 +29,11 @@ _outermost = threading.local()
 class Bound:
     """A context manager around the waits of one call: `check` before each wait but the first.
 
-    Within another one of the same thread and connection, the outer one's time counts.
+    Within another one of the same thread and connection, the outer one's time counts. `began`: when the call began, by
+    time.monotonic(), if that was earlier.
     """
 
-    def __init__(self, connection: Connection, direction: Direction) -> None:
+    def __init__(self, connection: Connection, direction: Direction, began: float | None = None) -> None:
         self._connection, self._direction = connection, direction
         self._timeout = connection.engine.timeout
         outer = getattr(_outermost, "bound", None)
@@ -43,7 +44,7 @@ class Bound:
         if self._outer:
             self._deadline = self._outer._deadline  # noqa: SLF001
         elif self._timeout is not None:
-            self._deadline = time.monotonic() + self._timeout
+            self._deadline = (time.monotonic() if began is None else began) + self._timeout
 
     def __enter__(self) -> Self:
         if not self._outer:

@@ -1,7 +1,8 @@
 """Measure every budget of the project and print each figure beside its limit.
 
-Instructions are counted in a guest and compared with a C program on liburing that does the same with the same peer.
-Seconds are measured on this machine, which should be idle.
+Instructions are counted in a guest and compared with a C program on liburing that does the same with the same peer. A
+profile shows what each arm spends on Python and its binding. Seconds are measured on this machine, which should be
+idle.
 
 Exit status: 0 all budgets are met, 1 one is exceeded or could not be measured, 2 usage.
 """
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import bindings
 import walls
 from budgets import Run, Verdict, price_table, profile_table, ratios, record_table, verdict_table
 
@@ -94,7 +96,7 @@ def measured(name: str, measure: Callable[[], list[Verdict]]) -> list[Verdict]:
         return measure()
     except (KtlsLabError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         say(f"{name}: {error}")
-        return [Verdict(budget=name, unit="", ours=None, limit=None, note="failed, see above")]
+        return [Verdict(budget=name, unit="", ours=None, limit=None, notes=["failed, see above"])]
 
 
 def alone(measure: Callable[[], list[Verdict]]) -> Callable[[], list[Verdict]]:
@@ -115,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tests/benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ("instructions", "import", "guest", "sweep")
+    parts = ("instructions", "binding", "import", "guest", "sweep")
     parser.add_argument("--only", action="append", choices=parts, help="measure this part alone (may be repeated)")
     parser.add_argument("--profile", action="store_true", help="also show, layer by layer, where the instructions go")
     parser.add_argument(
@@ -125,19 +127,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     wanted = options.only or parts
     runs: list[Run] = []
+    verdicts: list[Verdict] = []
 
     measures = {
         "instructions": alone(lambda: instructions(options.kernel, runs, profile=options.profile)),
+        "binding": lambda: bindings.profiled(options.kernel, verdicts),
         "import": alone(walls.importing),
         "guest": alone(lambda: [line for clock in CLOCKS for line in walls.guest_start(options.kernel, clock)]),
         "sweep": walls.sweeping,
     }
     load = os.getloadavg()[0]  # before we make our own
-    verdicts = [line for name in parts if name in wanted for line in measured(name, measures[name])]
+    for name in parts:
+        if name in wanted:
+            verdicts += measured(name, measures[name])
     print(verdict_table(verdicts))
     for verdict in verdicts:
-        if verdict.note:
-            print(f"  {verdict.budget}: {verdict.note}")
+        for note in verdict.notes:
+            print(f"  {verdict.budget}: {note}")
     if load > 1:
         print(f"  This machine was not idle (load {load:.1f}): figures in seconds may be too high.")
     if runs and options.profile:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Run = dict[str, Any]
-# Work, figure, contestant, reference, limit. A step is elapsed time: on one CPU it includes the peer's share. The C
-# program waits without a timeout; ktlslab always has one, and its cost counts as ktlslab's.
+# Work, figure, contestant, reference, limit; workload, payload and depth of it in a profile. A step is elapsed time: on
+# one CPU it includes the peer's share. The C program waits without a timeout; ktlslab always has one, and its cost
+# counts as ktlslab's.
 RATIOS = (
-    ("echo 64 B", "step", "ktlslab uring", "C uring", 1.10),
-    ("echo 16 KiB", "step", "ktlslab uring", "C uring", 1.02),
-    ("upload 64 B", "cpu", "ktlslab uring", "C uring", 1.30),
-    ("upload 64 B, depth 16", "cpu", "ktlslab uring", "ktlslab syscall", 1.00),
-    ("echo 64 B, depth 16", "step", "ktlslab uring", "ktlslab syscall", 1.00),
+    ("echo 64 B", "step", "ktlslab uring", "C uring", 1.05, ("echo", 64, 1)),
+    ("echo 16 KiB", "step", "ktlslab uring", "C uring", 1.02, ("echo", 16384, 1)),
+    ("upload 64 B", "cpu", "ktlslab uring", "C uring", 1.12, ("upload", 64, 1)),
+    ("upload 64 B, depth 16", "cpu", "ktlslab uring", "ktlslab syscall", 1.00, ("upload", 64, 16)),
+    ("echo 64 B, depth 16", "step", "ktlslab uring", "ktlslab syscall", 1.00, ("echo", 64, 16)),
 )
+RATIO = "instructions"  # the unit of what is compared with a reference, and whose limit is a ratio
 # From the kernel up: the difference between a row and the one above it is the cost of what the row names.
 PROFILES = {
     "uring": (
@@ -33,14 +35,18 @@ PROFILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One line of the table. `value` is compared with the limit: the ratio to the reference, or else our figure."""
+    """One line of the table. `value` is compared with the limit: the ratio to the reference, or else our figure.
+
+    `explained`: what a profile explains it by, if it is missed (workload, payload, depth, reference).
+    """
 
     budget: str
     unit: str
     ours: float | None
     reference: float | None = None
     limit: float | None
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
+    explained: tuple[str, int, int, str] | None = None
 
     @property
     def value(self) -> float | None:
@@ -70,15 +76,16 @@ def middle(runs: Iterable[Run], work: str, who: str, figure: str) -> float | Non
 def ratios(runs: Sequence[Run]) -> list[Verdict]:
     """Compare the runs with the budgets that are ratios."""
     verdicts = []
-    for work, figure, ours, against, limit in RATIOS:
+    for work, figure, ours, against, limit, cell in RATIOS:
         kind = "elapsed" if figure == "step" else "CPU"
         verdicts.append(
             Verdict(
                 budget=f"{work}, {kind}: {ours} / {against}",
-                unit="instructions",
+                unit=RATIO,
                 ours=middle(runs, work, ours, figure),
                 reference=middle(runs, work, against, figure),
                 limit=limit,
+                explained=(*cell, against),
             )
         )
     return verdicts
@@ -103,7 +110,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
         ratio = f"{verdict.value:.3f} x" if verdict.reference and verdict.value else "-"
         limit = (
             f"{verdict.limit:.2f} x"
-            if verdict.limit and verdict.unit == "instructions"
+            if verdict.limit and verdict.unit == RATIO
             else _figure(verdict.limit, verdict.unit)
         )
         ours, reference = (_figure(value, verdict.unit) for value in (verdict.ours, verdict.reference))
@@ -153,4 +160,6 @@ def _step(value: float | None, before: float | None) -> str:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if unit == "instructions" else f"{value:.1f} {unit}"
+    if unit.startswith("instructions"):
+        return f"{value:,.0f}{unit.removeprefix('instructions')}"
+    return f"{value:.{1 if value >= 1 else 2}f} {unit}"

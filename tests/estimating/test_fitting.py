@@ -8,7 +8,7 @@ import pytest
 
 from ktlslab.errors import UsageError
 from ktlslab.estimating import checking, predicting
-from ktlslab.estimating.costs import IDENTITY
+from ktlslab.estimating.costs import IDENTITY, MOVING, cost_class
 from ktlslab.estimating.fitting import Evidence, apply
 from ktlslab.estimating.leastsquares import nnls
 
@@ -20,7 +20,7 @@ TRUE = {"user code": 0.1, "kernel code": 0.3, "copying and clearing": 0.02, "sys
 def key(layer, engine, suite, payload, end="client"):
     values = {"record_layer": layer, "io_engine": engine, "suite": suite, "payload_bytes": payload, "workload": "echo"}
     values |= {"tls_version": "", "depth": 1, "connections": 1, "record_size": 16384, "link": "loopback"}
-    return (*(values[name] for name in IDENTITY), end)
+    return (*(values.get(name, 0) for name in IDENTITY), end)
 
 
 def made(layers=("plain", "userspace"), payloads=(64, 1024, 16384)):
@@ -103,6 +103,39 @@ def test_a_cipher_that_no_library_was_measured_with_is_refused():
     found = predicting.predict(wanted, predicting.Drawn.of(known, wanted.columns), off, checks)
     assert found["estimate_ns"].isna().all()
     assert found["reason"].str.contains("CHACHA20-POLY1305 in kernel, which was never seen here").all()
+
+
+def test_weights_that_could_not_be_checked_are_refused():
+    known = evidence(layers=("userspace",), payloads=(64, 1024, 4096, 16384))
+    only = known.where(pd.Series(known.features.index.get_level_values("io_engine") == "syscall"))
+    checks, off = checking.left_out(Evidence.of(only.features, only.ns))
+    assert checks[checks["left_out"] == "arm"]["reason"].str.startswith("only it has").all()
+    wanted = made(("kernel",))
+    found = predicting.predict(wanted, predicting.Drawn.of(only, wanted.columns), off, checks)
+    assert found["reason"].str.contains("the weights are not checked").all()
+
+
+# What Debian's 6.1, 6.12 and 7.3 call them, on CPUs with erms and without.
+MOVES = (
+    *("copy_user_generic_string", "copy_user_enhanced_fast_string", "rep_movs_alternative", "rep_stos_alternative"),
+    *("memcpy", "__memcpy", "memcpy_orig", "memmove", "__memset", "memset_orig", "copy_page", "clear_page_rep"),
+    *("clear_page_erms", "clear_highpages_kasan_tagged", "__clear_user"),
+)
+WALKS = (
+    *("__check_object_size", "__skb_datagram_iter", "_copy_to_iter", "_copy_from_iter", "copy_page_to_iter"),
+    *("simple_copy_to_iter", "skb_copy_bits", "_copy_to_user", "iov_iter_advance"),
+)
+
+
+@pytest.mark.parametrize("function", MOVES)
+def test_code_that_moves_memory_costs_by_the_byte(function):
+    for name in ("copying", "clearing"):
+        assert cost_class("kernel", name, "kernel", function, "") == MOVING
+
+
+@pytest.mark.parametrize("function", WALKS)
+def test_code_that_checks_and_walks_around_copying_is_the_kernels(function):
+    assert cost_class("kernel", "copying", "kernel", function, "") == "kernel code"
 
 
 def test_an_error_above_the_limit_is_refused():

@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
+from ktlslab.errors import UsageError
 from ktlslab.guests import fetch, qemu, run
+
+MODEL_ID = 48  # characters of a CPU's name that CPUID has room for
 
 # What decides which code the ciphers, libc and the kernel's copying take, as /proc/cpuinfo names it.
 NEEDED = {
@@ -58,8 +61,8 @@ print(json.dumps({
 """
 
 
-def measured(kernel):
-    done = run(kernel, [sys.executable, "-c", MEASURE], clock="instructions", timeout=100)
+def measured(kernel, cpu=qemu.CPU_NAME):
+    done = run(kernel, [sys.executable, "-c", MEASURE], clock="instructions", timeout=100, cpu=cpu)
     assert (done.returncode, done.stderr.decode()) == (0, "")
     found = json.loads(done.stdout)
     return set(found.pop("flags")), found
@@ -79,16 +82,32 @@ def test_a_byte_that_is_copied_or_cleared_is_a_fraction_of_an_instruction(series
     assert flags >= NEEDED
 
 
-def test_with_erms_a_byte_is_an_instruction(newest, monkeypatch):
-    monkeypatch.setattr(qemu, "CPU", qemu.CPU.replace("erms=off", "erms=on"))
-    flags, found = measured(newest)
+def test_with_erms_a_byte_is_an_instruction(newest):
+    flags, found = measured(newest, qemu.FEATURES["erms"])
     assert "erms" in flags
     copied = ("kernel's copying", "libc's copying", "libc's clearing", "clearing of pages")
     assert {name: found[name] for name in copied if found[name] < 1} == {}
 
 
-def test_qemu_emulates_the_whole_cpu():
+@pytest.mark.parametrize("cpu", qemu.CPUS)
+def test_qemu_emulates_the_whole_cpu(cpu):
     """Where it does not, it warns, and the guest has a CPU that counts differently."""
-    argv = [qemu.program(), "-nodefaults", "-display", "none", "-accel", "tcg", "-cpu", qemu.CPU, "-monitor", "stdio"]
+    argv = [qemu.program(), "-nodefaults", "-display", "none", "-accel", "tcg", "-cpu", qemu.CPUS[cpu]]
+    argv += ["-monitor", "stdio"]
     done = subprocess.run(argv, input="quit\n", capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_cpu_differs_in_what_was_switched_on_alone():
+    usual = set(qemu.CPU.split(","))
+    for feature, name in qemu.FEATURES.items():
+        own = set(qemu.CPUS[name].split(","))
+        assert own - usual == {f"model-id={name}", f"{feature}=on"}
+        assert usual - own == {f"model-id={qemu.CPU_NAME}", f"{feature}=off"}
+        assert len(name) <= MODEL_ID, "the guest would find a shorter name"
+
+
+@pytest.mark.parametrize(("cpu", "clock"), [("QEMU", "instructions"), (qemu.FEATURES["erms"], "wall"), (7, "wall")])
+def test_a_cpu_that_cannot_be_is_refused(newest, cpu, clock):
+    with pytest.raises(UsageError, match="cpu"):
+        run(newest, ["true"], clock=clock, cpu=cpu)

@@ -11,7 +11,7 @@ from ktlslab.errors import PeerTimeoutError
 from ktlslab.linux import ktls
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.ktls import Direction
-from ktlslab.session import DIRECTIONS, open_session
+from ktlslab.session import DIRECTIONS, open_session, session_pair
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite, Version
 
@@ -149,6 +149,18 @@ def test_each_side_may_be_the_kernels_alone(kernel_pair):
         assert ends.pair.tls.recv(100) == b"to you"
         ends.pair.tls.sendall(b"to me")
         assert ends.stream.recv() == b"to me"
+
+
+@pytest.mark.parametrize("record_layer", ["userspace", "kernel", "kernel-tx", "kernel-rx"])
+@pytest.mark.parametrize("suite_of", [TLS12, TLS13], ids=["1.2", "1.3"])
+def test_many_calls_of_a_kind_outlast_every_look_at_the_keys(record_layer, suite_of, io_engine):
+    client, server = session_pair(record_layer=record_layer, io_engine=io_engine, suite=suite_of)
+    with client, server:
+        for sender, receiver in ((client.stream, server.stream), (server.stream, client.stream)):
+            for number in range(700):
+                message = number.to_bytes(2, "big")
+                sender.send(message)
+                assert receiver.recv(100) == message
 
 
 def test_closing_gives_the_kernels_keys_back(kernel_pair):

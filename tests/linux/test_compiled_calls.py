@@ -110,6 +110,10 @@ WRONG = {
     "no functions": lambda _: tls(tuple("functions"), 1, 0, 0, None, None, 0, None),
     "no room": lambda one: tls(FUNCTIONS, 1, 1, 1, one.recv_into, None, 0, None),
     "no time": lambda _: tls(FUNCTIONS, 1, 0, 0, None, None, 0, "soon"),
+    "few numbers": lambda one: _hot.watched(one.fileno()),
+    "no struct": lambda one: _hot.watched(one.fileno(), 500, 0),
+    "no room for a number in the struct": lambda one: _hot.watched(one.fileno(), 40, 33),
+    "no buffers": lambda _: _hot.total(["text"]),
     "no session, sending": lambda _: tls(FUNCTIONS, 0, 0, 0, None, None, 0, None).push(b"x"),
     "no session, receiving": lambda _: tls(FUNCTIONS, 0, 0, 0, None, None, 0, None).pull(bytearray(1)),
 }
@@ -129,3 +133,14 @@ def test_nothing_moves_nothing_and_a_session_can_be_ended():
     session.__init__(FUNCTIONS, 0, 0, 0, None, None, -1, None, *NOT_TOLD)
     with pytest.raises(ValueError, match="no session"):
         session.carry()
+
+
+def test_a_socket_without_keys_has_a_state_and_no_sequence_numbers(pair):
+    assert _hot.watched(pair[0].fileno(), 0, 0) == (1, 0, 0)  # TCP_ESTABLISHED
+    assert _hot.watched(pair[0].fileno(), 40, 32) == (1, 0, 0)
+    assert _hot.watched(-1, 40, 32) == (0, 0, 0)
+
+
+def test_a_total_counts_bytes_and_not_items():
+    assert _hot.total([b"123", memoryview(bytes(8)).cast("I"), bytearray()]) == 11
+    assert _hot.total(()) == 0

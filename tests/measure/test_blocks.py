@@ -45,6 +45,13 @@ def test_without_a_precision_each_setting_gets_the_plans_blocks_in_turns(small):
     )
 
 
+def test_complete_blocks_of_a_machine_that_lacks_an_arm_are_not_taken_again(small):
+    lacking = small.cells()[0]
+    first = [row for row in run(Blocks(small), 0.1) if cell_of(row) != lacking and row["repeat"] == 0]
+    blocks = Blocks(small, first, whole=True)
+    assert {key for key in keys(run(blocks, 0.1)) if key[1] == 0} == {(lacking, 0)}
+
+
 def test_a_noisy_setting_gets_more_blocks_and_a_quiet_one_does_not(small):
     plan = replace(small, repeats=4, max_repeats=30, precision=0.01)
     assert max(repeat for _, repeat in keys(run(Blocks(plan), 0.0001))) == 3

@@ -8,6 +8,7 @@ from ktlslab.errors import TableError, UsageError
 from ktlslab.guests import fetch, qemu
 from ktlslab.measure.analysis import effects
 from ktlslab.measure.comparison import compared
+from ktlslab.measure.plan import Plan
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import comparable, merge, write_table
 from ktlslab.runs.journal import Journal, journal_path
@@ -32,7 +33,7 @@ def old_and_new():
 
 def test_they_are_not_merged(old_and_new):
     assert comparable(*old_and_new) == [WHO]
-    with pytest.raises(TableError, match="Measure the older one again") as caught:
+    with pytest.raises(TableError, match="Measure one of them again on the CPU of the other") as caught:
         merge(old_and_new)
     assert WHO in str(caught.value)
 
@@ -89,3 +90,37 @@ def test_hosts_with_different_cpus_are_not_one_fleet():
     fleet = pd.concat(frames, ignore_index=True)
     fleet.attrs["provenance"] = {**frames[0].attrs["provenance"], **frames[1].attrs["provenance"]}
     assert set(effects(fleet, ["latency_p50"])["host"]) == {"h1", "h2"}
+
+
+def test_one_table_is_counted_by_one_cpu(small, tmp_path):
+    path = tmp_path / "t.parquet"
+    with pytest.raises(UsageError, match=r"by QEMU .*, of another by QEMU .* with erms.*a table of its own"):
+        sweep(small, ["newest", "newest+erms"], clock="instructions", output=path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_of_another_cpu_is_resumed_on_that_cpu_alone(small, tmp_path):
+    newest = fetch("newest").series
+    path = tmp_path / "t.parquet"
+    run = NEW | {"emulated_cpu": qemu.CPU, "plan": small.to_json()}
+    write_table(table(1, run, machine=f"{newest}+erms"), path)
+    with pytest.raises(UsageError, match=f"by {qemu.CPU_NAME}, and the rest would be by {qemu.FEATURES['erms']}"):
+        sweep(small, f"{newest}+erms", output=path, resume=True, progress=False)
+    with pytest.raises(UsageError, match="which is not among the machines"):
+        sweep(small, newest, clock="instructions", output=path, resume=True, progress=False)
+
+
+@pytest.mark.timeout(300)
+def test_a_cpu_with_erms_counts_a_table_that_is_not_merged_or_compared_with_the_usual():
+    plan = Plan(
+        name="erms", record_layers=("userspace",), io_engines=("syscall",), control="", suites=("AES-128-GCM",),
+        payloads=(65536,), workloads=("upload",), repeats=1, steps=6,
+    )  # fmt: skip
+    usual, erms = (sweep(plan, f"newest{more}", clock="instructions", progress=False) for more in ("", "+erms"))
+    run = next(iter(erms.attrs["provenance"].values()))
+    assert (run["cpu"], run["emulated_cpu"]) == (qemu.FEATURES["erms"], qemu.CPUS[qemu.FEATURES["erms"]])
+    assert set(erms["machine"]) == {f"{usual['machine'][0]}+erms"}
+    assert erms["latency_p50"].mean() > 1.3 * usual["latency_p50"].mean()
+    for refused, error in ((lambda: merge([usual, erms]), TableError), (lambda: compared(usual, erms), UsageError)):
+        with pytest.raises(error, match=f"{qemu.CPU_NAME}, .* {qemu.FEATURES['erms']}"):
+            refused()

@@ -81,6 +81,8 @@ class Base(stateful.RuleBasedStateMachine):
         self.before = resources()
         # Where OpenSSL uses the socket itself, the time-out limits each of its waits, which progress interrupts.
         self.waits = 5 if (layer, engine) == ("userspace", "syscall") else 1
+        # So it does in the kernel: each record of a long send waits on its own (tls_push_sg, net/tls/tls_main.c).
+        self.sending_waits = 5 if engine == "syscall" and layer in {"userspace", "kernel", "kernel-tx"} else 1
         self.inside, self.raising = False, None
         signal.signal(signal.SIGUSR1, self._signalled)
         self.stream, peer = self.peers.open(

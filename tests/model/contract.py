@@ -163,7 +163,9 @@ class Contract:
             return
         # OpenSSL answers a request for new keys as it reads it, also where nothing can be sent any more.
         unanswered = self.userspace and self.shut and self.requests
-        if (self.interrupted or unanswered) and isinstance(error, StreamError):
+        # What the kernel could not send after a shutdown, though it had taken it, a receive may tell.
+        untold = self.kernel_tx and self.shut and self.doubt
+        if (self.interrupted or unanswered or untold) and isinstance(error, StreamError):
             self.failed, self.doubt = error, ""
             return
         enough = self.available >= (size if exactly else 1)
@@ -179,7 +181,7 @@ class Contract:
         )
         if exactly and self.clean:
             must(isinstance(error, TruncatedError), f"{error!r} at a clean end")
-            self.loose = True
+            self.loose = self.ended = True
             return
         wanted = ENDS[self.end]
         must(wanted and isinstance(error, wanted), f"{error!r} at {self.end!r}")

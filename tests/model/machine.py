@@ -86,7 +86,7 @@ class Machine(PeerActs, Sending, Receiving):
             self.look()
             return ended or len(self.got.data) >= len(contract.sent.data)
 
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30  # a busy machine is slow to open records
         while not arrived() and time.monotonic() < deadline:
             self.remote.wait(lambda: self.remote.arrived or self.remote.ended, 0.5)
         must(len(self.got.data) >= len(contract.sent.data), "what was sent does not arrive")
@@ -103,7 +103,7 @@ class Machine(PeerActs, Sending, Receiving):
         if not first or contract.failed or contract.broken or contract.shut:
             return
         self.peer_reads(how="all")
-        must(self.remote.wait(lambda: self.remote.ended, 5), "the peer sees no end after close()")
+        must(self.remote.wait(lambda: self.remote.ended, 30), "the peer sees no end after close()")
         self.look()
         contract.check(self.got, complete=True)
 

@@ -59,7 +59,8 @@ class Remote:
     @property
     def steady(self):
         """Whether nothing waits on purpose."""
-        return not any(isinstance(item, float) for item in tuple(self._queue))
+        with self._changed:
+            return not any(isinstance(item, float) for item in self._queue)
 
     def wait(self, condition, seconds):
         """Wait until the condition holds; return whether it does."""

@@ -46,6 +46,8 @@ def run(layers, seconds, *, timeout=0.15, collect=False, say=False, first_seed=N
             try:
                 run_state_machine_as_test(seed(number)(machine), settings=chosen)
             except Flaky as error:  # the fault was not seen again
+                if not Fault.seen:
+                    raise  # the model's own
                 if not all(said.startswith(LATE) for said in Fault.seen):
                     raise Fault("\n".join(Fault.seen)) from error
                 busy += 1

@@ -45,14 +45,15 @@ class Sending(Base):
     @rule(size=SIZES, more=st.booleans(), kind=st.sampled_from([bytes, bytearray, memoryview]))
     def send(self, size, more, kind):
         data = self.pattern(size)
-        self._sent(self.call(lambda: self.stream.send(kind(data), more=more)), data, more=more)
+        outcome = self.call(lambda: self.stream.send(kind(data), more=more), waits=self.sending_waits)
+        self._sent(outcome, data, more=more)
 
     @rule(sizes=st.lists(SIZES, max_size=4))
     def send_many(self, sizes):
         data = self.pattern(sum(sizes))
         ends = itertools.accumulate(sizes)
         buffers = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-        self._sent(self.call(lambda: self.stream.send_many(buffers)), data)
+        self._sent(self.call(lambda: self.stream.send_many(buffers), waits=self.sending_waits), data)
 
     @rule(size=SIZES, kind=st.sampled_from([DATA, ALERT, HANDSHAKE, 256, -1]))
     def send_record(self, size, kind):
@@ -135,7 +136,8 @@ class Sending(Base):
         _, error = self.call(lambda: self.stream.limit_records(size), calm=True)
         if error:
             expected = not contract.kernel_tx or contract.held or not 64 <= size <= MAX_PLAINTEXT
-            must(expected or isinstance(error, MachineError) or contract.cannot_send, f"{error!r}")
+            over = contract.cannot_send or contract.interrupted
+            must(expected or isinstance(error, MachineError) or over, f"{error!r}")
         else:
             must(contract.kernel_tx and not contract.closed, "limited records that the kernel does not make")
             self.limits.append((len(contract.sent.data), size))

@@ -15,9 +15,12 @@ from ktlslab.show import notebooks
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE, AFTER, KERNELS = (
+HANDOFF, COMPARE, AFTER, KERNELS, TRUST = (
     FOLDER / f"{name}.ipynb"
-    for name in ("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels")
+    for name in (
+        *("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels"),
+        "06-how-far-can-a-figure-be-trusted",
+    )
 )
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
 MEASURED = r"\d\s*(?:%|×|x\b|times\b|percent|ns\b|us\b|µs|ms\b|s\b|seconds|instructions|[kMG]?B/s|GB\b|MB\b)"  # noqa: RUF001
@@ -134,10 +137,13 @@ def test_sweep_and_compare_runs_on_a_table(home):
     assert "These are recorded figures" in shown["table"]
     assert "in favour of kernel" in shown["summary"]
     drawn = [path.name for path in notebooks.pictures_of(target)]
-    names = ("latency", "cpu-client", "cpu-peer", "cpu-split", "throughput", "sign-map", "ratio", "distributions")
-    assert drawn == [f"{COMPARE.stem}-{name}.png" for name in names]
+    names = ["latency", "cpu-client", "cpu-peer", "cpu-split", "profile", "throughput", "sign-map", "ratio"]
+    assert drawn == [f"{COMPARE.stem}-{name}.png" for name in [*names, "distributions"]]
     assert target.with_name(drawn[0]).read_bytes().startswith(b"\x89PNG")
     assert "A/A" in shown["effects"]
+    assert 'title="tls_sw_recvmsg [tls]' in shown["icicle"]
+    assert "SSL_read" in shown["icicle"]
+    assert "vfs_read [kernel]: only in userspace" in shown["small-download"]
 
 
 def test_three_kernels_are_shown_from_the_recorded_tables(home):
@@ -147,3 +153,18 @@ def test_three_kernels_are_shown_from_the_recorded_tables(home):
     assert "found from A to B" in shown["compare"]
     drawn = [path.name for path in notebooks.pictures_of(target)]
     assert drawn == [f"{KERNELS.stem}-{name}.png" for name in ("kernels", "sign-map", "depth", "wall-sign-map")]
+
+
+def test_how_far_a_figure_can_be_trusted_is_shown_from_the_recorded_tables(home):
+    target = home / "root" / TRUST.name
+    shown = outputs(target)
+    assert "The sign flips in " in shown["two-cpus"]
+    assert "without erms and fsrm, run " in shown["refused"]
+    assert "all arms but stdlib-ssl lie within" in shown["bindings"]
+    assert "ESTIMATED from weights" in shown["weighed"]
+    assert "Estimated, not measured" in shown["estimated"]
+    assert "A/A: one arm, run twice" in shown["equal"]
+    assert "h2o/h2o#3201" in shown["field"]
+    assert not any("Warning" in said or "Traceback" in said for said in shown.values())
+    drawn = [path.name for path in notebooks.pictures_of(target)]
+    assert drawn == [f"{TRUST.stem}-{name}.png" for name in ("two-cpus", "bindings", "estimated", "equal")]

@@ -21,6 +21,7 @@ SYMBOLS = f"""\
 {KERNEL + 0x100:x} T __pfx_work
 {KERNEL + 0x110:x} T work
 {KERNEL + 0x200:x} t help
+{KERNEL + 0x2F0:x} T irq_entries_start
 {KERNEL + 0x300:x} T asm_sysvec_apic_timer_interrupt
 {KERNEL + 0x400:x} t tick
 {KERNEL + 0x500:x} T schedule

@@ -19,6 +19,7 @@ from ktlslab.show.icicles import bars, icicle, icicle_plot
 from ktlslab.show.profiled import instructions
 
 GCM = "AEAD AES-256-GCM"
+EXACT = [GCM, "tls", "copying", "clearing", "system calls", "sockets and skb memory", "security hooks"]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,18 @@ def test_comparing_says_which_functions_and_classes_made_the_difference(profile)
     assert compared(profile, profile).changed.empty
 
 
+def test_the_text_of_a_comparison_has_the_functions_below_their_class(profile):
+    found = compared(profile, profile, a_only={"record_layer": "userspace"}, b_only={"record_layer": "kernel"})
+    lines = str(found).splitlines()
+    machine = profile.functions["machine"].iloc[0]
+    assert lines[0] == f"upload of 1,024 B, syscall, AES-256-GCM, TLS 1.3, Linux {machine}: the client"
+    assert lines[1].split() == ["userspace", "kernel", "difference"]
+    for name, says in (("OpenSSL", "[_rust.abi3.so]: only in userspace, 1 call"), ("tls", "[tls]: only in kernel, ")):
+        at = next(at for at, line in enumerate(lines) if line.endswith(f"  {name}"))
+        assert says in lines[at + 1]
+    assert "machine" not in {name.rpartition(" ")[2] for name, _ in found.parts()}
+
+
 def test_compare_takes_profiles_on_the_command_line(profiled, capsys):
     argv = ["compare", str(profiled), str(profiled)]
     assert main(argv) == 0
@@ -114,11 +127,24 @@ def test_the_bars_say_what_each_arm_executes(profile):
 
 def test_two_runs_agree_in_the_kernels_part(plan, profile):
     again = ktlslab.profile(plan, "newest", progress=False)
-    found = compared(profile, again, tolerance=0.01)
-    assert found.changed.empty
-    exact = found.classes[found.classes["class"].isin([GCM, "tls"]) & (found.classes["end"] == "client")]
-    assert len(exact) >= 3
-    assert exact["difference"].abs().max() < 2  # instructions
+    assert compared(profile, again, tolerance=0.01).changed.empty
+    found = compared(profile, again, typical=True).functions
+    exact = found[(found["mode"] == "kernel") & found["class"].isin(EXACT)]
+    assert set(exact["class"]) == set(EXACT)
+    assert exact["difference"].abs().max() == 0  # what depends on no clock, and on no earlier operation
+
+
+def test_the_oldest_kernel_has_the_same_classes(plan, profile):
+    oldest = ktlslab.profile(plan, "oldest", progress=False)
+    (run,) = oldest.provenance.values()
+    assert max(check["other"] for check in run["cells"]) < 0.001
+    ciphers = oldest.functions[oldest.functions["object"] == "aesni_intel"]
+    assert set(ciphers["class"]) == {GCM}
+    assert not ciphers["function"].str.fullmatch(r"_\w+\d").any()  # a label
+    missing = set(profile.functions["class"]) - set(oldest.functions["class"])
+    assert missing <= {"interrupts", "other"}
+    found = compared(oldest, profile, a_only={"record_layer": "kernel"}, b_only={"record_layer": "kernel"})
+    assert GCM in set(found.changed["class"])
 
 
 def test_a_report_has_a_section_of_the_profile(profile):

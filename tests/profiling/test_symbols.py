@@ -48,6 +48,29 @@ def test_of_two_names_for_one_address_the_plainer_is_taken():
     assert KernelSymbols("10 T __memcpy\n10 T memcpy\n10 t _memcpy\n").find(0x10).function == "memcpy"
 
 
+def test_labels_in_a_modules_assembly_code_belong_to_the_function_before_them():
+    labels = """\
+ffffffffc0000000 t aesni_gcm_enc\t[aesni_intel]
+ffffffffc0000010 t _partial_block_done_16\t[aesni_intel]
+ffffffffc0000024 t _esb_loop_121\t[aesni_intel]
+ffffffffc0000040 t aes_loop_pre_done86\t[aesni_intel]
+ffffffffc0000050 t aesni_gcm_enc_update_avx_gen4\t[aesni_intel]
+ffffffffc0000064 t key_256_enc_update\t[aesni_intel]
+ffffffffc0000307 t slow.cold\t[other]
+ffffffff81000004 t entry_SYSCALL_64_after_hwframe
+"""
+    symbols = KernelSymbols(labels)
+    for at in (0x01, 0x11, 0x25, 0x41):
+        assert symbols.find(MODULE + at) == ("aesni_intel", "aesni_gcm_enc", MODULE)
+    assert symbols.find(MODULE + 0x65)[:2] == ("aesni_intel", "aesni_gcm_enc_update_avx_gen4")
+    assert symbols.find(MODULE + 0x307)[:2] == ("other", "slow")
+    assert symbols.find(KERNEL + 5)[:2] == ("kernel", "entry_SYSCALL_64_after_hwframe")
+
+
+def test_an_allocator_has_the_same_name_in_every_kernel():
+    assert KernelSymbols("10 T kmem_cache_alloc_node_noprof\n").find(0x10).function == "kmem_cache_alloc_node"
+
+
 def test_functions_have_their_names_where_the_file_has_them(library):
     functions = {name: Elf(library / "full.so") for name in ("shown", "secret", "dull")}
     for name, elf in functions.items():

@@ -65,6 +65,21 @@ PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count) {
   return PyBytes_FromStringAndSize((const char *)&operation, sizeof operation);
 }
 
+/* total(buffers): the bytes of all in a list or tuple. The length of an array or of a cast view counts its items. */
+PyObject *kl_total(PyObject *module, PyObject *buffers) {
+  Py_ssize_t count = PySequence_Size(buffers), total = 0;
+  for (Py_ssize_t i = 0; i < count; i++) {
+    PyObject *item = PySequence_GetItem(buffers, i);
+    Py_buffer view;
+    int error = !item || PyObject_GetBuffer(item, &view, PyBUF_SIMPLE);
+    Py_XDECREF(item);
+    if (error) return NULL;
+    total += view.len;
+    PyBuffer_Release(&view);
+  }
+  return count < 0 ? NULL : PyLong_FromSsize_t(total);
+}
+
 static void unpin(PyObject *capsule) {
   Py_buffer *view = PyCapsule_GetPointer(capsule, NULL);
   PyBuffer_Release(view);

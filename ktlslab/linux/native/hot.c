@@ -46,7 +46,7 @@ int64_t kl_limited(const Calls *self, int64_t timeout_ns) {
   return self->max_ns;
 }
 
-static PyObject *run(Calls *self, const struct kl_operation *operation, int64_t timeout_ns) {
+KL_INLINE PyObject *run(Calls *self, const struct kl_operation *operation, int64_t timeout_ns) {
   timeout_ns = kl_limited(self, timeout_ns);
   int result;
   if (UNINTERRUPTED(self, result, kl_run(self->ring, operation, timeout_ns), kl_resume(self->ring),
@@ -352,6 +352,8 @@ static PyType_Spec calls_spec = {.name = "ktlslab.linux._hot.Calls",
 
 static PyMethodDef functions[] = {{"pack", FAST(kl_pack), METH_FASTCALL, NULL},
                                   {"pin", FAST(kl_pin), METH_FASTCALL, NULL},
+                                  {"total", kl_total, METH_O, NULL},
+                                  {"watched", FAST(kl_watched), METH_FASTCALL, NULL},
                                   {NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "ktlslab.linux._hot", .m_size = -1,

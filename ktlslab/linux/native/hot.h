@@ -9,6 +9,7 @@
 #include <sys/time.h>
 
 #include "batch.h"
+#include "inside.h"
 #include "multishot.h"
 
 typedef struct {
@@ -49,12 +50,15 @@ extern PyTypeObject *kl_calls_type;
 
 /* flight.c */
 PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *kl_total(PyObject *module, PyObject *buffers);
 PyObject *kl_pin(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_start_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_reap_all(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_take(PyObject *self, PyObject *const *args, Py_ssize_t count);
 
-/* socket.c: a wait of a socket's own, whose time-out is that of `option` (SO_RCVTIMEO, SO_SNDTIMEO) */
+/* socket.c */
+PyObject *kl_watched(PyObject *module, PyObject *const *args, Py_ssize_t count);
+/* A wait of a socket's own, whose time-out is that of `option` (SO_RCVTIMEO, SO_SNDTIMEO) */
 struct kl_wait {
   int fd, option;
   pid_t process;          /* that may go on with it */

@@ -31,19 +31,9 @@ static int64_t now_ns(void) {
 
 int64_t kl_deadline(int64_t timeout_ns) { return timeout_ns == KL_FOREVER ? KL_FOREVER : now_ns() + timeout_ns; }
 
-static int try_lock(kl_ring *ring) { return !__atomic_exchange_n(&ring->busy, 1, __ATOMIC_ACQUIRE); }
-void kl_leave(kl_ring *ring) { __atomic_store_n(&ring->busy, 0, __ATOMIC_RELEASE); }
-
-int kl_enter(kl_ring *ring) {
-  if (!try_lock(ring)) return -EBUSY;
-  if (!ring->running) return 0;
-  kl_leave(ring);
-  return -EBUSY;
-}
-
 /* Whoever else is inside is about to be turned away. */
 void kl_reenter(kl_ring *ring) {
-  while (!try_lock(ring)) sched_yield();
+  while (!kl_try_lock(ring)) sched_yield();
 }
 
 kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error) {
@@ -133,18 +123,6 @@ int kl_make_room(kl_ring *ring, unsigned needed) {
   return submitted < 0 ? submitted : 0;
 }
 
-int kl_fill(kl_ring *ring, const struct kl_operation *o) {
-  int error = kl_make_room(ring, 1);
-  if (error) return error;
-  struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-  if (!sqe) return -EBUSY; /* for the compiler: there is room */
-  *sqe = (struct io_uring_sqe){.opcode = (uint8_t)o->opcode, .flags = o->sqe_flags, .ioprio = o->ioprio, .fd = o->fd,
-                               .off = o->off, .addr = o->addr, .len = o->len, .rw_flags = (int)o->op_flags,
-                               .user_data = ++ring->last_token, .buf_index = o->buf_index,
-                               .splice_fd_in = o->splice_fd_in, .addr3 = o->addr3};
-  return 0;
-}
-
 /* Submit what is prepared and wait for completions: 0, -ETIME, -EINTR or another -errno. */
 int kl_submit_and_wait(kl_ring *ring, unsigned wait_for, int64_t deadline_ns) {
   int answer;
@@ -184,11 +162,20 @@ void kl_request_cancel(kl_ring *ring, uint64_t token) {
 
 /* One operation, or a chain of them, from submission to completion. */
 
-void kl_run_begin(kl_ring *ring, uint64_t first, unsigned count, int32_t *results) {
-  for (unsigned i = 0; i < count; i++) results[i] = KL_PENDING;
-  ring->running = first;
-  ring->running_count = ring->running_left = count;
-  ring->results = results;
+/* The completions that are there, in a few instructions where the one of the only operation that runs is the first. */
+static int collect(kl_ring *ring) {
+  const struct io_uring_cq *queue = &ring->uring.cq;
+  unsigned head = *queue->khead;
+  if (ring->running_count == 1 && head != io_uring_smp_load_acquire(queue->ktail)) {
+    const struct io_uring_cqe *cqe = &queue->cqes[head & queue->ring_mask];
+    if (cqe->user_data == ring->running) {
+      ring->results[0] = cqe->res;
+      ring->running_left = 0;
+      io_uring_smp_store_release(queue->khead, head + 1);
+      return 0;
+    }
+  }
+  return kl_pump(ring);
 }
 
 /* Submit, and see whether that was all: 1 where every result is in. Sends mostly are done at once, and a wait with a bound
@@ -196,7 +183,7 @@ void kl_run_begin(kl_ring *ring, uint64_t first, unsigned count, int32_t *result
    work is put off to the wait, or another thread's, it is never so. */
 int kl_run_now(kl_ring *ring) {
   if (ring->uring.flags & (IORING_SETUP_SQPOLL | IORING_SETUP_DEFER_TASKRUN)) return 0;
-  if (io_uring_submit(&ring->uring) < 0 || kl_pump(ring) || ring->running_left) return 0;
+  if (io_uring_submit(&ring->uring) < 0 || collect(ring) || ring->running_left) return 0;
   ring->running = 0;
   return 1;
 }
@@ -220,7 +207,7 @@ static int cancel_running(kl_ring *ring) {
 /* 0 when every result is in, or when the time was up and what was left is cancelled; KL_INTERRUPTED; -errno. */
 int kl_run_wait(kl_ring *ring) {
   int error = kl_submit_and_wait(ring, ring->running_left, ring->deadline_ns);
-  int pumped = kl_pump(ring);
+  int pumped = collect(ring);
   if (!ring->running_left) {
     ring->running = 0;
     return 0;
@@ -244,23 +231,11 @@ static int run_result(kl_ring *ring) {
   return ring->result == -ECANCELED || ring->result == -EINTR ? -ETIMEDOUT : ring->result;
 }
 
-/* One operation from preparation to completion. Returns the completion's res, -ETIMEDOUT, or KL_INTERRUPTED. */
-int kl_run(kl_ring *ring, const struct kl_operation *operation, int64_t timeout_ns) {
-  int res = kl_enter(ring);
-  if (res) return res;
-  res = kl_fill(ring, operation);
-  if (!res) {
-    kl_run_begin(ring, ring->last_token, 1, &ring->result);
-    int sends = operation->opcode == IORING_OP_SEND || operation->opcode == IORING_OP_SENDMSG;
-    if (sends && kl_run_now(ring)) {
-      res = ring->result;
-    } else {
-      ring->deadline_ns = kl_deadline(timeout_ns);
-      res = run_result(ring);
-    }
-  }
-  kl_leave(ring);
-  return res;
+/* What is filled in, to its completion. */
+int kl_run_filled(kl_ring *ring, int sends, int64_t timeout_ns) {
+  if (sends && kl_run_now(ring)) return ring->result;
+  ring->deadline_ns = kl_deadline(timeout_ns);
+  return run_result(ring);
 }
 
 /* Go on after KL_INTERRUPTED. */

@@ -60,13 +60,8 @@ int kl_ring_supports(kl_ring *ring, int opcode);
 /* The moment that is so far away, of CLOCK_MONOTONIC; KL_FOREVER stays what it is. */
 int64_t kl_deadline(int64_t timeout_ns);
 
-int kl_run(kl_ring *ring, const struct kl_operation *operation, int64_t timeout_ns);
 int kl_resume(kl_ring *ring);
 void kl_abandon(kl_ring *ring);
-
-/* What these files' functions do themselves; others between whose calls no one else may come in: 0, or -EBUSY. */
-int kl_enter(kl_ring *ring);
-void kl_leave(kl_ring *ring);
 
 int kl_start(kl_ring *ring, struct kl_operation *operations, unsigned count);
 int kl_reap(kl_ring *ring, unsigned wait_for, int64_t deadline_ns);

@@ -8,8 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tls.h>
+#include <netinet/tcp.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#define MAX_STRUCT_BYTES 128 /* of a cipher's struct in linux/tls.h; the largest has 60 */
 
 /* Let the signal's handler run, then wait on: nonzero and an exception where it raises, or where the time is up. */
 int kl_interrupted(struct kl_wait *wait) {
@@ -37,6 +41,31 @@ int kl_interrupted(struct kl_wait *wait) {
 
 void kl_waited(const struct kl_wait *wait) {
   if (wait->until_ns) setsockopt(wait->fd, SOL_SOCKET, wait->option, &wait->before, sizeof wait->before);
+}
+
+static uint64_t sequence_number(int fd, int direction, socklen_t bytes, unsigned at) {
+  unsigned char keys[MAX_STRUCT_BYTES];
+  uint64_t number = 0;
+  if (!getsockopt(fd, SOL_TLS, direction, keys, &bytes))
+    for (unsigned i = 0; i < 8; i++) number = number << 8 | keys[at + i];
+  explicit_bzero(keys, sizeof keys);
+  return number;
+}
+
+/* watched(descriptor, bytes of the cipher's struct or 0, where its rec_seq begins): (TCP's state, the sequence number of TX,
+   that of RX), each 0 where the kernel does not tell. In one call, because a stream looks at them between its sends. */
+PyObject *kl_watched(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+  if (count != 3) return PyErr_Format(PyExc_TypeError, "expected 3 numbers, not %zd", count);
+  int fd = (int)PyLong_AsLong(args[0]);
+  unsigned long bytes = PyLong_AsUnsignedLong(args[1]), at = PyLong_AsUnsignedLong(args[2]);
+  if (PyErr_Occurred()) return NULL;
+  if (bytes > MAX_STRUCT_BYTES || (bytes && at + 8 > bytes)) return PyErr_Format(PyExc_ValueError, "no struct of linux/tls.h");
+  unsigned char state = 0; /* tcpi_state, the first byte of struct tcp_info */
+  socklen_t one = 1;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &one)) state = 0;
+  uint64_t sent = bytes ? sequence_number(fd, TLS_TX, (socklen_t)bytes, (unsigned)at) : 0;
+  uint64_t received = bytes ? sequence_number(fd, TLS_RX, (socklen_t)bytes, (unsigned)at) : 0;
+  return Py_BuildValue("(iKK)", state, (unsigned long long)sent, (unsigned long long)received);
 }
 
 typedef struct {

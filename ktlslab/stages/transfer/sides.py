@@ -14,7 +14,7 @@ from ktlslab.errors import StreamError, TruncatedError
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.linux.views import Rest
+from ktlslab.linux.views import Rest, in_bytes
 from ktlslab.stages.bound import Bound
 from ktlslab.tls.records import ContentType
 
@@ -122,14 +122,16 @@ def push_all(connection: Connection, push: Callable[..., int], data: Buffer, sen
                 sent += push(rest, flags)
 
 
-def push_many(connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer], bound: Bound) -> None:
-    """Push all buffers with one submission. If that stops early, pushing the rest raises the error."""
-    sent = connection.engine.send_many(connection.socket, buffers)
-    for data in buffers if sent != sum(map(len, buffers)) else ():
-        if sent < len(data):
-            bound.check()
-            push_all(connection, push, data, sent)
-        sent = max(0, sent - len(data))
+def push_rest(
+    connection: Connection, push: Callable[..., int], buffers: Sequence[Buffer], sent: int, began: float
+) -> None:
+    """Push what one submission of all buffers has left after `sent` bytes, which raises the error that stopped it."""
+    with Bound(connection, Direction.TX, began) as bound:
+        for data in map(in_bytes, buffers):
+            if sent < len(data):
+                bound.check()
+                push_all(connection, push, data, sent)
+            sent = max(0, sent - len(data))
 
 
 def truncated(connection: Connection, layer: str) -> TruncatedError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
 from ktlslab.errors import PeerTimeoutError, StreamClosedError, TruncatedError
-from ktlslab.linux import forks
+from ktlslab.linux import _hot, forks
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import in_bytes, let_go
@@ -147,11 +148,11 @@ class Stream(Closing):
         condition, watch = self._condition, self._watch
         try:
             size = len(data)
-            watch.until_check_up -= 1 + (size >> watch.shift)
+            watch.until_check_up -= 1
             if watch.until_check_up < 0:
                 watch.check_up("sending")
-            if more or size > MAX_PLAINTEXT:
-                self._send_on(data, more=more)
+            if more or size > watch.record_bytes:
+                self._send_on(data, size, more=more)
             elif (sent := condition.push(data)) != size:
                 sides.push_all(self.connection, condition.push, in_bytes(data), sent)
         except BaseException as error:  # noqa: BLE001
@@ -161,11 +162,15 @@ class Stream(Closing):
             condition.give_up("sending", error)
         condition.unconfirmed = True
 
-    def _send_on(self, data: Buffer, *, more: bool) -> None:
-        """Send what may take several waits, or is held back."""
+    def _send_on(self, data: Buffer, size: int, *, more: bool) -> None:
+        """Send what makes several records, may take several waits, or is held back."""
         if more is not True and more is not False:
             raise TypeError("more")
-        sides.push_all(self.connection, self._condition.push, in_bytes(data), 0, _MORE if more else 0)
+        self._watch.count("sending", 0, size)
+        push, sent = self._condition.push, 0
+        if not more and size <= MAX_PLAINTEXT and (sent := push(data)) == size:
+            return
+        sides.push_all(self.connection, push, in_bytes(data), sent, _MORE if more else 0)
         if more:
             self._condition.hold()
 
@@ -186,11 +191,12 @@ class Stream(Closing):
                         self.send(data)
                 return
             condition.attend("sending")
-            if not all(type(data) is bytes for data in buffers):
-                buffers = [in_bytes(data) for data in buffers]
-            self._watch.count("sending", len(buffers), sum(map(len, buffers)))
-            with Bound(self.connection, Direction.TX) as bound:
-                sides.push_many(self.connection, condition.push, buffers, bound)
+            total = _hot.total(buffers)
+            self._watch.count("sending", len(buffers), total)
+            engine = self.connection.engine
+            began = time.monotonic() if engine.timeout is not None else 0.0  # nothing is bound without a time-out
+            if (sent := engine.send_many(self.connection.socket, buffers)) != total:
+                sides.push_rest(self.connection, condition.push, buffers, sent, began)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import KeyUpdateError
+from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.tls.records import MAX_PLAINTEXT
 
@@ -43,12 +44,13 @@ class Watch:
         self.until_check_up = CHECK_EVERY if Direction.TX in kernel else _WITHOUT
         self._look_every = min(_LOOK_EVERY, max(1, self.limit >> 2)) if Direction.RX in kernel else _WITHOUT
         self.until_look = self._look_every
-        self.shift = MAX_PLAINTEXT.bit_length() - 1  # a send of n bytes makes at most 1 + (n >> shift) records
+        self.record_bytes = MAX_PLAINTEXT
+        self._watched = ktls.watcher(condition.connection.socket, updates.suite.cipher.kernel_type if updates else None)
         self._requested = -1  # the generation of the peer's keys that it was asked to change
 
     def count(self, verb: str, records: int, size: int) -> None:
-        """Count what is about to be sent, and check up if it is time."""
-        self.until_check_up -= records + (size >> self.shift)
+        """Count what is about to be sent, and check up if it is time: full records, and `records` that are not."""
+        self.until_check_up -= records + size // self.record_bytes
         if self.until_check_up < 0:
             self.check_up(verb)
 
@@ -61,15 +63,22 @@ class Watch:
         self.until_check_up = CHECK_EVERY
         if condition.closed or condition.failure or condition.finished:
             condition.attend(verb)
-        if lost := condition.lost():
+        state, sent, received = self._watched()
+        if state in tcpinfo.SENDING_OVER and (lost := condition.lost()):
             condition.fail(lost)
             raise lost
         condition.unconfirmed = False
+        free = self.limit - coming - CHECK_EVERY
+        if sent >= free or received >= free:
+            self._change_keys(verb, free)
+
+    def _change_keys(self, verb: str, free: int) -> None:
+        """Change the keys that have protected `free` records or more."""
         if self._updates is None:
             return
         for direction in self._kernel:
             used = self._updates.records(direction)
-            if used + coming + CHECK_EVERY < self.limit:
+            if used < free:
                 continue
             asked = direction is Direction.RX and self._requested == self._updates.generation[direction]
             if asked and used < self.limit:
@@ -95,6 +104,8 @@ class Watch:
         This costs about 500 instructions, so a `recv_exactly_into` that one receive fills does not count.
         """
         self.until_look = self._look_every
+        if Direction.RX not in self._kernel:
+            return
         if self._updates is None or self._condition.closed or self._condition.failure:
             return
         used = self._updates.records(Direction.RX)

@@ -330,7 +330,8 @@ def run(
 
 def _end(process: subprocess.Popen[bytes], pump: Pump, folder: Path) -> None:
     """End the guest's process and remove its folder; the pump reaps the process."""
-    kill(process)
+    if not pump.done.is_set():  # the process was not reaped long ago, so its number is still its own
+        kill(process)
     pump.join(10)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -3,7 +3,7 @@
 Such a kernel is a program that needs the C library of the suite it was built in, which may be newer than this
 machine's. So it always gets the archive's newest one, in its own folder: what it runs with is the same everywhere, and
 nothing of this machine is replaced. To find that library, its loader's path becomes a relative one (see
-`usermode.LIBRARY`), which the kernel of this machine resolves in the folder where the program is started.
+`usermode.command`), which the kernel of this machine resolves in the folder where the program is started.
 """
 
 from __future__ import annotations

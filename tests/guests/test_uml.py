@@ -26,6 +26,7 @@ from ktlslab.guests import at_hand, boot, fetch, guest, run
 from ktlslab.guests.cache import cache_dir
 from ktlslab.guests.process import start
 from ktlslab.measure.plan import Plan
+from ktlslab.runs import lock
 from ktlslab.runs.machines import machine
 from ktlslab.show.background import method
 from ktlslab.show.names import place_name
@@ -177,7 +178,8 @@ def test_figures_are_refused_unless_the_wall_clock_is_asked_for(uml):
     assert (machine("uml", "wall").name, machine("uml", "wall").clock) == (uml.series, "wall")
 
 
-def test_the_figures_of_a_sweep_say_what_kernel_they_are_of(uml, tmp_path):
+def test_the_figures_of_a_sweep_say_what_kernel_they_are_of(uml, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LOCK", tmp_path / "lock")  # the figures themselves are not looked at
     plan = Plan(
         name="p",
         record_layers=("plain", "kernel"),

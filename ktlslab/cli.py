@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     get.set_defaults(run=_get)
 
     sweep = commands.add_parser("sweep", help="measure a plan into a table")
-    sweep.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
+    sweep.add_argument("--plan", default="quick", metavar="quick|standard|full|serve|FILE")
     sweep.add_argument(
         "--on", metavar="MACHINE", action="append", help=f"{machine}{featured}; may be repeated; default auto"
     )
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     guests = f"a guest kernel: 6.1, oldest, newest{featured}; may be repeated; default newest"
     profile = commands.add_parser("profile", help="count where the instructions of each cell of a plan go")
-    profile.add_argument("--plan", default="quick", metavar="quick|standard|full|FILE")
+    profile.add_argument("--plan", default="quick", metavar="quick|standard|full|serve|FILE")
     profile.add_argument("--on", metavar="MACHINE", action="append", help=guests)
     profile.add_argument("-o", "--output", required=True, type=Path, metavar="PROFILE.parquet")
     profile.set_defaults(run=_profile)

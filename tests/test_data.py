@@ -9,7 +9,7 @@ import pytest
 from ktlslab.guests import qemu
 from ktlslab.measure.analysis import effects, false_alarms
 from ktlslab.measure.blocks import cell_of
-from ktlslab.measure.plan import Plan, named
+from ktlslab.measure.plan import Plan, named, shuffled
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import comparable, read_table
 from ktlslab.profiling.collecting import TOLERANCE
@@ -20,7 +20,7 @@ from ktlslab.show import plots
 from ktlslab.show.icicles import bars
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-TABLES = ("quick", "standard", "standard-wall")
+TABLES = ("quick", "standard", "standard-wall", "serve")
 CELL = ["record_layer", "io_engine", "suite", "payload_bytes"]
 # How much a rerun of the same builds on the same CPU may differ. Part of a plan has fewer sessions and settings, which
 # shifts an operation by some hundred instructions: a percent of the cheapest ones.
@@ -41,6 +41,18 @@ def test_a_recorded_table_is_whole(name):
     assert {"kTLS", "io_uring", "interaction", "TLS tax", "A/A"} <= set(found["effect"])
     assert (found["floor"] >= 1).all()
     assert {definition(run) for run in counted(frame).values()} <= {qemu.CPU}  # or nobody could add to it
+
+
+def test_the_arms_of_a_recorded_block_took_turns_as_they_would_now():
+    """Or a table could not be resumed: its blocks would differ from those that follow."""
+    frame = read_table(DATA / "quick.parquet").sort_values("position")
+    plan = Plan.from_json(next(iter(frame.attrs["provenance"].values()))["plan"])
+    settings = plan.settings()
+    for repeat, rows in frame.groupby("repeat"):
+        taken = {}
+        for cell in map(cell_of, rows.to_dict("records")):
+            taken.setdefault(cell.setting, []).append(cell)
+        assert taken == {setting: shuffled(settings[setting], plan.seed, setting, repeat) for setting in settings}
 
 
 @pytest.mark.parametrize("name", ["erms", "erms-off", "field"])
@@ -69,9 +81,20 @@ def test_a_profile_of_two_cpus_names_the_one_with_erms_and_differs_in_copying():
 
 
 def test_the_standard_plan_was_recorded_on_three_kernels_by_instructions_and_on_one_in_time():
-    counted, timed = (read_table(DATA / f"{name}.parquet") for name in TABLES[1:])
+    counted, timed = (read_table(DATA / f"{name}.parquet") for name in TABLES[1:3])
     assert counted.groupby("machine")["unit"].unique().map(list).tolist() == [["instructions"]] * 3
     assert [list(timed[name].unique()) for name in ("machine", "unit")] == [[max_series(counted)], ["ns"]]
+
+
+@pytest.mark.parametrize("layer", ["userspace", "kernel"])
+def test_the_cost_of_an_answer_does_not_grow_with_open_sessions_and_they_are_small(layer, record_property):
+    frame = read_table(DATA / "serve.parquet")
+    rows = frame[(frame["record_layer"] == layer) & (frame["io_engine"] == "uring") & (frame["payload_bytes"] == 1024)]
+    typical = rows.groupby("connections")[["client_cpu", "latency_p50", "session_bytes"]].median()
+    assert {10, 100, 1000} <= set(typical.index)
+    record_property("medians", typical.to_dict())
+    assert typical["client_cpu"].max() <= 1.1 * typical["client_cpu"][10]
+    assert typical["session_bytes"].max() < 100 * 1024
 
 
 @pytest.mark.parametrize("name", ["equal-arms", "equal-arms-here"])

@@ -13,6 +13,7 @@ import termios
 CLOSED = 7
 SENDING_OVER = frozenset({4, 5, 6, CLOSED, 9, 11})
 _BYTES_RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received
+_NOT_SENT = struct.Struct("=144xI")  # tcpi_notsent_bytes (kernel 4.6)
 _BYTES_SENT = struct.Struct("=200xQQ")  # tcpi_bytes_sent, tcpi_bytes_retrans (kernel 4.19)
 
 
@@ -27,7 +28,10 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def moved(sock: socket.socket) -> tuple[int, int]:
-    """Return the bytes of payload (sent, received) since the connection was opened. Retransmissions do not count."""
+    """Return the bytes of payload (sent, received) since the connection was opened.
+
+    Those that TCP has taken and not yet sent count as sent; retransmissions do not count.
+    """
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_SENT.size)
     sent, again = _BYTES_SENT.unpack(info)
-    return sent - again, _BYTES_RECEIVED.unpack_from(info)[0]
+    return sent - again + _NOT_SENT.unpack_from(info)[0], _BYTES_RECEIVED.unpack_from(info)[0]

@@ -404,7 +404,7 @@ def _borrowed(here: pd.DataFrame, pairs: pd.DataFrame) -> Any:
     for name in ("payload_bytes", "depth", "connections"):
         away = np.log(here[name].to_numpy(dtype=float))[:, None] - np.log(pairs[name].to_numpy(dtype=float))
         steps += np.abs(away) / math.log(4)
-    for name in ("workload", "link", "record_size"):
+    for name in ("workload", "link", "record_size", "request_bytes"):
         steps += here[name].to_numpy()[:, None] != pairs[name].to_numpy()
     weight = 0.5**steps
     total = weight.sum(axis=1)

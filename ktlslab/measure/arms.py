@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ktlslab.errors import KtlsLabError
-from ktlslab.linux.ktls import Direction
 from ktlslab.linux.perf import count_syscalls
 from ktlslab.linux.ring import Ring
 from ktlslab.measure.channels import Channel, LeftOut, Ports, open_channel
 from ktlslab.measure.meters import Meters
 from ktlslab.measure.plan import Cell, Setting
-from ktlslab.measure.statistics import histogram, percentile
+from ktlslab.measure.rows import Around, Timed, bare, row_of
+from ktlslab.measure.statistics import percentile
 from ktlslab.measure.steps import Round
 from ktlslab.measure.warmup import Warm, warm_up
 from ktlslab.runs import clocks, provenance
@@ -48,6 +48,8 @@ class OpenArm:
         self._stack = contextlib.ExitStack()
         self._channels: list[Channel] = []
         self._last: dict[Setting, float] = {}  # the median step of the last sample
+        self.took: list[int] = []  # the last sample's steps, in the clock's unit
+        self.pid = os.getpid()  # of the process that is measured
         self._tolerance = TOLERANCE[clocks.current()]
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
@@ -65,9 +67,9 @@ class OpenArm:
         steps: int,
         min_ns: int = 0,
         handicap: float = 0.0,
-        around: Callable[[Callable[[], list[int]]], list[int]] = lambda run: run(),
+        around: Around = bare,
     ) -> dict[str, Any]:
-        """Time one sample. Latencies and CPU are per operation, in the clock's unit.
+        """Time one sample, and return its row's figures.
 
         It has more than `steps` timed steps where those would take less than `min_ns` nanoseconds. A `handicap` of 0.03
         makes each timed step 3 % longer by spinning, which the analysis must then find. `around` is called with the
@@ -83,47 +85,20 @@ class OpenArm:
         timed = Round(self._channels, cell, steps, spin=spin, lead=LEAD)
         with Meters(self._channels) as meters:
             start = time.perf_counter_ns()
-            took = around(timed.run)
+            self.took = took = around(timed.run)
             elapsed = time.perf_counter_ns() - start
         report = timed.settle()
         self._last[cell.setting] = percentile(took, 50) - spin
-        operations = steps * cell.operations_per_step
-        latencies = [step / cell.operations_per_step for step in took]
-        observed = {channel.observed(moved) for channel, moved in zip(self._channels, meters.records, strict=True)}
-        by_kernel = any(any(moved.values()) for moved in meters.records)
-        return {
-            "warm_up": warm.steps,
-            "steady": warm.steady,
-            "operations": operations,
-            "operations_per_step": cell.operations_per_step,
-            "elapsed": elapsed,
-            "latency_p50": percentile(latencies, 50),
-            "latency_p99": percentile(latencies, 99),
-            "latency_min": min(latencies),
-            "latency_max": max(latencies),
-            "latency_histogram": histogram(latencies),
-            "throughput_bytes_per_unit": cell.payload_bytes * operations / elapsed,
-            "client_cpu": clocks.cpu_figure(meters.cpu.total, operations),
-            "client_user": meters.cpu.user / operations,
-            "client_system": meters.cpu.system / operations,
-            "peer_cpu": clocks.cpu_figure(report.cpu.total, operations),
-            "peer_user": report.cpu.user / operations,
-            "peer_system": report.cpu.system / operations,
-            "machine_softirq": meters.softirq / operations,
-            "client_syscalls": _syscalls[alike],
-            "client_cycles": meters.hardware["cycles"] / operations,
-            "client_instructions": meters.hardware["instructions"] / operations,
-            "client_cache_misses": meters.hardware["cache_misses"] / operations,
-            "wire_tx_bytes": meters.wire.tx / operations,
-            "wire_rx_bytes": meters.wire.rx / operations,
-            "crypto_driver": self._driver if by_kernel else "",
-            "kernel_tx_records": sum(moved.get(Direction.TX, 0) for moved in meters.records),
-            "kernel_rx_records": sum(moved.get(Direction.RX, 0) for moved in meters.records),
-            "tls_stat_tx": sum(channel.counters["TlsTxSw"] for channel in self._channels),
-            "tls_stat_rx": sum(channel.counters["TlsRxSw"] for channel in self._channels),
-            "record_layer_observed": " and ".join(sorted(observed)),
-            "payload_ok": report.ok,
-        }
+        done = Timed(
+            took=took,
+            elapsed=elapsed,
+            meters=meters,
+            used=self._channels,
+            report=report,
+            warm=warm,
+            syscalls=_syscalls[alike],
+        )
+        return row_of(cell, done, self._channels, self._driver)
 
     def close(self) -> None:
         self._stack.close()

@@ -1,7 +1,8 @@
 """Which sample is next, and when there are enough. Pure functions: the worker and the sweep both use them.
 
-The settings take turns, one block each, so that slow drift affects all settings alike. Where the plan has a
-precision, a setting gets further blocks until the 95 % intervals of its arms' costs are narrow enough.
+The settings take turns, one block each, so that slow drift affects all settings alike. Only those of `serve` with other
+numbers of connections follow each other: a number's sessions are open alone. Where the plan has a precision, a setting
+gets further blocks until the 95 % intervals of its arms' costs are narrow enough.
 """
 
 from __future__ import annotations
@@ -77,15 +78,23 @@ class Blocks:
         return sure
 
     def __iter__(self) -> Iterator[Sample]:
-        repeat = 0
-        while wanting := [setting for setting in self._settings if self._wants(setting, repeat)]:
-            for setting in wanting:
-                done = self._taken[setting].get(repeat, {})
-                order = shuffled(self._settings[setting], self._plan.seed, setting, repeat)
-                for position, cell in enumerate(order):
-                    if cell not in done and cell in self._settings[setting]:
-                        yield repeat, position, cell
-            repeat += 1
+        for some in self._turns():
+            repeat = 0
+            while wanting := [setting for setting in some if self._wants(setting, repeat)]:
+                for setting in wanting:
+                    done = self._taken[setting].get(repeat, {})
+                    order = shuffled(self._settings[setting], self._plan.seed, setting, repeat)
+                    for position, cell in enumerate(order):
+                        if cell not in done and cell in self._settings[setting]:
+                            yield repeat, position, cell
+                repeat += 1
+
+    def _turns(self) -> list[list[Setting]]:
+        """Return the settings in groups that take turns."""
+        found: dict[Any, list[Setting]] = {}
+        for setting, cells in self._settings.items():
+            found.setdefault(cells[0].room if cells else None, []).append(setting)
+        return list(found.values())
 
     def _wants(self, setting: Setting, repeat: int) -> bool:
         plan = self._plan

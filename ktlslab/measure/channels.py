@@ -24,7 +24,7 @@ from ktlslab.linux.ring import Buffer, Ring
 from ktlslab.measure.peer import offered, set_up
 from ktlslab.measure.plan import BLOCKING_ONLY, Cell
 from ktlslab.runs import clocks
-from ktlslab.session import open_session
+from ktlslab.session import Session, open_session
 from ktlslab.stages import BOTH, ClientConfig, Why, connect
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite, Version
@@ -96,7 +96,7 @@ class Channel:
 
 def open_channel(cell: Cell, ports: Ports, ring: Ring | None = None) -> Channel:
     """Open a channel. MachineError: the machine cannot do what the cell asks for; LeftOut: and need not."""
-    _refuse(cell)
+    refuse(cell)
     channel = _openssl(cell, ports) if cell.record_layer in BLOCKING_ONLY else _session(cell, ports, ring)
     with contextlib.ExitStack() as undo:
         undo.callback(channel.close)
@@ -105,7 +105,7 @@ def open_channel(cell: Cell, ports: Ports, ring: Ring | None = None) -> Channel:
     return channel
 
 
-def _refuse(cell: Cell) -> None:
+def refuse(cell: Cell) -> None:
     """Raise LeftOut where it is known beforehand that the arm is not available."""
     if cell.suite and Suite[cell.suite].openssl_name not in _offered():
         answered = f"the peer's {ssl.OPENSSL_VERSION} does not offer the suite"
@@ -136,16 +136,24 @@ def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
             timeout=TIMEOUT_S,
         )
     except RecordLayerUnavailableError as error:
-        remedy = "Measure in a guest: `--on newest` boots one; `ktlslab doctor` says what is missing."
-        kind = LeftOut if error.why is Why.CIPHER_REFUSED else MachineError
-        raise kind(_tried(cell), answered=error.answered, remedy=remedy) from error
-    stream = session.stream
+        raise unmet(cell, error) from error
     with contextlib.ExitStack() as undo:
         undo.callback(session.close)
-        if cell.record_size < MAX_PLAINTEXT and cell.suite:
-            with _or_left_out(cell):
-                stream.limit_records(cell.record_size)
+        limit_records(session, cell)
         undo.pop_all()
+    return channel_of(session)
+
+
+def limit_records(session: Session, cell: Cell) -> None:
+    """Limit the records that a session's kernel makes to the cell's size. LeftOut where the kernel cannot."""
+    if cell.record_size < MAX_PLAINTEXT and cell.suite:
+        with _or_left_out(cell):
+            session.stream.limit_records(cell.record_size)
+
+
+def channel_of(session: Session) -> Channel:
+    """Return the channel of an open session."""
+    stream = session.stream
     return Channel(
         socket=stream.connection.socket,
         send=stream.send,
@@ -159,6 +167,13 @@ def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
         names=_SESSION,
         otherwise="plain" if session.suite_name is None else "userspace",
     )
+
+
+def unmet(cell: Cell, error: RecordLayerUnavailableError) -> MachineError:
+    """Return the error for a kernel that did not take a cell's sessions: LeftOut where it only lacks the cipher."""
+    remedy = "Measure in a guest: `--on newest` boots one; `ktlslab doctor` says what is missing."
+    kind = LeftOut if error.why is Why.CIPHER_REFUSED else MachineError
+    return kind(_tried(cell), answered=error.answered, remedy=remedy)
 
 
 @contextlib.contextmanager

@@ -240,7 +240,7 @@ def at(frame: pd.DataFrame, place: tuple[str, ...]) -> pd.DataFrame:
 
 def cell_words(row: Any) -> str:
     """Name a cell in one line, without its default values."""
-    usual = {"depth": 1, "connections": 1, "record_size": 16384, "link": "loopback"}
+    usual = {"depth": 1, "connections": 1, "record_size": 16384, "request_bytes": 0, "link": "loopback"}
     extra = [f"{name.replace('_', ' ')} {row[name]}" for name, value in usual.items() if row[name] != value]
     arm = f"{row['record_layer']}+{row['io_engine']}"
     return ", ".join([arm, *filter(None, [row["suite"]]), f"{row['workload']} {row['payload_bytes']} B", *extra])

@@ -15,10 +15,11 @@ from ktlslab.tls.suites import Suite
 
 RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx", "stdlib-ssl", "openssl-ktls")
 IO_ENGINES = ("syscall", "uring")
-WORKLOADS = ("echo", "upload", "download", "sendfile")
+WORKLOADS = ("echo", "upload", "download", "sendfile", "serve")
 KIB = 1024
 MAX_PAYLOAD_BYTES = 16 * KIB * KIB
 MAX_IN_FLIGHT = 256  # operations on all connections at once
+MAX_CONNECTIONS = 10_000  # in `serve`; in other workloads each connection has an operation in flight
 MIN_RECORD_BYTES = 64  # the least that TLS_TX_MAX_PAYLOAD_LEN accepts
 
 KNOWN: dict[str, tuple[str, ...]] = {
@@ -30,7 +31,8 @@ KNOWN: dict[str, tuple[str, ...]] = {
 RANGES = {
     "payloads": (1, MAX_PAYLOAD_BYTES),
     "depths": (1, MAX_IN_FLIGHT),
-    "connections": (1, MAX_IN_FLIGHT),
+    "connections": (1, MAX_CONNECTIONS),
+    "requests": (1, MAX_PAYLOAD_BYTES),
     "record_sizes": (MIN_RECORD_BYTES, MAX_PLAINTEXT),
 }
 DIMENSIONS = (*KNOWN, *RANGES, "links")

@@ -55,11 +55,13 @@ class Link:
 class Ends:
     """The two ends of a link.
 
-    `address`: where the far end listens. `prefix`: put before a command, runs it in the far namespace. `near()`: a
-    context manager; inside it this thread is in the near namespace, and what it opens there stays there.
+    `address`: where the far end listens; `near_address`: where this one can. `prefix`: put before a command, runs it in
+    the far namespace. `near()`: a context manager; inside it this thread is in the near namespace, and what it opens
+    there stays there.
     """
 
     address: str
+    near_address: str
     prefix: tuple[str, ...]
     near: Callable[[], AbstractContextManager[None]]
 
@@ -68,7 +70,7 @@ class Ends:
 def lay(link: Link) -> Iterator[Ends]:
     """Set up a link, and remove it at the end. MachineError: a program, a kernel module or a permission is missing."""
     if link.kind == "loopback":
-        yield Ends(address="127.0.0.1", prefix=(), near=contextlib.nullcontext)
+        yield Ends(address="127.0.0.1", near_address="127.0.0.1", prefix=(), near=contextlib.nullcontext)
         return
     programs = {name: _program(name) for name in _PROGRAMS}
     with contextlib.ExitStack() as stack:
@@ -80,7 +82,7 @@ def lay(link: Link) -> Iterator[Ends]:
             for namespace in (near, far):
                 _run(namespace, programs["tc"], [_netem(link)])
         prefix = (programs["nsenter"], f"--net={namespaces.path(far)}", "--")
-        yield Ends(address=FAR, prefix=prefix, near=lambda: namespaces.inside(near))
+        yield Ends(address=FAR, near_address=NEAR, prefix=prefix, near=lambda: namespaces.inside(near))
 
 
 def _raising(address: str, link: Link) -> list[str]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.errors import KtlsLabError, MachineError
-from ktlslab.measure.plan import Setting
+from ktlslab.measure.fitting import guest_memory
+from ktlslab.measure.plan import Plan, Setting
 from ktlslab.runs.job import Job
 from ktlslab.runs.journal import run_path
 from ktlslab.runs.launching import worker
@@ -75,7 +76,8 @@ def measure(part: Part, journal: Path, *, ending: Callable[[], bool] = bool, wai
         with storing(job_file, journal):
             job.write(job_file)
             run_path(journal, part.run_id).touch()
-        with worker(where, "ktlslab.measure.worker", job_file, run_path(journal, part.run_id)) as running:
+        memory, journal_file = guest_memory(Plan.from_json(part.plan)), run_path(journal, part.run_id)
+        with worker(where, "ktlslab.measure.worker", job_file, journal_file, memory=memory) as running:
             while (status := running.poll()) is None and not ending():
                 if part.until is not None and time.time() >= part.until:
                     stop.touch()

@@ -40,7 +40,8 @@ from ktlslab.tls.suites import Suite
 
 BLOCKING_ONLY = ("stdlib-ssl", "openssl-ktls")  # OpenSSL holds the socket: a ring cannot use it
 CALLS_ONLY = ("sendfile",)  # io_uring has no such operation (two splices through a pipe are not the same)
-DEEP = ("echo", "upload")  # workloads in which several operations of a connection can be in flight
+SERVED = ("plain", "userspace", "kernel")  # the record layers of the workload `serve`
+DEEP = ("echo", "upload", "serve")  # workloads in which several operations of a connection can be in flight
 # The most bytes and operations in a batch of one-way operations. It fits into a new connection's receive window
 # (64 KiB), so the sender need not wait, and scheduling depends only on the work.
 BATCH_BYTES = 32 * KIB
@@ -49,8 +50,8 @@ SAMPLE_BYTES = KIB * KIB  # in a sample, roughly: the receiver keeps them for th
 MIN_STEPS = 6
 
 # What all arms of a block share, in addition to machine and clock.
-SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size")
-Setting = tuple[str, str, int, int, int, int]
+SETTING = ("link", "workload", "payload_bytes", "depth", "connections", "record_size", "request_bytes")
+Setting = tuple[str, str, int, int, int, int, int]
 
 FORMER_FIELDS = {"directions": "workloads", "most_repeats": "max_repeats"}  # in plans from before version 0.2
 _SINGLE: dict[tuple[str, ...], type] = {
@@ -86,6 +87,9 @@ class Arm(NamedTuple):
 class Cell:
     """One combination; its fields are columns of the table. `suite` and `tls_version` are empty for plain TCP.
 
+    In the workload `serve` the payload is the response, `request_bytes` is the size of a request (0 in others), and
+    `depth` is how many connections have a request in flight at the same time, of all that are open.
+
     `replica` distinguishes equal arms of a block: 0, and 1 for the second run of the control.
     """
 
@@ -99,17 +103,24 @@ class Cell:
     connections: int = 1
     record_size: int = MAX_PLAINTEXT
     link: str = "loopback"
+    request_bytes: int = 0
     replica: int = 0
 
     @property
     def setting(self) -> Setting:
         """What all arms of a block share."""
-        return self.link, self.workload, self.payload_bytes, self.depth, self.connections, self.record_size
+        shape = self.depth, self.connections, self.record_size, self.request_bytes
+        return self.link, self.workload, self.payload_bytes, *shape
 
     @property
     def session(self) -> tuple[str, str, str, int, str, int]:
         """What the cells of one set of open sessions share, except the number of connections."""
         return self.record_layer, self.io_engine, self.suite, self.record_size, self.link, self.replica
+
+    @property
+    def room(self) -> tuple[str, int, int] | None:
+        """What the cells share whose open sessions `serve` keeps at the same time; None in other workloads."""
+        return (self.link, self.connections, self.record_size) if self.workload == "serve" else None
 
     @property
     def arm(self) -> Arm:
@@ -124,20 +135,32 @@ class Cell:
 
     @property
     def batch(self) -> int:
-        """Operations per connection in one timed step: the depth, or several one-way operations."""
+        """Operations per connection in one timed step: the depth, or several one-way operations; in `serve` one."""
+        if self.workload == "serve":
+            return 1
         if self.workload == "echo" or self.depth > 1:
             return self.depth
         return max(1, min(BATCH_OPERATIONS, BATCH_BYTES // self.payload_bytes))
 
     @property
+    def bytes_per_operation(self) -> int:
+        """The larger of what goes each way."""
+        return max(self.payload_bytes, self.request_bytes)
+
+    @property
     def operations_per_step(self) -> int:
         """Operations in one timed step, on all connections."""
+        if self.workload == "serve":
+            return self.depth
         return self.batch * self.connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Dimensions, and how much to measure of each cell.
+
+    `requests`: the sizes of requests in the workload `serve`, which answers each with one of `payloads`; `depths` is
+    then how many are in flight on all connections together.
 
     Each mapping in `also` is a further product, whose dimensions replace those of the plan. `control`: the arm that
     runs twice in every block. `replicas`: above 1, how often every arm runs in a block instead. `repeats`: blocks per
@@ -162,6 +185,7 @@ class Plan:
     depths: tuple[int, ...] = (1,)
     connections: tuple[int, ...] = (1,)
     record_sizes: tuple[int, ...] = (MAX_PLAINTEXT,)
+    requests: tuple[int, ...] = ()
     links: tuple[str, ...] = ("loopback",)
     also: tuple[Mapping[str, Any], ...] = field(default=())
     control: str = "kernel+uring"
@@ -181,7 +205,8 @@ class Plan:
                 self._set(name, self._single(name, getattr(self, name), kind))
         tried = f"reading plan {self.name!r}"
         for name in DIMENSIONS:
-            self._set(name, dimension(name, getattr(self, name), tried))
+            given = getattr(self, name)
+            self._set(name, () if name == "requests" and given in ((), []) else dimension(name, given, tried))
         also = (self.also,) if isinstance(self.also, Mapping) else self.also
         if not isinstance(also, list | tuple) or not all(isinstance(part, Mapping) for part in also):
             self._refuse(f"also is {shown(also)}", "It is a list of further products: [[also]] in TOML.")
@@ -191,6 +216,7 @@ class Plan:
         for arm in (self.control, self.slowed()[0]):
             if arm:
                 one_of(arm, _ARMS, "there is no arm", tried)
+        self._refuse_what_makes_no_sense()
         if not self.cells():
             self._refuse("it has no cell", "Choose record layers, I/O engines and workloads that go together.")
 
@@ -217,11 +243,31 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Return every cell once, in the order of the dimensions, grouped by setting."""
         found: dict[Setting, dict[Cell, None]] = {}
-        for part in ({}, *self.also):
-            product = replace(self, also=(), **part) if part else self
+        for product in self._products():
             for cell in _product(product):
                 found.setdefault(cell.setting, {})[cell] = None
         return [cell for cells in found.values() for cell in _with_control(list(cells), self.control, self.replicas)]
+
+    def _products(self) -> list[Plan]:
+        """Return each product as a plan, which has been looked at like any other."""
+        return [self, *(replace(self, also=(), **part) for part in self.also)]
+
+    def _refuse_what_makes_no_sense(self) -> None:
+        """UsageError where `serve` lacks something, or has what it cannot do; and where others have its connections."""
+        if "serve" not in self.workloads:
+            if max(self.connections) > MAX_IN_FLIGHT:
+                answered = f"{max(self.connections)} connections, each with an operation in flight"
+                self._refuse(answered, f"Only `serve` has more than {MAX_IN_FLIGHT}, most of them idle.")
+            return
+        if not self.requests:
+            remedy = "Give them beside `payloads`, the sizes of responses: requests = [64]."
+            self._refuse("`serve` needs `requests`, the sizes of requests", remedy)
+        if others := [layer for layer in self.record_layers if layer not in SERVED]:
+            remedy = f"It has {', '.join(SERVED)}. Put other workloads into a product of their own: [[also]]."
+            self._refuse(f"`serve` has no record layer {others[0]!r}", remedy)
+        if min(self.depths) > max(self.connections):
+            remedy = "`depths` is how many connections have a request in flight: no more than `connections`."
+            self._refuse(f"`serve` with depth {min(self.depths)} on {max(self.connections)} connections", remedy)
 
     def settings(self) -> dict[Setting, list[Cell]]:
         """Return the cells of each setting."""
@@ -239,7 +285,7 @@ class Plan:
 
     def steps_of(self, cell: Cell) -> int:
         """Return how many timed steps a sample of this cell has."""
-        return max(MIN_STEPS, min(self.steps, SAMPLE_BYTES // (cell.payload_bytes * cell.operations_per_step)))
+        return max(MIN_STEPS, min(self.steps, SAMPLE_BYTES // (cell.bytes_per_operation * cell.operations_per_step)))
 
     def slowed(self) -> tuple[str, float]:
         """Return the arm of `handicap` and its share; ("", 0.0) for none."""
@@ -267,16 +313,31 @@ class Plan:
 
 def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> list[Cell]:
     """Return a setting's cells in the order of a block, which depends only on these arguments."""
-    return random.Random(f"{seed} {setting} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
+    # Without requests, which only `serve` has, the order is that of tables from before `serve`.
+    said = setting if setting[-1] else setting[:-1]
+    return random.Random(f"{seed} {said} {repeat}").sample(cells, len(cells))  # noqa: S311 - an order, not a secret
 
 
 def _product(plan: Plan) -> Iterator[Cell]:
     """Yield the cells of this product that make sense."""
     settings = itertools.product(
-        plan.links, plan.workloads, plan.payloads, plan.depths, plan.connections, plan.record_sizes
+        plan.links,
+        plan.workloads,
+        plan.payloads,
+        plan.depths,
+        plan.connections,
+        plan.record_sizes,
+        plan.requests or (0,),
     )
-    for link, workload, payload, depth, connections, record_size in settings:
-        if (depth > 1 and workload not in DEEP) or depth * connections > MAX_IN_FLIGHT:
+    for link, workload, payload, depth, connections, record_size, request in settings:
+        if workload == "serve":
+            if depth > connections:
+                continue
+        elif (
+            (depth > 1 and workload not in DEEP)
+            or depth * connections > MAX_IN_FLIGHT
+            or request != (plan.requests or (0,))[0]
+        ):
             continue
         for layer, engine in itertools.product(plan.record_layers, plan.io_engines):
             if engine != "syscall" and (layer in BLOCKING_ONLY or workload in CALLS_ONLY):
@@ -293,6 +354,7 @@ def _product(plan: Plan) -> Iterator[Cell]:
                     connections=connections,
                     record_size=record_size,
                     link=link,
+                    request_bytes=request if workload == "serve" else 0,
                 )
 
 
@@ -336,7 +398,7 @@ PLANS = {
             record_layers=RECORD_LAYERS,
             suites=tuple(suite.name for suite in Suite if suite.openssl_name.startswith(("TLS_", "ECDHE-ECDSA"))),
             payloads=tuple(64 * 4**n for n in range(7)),
-            workloads=WORKLOADS,
+            workloads=tuple(workload for workload in WORKLOADS if workload != "serve"),
             also=(
                 {"workloads": ("echo", "upload"), "payloads": (64, KIB), "depths": (4, 16, 64)},
                 {"workloads": ("echo",), "payloads": (64, 16 * KIB), "connections": (8,)},
@@ -357,12 +419,31 @@ PLANS = {
             max_repeats=24,
             precision=0.01,
         ),
+        # data/serve.parquet: ktlslab sweep --plan serve --on newest -o data/serve.parquet (a guest of 4.5 GiB).
+        Plan(
+            name="serve",
+            suites=_GCM_256,
+            workloads=("serve",),
+            requests=(64,),
+            payloads=(KIB, 16 * KIB),
+            depths=(8,),
+            connections=(10, 100, 1000),
+            also=(
+                {
+                    "record_layers": ("userspace", "kernel"),
+                    "io_engines": ("uring",),
+                    "payloads": (KIB,),
+                    "connections": (10_000,),
+                },
+            ),
+            repeats=4,
+        ),
     )
 }
 
 
 def named(plan: str | Path | Plan) -> Plan:
-    """Return a plan by its name (quick, standard, full) or from a TOML or JSON file of its fields."""
+    """Return a plan by its name (quick, standard, full, serve) or from a TOML or JSON file of its fields."""
     if isinstance(plan, Plan):
         return plan
     tried = f"reading plan {str(plan)!r}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ktlslab.errors import UsageError
 from ktlslab.measure.blocks import JUDGED, Blocks, cell_of, unbroken
-from ktlslab.measure.estimate import rate, sample_seconds
+from ktlslab.measure.estimate import opening_seconds, rate, sample_seconds
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Cell, Plan, Setting
 from ktlslab.runs.journal import Journal
@@ -85,6 +85,7 @@ def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaini
     seconds: dict[Setting, float] = {}
     at_least = at_most = done = 0
     longest = 0.0
+    rooms: set[Any] = set()
     of_setting: dict[Setting, list[dict[str, Any]]] = {}
     for row in mine:
         of_setting.setdefault(cell_of(row).setting, []).append(row)
@@ -101,8 +102,10 @@ def remaining(plan: Plan, machine: str, clock: str, journal: Journal) -> Remaini
         rows += [{name: row[name] for name in _NEEDED} for row in taken]
         at_least += blocks.left()
         at_most += count * most - len(taken)
-        seconds[setting] = block * max(1, blocks.left()) / count
-        longest += block * (most - len(taken) / count)
+        opening = 0.0 if cells[0].room in rooms else opening_seconds(cells, rate(machine, clock))
+        rooms.add(cells[0].room)
+        seconds[setting] = opening + block * max(1, blocks.left()) / count
+        longest += opening + block * (most - len(taken) / count)
     return Remaining(
         plan=plan,
         machine=machine,

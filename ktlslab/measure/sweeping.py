@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ktlslab import _checks
 from ktlslab.errors import KtlsLabError, MachineError, UsageError
 from ktlslab.guests import qemu
-from ktlslab.measure import parts
+from ktlslab.measure import fitting, parts
 from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Plan, named
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LOOK_S = 0.2
-_GUEST_BYTES = 3 << 29  # of this machine's memory that a guest needs, roughly
+_QEMU_BYTES = 1 << 29  # of this machine's memory that a guest needs besides its own
 
 
 def sweep(
@@ -70,8 +70,9 @@ def sweep(
 ) -> pd.DataFrame:
     """Measure a plan and return its table, one row per sample (`ktlslab.measure.table.SCHEMA`).
 
-    `plan`: quick, standard, full, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest, newest, or
-    newest+erms, whose CPU has erms, for a table of its own). `clock`: wall or instructions; the default is wall where
+    `plan`: quick, standard, full, serve, a file, or a Plan. `on`: machines (auto, here, a guest's series, oldest,
+    newest, or newest+erms, whose CPU has erms, for a table of its own). A guest gets the memory that the plan needs.
+    `clock`: wall or instructions; the default is wall where
     the CPU is real, else instructions. `output`: NAME.parquet; without it the table is returned but not written.
     `resume`: continue an interrupted sweep, or extend the table of a finished one, with the same plan on the same
     machines or on more. `progress`: report on standard error what the sweep will do and how far it is.
@@ -85,6 +86,7 @@ def sweep(
     require("lab", "pandas", "pyarrow", "tqdm")
     plan = named(plan)
     machines = machines_of(on, clock)
+    fitting.refuse_what_does_not_fit(plan, machines)
     cpu = _counting_cpu(machines)
     source = "one of `concurrent.futures`, or of Dask distributed: client.get_executor()"
     _checks.optional(_checks.instance, "sweeping", "executor", executor, Executor, source)
@@ -171,7 +173,7 @@ def _refuse_another_cpu(journal: Journal, cpu: str) -> None:
 def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, waited: str) -> None:
     """Measure on this host: one part after the other under the wall clock, one per CPU where instructions count."""
     counted = [one for one in wanted if one.clock == "instructions" and one.seconds]
-    lanes = _lanes() if counted else 1
+    lanes = _lanes(wanted[0].plan) if counted else 1
     # As many parts per machine as make the lanes finish at about the same time.
     pieces = lanes // math.gcd(len(counted), lanes) if counted else 1
     in_turn = [part for one in wanted if one.clock != "instructions" for part in one.parts(1)]
@@ -300,7 +302,7 @@ def _remove(journal: Path) -> None:
         journal.rmdir()
 
 
-def _lanes() -> int:
+def _lanes(plan: Plan) -> int:
     """Return how many guests run side by side: one per CPU, limited by memory."""
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(len(os.sched_getaffinity(0)), memory // _GUEST_BYTES))
+    return max(1, min(len(os.sched_getaffinity(0)), memory // (fitting.guest_bytes(plan) + _QEMU_BYTES)))

@@ -38,12 +38,13 @@ SCHEMA: tuple[tuple[str, type, str], ...] = (
     ("io_engine", str, "syscall or uring"),
     ("suite", str, "IANA name; empty for plain TCP"),
     ("tls_version", str, "TLS 1.2 or TLS 1.3; empty for plain TCP"),
-    ("payload_bytes", int, "bytes per operation (echo: in each direction)"),
-    ("workload", str, "echo, upload, download or sendfile (an upload from a file)"),
-    ("depth", int, "operations in flight per connection"),
-    ("connections", int, "connections in use at the same time"),
+    ("payload_bytes", int, "bytes per operation (echo: in each direction; serve: of a response)"),
+    ("workload", str, "echo, upload, download, sendfile (an upload from a file) or serve"),
+    ("depth", int, "operations in flight per connection (serve: on all connections)"),
+    ("connections", int, "connections in use at the same time (serve: open)"),
     ("record_size", int, "most payload bytes in a record"),
     ("link", str, "loopback, or a veth pair with its delay and loss"),
+    ("request_bytes", int, "bytes of a request in serve; 0 in other workloads"),
     ("replica", int, "number of an equal arm in its block, from 0; 1 and above are for the noise floor"),
     ("repeat", int, "number of the block in its setting, from 0"),
     ("position", int, "position in the block's order, from 0"),
@@ -77,6 +78,12 @@ SCHEMA: tuple[tuple[str, type, str], ...] = (
     ("tls_stat_tx", int, "increase of TlsTxSw in /proc/net/tls_stat when the session opened"),
     ("tls_stat_rx", int, "increase of TlsRxSw in /proc/net/tls_stat when the session opened"),
     ("record_layer_observed", str, "the record layer that made the records, as the kernel shows it"),
+    ("session_bytes", float, "serve: memory of the server's process per open session; NaN: not measured"),
+    (
+        "kernel_session_bytes",
+        float,
+        "serve: memory of the kernel's objects per open session, both ends; NaN: not measured",
+    ),
     ("payload_ok", bool, "whether the payload's checksums agreed at both ends"),
 )
 __all__ = [
@@ -89,6 +96,12 @@ __all__ = [
     "to_frame",
     "write_table",
 ]
+# Columns that tables of earlier versions lack, and what they hold there.
+ADDED_COLUMNS: dict[str, float] = {
+    "request_bytes": 0,
+    "session_bytes": math.nan,
+    "kernel_session_bytes": math.nan,
+}
 FORMER_COLUMNS = {"direction": "workload", "burst": "operations_per_step"}  # in tables from before version 0.2
 NAMES = tuple(name for name, _, _ in SCHEMA)
 _KEY = [
@@ -176,6 +189,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         if beside.exists():
             frame.attrs["provenance"] = json.loads(beside.read_text(encoding="utf-8"))
         frame = frame.rename(columns=FORMER_COLUMNS)
+        frame = frame.assign(**{name: value for name, value in ADDED_COLUMNS.items() if name not in frame})
         for run in frame.attrs.get("provenance", {}).values():
             run["plan"] = renamed(run.get("plan", {}))
     except (OSError, ValueError) as error:

@@ -27,6 +27,7 @@ from ktlslab.measure.arms import LeftOut, OpenArm, Ports, check
 from ktlslab.measure.blocks import Blocks, cell_of
 from ktlslab.measure.link import Ends, Link, lay
 from ktlslab.measure.plan import Cell, Plan, Setting
+from ktlslab.measure.serving import ServerSet
 from ktlslab.runs import clocks, provenance
 from ktlslab.runs.job import Job
 from ktlslab.runs.unusual import Unusual
@@ -79,7 +80,7 @@ def measure(job: Job, journal: Path) -> None:
         _write(out, {"provenance": about | {"left_out": left_out, "unusual": unusual.notes()}})
 
 
-def _sample(arm: OpenArm, cell: Cell, plan: Plan) -> dict[str, Any]:
+def _sample(arm: OpenArm | ServerSet, cell: Cell, plan: Plan) -> dict[str, Any]:
     slowed, share = plan.slowed()
     # Counts of instructions repeat, times do not: a timed sample must last long enough for overhead to matter little.
     least = MIN_SAMPLE_NS if clocks.current() == "wall" else 0
@@ -93,7 +94,10 @@ class Laboratory:
 
     def __init__(self) -> None:
         self._arms: dict[tuple[Any, ...], OpenArm] = {}
-        self._links: dict[str, tuple[Ends, Ports]] = {}
+        self._links: dict[str, Ends] = {}
+        self._peers: dict[str, Ports] = {}
+        self._room: Any = None
+        self._serving: dict[tuple[str, str], ServerSet] = {}  # by record layer and suite
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -102,26 +106,45 @@ class Laboratory:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def arm(self, cell: Cell) -> OpenArm:
+    def arm(self, cell: Cell) -> OpenArm | ServerSet:
         """Return the cell's arm, opened on first use. LeftOut: it is not available on this machine."""
+        if cell.workload == "serve":
+            return self._server(cell)
         key = (*cell.session, cell.connections)
         if key not in self._arms:
-            ends, ports = self._link(cell.link)
-            with ends.near():
-                self._arms[key] = OpenArm(cell, ports)
+            with self._link(cell.link).near():
+                self._arms[key] = OpenArm(cell, self._ports(cell.link))
             self._stack.callback(self._arms[key].close)
         return self._arms[key]
 
-    def _link(self, text: str) -> tuple[Ends, Ports]:
+    def _server(self, cell: Cell) -> ServerSet:
+        """Return the open sessions that serve this cell, after closing those of another number of connections."""
+        if self._room != cell.room:
+            while self._serving:
+                self._serving.popitem()[1].close()
+            self._room = cell.room
+        key = cell.record_layer, cell.suite
+        if key not in self._serving:
+            ends = self._link(cell.link)
+            with ends.near():
+                self._serving[key] = ServerSet(cell, ends.near_address, ends.prefix)
+            self._stack.callback(self._serving[key].close)
+        return self._serving[key]
+
+    def _link(self, text: str) -> Ends:
         if text not in self._links:
             try:
-                ends = self._stack.enter_context(lay(Link.parse(text)))
+                self._links[text] = self._stack.enter_context(lay(Link.parse(text)))
             except MachineError as error:
                 raise LeftOut(error.tried, answered=error.answered, remedy=error.remedy) from error
-            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-peer-")))
-            ports = self._stack.enter_context(_peer(make_certificates(folder, ends.address), ends))
-            self._links[text] = ends, ports
         return self._links[text]
+
+    def _ports(self, text: str) -> Ports:
+        if text not in self._peers:
+            ends = self._links[text]
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-peer-")))
+            self._peers[text] = self._stack.enter_context(_peer(make_certificates(folder, ends.address), ends))
+        return self._peers[text]
 
 
 def _write(out: Any, line: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ktlslab import _checks
 from ktlslab.errors import GuestError, MachineError, UsageError
+from ktlslab.measure import fitting
 from ktlslab.measure.parts import failure
 from ktlslab.measure.plan import Plan, named
 from ktlslab.packages import require
@@ -48,7 +49,7 @@ def profile(
 ) -> Profile:
     """Count the instructions of every cell of a plan, by function and class, in guests (see `ktlslab.profiling`).
 
-    `plan`: quick, standard, full, a file, or a Plan; each cell is profiled once. `on`: guests (a series, oldest,
+    `plan`: quick, standard, full, serve, a file, or a Plan; each cell is profiled once. `on`: guests (a series, oldest,
     newest); auto is newest. `output`: NAME.parquet. `progress`: say on standard error what each cell came to.
 
     Raises UsageError (a machine whose instructions cannot be counted), MachineError (a kernel without symbols),
@@ -59,6 +60,7 @@ def profile(
     plan = named(plan)
     path = table_path(_TRIED, "output", output) if output is not None else None
     machines = machines_of([_guest(name) for name in _checks.words(_TRIED, "on", on, "a list of guests")], _CLOCK)
+    fitting.refuse_what_does_not_fit(plan, machines)
     say: Callable[[str], Any] = (lambda text: print(text, file=sys.stderr)) if progress else str  # noqa: T201
     counted = Counted(say)
     try:
@@ -111,7 +113,8 @@ def _run(plan: Plan, where: Machine, counted: Counted) -> None:
         job.write(job_file)
         journal.touch()
         traces = _Traces(folder, run_id, counted)
-        with worker(where, "ktlslab.profiling.worker", job_file, journal, plugin=plugin.option(folder)) as running:
+        memory, option = fitting.guest_memory(plan), plugin.option(folder)
+        with worker(where, "ktlslab.profiling.worker", job_file, journal, memory=memory, plugin=option) as running:
             while (status := running.poll()) is None:
                 traces.look()
                 time.sleep(_LOOK_S)

@@ -27,7 +27,9 @@ with extra("lab"):
 
 CELL = tuple(field.name for field in fields(Cell) if field.name != "replica")
 USUAL = {
-    field.name: field.default for field in fields(Cell) if field.name in {"depth", "connections", "record_size", "link"}
+    field.name: field.default
+    for field in fields(Cell)
+    if field.name in {"depth", "connections", "record_size", "link", "request_bytes"}
 }
 WHERE = ("run_id", "machine", "kernel", *CELL)
 COLUMNS = (*WHERE, "end", "mode", "class", "object", "function", "instructions", "calls")
@@ -181,6 +183,8 @@ def read_profile(path: str | Path) -> Profile:
         if path.exists() and not is_profile(path):
             answered = f"it is no profile: beside one lies {beside(path, _TREE).name}"
         raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.") from error
+    # Profiles from before the workload `serve` lack it.
+    frame, trees = (one if "request_bytes" in one else one.assign(request_bytes=0) for one in (frame, trees))
     missing = [name for name in COLUMNS if name not in frame] + [name for name in _WRITTEN if name not in trees]
     if missing:
         answered = f"it lacks the columns {', '.join(missing)}"

@@ -59,24 +59,26 @@ def profile(job: Job, journal: Path) -> None:
             row = arm.sample(cell, plan.steps_of(cell), around=traced)
             row = labels | {name: getattr(cell, name) for name in cell.__slots__} | row
             check(row)
-            row["took"] = traced.took
-            row["maps"] = {"client": _code("self"), "peer": _codes(_descendants(os.getpid()))}
+            row["took"] = arm.took
+            row["maps"] = {"client": _code(arm.pid), "peer": _codes(_descendants(os.getpid()))}
             _write(out, row)
         _write(out, {"provenance": about | {"left_out": left_out}})
 
 
 class Traced:
-    """Called with the timed part of a sample, runs it inside a trace; `took` is its result."""
+    """Runs the timed part of a sample inside a trace. What is sent to another process is made anew there."""
 
     def __init__(self) -> None:
-        self.took: list[int] = []
         self._begin, self._end = _mark(_BEGIN), _mark(_END)
+
+    def __reduce__(self) -> tuple[type[Traced], tuple[()]]:
+        return Traced, ()
 
     def __call__(self, run: Callable[[], list[int]]) -> list[int]:
         self._begin()
-        self.took = run()
+        took = run()
         self._end()
-        return self.took
+        return took
 
 
 def _mark(number: int) -> Callable[[], None]:
@@ -108,7 +110,7 @@ def checked(text: str) -> str:
     return text
 
 
-def _code(process: int | str) -> list[list[Any]]:
+def _code(process: int | None) -> list[list[Any]]:
     """Return the mappings of a process that hold code: [first address, address after the last, offset, path]."""
     found = []
     for line in Path(f"/proc/{process}/maps").read_text().splitlines():

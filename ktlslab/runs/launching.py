@@ -32,15 +32,26 @@ class Worker(Protocol):
 
 @contextlib.contextmanager
 def worker(
-    where: Machine, module: str, job: Path, journal: Path, *, image: tuple[Path, Path] | None = None, plugin: str = ""
+    where: Machine,
+    module: str,
+    job: Path,
+    journal: Path,
+    *,
+    image: tuple[Path, Path] | None = None,
+    memory: str = "1G",
+    plugin: str = "",
 ) -> Iterator[Worker]:
     """Run a worker, and end it on leaving the context. A guest shares the job's folder with the host.
 
-    `image`: a disk image with packages, and the folder of the guest where it is mounted. `plugin`: QEMU's option of
-    that name, for a guest.
+    `memory`: a guest's. `image`: a disk image with packages, and the folder of the guest where it is mounted.
+    `plugin`: QEMU's option of that name, for a guest.
     """
     argv = [sys.executable, "-m", module, str(job), str(journal)]
-    with _here(argv) if where.kernel is None else _in_guest(where, argv, job.parent, image, plugin) as running:
+    if where.kernel is None:
+        started = _here(argv)
+    else:
+        started = _in_guest(where, argv, job.parent, image=image, memory=memory, plugin=plugin)
+    with started as running:
         yield running
 
 
@@ -77,7 +88,7 @@ def _here(argv: list[str]) -> Iterator[Worker]:
 
 @contextlib.contextmanager
 def _in_guest(
-    where: Machine, argv: list[str], folder: Path, image: tuple[Path, Path] | None, plugin: str
+    where: Machine, argv: list[str], folder: Path, *, image: tuple[Path, Path] | None, memory: str, plugin: str
 ) -> Iterator[Worker]:
     assert where.kernel is not None  # noqa: S101 - for the type checker
     env = _ENVIRONMENT | ({"PYTHONPATH": str(image[1]), "PYTHONDONTWRITEBYTECODE": "1"} if image else {})
@@ -89,6 +100,7 @@ def _in_guest(
         cwd=_PACKAGES,
         env=env,
         image=image,
+        memory=memory,
         plugin=plugin,
         cpu=where.cpu,
     ) as guest:

@@ -14,7 +14,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import ready
-from ktlslab.show.names import size_name, suite_name
+from ktlslab.show.names import ends_named, size_name, suite_name
 from ktlslab.show.style import STYLE, Plot, arms_of, key, look, page, rows_of
 
 with extra("lab"):
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 _FACTORS = {
     "depth": "operations in flight on a connection",
-    "connections": "connections at once",
+    "connections": "open connections",
     "record_size": "maximum payload bytes per record",
 }
 _MAX_COLUMNS = 4
+# What sessions together took at least, for their memory to be drawn: a process has as much free before the first.
+_MIN_MEMORY = 4 << 20
 
 
 def against(
@@ -65,30 +67,48 @@ def against(
         for work in selection.workloads(rows)
         for size in selection.payloads(rows[rows["workload"] == work])
     ][:_MAX_COLUMNS]
+    if factor == "connections" and "session_bytes" in rows:
+        known = rows["session_bytes"].where(rows["session_bytes"] * rows["connections"] >= _MIN_MEMORY)
+        rows = rows.assign(session_bytes=known)
+        quantities = (*quantities, *(["session_bytes"] if known.notna().any() else []))
     unit, counts = str(rows["unit"].iloc[0]), sorted(map(int, rows[factor].unique()))
     floors, said = selection.at(noise_floor(place, list(quantities)), setting), []
     with mpl.rc_context(STYLE):
         figure, panels = page(len(quantities), len(columns), sharex=True)
         for line, quantity in zip(panels, quantities, strict=True):
-            values = intervals(rows, quantity)
+            values = intervals(rows, quantity) if quantity in QUANTITIES else _typical(rows, quantity, factor)
             for axes, (work, size) in zip(line, columns, strict=True):
                 part = values[(values["workload"] == work) & (values["payload_bytes"] == size)]
                 for arm in arms_of(part):
                     one = rows_of(part, arm).sort_values(factor)
-                    scaled = one[["value", "low", "high"]] * common.scale(quantity, unit)
+                    kib = quantity == "session_bytes"
+                    scaled = one[["value", "low", "high"]] * (1 / 1024 if kib else common.scale(quantity, unit))
                     common.with_bars(axes, one[factor], scaled, **look(arm))
                 if line is panels[0]:
                     axes.set_title(f"{work}, {size_name(size)}")
                     said.append(_said(part, work, size, factor, unit))
                 common.count_axis(axes, counts, _FACTORS[factor], last=line is panels[-1])
-            common.value_axis(line[0], quantity, QUANTITIES[quantity][0], unit)
+            if quantity not in QUANTITIES:
+                line[0].set_ylabel("memory of the server's\nprocess, KiB per session")
+                line[0].set_ylim(bottom=0)
+                continue
+            common.value_axis(line[0], quantity, ends_named(QUANTITIES[quantity][0], rows["workload"]), unit)
             common.floor_bar(line[0], float(floors[floors["quantity"] == quantity]["floor"].max()))
         common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(values))
-        head = f"What {factor.replace('_', ' ')} changes, {suite_name(name)}"
+        counted = "the number of connections" if factor == "connections" else factor.replace("_", " ")
+        head = f"What {counted} changes, {suite_name(name)}"
         common.title(figure, head + selection.setting_name(rows, factor, among=frame), rows)
-    figure.alt = f"Lines of latency and client CPU per operation against {factor.replace('_', ' ')}, a line per arm."
+    shown = ends_named("latency and client CPU", rows["workload"])
+    figure.alt = f"Lines of {shown} per operation against {factor.replace('_', ' ')}, a line per arm."
     figure.caption = "\n".join(filter(None, said))
     return figure
+
+
+def _typical(rows: pd.DataFrame, quantity: str, factor: str) -> pd.DataFrame:
+    """Return the medians of a column that has no intervals, in the form of `intervals`."""
+    cell = ["workload", "payload_bytes", "suite", "record_layer", "io_engine", factor]
+    values = rows.groupby(cell)[[quantity]].median().reset_index().rename(columns={quantity: "value"})
+    return values.assign(low=values["value"], high=values["value"], blocks=rows["repeat"].nunique())
 
 
 def _said(values: pd.DataFrame, workload: str, size: int, factor: str, unit: str) -> str:

@@ -59,8 +59,20 @@ def processor(run: Mapping[str, Any]) -> str:
 
 def order(workload: str) -> tuple[int, str]:
     """Return the key that workloads are sorted by: both ways, out, in, then any others."""
-    known = ("echo", "upload", "download", "sendfile")
+    known = ("echo", "upload", "download", "sendfile", "serve")
     return (known.index(workload) if workload in known else len(known)), workload
+
+
+def ends_named(text: str, workloads: Iterable[str]) -> str:
+    """Return a text about client and peer with the names that they have in these workloads.
+
+    In `serve` alone the measured end, whose columns are the client's, is the server, and its peer is all the clients.
+    """
+    if set(workloads) != {"serve"}:
+        return text
+    for end, name in (("client", "server"), ("peer CPU", "clients' CPU"), ("peer", "clients")):
+        text = text.replace(end, name)
+    return text
 
 
 def size_name(count: int) -> str:

@@ -34,7 +34,7 @@ from ktlslab.show.compare import ratios, summary
 from ktlslab.show.depth import against
 from ktlslab.show.histograms import distributions
 from ktlslab.show.kernelratios import kernels
-from ktlslab.show.names import size_name, suite_name, suite_names
+from ktlslab.show.names import ends_named, size_name, suite_name, suite_names
 from ktlslab.show.signmap import sign_map
 from ktlslab.show.split import cpu_split
 from ktlslab.show.style import ENGINES, STYLE, Plot, arms_of, key, look, page, rows_of, series
@@ -151,7 +151,7 @@ def ratio(
                 common.payload_axis(axes, sizes, last=down == len(quantities) - 1)
         for line, quantity in zip(panels, quantities, strict=True):
             shown = found[found["quantity"] == quantity]
-            label = f"{_QUANTITIES.get(quantity, quantity)},\n{layer} / {over}"
+            label = ends_named(f"{_QUANTITIES.get(quantity, quantity)},\n{layer} / {over}", rows["workload"])
             common.ratio_axis(line[0], label, shown)
         keys = [Line2D([], [], color=c, marker=m, label=names[s]) for s, (c, m) in series(names).items()]
         used = {Arm.named(of).io_engine for of in found["of"]}
@@ -226,7 +226,7 @@ def _grid(
                 else:
                     _lines(axes, shown[shown["suite"].isin([name, ""])], common.scale(row.quantity, unit))
                 common.payload_axis(axes, selection.payloads(rows), last=line is panels[-1])
-            label = f"{row.workload}, {row.label}"
+            label = ends_named(f"{row.workload}, {row.label}", [row.workload])
             common.value_axis(line[0], row.quantity, label, unit)
             here = floors[(floors["workload"] == row.workload) & (floors["quantity"] == row.quantity)]
             common.floor_bar(line[0], float(here["floor"].max()))
@@ -234,6 +234,7 @@ def _grid(
             axes.set_title(name)
         every = values[panel_rows[0].quantity]
         common.legend(figure, [key(arm) for arm in arms_of(rows)], common.blocks_said(every))
+        title = ends_named(title, rows["workload"])
         common.title(figure, f"{title} by payload{selection.setting_name(rows, among=frame)}{few}", rows)
     figure.alt = f"Lines of {title} against the payload, a line per arm, a panel per workload and suite."
     figure.caption = "\n".join(_grid_said(values[row.quantity], row, unit) for row in panel_rows)

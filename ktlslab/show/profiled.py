@@ -14,7 +14,7 @@ from ktlslab.profiling.frames import Profile
 from ktlslab.show import selection
 from ktlslab.show.classcolours import colour, in_order
 from ktlslab.show.html import joined
-from ktlslab.show.names import size_name, suite_name
+from ktlslab.show.names import ends_named, size_name, suite_name
 from ktlslab.show.style import STYLE, WIDTH, Plot, arms_of
 
 with extra("lab"):
@@ -51,7 +51,7 @@ def instructions(
                 some = rows[(rows["workload"] == work) & rows["end"].isin([end])]
                 for at, arm in enumerate(arms):
                     _bar(axes, at, sums(some, arm), kinds)
-                axes.set_title(f"{work}: {end}", loc="left")
+                axes.set_title(f"{work}: {ends_named(end, [work])}", loc="left")
                 axes.xaxis.set_major_formatter(
                     FuncFormatter(lambda value, _: f"{value / 1000:,.0f} k" if value else "0")
                 )
@@ -155,7 +155,8 @@ def said(rows: pd.DataFrame, workloads: list[str], size: int) -> str:
                 differences = {kind: one.get(kind, 0.0) - other.get(kind, 0.0) for kind in {*one, *other}}
                 less, more = (pick(differences, key=lambda kind: differences[kind]) for pick in (min, max))
                 lines.append(
-                    f"{work.capitalize()} of {size_name(size)} by {engine}: the client executes "
+                    f"{work.capitalize()} of {size_name(size)} by {engine}: "
+                    f"{ends_named('the client', [work])} executes "
                     f"{sum(one.values()):,.0f} instructions with kernel records and {sum(other.values()):,.0f} with "
                     f"userspace records: {-differences[less]:,.0f} fewer in {less}, {differences[more]:,.0f} more in "
                     f"{more}."

@@ -23,7 +23,7 @@ from ktlslab.show.counted import counts
 from ktlslab.show.findings import effect_cells, effect_summary
 from ktlslab.show.html import joined, table
 from ktlslab.show.icicles import both_ways
-from ktlslab.show.names import place_name, size_name, suite_names
+from ktlslab.show.names import ends_named, place_name, size_name, suite_names
 from ktlslab.show.profiled import differences, instruction_plots
 
 if TYPE_CHECKING:
@@ -156,11 +156,12 @@ def page(
     """Return the page of a frame and its plots, of which PNGs are made already; `more` are those of the profile."""
     frame = ready(frame)
     found, where = analysed(frame), escape(place_name(frame))
+    works = frame["workload"].unique()
     origin = f"{len(frame):,} samples in {escape(name)}, each with its proof of path: {_PROOF}"
     sections = {
         "The question": f"<p>{escape(question(frame))}</p>",
         "The answer": f'<p class="answer">{escape(verdict_sentence(frame))}</p>',
-        "The plots": "\n".join(_figure(_TITLES.get(key, key), *both) for key, both in drawn.items()),
+        "The plots": "\n".join(_figure(ends_named(_TITLES.get(key, key), works), *both) for key, both in drawn.items()),
         **({"Where the instructions went": _instructions(profile, more or {})} if profile else {}),
         "The effects": f"<p>{_EFFECTS}</p>\n{_effects(found)}",
         "The counts": _shown(counts(frame)),

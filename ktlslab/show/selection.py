@@ -19,8 +19,14 @@ from ktlslab.tls.suites import Suite
 if TYPE_CHECKING:
     import pandas as pd
 
-SETTING = ("link", "depth", "connections", "record_size")
-DEFAULTS: dict[str, Any] = {"link": "loopback", "depth": 1, "connections": 1, "record_size": MAX_PLAINTEXT}
+DEFAULTS: dict[str, Any] = {
+    "link": "loopback",
+    "depth": 1,
+    "connections": 1,
+    "record_size": MAX_PLAINTEXT,
+    "request_bytes": 0,
+}
+SETTING = tuple(DEFAULTS)
 MAX_SUITES = 3  # panels side by side that a notebook's width can take
 _USUAL = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
@@ -60,7 +66,7 @@ def one_place(frame: pd.DataFrame, machine: str | None = None) -> pd.DataFrame:
 
 
 def usual(frame: pd.DataFrame, *varied: str) -> dict[str, Any]:
-    """Return the usual link, depth, connections and record size, except those that are `varied`.
+    """Return the usual link, depth, connections, record and request size, except those that are `varied`.
 
     The usual value is the one that most rows have; among equals the default, then the smallest.
     """
@@ -88,6 +94,7 @@ def setting_name(frame: pd.DataFrame, *varied: str, among: pd.DataFrame) -> str:
         "link": f"over {said.get('link')}",
         "depth": f"depth {said.get('depth')}",
         "connections": "1 connection" if said.get("connections") == 1 else f"{said.get('connections')} connections",
+        "request_bytes": f"requests of {size_name(int(said.get('request_bytes', 0)))}",
         "record_size": f"records of {size_name(int(said.get('record_size', 0)))} at most",
     }
     telling = (name for name, value in said.items() if value != DEFAULTS[name] or not among[name].eq(value).all())

@@ -21,7 +21,7 @@ from ktlslab.packages import extra
 from ktlslab.show import axes as common
 from ktlslab.show import selection
 from ktlslab.show.analysis import analysed, ready
-from ktlslab.show.names import size_name, suite_names
+from ktlslab.show.names import ends_named, size_name, suite_names
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot
 
 with extra("lab"):
@@ -85,6 +85,7 @@ def sign_map(
     lines = lines_of(found, list(names))
     norm = norm_of(found["ratio"])
     name, less = QUANTITIES[quantity]
+    name = ends_named(name, rows["workload"])
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         height = (len(lines) * ROW + 0.3) * len(where) + 1.9
         figure = Plot(figsize=(WIDTH, height), layout="constrained")

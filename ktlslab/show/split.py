@@ -27,7 +27,7 @@ from ktlslab.show import selection
 from ktlslab.show.analysis import ready
 from ktlslab.show.background import hertz, runs
 from ktlslab.show.counted import overhead
-from ktlslab.show.names import size_name, suite_name
+from ktlslab.show.names import ends_named, size_name, suite_name
 from ktlslab.show.style import ENGINES, STYLE, WIDTH, Plot, arms_of, rows_of
 
 with extra("lab"):
@@ -149,7 +149,8 @@ def cpu_split(
             axes.margins(x=0.35)
             axes.set_xlim(left=0)
         blocks = sorted({one.blocks for one in found.values()})
-        note = f"upper bar: client, lower: peer; {' to '.join(map(str, blocks[:1] + blocks[1:][-1:]))} blocks together"
+        note = ends_named("upper bar: client, lower: peer", workloads)
+        note += f"; {' to '.join(map(str, blocks[:1] + blocks[1:][-1:]))} blocks together"
         note += "; error bar: 95 % interval of where user ends" if any(one.error > 0 for one in found.values()) else ""
         note += "; user and system by the profile" if any(one.error == 0 for one in found.values()) else ""
         marked = any(one.get_label() == "interrupts" for axes in panels[:, 0] for one in axes.containers)

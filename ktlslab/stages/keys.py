@@ -102,9 +102,7 @@ class DirectionKeys:
         """Whether `sequence` is still the number of the session's next record. Always true without an `origin`."""
         origin = self.origin
         return origin is None or (
-            self.sequence == origin.sequence
-            and not origin.handed_over
-            and not origin.handshake.machine.traffic.uncounted
+            self.sequence == origin.sequence and not origin.handed_over and not origin.handshake.machine.uncounted
         )
 
     def crypto_info(self) -> CryptoInfo:
@@ -191,7 +189,7 @@ def export(handshake: Handshake, directions: Sequence[Direction] = BOTH) -> Traf
     if handshake.machine.library.pending():
         remedy = "Read them first: the kernel cannot take over in the middle of a record."
         raise HandshakeError(tried, answered="the library holds decrypted bytes", remedy=remedy)
-    if handshake.machine.traffic.uncounted:
+    if handshake.machine.uncounted:
         remedy = "Export before the first transfer, or feed records one at a time."
         raise HandshakeError(tried, answered="some records were not counted", remedy=remedy)
     made = _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)

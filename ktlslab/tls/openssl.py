@@ -14,6 +14,7 @@ from OpenSSL import SSL
 
 _ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 _lib: Any = SSL._lib  # type: ignore[attr-defined]
+_RELEASE_BUFFERS = 0x10  # SSL_MODE_RELEASE_BUFFERS in openssl/ssl.h
 
 
 def set_groups(context: Any, names: tuple[str, ...]) -> None:
@@ -61,3 +62,31 @@ def resume(connection: Any, session: Any) -> None:
 def resumed(connection: Any) -> bool:
     """Whether the handshake resumed a session or used a PSK, and so sent no certificate."""
     return bool(_lib.SSL_session_reused(connection._ssl))
+
+
+def addresses() -> dict[str, int]:
+    """Return where OpenSSL's functions are in memory, for C code that calls them."""
+    from cryptography.hazmat.bindings._rust import _openssl  # noqa: PLC0415 - where they can be taken the address of
+
+    names = {
+        "read": "SSL_read",
+        "write": "SSL_write",
+        "get_error": "SSL_get_error",
+        "bio_read": "BIO_read",
+        "bio_write": "BIO_write",
+    }
+    return {short: _address(_ffi.addressof(_openssl.lib, name)) for short, name in names.items()}
+
+
+def memory_of(connection: Any) -> tuple[int, int, int]:
+    """Return where the SSL and its two memory BIOs are, incoming and outgoing."""
+    return _address(connection._ssl), _address(connection._into_ssl), _address(connection._from_ssl)
+
+
+def release_buffers(connection: Any) -> None:
+    """Let OpenSSL free a connection's record buffers while they are empty, as servers with many of them do."""
+    _lib.SSL_set_mode(connection._ssl, _RELEASE_BUFFERS)
+
+
+def _address(pointer: Any) -> int:
+    return int(_ffi.cast("uintptr_t", pointer))

@@ -122,6 +122,11 @@ class UnbufferedConnection:
         """The sealing and opening of application data."""
         return Traffic(self.library)
 
+    @property
+    def uncounted(self) -> bool:
+        """Whether some records were not counted: too late for a handoff. Asking makes no buffers for the traffic."""
+        return "traffic" in vars(self) and self.traffic.uncounted
+
     def encrypt(self, data: Buffer) -> memoryview:
         """Return the records that carry `data`, valid until the next call."""
         return self._counted(self.traffic.seal(data))

@@ -275,9 +275,11 @@ class Scene:
     def signals(self, *, after: float = 0.05, every: float = 0.0, raises: bool = False) -> Iterator[list[int]]:
         """Signal this thread, and then again and again. Yields the list of signals that came.
 
-        If the handler raises, at the first signal, the thread is waiting in the kernel by then.
+        If the handler raises, at the first signal, the thread is waiting in the kernel by then. On a busy machine it is
+        maybe just about to wait, and hears of a signal at the next one, as in any call: another comes in a second.
         """
         came, over, thread = [], threading.Event(), threading.get_ident()
+        every = every or (1.0 if raises else 0.0)
         waits = _Waits(threading.get_native_id())
 
         def handler(number: int, _frame: Any) -> None:

@@ -38,7 +38,7 @@ def table(*, cost=None, blocks=6, noise=0.002, payloads=(64, 16384), drift=0.0, 
                 rows.append(row | {"replica": replica, Q: value, "client_cpu": value / 2})
     fixed = {"machine": "7.3", "kernel": "7.3.4", "clock": "instructions", "unit": "instructions", "host": "h"}
     fixed |= {"run_id": "r", "payload_ok": True, "link": "loopback", "workload": "echo", "depth": 1}
-    return pd.DataFrame(rows).assign(**fixed, connections=1, record_size=16384)
+    return pd.DataFrame(rows).assign(**fixed, connections=1, record_size=16384, request_bytes=0)
 
 
 def one(found, effect, of, over, *, suite=SUITES[0], payload=64):

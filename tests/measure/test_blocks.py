@@ -117,3 +117,10 @@ def test_the_interval_is_students():
     assert half_width([1.0]) == math.inf
     assert half_width([1.0, 2.0, 3.0, 4.0]) == pytest.approx(3.18 * 1.29099 / 2, rel=1e-3)
     assert half_width([5.0] * 9) == 0
+
+
+def test_the_sessions_of_each_number_of_connections_are_open_alone():
+    plan = Plan(workloads="serve", requests=64, payloads=(64, 1024), connections=(10, 100), repeats=2)
+    numbers = [cell.connections for _, _, cell in Blocks(plan)]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == len(list(plan.schedule()))

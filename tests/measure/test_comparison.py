@@ -37,7 +37,14 @@ def table(*, seed, slowed=1.0, noise=0.002, blocks=6, payloads=(64, 1024, 16384)
         row |= {"run_id": f"r{seed}", "host": "bench", "machine": machine, "kernel": f"{machine}.4", "clock": clock}
         row |= {"unit": unit, "record_layer": layer, "record_layer_observed": layer, "io_engine": engine}
         row |= {"suite": SUITE, "tls_version": "TLS 1.3", "payload_bytes": payload, "workload": workload, "depth": 1}
-        row |= {"connections": 1, "record_size": 16384, "link": "loopback", "replica": replica, "repeat": block}
+        row |= {
+            "connections": 1,
+            "record_size": 16384,
+            "request_bytes": 0,
+            "link": "loopback",
+            "replica": replica,
+            "repeat": block,
+        }
         row |= {"operations": 32, "operations_per_step": 1, "elapsed": 32 * cost, "latency_histogram": [[cost, 32]]}
         row |= {"latency_p50": cost * latency * factor, "latency_p99": 2.0 * cost, "latency_max": 3.0 * cost}
         row |= {"latency_min": cost / 2, "client_cpu": cost * client * factor, "peer_cpu": cost * peer}

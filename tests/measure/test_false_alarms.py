@@ -62,7 +62,14 @@ def simulated(
         "run_id": "r",
         "payload_ok": True,
     }
-    fixed |= {"link": "loopback", "depth": 1, "connections": 1, "record_size": 16384, "io_engine": "uring"}
+    fixed |= {
+        "link": "loopback",
+        "depth": 1,
+        "connections": 1,
+        "record_size": 16384,
+        "request_bytes": 0,
+        "io_engine": "uring",
+    }
     fixed |= {"suite": "TLS_AES_128_GCM_SHA256", "tls_version": "TLS 1.3"}
     names = [f"sweep{number}" for number in range(SWEEPS)]
     return pd.concat([frame.assign(**fixed), pd.DataFrame(np.array(values), columns=names)], axis=1), names

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktlslab.errors import UsageError
@@ -37,6 +37,7 @@ def left(part):
     return [(repeat, cell) for repeat, _, cell in Blocks(plan, part.rows, part.settings)]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, len(WHOLE) - 1)), st.integers(1, 12))
 def test_the_parts_hold_together_what_is_left_and_each_sample_once(taken, pieces):
     wanted = remaining(PLAN, "7.3", "instructions", journal([WHOLE[at] for at in taken]))
@@ -118,3 +119,12 @@ def test_guests_side_by_side_take_half_as_long():
         True,
         True,
     )
+
+
+def test_opening_thousands_of_sessions_is_a_part_of_how_long_a_plan_takes():
+    few, many = (
+        Plan(workloads="serve", requests=64, payloads=64, connections=count, suites="TLS_AES_256_GCM_SHA384")
+        for count in (10, 10_000)
+    )
+    short, long = (sum(remaining(plan, "7.3", "instructions", Journal()).seconds.values()) for plan in (few, many))
+    assert long > short + 300

@@ -48,7 +48,13 @@ def made_up(
                 row |= {"clock": "instructions" if unit == "instructions" else "wall", "record_layer": layer}
                 row |= {"io_engine": engine, "suite": suite, "tls_version": "TLS 1.3" if suite else ""}
                 row |= {"payload_bytes": payload, "workload": workload, "depth": depth, "connections": 1}
-                row |= {"repeat": repeat, "record_size": 16384, "link": "loopback", "replica": replica}
+                row |= {
+                    "repeat": repeat,
+                    "record_size": 16384,
+                    "request_bytes": 0,
+                    "link": "loopback",
+                    "replica": replica,
+                }
                 row |= {"latency_p50": cost, "latency_p99": cost * 1.3, "latency_min": cost, "latency_max": cost * 2}
                 row |= {"latency_histogram": [[int(cost), 98], [int(cost * 1.3), 1], [int(cost * 2), 1]]}
                 row |= {"throughput_bytes_per_unit": payload / cost, "client_cpu": cost * 0.5, "peer_cpu": cost * 0.4}

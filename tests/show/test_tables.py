@@ -25,7 +25,7 @@ RUN = {
 def frame(make_frame):
     """Give the made-up table what a table on disk must have."""
     made = make_frame()
-    columns = {"elapsed": 1, "record_size": 16384, "link": "loopback"}
+    columns = {"elapsed": 1, "record_size": 16384, "request_bytes": 0, "link": "loopback"}
     frame = made.assign(**columns, latency_histogram=[[[cost, 1]] for cost in made.latency_p50])
     frame.attrs["provenance"] = {"r1": RUN}
     return frame

@@ -59,6 +59,16 @@ builder.cdef(
     int kl_multishot_stop(kl_ring *ring, kl_multishot *shot);
     int kl_multishot_close(kl_ring *ring, kl_multishot *shot);
 
+    typedef struct kl_server kl_server;
+    struct kl_openssl { void *read, *write, *get_error, *bio_read, *bio_write; ...; };
+    struct kl_served { int fd; void *ssl, *incoming, *outgoing; ...; };
+    struct kl_exchange { const char *request, *response; size_t request_bytes, response_bytes; ...; };
+    kl_server *kl_server_open(kl_ring *ring, const struct kl_served *served, unsigned count,
+                              const struct kl_exchange *exchange, const struct kl_openssl *openssl, int *error);
+    void kl_server_begin(kl_server *server, uint64_t responses, unsigned per_step, int64_t *took, int64_t spin_ns);
+    int kl_server_run(kl_server *server);
+    void kl_server_close(kl_server *server);
+
     struct tls_crypto_info { uint16_t version; uint16_t cipher_type; ...; };
     """
     + "".join(f"#define {name} ...\n" for name in (*CONSTANTS, *(f"IORING_OP_{opcode}" for opcode in OPCODES)))
@@ -74,4 +84,4 @@ builder.cdef(
         for name in CIPHERS
     )
 )
-builder.set_source("ktlslab.linux._native", '#include "compat.h"\n#include "multishot.h"\n')
+builder.set_source("ktlslab.linux._native", '#include "compat.h"\n#include "server.h"\n')

@@ -73,6 +73,10 @@ int kl_buffers_close(kl_ring *ring, kl_buffers *buffers) {
   return error;
 }
 
+uint16_t kl_buffers_group(const kl_buffers *buffers) { return buffers->group; }
+char *kl_buffers_at(kl_buffers *buffers, int index) { return buffers->memory + (size_t)index * buffers->size; }
+void kl_buffers_give(kl_buffers *buffers, int index) { give(buffers, (unsigned)index); }
+
 kl_multishot *kl_multishot_open(kl_ring *ring, int fd, kl_buffers *buffers, int with_type) {
   kl_multishot *shot = calloc(1, sizeof *shot);
   if (!shot) return NULL;

@@ -20,6 +20,9 @@ struct kl_piece {
 
 kl_buffers *kl_buffers_open(kl_ring *ring, uint16_t group, unsigned count, unsigned size, int *error);
 int kl_buffers_close(kl_ring *ring, kl_buffers *buffers);
+uint16_t kl_buffers_group(const kl_buffers *buffers);
+char *kl_buffers_at(kl_buffers *buffers, int index);
+void kl_buffers_give(kl_buffers *buffers, int index);
 
 kl_multishot *kl_multishot_open(kl_ring *ring, int fd, kl_buffers *buffers, int with_type);
 int kl_multishot_wait(kl_ring *ring, kl_multishot *shot, int64_t deadline_ns);

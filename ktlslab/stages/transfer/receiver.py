@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import mmap
 import os
 import select
@@ -60,9 +61,13 @@ class KernelReceiver:
         self.left = memoryview(b"")
         self.backlog: deque[tuple[int, bytes]] = deque()  # received for an iteration that was abandoned
         self.ended = False
-        self._record = bytearray(_RECORD_BYTES)
         self._messages = bytearray()  # handshake messages received so far, the last one maybe incomplete
         self._tried = f"receiving on {connection.target} (kernel)"
+
+    @functools.cached_property
+    def _record(self) -> bytearray:
+        """Room for a record with its type. Few sessions ever receive one so: a server's thousands need not have it."""
+        return bytearray(_RECORD_BYTES)
 
     def fetch(self, buffer: Buffer) -> int:
         """Receive control records without polling (in some kernels poll does not report an unread KeyUpdate).

@@ -1,10 +1,10 @@
 """A user-mode kernel's command line. To this machine such a kernel is a program, which needs neither QEMU nor root.
 
-Files come over hostfs, with the rights of whoever runs the kernel. Nothing but the folder that was given is written to
-unless a program in the guest mounts hostfs again by itself: this is no place for programs that one does not trust, for
-whom QEMU's shares are read-only. Output goes over serial lines, and the console, with the last messages of a kernel
-that dies, to standard output. The program is started in the guest's folder, where the
-relative names below lead: to its C library (see `usermodearchive`), its first files, and its disk image.
+Files come over hostfs, with the rights of whoever runs the kernel. Only the given folder is written to, as long as no
+program in the guest mounts hostfs again by itself: for programs that one does not trust there is QEMU, whose share of
+this machine is read-only. Output goes over serial lines, and the console, with the last messages of a kernel that dies,
+to standard output. The program is started in the guest's folder, where the relative names below lead to its C library
+(see `usermodearchive`), its first files, and its disk image.
 """
 
 from __future__ import annotations

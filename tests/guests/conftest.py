@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def qemus():
 def processes():
     """processes(folder) -> all processes of the guests whose scratch folders lie in it, their watchers included."""
     return lambda folder: [pid for pid, _, cwd in running() if cwd.startswith(f"{folder}/ktlslab-guest-")]
+
+
+@pytest.fixture
+def left(processes):
+    """left(folder) -> those that are still there some seconds after the end: a watcher takes a moment to notice it."""
+
+    def wait(folder):
+        deadline = time.monotonic() + 10
+        while processes(folder) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return processes(folder)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

@@ -121,29 +121,31 @@ def test_the_folder_may_have_any_name_and_a_follower_sees_each_write(uml, tmp_pa
         assert guest.poll() is None
 
 
-def test_several_run_at_once_and_know_nothing_of_each_other(uml, processes, tmp_path, monkeypatch):
+def test_several_run_at_once_and_know_nothing_of_each_other(uml, left, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = "echo $0 > /tmp/ktlslab-mine; sleep 2; cat /tmp/ktlslab-mine"
     with contextlib.ExitStack() as stack:
         all_of_them = [stack.enter_context(boot(uml, ["sh", "-c", script, str(n)])) for n in range(3)]
         assert [guest.wait(60).stdout for guest in all_of_them] == [b"0\n", b"1\n", b"2\n"]
-    assert processes(str(tmp_path)) == []
+    assert left(str(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("series", ["uml-6.1", "uml"])
-def test_a_kernel_whose_main_process_is_killed_leaves_none_of_the_others(series, processes, tmp_path, monkeypatch):
+def test_a_kernel_whose_main_process_is_killed_leaves_none_of_the_others(
+    series, processes, left, tmp_path, monkeypatch
+):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with boot(series, ["sh", "-c", "sleep 100 & sleep 100"]) as guest:
         assert len(processes(str(tmp_path))) > 3
         os.kill(guest.pid, signal.SIGKILL)
         with pytest.raises(GuestError, match="while the command ran"):
             guest.wait(30)
-    assert processes(str(tmp_path)) == []
+    assert left(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("after", [0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3])
-def test_a_kernel_killed_at_any_moment_is_one_error_and_leaves_nothing(after, processes, uml, tmp_path, monkeypatch):
+def test_a_kernel_killed_at_any_moment_is_one_error_and_leaves_nothing(after, left, uml, tmp_path, monkeypatch):
     def start_and_kill(*arguments):
         process = start(*arguments)
         threading.Timer(after, process.kill).start()
@@ -153,7 +155,7 @@ def test_a_kernel_killed_at_any_moment_is_one_error_and_leaves_nothing(after, pr
     monkeypatch.setattr(guest, "start", start_and_kill)
     with pytest.raises(GuestError, match=r"went down (before|while) the command.*ended with -9"):
         run(uml, ["sleep", "60"], timeout=30)
-    assert processes(str(tmp_path)) == []
+    assert left(str(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -261,7 +263,7 @@ def test_with_outbound_it_reaches_this_machine(series):
         assert heard.result(5) == b"from the guest"
 
 
-def test_a_forwarded_port_leads_into_it_and_nothing_out(uml, processes, tmp_path, monkeypatch):
+def test_a_forwarded_port_leads_into_it_and_nothing_out(uml, left, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as held:
         port, said = held.getsockname()[1], io.BytesIO()
@@ -277,7 +279,7 @@ def test_a_forwarded_port_leads_into_it_and_nothing_out(uml, processes, tmp_path
                 sock.sendall(b"in")
                 assert sock.makefile("rb").read() == b"INConnectionRefusedError"
             assert guest.wait(30).returncode == 0
-    assert processes(str(tmp_path)) == []
+    assert left(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("series", ["uml-6.1", "uml-6.12", "uml"])

@@ -77,6 +77,8 @@ def read_estimate(path: str | Path) -> Estimate:
     path = _checks.path("reading an estimate", "path", path)
     try:
         cells = pd.read_parquet(path)
+        if "request_bytes" not in cells:  # written before there was `serve`
+            cells = cells.assign(request_bytes=0)
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))[ESTIMATE]
         if missing := [name for name in CELLS if name not in cells]:
             raise TableError(f"reading {path}", answered=f"it lacks {', '.join(missing)}", remedy=f"Give {_SOURCE}.")

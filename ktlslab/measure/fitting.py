@@ -18,7 +18,8 @@ from ktlslab.runs.machines import Machine
 
 MIB = 1 << 20
 GUEST_BYTES = 1 << 30  # with it every plan of few connections has always been measured
-_BASE_BYTES = 640 * MIB  # a guest's kernel, its files in memory, and the processes without connections
+_SYSTEM_BYTES = 512 * MIB  # a guest's kernel and its files in memory
+_BASE_BYTES = 128 * MIB  # the processes without connections
 _STEP_BYTES = 256 * MIB
 # Per connection, both ends and their kernel's part, measured on 7.3 and rounded up. In `serve` a TLS session takes
 # 55 KiB in the server, 80 KiB in the clients' process, and the sockets 20 KiB; elsewhere the peer forks for each one.
@@ -27,7 +28,7 @@ _FORKED_BYTES = {"plain": 2 * MIB, "other": 3 * MIB}
 
 
 def needed_bytes(plan: Plan) -> int:
-    """Return how much memory the plan needs at the same time, at both ends together."""
+    """Return how much memory the plan needs at the same time, at both ends together, beside the system's."""
     rooms = max(_room_bytes(plan, cell) for cell in plan.cells())
     sets = {(cell.room, cell.record_layer, cell.suite): cell for cell in plan.cells() if cell.workload == "serve"}
     served: Counter[Any] = Counter()  # by what is open at the same time
@@ -39,7 +40,7 @@ def needed_bytes(plan: Plan) -> int:
 
 def guest_bytes(plan: Plan) -> int:
     """Return the memory of a guest that measures this plan."""
-    return max(GUEST_BYTES, math.ceil(needed_bytes(plan) / _STEP_BYTES) * _STEP_BYTES)
+    return max(GUEST_BYTES, math.ceil((_SYSTEM_BYTES + needed_bytes(plan)) / _STEP_BYTES) * _STEP_BYTES)
 
 
 def guest_memory(plan: Plan) -> str:

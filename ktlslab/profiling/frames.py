@@ -185,6 +185,9 @@ def read_profile(path: str | Path) -> Profile:
         raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.") from error
     # Profiles from before the workload `serve` lack it.
     frame, trees = (one if "request_bytes" in one else one.assign(request_bytes=0) for one in (frame, trees))
+    for run in provenance.values():
+        for check in run.get("cells", ()):
+            check.setdefault("request_bytes", 0)
     missing = [name for name in COLUMNS if name not in frame] + [name for name in _WRITTEN if name not in trees]
     if missing:
         answered = f"it lacks the columns {', '.join(missing)}"

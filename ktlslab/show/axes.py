@@ -151,6 +151,8 @@ def floor_bar(axes: Axes, floor: float) -> None:
     if math.isnan(floor):
         return
     low, high = axes.get_ylim()
+    low *= (low / high) ** 0.1  # so that it lies below what was drawn
+    axes.set_ylim(low, high)
     start = low * (high / low) ** 0.06
     style: Any = {"color": "black", "transform": axes.get_yaxis_transform(), "clip_on": False}
     axes.plot(

@@ -17,7 +17,6 @@ from ktlslab.measure.dimensions import IO_ENGINES, RECORD_LAYERS, WORKLOADS
 from ktlslab.measure.plan import SETTING
 from ktlslab.measure.sweeping import sweep
 from ktlslab.measure.table import read_table
-from ktlslab.profiling.frames import Profile, read_profile
 from ktlslab.runs.journal import interrupted
 from ktlslab.show.html import Html, plural, prose, table
 from ktlslab.show.names import place_name, processor, size_name, suite_name
@@ -94,11 +93,6 @@ def recorded_table(because: str, folder: Path = RECORDED) -> Table:
 def recorded(name: str, folder: Path = RECORDED) -> Table:
     """Return a table of `data/` by its name. TableError where it is not there."""
     return Table(frame=read_table(folder / f"{name}.parquet"), origin=f"recorded in {name}.parquet", recorded=True)
-
-
-def recorded_profile(name: str = "profile", folder: Path = RECORDED) -> Profile:
-    """Return a profile of `data/` by its name. TableError where it is not there."""
-    return read_profile(folder / f"{name}.parquet")
 
 
 def newest_recorded(folder: Path = RECORDED) -> Path | None:

@@ -309,17 +309,17 @@ class Scene:
 
 
 class _Waits:
-    """Whether a thread has waited in the kernel for several looks 5 ms apart."""
+    """Whether a thread has waited in the kernel for several looks 10 ms apart."""
 
     def __init__(self, thread: int) -> None:
         self._file = Path(f"/proc/self/task/{thread}/stat")
 
     def __call__(self) -> bool:
         looks = []
-        for _ in range(4):
+        for _ in range(8):
             state, *fields = self._file.read_text().rpartition(")")[2].split()
             looks.append((state, fields[10:12]))  # and the CPU time in ticks
-            time.sleep(0.005)
+            time.sleep(0.01)
         return looks[0][0] == "S" and looks.count(looks[0]) == len(looks)
 
 

@@ -19,7 +19,7 @@ from model.contract import must
 from model.receiving import Receiving
 from model.sending import Sending
 
-from ktlslab.errors import PeerError, StreamClosedError, StreamError, UsageError
+from ktlslab.errors import PeerError, PeerTimeoutError, StreamClosedError, StreamError, UsageError
 from ktlslab.linux.ktls import Direction
 
 
@@ -60,6 +60,9 @@ class Machine(PeerActs, Sending, Receiving):
     def misuse(self, mistake):
         contract = self.contract
         _, error = self.call(lambda: mistake(self.stream), calm=True)
+        if contract.held and isinstance(error, PeerTimeoutError):  # `send_many` sends what was held back first
+            contract.send_failed(error, b"")
+            return
         over = contract.cannot_send or contract.ended or contract.end or contract.shut or contract.interrupted
         must(error or over, "a mistake was accepted")
         must(isinstance(error, UsageError) or over, f"{error!r} in place of UsageError")

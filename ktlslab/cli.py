@@ -241,7 +241,7 @@ def _get_on(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
     from ktlslab.runs.machines import machine  # noqa: PLC0415
 
-    where = machine(options.on, "wall", looking=True)
+    where = machine(options.on, "wall", looking=True, network=True)
     if where.kernel is None:
         options.on = "here"
         return _get(options)

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ktlslab import guests
-from ktlslab.errors import KtlsLabError, errno_name
+from ktlslab.errors import GuestError, KtlsLabError, errno_name
+from ktlslab.guests import usermode, usernetwork
 from ktlslab.guests.needs import Prerequisite
 from ktlslab.linux import capabilities, cpu, ktls
 from ktlslab.linux.ktls import Direction
@@ -126,7 +127,13 @@ def _user_mode() -> list[Finding]:
     if missing := _missing(guests.prerequisites(user_mode=True), "user-mode kernels"):
         return [Finding(name="user_mode", ok=False, says="user-mode kernels cannot be started"), *missing]
     says = "user-mode kernels can be started, on this CPU and without QEMU: `ktlslab guest run uml -- COMMAND`"
-    return [Finding(name="user_mode", ok=True, says=says)]
+    started = Finding(name="user_mode", ok=True, says=says)
+    try:
+        usermode.check_network()
+    except GuestError as error:
+        says = f"they have no network, and so no Jupyter kernel and no `get --on uml`: {error.answered}"
+        return [started, Finding(name=usernetwork.LIBRARY, ok=False, says=says, remedy=error.remedy)]
+    return [started]
 
 
 def _missing(needs: list[Prerequisite], what: str) -> list[Finding]:

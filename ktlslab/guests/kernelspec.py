@@ -66,7 +66,7 @@ def install(
     qemu.memory_bytes(memory)
     kept = str(folders.writable(_TRIED, "rw", rw)) if rw is not None else ""
     if kernel == AUTO:
-        kernel = USER_MODE if clock == "wall" and for_looking().user_mode else "newest"
+        kernel = USER_MODE if clock == "wall" and for_looking(network=True).user_mode else "newest"
     found = find(kernel)
     name = str(kernel) if kernel in (*ALIASES, found.series) else str(found.vmlinuz)
     shown = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from ktlslab.errors import MachineError
+from ktlslab.guests import usermode
 from ktlslab.guests.acceleration import once
 from ktlslab.guests.guest import run
 from ktlslab.guests.kernels import Kernel, fetch
@@ -17,12 +18,15 @@ TRIAL_SECONDS = 30.0  # a second or two on an idle machine
 _LOG = logging.getLogger(__name__)
 
 
-def for_looking() -> Kernel:
+def for_looking(*, network: bool = False) -> Kernel:
     """Return the newest user-mode kernel if it can be fetched and boots here, else the newest for an emulated CPU.
 
-    A warning says why it is the second. Raises KernelUnavailableError, StorageError if neither can be fetched.
+    `network`: one that can reach this machine, as a Jupyter kernel must. A warning says why it is the second. Raises
+    KernelUnavailableError, StorageError if neither can be fetched.
     """
     try:
+        if network:
+            usermode.check_network()
         kernel = fetch("uml")
         once(kernel, lambda: _trial(kernel))
     except MachineError as error:

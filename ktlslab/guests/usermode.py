@@ -40,11 +40,16 @@ def check(*, clock: str, cpus: int | None = None, network: bool, plugin: str = "
     if cpus not in {None, 1}:
         raise UsageError(f"{_TRIED} with {cpus} CPUs", answered="such a kernel has one", remedy=remedy)
     if network:
-        try:
-            ctypes.CDLL(usernetwork.LIBRARY)
-        except OSError as error:
-            remedy = how_to_get(usernetwork.LIBRARY)
-            raise GuestError(f"{_TRIED} with a network", answered=str(error), remedy=remedy) from error
+        check_network()
+
+
+def check_network() -> None:
+    """Raise GuestError without the library that is such a kernel's network."""
+    try:
+        ctypes.CDLL(usernetwork.LIBRARY)
+    except OSError as error:
+        remedy = how_to_get(usernetwork.LIBRARY)
+        raise GuestError(f"{_TRIED} with a network", answered=str(error), remedy=remedy) from error
 
 
 def command(

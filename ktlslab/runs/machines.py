@@ -29,11 +29,11 @@ class Machine:
     cpu: str = qemu.CPU_NAME
 
 
-def machine(name: str, clock: str | None = None, *, looking: bool = False) -> Machine:
+def machine(name: str, clock: str | None = None, *, looking: bool = False, network: bool = False) -> Machine:
     """Resolve a machine's name, and fetch its kernel if it is not in the cache.
 
     `auto` is here if this kernel has kTLS, else the newest guest; with `looking`, where no figure is wanted, it is
-    rather a user-mode kernel (see `guests.for_looking`).
+    rather a user-mode kernel, with a `network` if that is wanted (see `guests.for_looking`).
     `clock`: wall or instructions; None takes wall where the CPU is real, else instructions. A user-mode kernel runs on
     the real CPU, but not at its cost, so its wall clock must be asked for. A guest's name may end in a
     feature of the CPU that is switched on where instructions are counted: `newest+erms`.
@@ -46,7 +46,7 @@ def machine(name: str, clock: str | None = None, *, looking: bool = False) -> Ma
     if feature:
         clock = "instructions"
     if name == "auto":
-        name = "here" if capabilities.probe().ktls else guests.for_looking().series if looking else "newest"
+        name = _auto(looking=looking, network=network)
     if name == "here":
         if clock == "instructions":
             remedy = "Leave out the clock, or measure in a guest: `--on newest`."
@@ -65,6 +65,13 @@ def machine(name: str, clock: str | None = None, *, looking: bool = False) -> Ma
     if feature:
         return Machine(name=f"{called}+{feature}", kernel=kernel, clock=clock, cpu=qemu.FEATURES[feature])
     return Machine(name=called, kernel=kernel, clock=clock)
+
+
+def _auto(*, looking: bool, network: bool) -> str:
+    """Return the name of the machine that is taken where none was named."""
+    if capabilities.probe().ktls:
+        return "here"
+    return guests.for_looking(network=network).series if looking else "newest"
 
 
 def _featured(name: str, clock: str | None) -> tuple[str, str]:

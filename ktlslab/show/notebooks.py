@@ -199,7 +199,7 @@ def _kernel_with_ktls(on: str, folder: Path, *, measured: bool) -> tuple[str, Pa
     if on == "here" or (on == "auto" and capabilities.probe().ktls):
         return HERE, None
     try:
-        where = machine(on, "wall", looking=True)
+        where = machine(on, "wall", looking=True, network=True)
         if not measured and not (where.kernel and where.kernel.user_mode):
             return HERE, None
         spec = guests.install(where.name, prefix=folder)

@@ -51,6 +51,7 @@ class Flow:
     until_check_up: int
     until_look: int
     record_bytes: int
+    fill_s: float
     unconfirmed: bool
 
 class Stream:
@@ -66,8 +67,7 @@ class Tls:
         ssl: int,
         incoming: int,
         outgoing: int,
-        carrier: object,
-        room: bytearray | None,
+        calls: Calls | None,
         fd: int,
         timeout: float | None,
         tells: bool,
@@ -77,4 +77,5 @@ class Tls:
     def carry(self) -> int: ...
     def pull(self, buffer: Buffer, /) -> int: ...
     def pull_once(self, buffer: Buffer, /) -> int | None: ...
+    def tell(self, record: Buffer, /) -> None: ...
     def check_free(self) -> None: ...

@@ -109,10 +109,6 @@ class Traffic:
             del held  # in the frame of a traceback it could crash the garbage collector: see linux/views.py
         if size > self._plaintext:
             self._room(size)
-        return self.sealed()
-
-    def sealed(self) -> memoryview:
-        """Return what OpenSSL wants to send."""
         count = _lib.BIO_read(self._outgoing, self._sealed, len(self._records))
         return memoryview(self._records)[: max(0, count)]
 

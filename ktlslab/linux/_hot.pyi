@@ -48,9 +48,12 @@ class Socket:
 class Flow:
     push: Callable[..., int]
     pull: Callable[[Buffer], int]
+    watched: tuple[Callable[[], int], int, int] | None
     until_check_up: int
     until_look: int
     record_bytes: int
+    check_every: int
+    free_records: int
     fill_s: float
     unconfirmed: bool
 

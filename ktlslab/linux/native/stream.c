@@ -9,12 +9,15 @@
  */
 #include "hot.h"
 
+#include <netinet/tcp.h>
 #include <structmember.h>
 
 typedef struct {
   PyObject_HEAD
   PyObject *push, *pull;
+  PyObject *watched; /* the arguments of kl_watched, the first one as a call; or NULL, if Python is to check up */
   Py_ssize_t until_check_up, until_look, record_bytes;
+  Py_ssize_t check_every, free_records; /* that one key may protect before Python has to care */
   double fill_s; /* for so long a receive of all need not look at how long its waits are: see stages/bound.py */
   char unconfirmed;
 } Flow;
@@ -82,6 +85,30 @@ static int parse(PyObject *const *args, Py_ssize_t given, PyObject *names, const
   return parsed ? 0 : -1;
 }
 
+/* The check-up of stages/transfer/watch.py between sends of one record. 0: there is something for Python to do. */
+static int checked_up(Flow *flow) {
+  int state;
+  Py_ssize_t sent, received;
+  PyObject *with = flow->watched, *fd, *seen;
+  if (flow->until_check_up != -1 || !with || !PyTuple_Check(with) || PyTuple_Size(with) != 3) return 0;
+  if (!flow->push || Py_TYPE(flow->push) != &PyCFunction_Type) return 0; /* it checks something itself */
+  fd = PyObject_CallNoArgs(PyTuple_GetItem(with, 0));
+  PyObject *const args[] = {fd, PyTuple_GetItem(with, 1), PyTuple_GetItem(with, 2)};
+  seen = fd ? kl_watched(NULL, args, 3) : NULL;
+  int well = seen && PyArg_ParseTuple(seen, "inn", &state, &sent, &received) &&
+             (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) && sent < flow->free_records &&
+             received < flow->free_records;
+  Py_XDECREF(fd);
+  Py_XDECREF(seen);
+  if (!well) {
+    PyErr_Clear(); /* Python will see the same */
+    return 0;
+  }
+  flow->until_check_up = flow->check_every;
+  flow->unconfirmed = 0;
+  return 1;
+}
+
 static int ready(const Stream *self) {
   if (!self->flow) PyErr_SetString(PyExc_ValueError, "the stream was not made");
   return self->flow != NULL;
@@ -96,7 +123,8 @@ static PyObject *stream_send(PyObject *object, PyObject *const *args, Py_ssize_t
   if (given == 1 && !names) data = args[0];
   else if (parse(args, given, names, "O|$O:send", known, &data, &more)) return NULL;
   Py_ssize_t size = PyObject_Size(data), sent = 0;
-  if (--flow->until_check_up >= 0 && more == Py_False && size >= 0 && size <= flow->record_bytes)
+  int due = --flow->until_check_up < 0;
+  if (more == Py_False && size >= 0 && size <= flow->record_bytes && (!due || checked_up(flow)))
     if ((sent = moved(flow->push, data)) == size) {
       flow->unconfirmed = 1;
       Py_RETURN_NONE;
@@ -203,12 +231,14 @@ static int flow_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(object));
   Py_VISIT(((Flow *)object)->push);
   Py_VISIT(((Flow *)object)->pull);
+  Py_VISIT(((Flow *)object)->watched);
   return 0;
 }
 
 static int flow_clear(PyObject *object) {
   Py_CLEAR(((Flow *)object)->push);
   Py_CLEAR(((Flow *)object)->pull);
+  Py_CLEAR(((Flow *)object)->watched);
   return 0;
 }
 
@@ -256,9 +286,16 @@ static PyType_Spec stream_spec = {
 
 #define MEMBER(name, type) {#name, type, offsetof(Flow, name), 0, NULL}
 
-static PyMemberDef flow_members[] = {MEMBER(push, T_OBJECT_EX),          MEMBER(pull, T_OBJECT_EX),
-                                     MEMBER(until_check_up, T_PYSSIZET), MEMBER(until_look, T_PYSSIZET),
-                                     MEMBER(record_bytes, T_PYSSIZET),   MEMBER(fill_s, T_DOUBLE), MEMBER(unconfirmed, T_BOOL),
+static PyMemberDef flow_members[] = {MEMBER(push, T_OBJECT_EX),
+                                     MEMBER(pull, T_OBJECT_EX),
+                                     MEMBER(watched, T_OBJECT),
+                                     MEMBER(until_check_up, T_PYSSIZET),
+                                     MEMBER(until_look, T_PYSSIZET),
+                                     MEMBER(record_bytes, T_PYSSIZET),
+                                     MEMBER(check_every, T_PYSSIZET),
+                                     MEMBER(free_records, T_PYSSIZET),
+                                     MEMBER(fill_s, T_DOUBLE),
+                                     MEMBER(unconfirmed, T_BOOL),
                                      {NULL}};
 
 static PyType_Slot flow_slots[] = {{Py_tp_doc, "What every operation of a stream reads and writes."},

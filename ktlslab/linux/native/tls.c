@@ -152,11 +152,17 @@ static int64_t seal_and_send(Tls *self, struct work *work) {
 static void scan(Tls *self, Py_ssize_t received) {
   Py_ssize_t at = self->skip;
   while (at < received) {
-    while (self->header_bytes < HEADER_BYTES && at < received)
-      self->header[self->header_bytes++] = (unsigned char)self->wire[at++];
-    if (self->header_bytes < HEADER_BYTES) break;
-    int bytes = self->header[3] << 8 | self->header[4];
-    self->header_bytes = 0;
+    const unsigned char *header = (const unsigned char *)self->wire + at;
+    if (!self->header_bytes && received - at >= HEADER_BYTES) {
+      at += HEADER_BYTES;
+    } else {
+      while (self->header_bytes < HEADER_BYTES && at < received)
+        self->header[self->header_bytes++] = (unsigned char)self->wire[at++];
+      if (self->header_bytes < HEADER_BYTES) break;
+      header = self->header;
+      self->header_bytes = 0;
+    }
+    int bytes = header[3] << 8 | header[4];
     self->suspect |= bytes == KEY_UPDATE_BYTES;
     at += bytes;
   }

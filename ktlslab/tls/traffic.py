@@ -30,7 +30,7 @@ def _address(pointer: Any) -> int:
     return int(_ffi.cast("uintptr_t", pointer))
 
 
-# Where OpenSSL's functions are, in the order of `struct functions` in linux/native/tls.c.
+# Where OpenSSL's functions are, in the order of `struct functions` in linux/native/tls.h.
 FUNCTIONS = tuple(
     _address(_ffi.addressof(_openssl.lib, name))  # `_lib` is a module of names without addresses
     for name in (

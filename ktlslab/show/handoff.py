@@ -6,8 +6,10 @@
     struct(crypto_info)              the kernel's struct, field by field
     waiting(connection)              the records that lie unread in the socket
     record_bytes(raw, suite, ...)    one record on the wire, and what it hides
+    xor_of(parts, gives)             a sum of bytes, for opening a record by hand
     opened(keys, records), contents  many records, and what each holds
     verdict(answer)                  what the kernel's answer to install means
+    read_back(connection, keys)      the struct again, as getsockopt returns it
     counters(before, after)          what moved in /proc/net/tls_stat
 
 Key bytes are shown only where `reveal=True` asks for them. Nothing here imports more than the session itself does, so
@@ -18,9 +20,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ktlslab.show.arithmetic import xor_of
 from ktlslab.show.fivestages import overview, verdict
 from ktlslab.show.html import Html, Picture, code, markup, picture, prose, table
 from ktlslab.show.keys import key_derivation, struct
+from ktlslab.show.readback import read_back
 from ktlslab.show.recordviews import (
     Opened,
     application_data,
@@ -46,11 +50,13 @@ __all__ = [
     "key_derivation",
     "opened",
     "overview",
+    "read_back",
     "record_bytes",
     "records",
     "struct",
     "verdict",
     "waiting",
+    "xor_of",
 ]
 
 # Documentation/networking/tls.rst, "Statistics".

@@ -82,6 +82,9 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
     shown = outputs(home / "root" / HANDOFF.name)
     assert "the same bytes: True" in shown["same"]
     assert "the same page: True" in shown["session"]
+    assert "handshake message 4 of " in shown["ticket"]
+    tag = shown["tag"].split("on the wire: ")[1][:47]
+    assert tag in shown["tag"].split("byte by byte")[1]
     assert "DemoServer" in shown["end"]
     assert "close_notify" in shown["close"]
     if capabilities.probe().ktls:
@@ -89,6 +92,7 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
         assert "Installed" in shown["answer"]
     else:
         assert "The kernel said no" in shown["install"]
+        assert "nothing to read back" in shown["read-back"]
         assert "userspace" in shown["where"]
     assert "not shown" in shown["derivation-hidden"]
     assert "not shown" not in shown["derivation-revealed"]
@@ -102,6 +106,8 @@ def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     shown = outputs(target)
     assert "The kernel said yes" in shown["install"]
     assert "<b>+1</b>" in shown["counters"]
+    for direction in ("TX", "RX"):
+        assert f"{direction}: iv, key, salt, rec_seq as handed over; next record 0" in shown["read-back"]
     assert "kernel records, uring" in shown["where"]
     assert "through the kernel record layer" in shown["same"]
     assert "the same bytes: True" in shown["same"]

@@ -104,7 +104,8 @@ def faults_of(browser, path, widths=WIDTHS, media=""):
     found = []
     for width in widths:
         browser.resize(width, media=media)
-        browser.resize(width, min(16000, max(1000, browser.run(HEIGHT) + 150)), media=media)
+        for _ in range(2):  # what comes into view for the first time may be taller than was thought
+            browser.resize(width, min(16000, max(1000, browser.run(HEIGHT) + 150)), media=media)
         browser.picture(path.with_name(f"{path.name}-{width}.png"))
         found += [f"{path.name} at {width}: {fault}" for fault in browser.run(FAULTS)]
     return found

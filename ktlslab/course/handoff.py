@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ktlslab import _checks
 from ktlslab.course.puzzle import CLOSE, DATA, SUITE, TICKETS, Puzzle, made
-from ktlslab.course.verdicts import Verdict, mistake, not_bytes, not_number, right, unanswered, wrong
+from ktlslab.course.verdicts import Verdict, mistake, not_bytes, not_number, right, sentence, unanswered, wrong
 from ktlslab.tls import gcm
 from ktlslab.tls.keyschedule import SEQUENCE_BYTES, WRITE_IV_BYTES, record_nonce, sequence_bytes, split_write_iv
 from ktlslab.tls.protect import open_record
@@ -136,7 +136,7 @@ def true_type(given: Puzzle, content_type: object, padding: object) -> Verdict:
         for answer, wanted, told in ((content_type, unpadded[-1], types), (padding, zeros, paddings))
         if answer != wanted
     ]
-    return wrong(": ".join(filter(None, [", ".join(said).capitalize(), "; ".join(filter(None, why))])) + ".")
+    return wrong(sentence(": ".join(filter(None, [", ".join(said), "; ".join(filter(None, why))]))))
 
 
 def struct(given: Puzzle, salt: object, iv: object, rec_seq: object) -> Verdict:
@@ -166,7 +166,7 @@ def struct(given: Puzzle, salt: object, iv: object, rec_seq: object) -> Verdict:
             "The kernel opens record 2 next. The XOR with the number is its own work: iv is as the write IV is."
         )
     said = ", ".join(f"{'wrong' if told else 'right'} {name}{told}" for name, told in why.items())
-    return wrong(f"{said.capitalize()}.")
+    return wrong(f"With this struct the kernel would not open the next record: {said}.")
 
 
 def _given(given: Puzzle) -> Puzzle:

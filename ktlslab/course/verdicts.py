@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
+from typing import SupportsFloat
 
 from ktlslab.show.html import LINE, markup
 
@@ -72,6 +75,48 @@ def not_number(answer: object, name: str = "The answer") -> Verdict | None:
     return wrong(f"{name} is of type {type(answer).__name__}; it should be a whole number.")
 
 
+def sentence(*parts: str) -> str:
+    """Return parts as one sentence, separated by semicolons; nothing for parts that are empty."""
+    said = "; ".join(filter(None, parts))
+    return f"{said[:1].upper()}{said[1:]}."
+
+
 def mistake(answer: bytes | bytearray, known: Mapping[bytes, str], otherwise: str) -> Verdict:
     """Return what is said of a wrong answer: of a mistake that is known, or else of any."""
     return wrong(known.get(bytes(answer), otherwise))
+
+
+def not_figure(answer: object, name: str = "The answer") -> Verdict | None:
+    """Return what is wrong with an answer that should be a number, whole or not; None where it is one."""
+    if isinstance(answer, SupportsFloat) and not isinstance(answer, bool | str) and math.isfinite(_float(answer)):
+        return None
+    return wrong(f"{name} is of type {type(answer).__name__}; it should be a number.")
+
+
+def near(answer: object, wanted: float, share: float = 0.002) -> bool:
+    """Return whether a figure is the wanted one, but for its last digits."""
+    return isinstance(answer, SupportsFloat) and math.isclose(_float(answer), wanted, rel_tol=share, abs_tol=1e-9)
+
+
+def figure(answer: object, known: Mapping[str, float], otherwise: str) -> Verdict:
+    """Return what is said of a wrong figure: `known` maps what is said to the figure that a mistake leads to."""
+    return wrong(next((said for said, value in known.items() if near(answer, value)), otherwise))
+
+
+def chosen(answer: object, wanted: Mapping[str, bool], why: Mapping[str, str]) -> Verdict:
+    """Check a choice among named things: a set, list or tuple of names. `why` says of each why it is in it, or not."""
+    if isinstance(answer, str | bytes | bytearray) or not isinstance(answer, AbstractSet | Sequence):
+        return wrong(f"The answer is of type {type(answer).__name__}. Give names in braces: {{'a', 'b'}}.")
+    if unknown := [one for one in answer if one not in list(wanted)]:
+        return wrong(f"There is no {unknown[0]!r}; there are {', '.join(wanted)}.")
+    faults = [f"{name}: {why[name]}" for name, yes in wanted.items() if (name in answer) != yes]
+    if faults:
+        return wrong("\n".join([f"{len(wanted) - len(faults)} of {len(wanted)} are judged right.", *faults]))
+    return right("\n".join(f"{name}: {why[name]}" for name in wanted))
+
+
+def _float(answer: SupportsFloat) -> float:
+    try:
+        return float(answer)
+    except (ValueError, OverflowError, TypeError):
+        return math.nan

@@ -16,7 +16,7 @@ import pytest
 from ktlslab.course.verdicts import Mark
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-SOLVABLE = ("01-the-handoff",)
+SOLVABLE = ("01-the-handoff", "03-after-the-handoff")
 
 
 def cells(name):
@@ -59,7 +59,7 @@ def test_an_exercise_has_a_task_a_hint_and_a_solution(name):
     assert 3 <= len(numbers) <= 5
     assert list(answers(name)) == list(solutions(name)) == list(numbers)
     for number in numbers:
-        task = cells(name)[f"exercise-{number}"]
+        task = cells(name)[f"exercise-{number}"] + cells(name).get(f"exercise-{number}-hint", "")
         assert task.startswith(f"**{number} ")
         assert "<details><summary>Hint</summary>" in task
         assert "..." in answers(name)[number]

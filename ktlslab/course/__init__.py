@@ -3,6 +3,7 @@
     verdicts     what a check says: right, wrong and why, or not answered yet
     puzzle       a made-up session: keys, write IVs, records
     handoff      notebook 01
+    comparing    notebook 02
     after        notebook 03
 
 A check takes what was given and the answer, whatever that is: it never raises for a wrong one. An answer that is still

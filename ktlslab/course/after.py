@@ -14,8 +14,19 @@ import os
 from dataclasses import dataclass, field
 
 from ktlslab import _checks
-from ktlslab.course.verdicts import Verdict, chosen, mistake, not_bytes, not_number, right, sentence, unanswered, wrong
-from ktlslab.show.html import MONO, Html, Picture, card, hexes, table
+from ktlslab.course.verdicts import (
+    Verdict,
+    judged,
+    listed,
+    mistake,
+    not_bytes,
+    not_number,
+    right,
+    sentence,
+    unanswered,
+    wrong,
+)
+from ktlslab.show.html import MONO, Html, Picture, card, hexes
 from ktlslab.tls.keyschedule import hkdf_expand_label, next_traffic_secret, traffic_key
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite
@@ -68,8 +79,7 @@ def made(seed: bytes | None = None) -> Given:
 
 def ends() -> Picture:
     """Show how four streams ended."""
-    rows = [(name, told) for name, (told, _, _) in _ENDS.items()]
-    return Picture(table(("stream", "what came, in this order"), rows), "\n".join(": ".join(row) for row in rows))
+    return listed(_ENDS, "what came, in this order")
 
 
 def numbers(given: Given, first: object, key_update: object, after: object) -> Verdict:
@@ -162,11 +172,7 @@ def meaning(given: Given, data: object, new_keys: object, clean: object) -> Verd
 def clean(given: Given, answer: object) -> Verdict:
     """Check which of the streams that `ends` shows ended cleanly."""
     _given(given)
-    if verdict := unanswered(answer):
-        return verdict
-    return chosen(
-        answer, {name: yes for name, (_, yes, _) in _ENDS.items()}, {n: why for n, (_, _, why) in _ENDS.items()}
-    )
+    return judged(_ENDS, answer)
 
 
 def _given(given: Given) -> Given:

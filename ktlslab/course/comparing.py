@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from ktlslab import _checks
 from ktlslab.course.verdicts import (
     Verdict,
-    chosen,
     figure,
+    judged,
+    listed,
     near,
     not_figure,
     right,
@@ -90,8 +91,7 @@ def made(seed: int | None = None) -> Given:
 
 def claims() -> Picture:
     """Show five claims, to be judged."""
-    rows = [(name, claim) for name, (claim, _, _) in _CLAIMS.items()]
-    return Picture(table(("", "claim"), rows), "\n".join(": ".join(row) for row in rows))
+    return listed(_CLAIMS, "claim")
 
 
 def ratio(given: Given, answer: object) -> Verdict:
@@ -180,10 +180,7 @@ def dearer(found: pd.DataFrame, answer: object) -> Verdict:
 def shown(given: Given, answer: object) -> Verdict:
     """Check which of the `claims` a table under the instruction clock can show."""
     _given(given)
-    if verdict := unanswered(answer):
-        return verdict
-    wanted = {name: yes for name, (_, yes, _) in _CLAIMS.items()}
-    return chosen(answer, wanted, {name: why for name, (_, _, why) in _CLAIMS.items()})
+    return judged(_CLAIMS, answer)
 
 
 def _given(given: Given) -> Given:

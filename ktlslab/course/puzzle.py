@@ -38,7 +38,7 @@ class Puzzle:
     inner: bytes
 
     def _repr_html_(self) -> str:
-        rows = [(name.replace("_", " "), getattr(self, name)) for name in _SECRETS]
+        rows = [(name, getattr(self, name)) for name in _SECRETS]
         rows += [(f"records[{at}]", record) for at, record in enumerate(self.records)]
         rows.append(("inner", self.inner))
         return card(

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import SupportsFloat
 
-from ktlslab.show.html import LINE, markup
+from ktlslab.show.html import LINE, Picture, markup, table
+
+Claims = Mapping[str, tuple[str, bool, str]]  # by name: what is said, whether it is so, and why
 
 
 class Mark(Enum):
@@ -103,16 +105,24 @@ def figure(answer: object, known: Mapping[str, float], otherwise: str) -> Verdic
     return wrong(next((said for said, value in known.items() if near(answer, value)), otherwise))
 
 
-def chosen(answer: object, wanted: Mapping[str, bool], why: Mapping[str, str]) -> Verdict:
-    """Check a choice among named things: a set, list or tuple of names. `why` says of each why it is in it, or not."""
+def listed(claims: Claims, head: str) -> Picture:
+    """Show claims by their names, without saying which are true."""
+    rows = [(name, said) for name, (said, _, _) in claims.items()]
+    return Picture(table(("", head), rows), "\n".join(": ".join(row) for row in rows))
+
+
+def judged(claims: Claims, answer: object) -> Verdict:
+    """Check a choice of those claims that are true, by their names, and say of each wrong one why."""
+    if verdict := unanswered(answer):
+        return verdict
     if isinstance(answer, str | bytes | bytearray) or not isinstance(answer, AbstractSet | Sequence):
         return wrong(f"The answer is of type {type(answer).__name__}. Give names in braces: {{'a', 'b'}}.")
-    if unknown := [one for one in answer if one not in list(wanted)]:
-        return wrong(f"There is no {unknown[0]!r}; there are {', '.join(wanted)}.")
-    faults = [f"{name}: {why[name]}" for name, yes in wanted.items() if (name in answer) != yes]
+    if unknown := [one for one in answer if one not in list(claims)]:
+        return wrong(f"There is no {unknown[0]!r}; there are {', '.join(claims)}.")
+    faults = [f"{name}: {why}" for name, (_, true, why) in claims.items() if (name in answer) != true]
     if faults:
-        return wrong("\n".join([f"{len(wanted) - len(faults)} of {len(wanted)} are judged right.", *faults]))
-    return right("\n".join(f"{name}: {why[name]}" for name in wanted))
+        return wrong("\n".join([f"{len(claims) - len(faults)} of {len(claims)} are judged right.", *faults]))
+    return right("\n".join(f"{name}: {why}" for name, (_, _, why) in claims.items()))
 
 
 def _float(answer: SupportsFloat) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ktlslab import _checks
 from ktlslab.course.verdicts import Verdict, figure, judged, listed, not_number, right, unanswered
-from ktlslab.show.html import MONO, Html, Picture, picture, table
+from ktlslab.show.html import MONO, Html, Picture, hexes, picture, table
 from ktlslab.show.race import opens
 from ktlslab.tls.keyschedule import WRITE_IV_BYTES
 from ktlslab.tls.protect import seal
@@ -53,11 +53,9 @@ class Given:
     lost: bytes = field(repr=False)
 
     def _repr_html_(self) -> str:
-        rows = [(name, Html(f'<span style="{MONO}">{getattr(self, name).hex(" ")}</span>')) for name in _BYTES]
-        return f"{ledger(self).html}<div>{table(('given', 'bytes'), rows)}</div>"
-
-
-_BYTES = ("key", "write_iv")
+        rows = [(name, hexes(getattr(self, name))) for name in ("key", "write_iv", "lost")]
+        shown = [(f"given.{name}", Html(f'<span style="{MONO}">{value}</span>')) for name, value in rows]
+        return f"{ledger(self).html}<div>{table((), shown)}</div>"
 
 
 def made(seed: int | None = None) -> Given:

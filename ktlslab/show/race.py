@@ -43,12 +43,19 @@ def ledger(shake: Handshake, queued: Iterable[Record]) -> Picture:
     received = [record for direction, record in shake.machine.transcript if direction == "received"]
     rows = [("", describe(record), "read by the library, in the handshake", str(first)) for record in received]
     rows += [
-        (str(number), "made with the application's key", "read by the library", str(number + 1))
+        (str(number), "made with the application key", "read by the library", str(number + 1))
         for number in range(first, keys.sequence)
     ]
     following = keys.sequence
     for record in queued:
-        rows.append((str(following), _opened(keys, record, following), "waits in the socket", str(following + 1)))
+        rows.append(
+            (
+                str(following),
+                _opened(keys, record, following).removeprefix("opens: "),
+                "waits in the socket",
+                str(following + 1),
+            )
+        )
         following += 1
     rows.append((str(following), "whatever comes next", "not sent yet, or under way", ""))
     keys.wipe()

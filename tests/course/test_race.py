@@ -91,5 +91,5 @@ def test_every_session_that_is_made_can_be_solved():
     assert check.made() != check.made()
     assert GIVEN.key.hex() not in repr(GIVEN)
     assert str(NUMBER) not in re.sub(r"<[^>]*>", "", check.ledger(GIVEN).html).split()
-    assert GIVEN.key.hex(" ") in GIVEN._repr_html_()
+    assert GIVEN.key[:8].hex(" ") in GIVEN._repr_html_()
     assert "reads five bytes ahead" in repr(check.events())

@@ -85,6 +85,8 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
     assert "handshake message 4 of " in shown["ticket"]
     tag = shown["tag"].split("on the wire: ")[1][:47]
     assert tag in shown["tag"].split("byte by byte")[1]
+    assert "explicit nonce" in shown["tls12-record"]
+    assert "GET / HTTP" in shown["tls12-record"]
     assert "DemoServer" in shown["end"]
     assert "close_notify" in shown["close"]
     if capabilities.probe().ktls:

@@ -63,6 +63,10 @@ _READ = {
     Version.TLS13: "What it holds was read with the handshake's own traffic secrets, which protect no application data "
     "(RFC 8446, 7.3).",
 }
+_CHANGE_CIPHER_SPEC = {
+    Version.TLS12: "one byte, 1: from here on this direction is protected (RFC 5246, 7.1)",
+    Version.TLS13: "one byte, 1; in TLS 1.3 it is there only for middleboxes (RFC 8446, D.4)",
+}
 _FIRST = 12  # payload bytes in the list of records
 
 
@@ -83,7 +87,7 @@ def records(handshake: Handshake) -> Picture:
                 f"{record.header.length:,}",
                 _mono(_tinted("header", header.hex(" ")), _tinted(hue, start.hex(" ") + more)),
                 "no" if inside is None else "yes",
-                inside if inside is not None else _clear(record),
+                inside if inside is not None else _clear(record, handshake.version),
             )
         )
         lines.append(f"{number}. {_WAYS[direction]} {describe(record)}")
@@ -259,9 +263,9 @@ def _tinted(hue: str, text: str) -> str:
     return f'<span style="background-color:{HUES[hue]}">{text}</span>'
 
 
-def _clear(record: Record) -> str:
+def _clear(record: Record, version: Version) -> str:
     if record.header.content_type == ContentType.CHANGE_CIPHER_SPEC:
-        return "one byte, 1; in TLS 1.3 it is there only for middleboxes (RFC 8446, D.4)"
+        return _CHANGE_CIPHER_SPEC[version]
     return describe(record).partition(": ")[2].replace("_", " ")
 
 

@@ -186,6 +186,8 @@ def test_the_pictures_say_what_the_standards_say_of_this_version(lesson):
     records = unescape(handoff.records(lesson.shake)._repr_html_())
     assert ("only Finished is protected" in records) == tls12
     assert ("handshake's own traffic secrets" in records) != tls12
+    assert ("from here on this direction is protected" in records) == tls12  # RFC 5246, 7.1
+    assert ("only for middleboxes" in records) != tls12  # RFC 8446, D.4
     number, record = handoff.application_records(lesson.shake, lesson.wire.sent, "sent")[0]
     picture = handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.write_iv.reveal(), number)._repr_html_()
     assert ("its type and its padding" in picture) != tls12  # RFC 8446, 5.2

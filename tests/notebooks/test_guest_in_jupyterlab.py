@@ -144,8 +144,8 @@ def test_from_the_launcher_to_the_first_result_and_on(page, wait_for, home, reco
 
 def test_interrupt_restart_shutdown_and_two_at_once(page, wait_for, guests):
     page.choose()
-    asleep = page.execute("mine = 1; import time; time.sleep(600)")
-    wait_for(lambda: "| Busy" in page.status())
+    asleep = page.execute("mine = 1; import time; print('asleep', flush=True); time.sleep(600)")
+    wait_for(lambda: page.run(f"{PANEL}.querySelector('.jp-OutputArea-output')?.textContent") == "asleep\n")
     page.do("kernelmenu:interrupt")
     assert "KeyboardInterrupt" in asleep()
     assert page.execute("print(mine)")() == "1\n"

@@ -160,7 +160,11 @@ def serve(home, settings, **variables):
         yield lambda page: f"http://127.0.0.1:{port}{page}?token={TOKEN}"
     finally:
         server.terminate()
-        server.wait(20)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:  # at times a worker thread of AnyIO outlives what it worked for
+            server.kill()
+            server.wait(20)
 
 
 def answers(port):

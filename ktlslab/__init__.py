@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ktlslab._lazy import lazily
 
 if TYPE_CHECKING:
-    from ktlslab import errors, estimating, guests, linux, measure, profiling, promises, show, stages, tls
+    from ktlslab import course, errors, estimating, guests, linux, measure, profiling, promises, show, stages, tls
     from ktlslab.certificates import Certificates, make_certificates
     from ktlslab.diagnosis import doctor
     from ktlslab.errors import KtlsLabError
@@ -114,6 +114,7 @@ _HOMES = {
     "tls": "tls:",
     "measure": "measure:",
     "show": "show:",
+    "course": "course:",
     "profiling": "profiling:",
     "estimating": "estimating:",
     "promises": "promises:",
@@ -151,6 +152,7 @@ __all__ = [
     "accept_session",
     "compare",
     "connect",
+    "course",
     "doctor",
     "effects",
     "errors",

@@ -12,7 +12,7 @@ import pytest
 
 import ktlslab
 
-PACKAGES = ("show", "measure", "guests", "promises", "errors", "tls", "linux", "stages")
+PACKAGES = ("show", "course", "measure", "guests", "promises", "errors", "tls", "linux", "stages")
 
 
 def alone(code):

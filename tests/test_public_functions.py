@@ -218,7 +218,20 @@ NOT_HERE = {
     *("Session", "Certificates", "Counters"),
     # Functions without arguments, and names that are not functions.
     *("doctor", "kernel_suites", "probe", "Direction", "Why", "KtlsLabError"),
-    *("errors", "estimating", "guests", "linux", "measure", "plots", "profiling", "promises", "show", "stages", "tls"),
+    *(
+        "course",
+        "errors",
+        "estimating",
+        "guests",
+        "linux",
+        "measure",
+        "plots",
+        "profiling",
+        "promises",
+        "show",
+        "stages",
+        "tls",
+    ),
 }
 
 

@@ -122,7 +122,8 @@ def judged(claims: Claims, answer: object) -> Verdict:
     faults = [f"{name}: {why}" for name, (_, true, why) in claims.items() if (name in answer) != true]
     if faults:
         return wrong("\n".join([f"{len(claims) - len(faults)} of {len(claims)} are judged right.", *faults]))
-    return right("\n".join(f"{name}: {why}" for name, (_, _, why) in claims.items()))
+    whys = [f"{name}: {why}" for name, (_, _, why) in claims.items()]
+    return right("\n".join([f"All {len(claims)} are judged right.", *whys]))
 
 
 def _float(answer: SupportsFloat) -> float:

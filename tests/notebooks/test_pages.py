@@ -16,6 +16,7 @@ import pytest
 pytestmark = pytest.mark.timeout(600)  # the first test may be the one that executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+EXERCISES = "07-the-handoff-race"
 WIDTHS = (1280, 1920)
 A4 = 703  # pixels between margins of 12 mm
 SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
@@ -130,3 +131,41 @@ def test_the_pictures_follow_the_reader_s_font_size(home):
                 html = "".join(output.get("data", {}).get("text/html", ""))
                 assert "font-size:12px" not in html
                 assert "width:150px" not in html
+
+
+# The open notebook; whether its kernel is ready; a cell by its id; writing into it and running it; what it shows.
+PANEL = "[...jupyterapp.shell.widgets('main')][0]"
+IDLE = f"""(panel => {{ panel.content.activate();
+  return panel.sessionContext.session?.kernel?.status === 'idle' && jupyterapp.shell.currentWidget === panel;
+}})({PANEL})"""
+CELL = f"{PANEL}.content.widgets.find(cell => cell.model.id === '%s')"
+WRITE = f"""((panel, cell) => {{ cell.model.sharedModel.setSource(%s);
+  panel.content.activeCellIndex = panel.content.widgets.indexOf(cell);
+  void jupyterapp.commands.execute('notebook:run-cell'); }})({PANEL}, %s)"""
+
+
+def test_an_exercise_is_answered_wrong_and_right(browser, lab, home, wait_for):
+    """As a student does it: run all, type an answer, read the verdict, type another one."""
+    source = json.loads((FOLDER / f"{EXERCISES}.ipynb").read_text())["cells"]
+    cells = sum(cell["cell_type"] == "code" for cell in source)
+    browser.resize(1280)
+    browser.open(f"{lab}/doc/tree/{EXERCISES}.ipynb?token={TOKEN}", READY % cells)
+    answer = CELL % "answer-3"
+
+    def verdict(said):
+        return wait_for(lambda: said in (text := browser.run(f"{answer}.outputArea.node.textContent")) and text)
+
+    def write(code):
+        browser.run(WRITE % (json.dumps(f"{code}\n\ncheck.harmless(harmless)"), answer))
+
+    browser.call("Emulation.setFocusEmulationEnabled", enabled=True)  # or no notebook is the current one
+    wait_for(lambda: browser.run(IDLE))
+    browser.run("void jupyterapp.commands.execute('notebook:run-all-cells')")
+    browser.run(f"{answer}.outputArea.model.clear()")
+    verdict("Not answered yet")
+    write('harmless = {"a"}')
+    assert "4 of 5 are judged right" in verdict("Wrong")
+    browser.picture(home / "pages" / "answered-wrong.png")
+    write('harmless = {"a", "d"}')
+    assert "the other half" in verdict("Right")
+    browser.picture(home / "pages" / "answered-right.png")

@@ -1,11 +1,13 @@
 """The end of a stream: close_notify, then FIN, then a wait until the peer's TCP has acknowledged every byte.
 
 Closing a socket that holds unread bytes (the session tickets of TLS 1.3 are enough) resets the connection, and data
-that has not yet arrived is lost. So everything that the peer still sends is read and discarded meanwhile.
+that has not yet arrived is lost. So everything that the peer still sends is read and discarded meanwhile. A peer that
+is silent has no such bytes: once it has acknowledged everything, there is nothing to wait for (RFC 9112, 9.6).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -23,7 +25,7 @@ from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
 
-LINGER_S = 1.0  # how long a silent peer that has everything may take to close
+LINGER_S = 1.0  # a peer that has everything and goes on sending is listened to until it is silent for so long
 _LOOK_S = 0.02  # no event tells of an acknowledgement, so it is looked for this often, at first more often
 
 
@@ -35,12 +37,15 @@ def end_sending(condition: Condition) -> None:
     condition.connection.socket.shutdown(socket.SHUT_WR)
 
 
-def farewell(condition: Condition) -> KtlsLabError | None:
+def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     """End the sending and wait, for the connection's time-out at most, until all that was sent has arrived.
 
-    Returns the error to raise where that is not so.
+    Returns the error to raise where that is not so. Without `wait`, only what can be sent at once is.
     """
     sock, timeout = condition.connection.socket, condition.connection.engine.timeout
+    if not wait:
+        _leave(condition)
+        return None
     # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
     delivered = not condition.held and not tcpinfo.unacknowledged(sock)
     lost = None if condition.finished else condition.lost()
@@ -64,6 +69,22 @@ def farewell(condition: Condition) -> KtlsLabError | None:
     return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
 
 
+def _leave(condition: Condition) -> None:
+    """End the sending, unless the peer's TCP has no room for it, and discard what has come."""
+    sock, engine = condition.connection.socket, condition.connection.engine
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    with contextlib.suppress(OSError, SSL.Error):
+        if not condition.finished and not condition.lost() and poll.poll(0):
+            engine.limit(sock, Direction.TX, _LOOK_S)
+            end_sending(condition)
+        waste = memoryview(bytearray(MAX_PLAINTEXT))
+        poll.register(sock, select.POLLIN)
+        until = time.monotonic() + _LOOK_S
+        while not condition.ended and poll.poll(0) and _discard(sock, waste) and time.monotonic() < until:
+            pass
+
+
 def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
     """Discard what the peer still sends, until it has acknowledged everything, and has closed or falls silent."""
     sock = condition.connection.socket
@@ -71,11 +92,15 @@ def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
     reading = not condition.ended
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    heard, pause = time.monotonic(), 0.001
+    while (
+        reading and not bound.over() and poll.poll(0)
+    ):  # what came before this end was closed tells nothing of what the peer does now
+        reading = _discard(sock, waste)
+    heard, pause, talking = time.monotonic(), 0.001, False
     while not bound.over() and tcpinfo.state(sock) != tcpinfo.CLOSED:
         silent = time.monotonic() - heard
         arrived = not tcpinfo.unacknowledged(sock)
-        if arrived and (not reading or silent > LINGER_S):
+        if arrived and not (reading and talking and silent <= LINGER_S) and not (reading and poll.poll(0)):
             return
         wait = LINGER_S - silent if arrived else pause
         if (left := bound.left()) is not None:
@@ -84,7 +109,7 @@ def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
         if not reading:
             time.sleep(wait)
         elif poll.poll(max(1, int(wait * 1000))):
-            heard = time.monotonic()
+            heard, talking = time.monotonic(), True
             reading = _discard(sock, waste)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
 
 LINGER_S = 1.0  # a peer that has everything and goes on sending is listened to until it is silent for so long
+_GLANCE_S = 0.1  # and so long, if all that it sent had come before
 _LOOK_S = 0.02  # no event tells of an acknowledgement, so it is looked for this often, at first more often
 
 
@@ -81,7 +82,7 @@ def _leave(condition: Condition) -> None:
         waste = memoryview(bytearray(MAX_PLAINTEXT))
         poll.register(sock, select.POLLIN)
         until = time.monotonic() + _LOOK_S
-        while not condition.ended and poll.poll(0) and _discard(sock, waste) and time.monotonic() < until:
+        while not condition.ended and poll.poll(0) and _discard(sock, waste) is not None and time.monotonic() < until:
             pass
 
 
@@ -92,34 +93,34 @@ def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
     reading = not condition.ended
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    while (
-        reading and not bound.over() and poll.poll(0)
-    ):  # what came before this end was closed tells nothing of what the peer does now
-        reading = _discard(sock, waste)
-    heard, pause, talking = time.monotonic(), 0.001, False
+    heard, pause, patience = time.monotonic(), 0.001, 0.0
+    known = heard + _GLANCE_S / 10  # what comes until then was there before, and may be no more than session tickets
     while not bound.over() and tcpinfo.state(sock) != tcpinfo.CLOSED:
         silent = time.monotonic() - heard
         arrived = not tcpinfo.unacknowledged(sock)
-        if arrived and not (reading and talking and silent <= LINGER_S) and not (reading and poll.poll(0)):
+        if arrived and not (reading and (silent < patience or poll.poll(0))):
             return
-        wait = LINGER_S - silent if arrived else pause
+        wait = patience - silent if arrived else pause
         if (left := bound.left()) is not None:
             wait = min(wait, left)
         pause = min(2 * pause, _LOOK_S)
         if not reading:
             time.sleep(wait)
         elif poll.poll(max(1, int(wait * 1000))):
-            heard, talking = time.monotonic(), True
-            reading = _discard(sock, waste)
+            came, heard = _discard(sock, waste), time.monotonic()
+            reading = came is not None
+            if came:
+                patience = LINGER_S if heard > known else _GLANCE_S
 
 
-def _discard(sock: socket.socket, waste: memoryview) -> bool:
-    """Read and discard once. Return whether more may come."""
+def _discard(sock: socket.socket, waste: memoryview) -> bool | None:
+    """Read and discard once. Return whether it was data, as far as can be told; None if nothing more may come."""
     try:
         # With room for a record type, kTLS returns control records too.
         count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE, socket.MSG_DONTWAIT)
     except BlockingIOError:  # part of a record
-        return True
-    except OSError:  # a reset, a bad record, or new keys
         return False
-    return bool(count) and not (control and control[0][2][0] == ContentType.ALERT)
+    except OSError:  # a reset, a bad record, or new keys
+        return None
+    kind = control[0][2][0] if control else ContentType.APPLICATION_DATA
+    return None if not count or kind == ContentType.ALERT else kind == ContentType.APPLICATION_DATA

@@ -91,13 +91,14 @@ class Exchange:
     def _send_body(self) -> bool:
         """Send the body; whether all of it was wanted."""
         assert self.request.body is not None  # noqa: S101 - asked before
-        piece: Any
         for piece in self.request.body.pieces():
             if self._answered_early():
                 return False
-            for part in self._http.send_with_data_passthrough(h11.Data(data=piece)) or []:
-                if part is piece and isinstance(piece, FilePart):
-                    self._send_file(piece)
+            data: Any = piece  # a FilePart, too, which h11 passes on as it is
+            parts: Any = self._http.send_with_data_passthrough(h11.Data(data=data))
+            for part in parts:
+                if isinstance(part, FilePart):
+                    self._send_file(part)
                 else:
                     self._push(part)
         return True

@@ -22,7 +22,7 @@ from ktlslab.getting import options as getting
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
-        options = _parser().parse_args(argv)
+        options = _parsed(argv)
         options.words = sys.argv[1:] if argv is None else list(argv)
         status: int = options.run(options)
     except UsageError as error:
@@ -36,6 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         _output.settle()
     return status
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(argv)
+    except SystemExit:
+        _output.write(b"")  # argparse prints its help, and does not mind if it cannot be written
+        raise
 
 
 def _complain(error: object, status: int) -> int:

@@ -41,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complain(options: argparse.Namespace, error: KtlsLabError) -> int:
-    status = HTTP_FAILED if isinstance(error, HttpStatusError) else status_of(error, ca=options.ca)
+    status = status_of(error, ca=options.ca, own=(options.cert, options.key))
+    if isinstance(error, HttpStatusError):
+        status = HTTP_FAILED
     if not options.silent or options.show_error:
         _output.note(f"ktlslab: ({status}) {error}")
     return status

@@ -31,13 +31,12 @@ _STATUSES: tuple[tuple[type[KtlsLabError], int], ...] = (
 )
 
 
-def status_of(error: KtlsLabError, *, ca: object = None) -> int:
-    """Return the exit status for an error; `ca` is the file that --ca names."""
-    if isinstance(error, errors.UsageError) and error.tried.startswith("reading "):
-        if ca is not None and error.tried == f"reading {ca}":
-            return _CA_FILE
-        if not isinstance(error, errors.UrlError):
-            return _OWN_CERTIFICATE
+def status_of(error: KtlsLabError, *, ca: object = None, own: tuple[object, ...] = ()) -> int:
+    """Return the exit status for an error; `ca` and `own` are the files of --ca, and of --cert and --key."""
+    if ca and error.tried == f"reading {ca}":
+        return _CA_FILE
+    if error.tried in {f"reading {path}" for path in own if path}:
+        return _OWN_CERTIFICATE
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return status

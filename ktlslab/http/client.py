@@ -140,7 +140,8 @@ class Client(Closing):
                 head = exchange.head()
                 break
             except BaseException as error:
-                session.close(wait=False)
+                exchange.guard.end()
+                _leave(session)
                 lost = isinstance(error, StreamError) and not exchange.answered and request.repeatable
                 if not (kept and lost):
                     raise
@@ -191,16 +192,17 @@ class Client(Closing):
             return session
         except KtlsLabError:
             pass
-        session.close(wait=False)
+        _leave(session)
         return None
 
     def _take_back(self, exchange: Exchange) -> None:
         """Keep the session of an exchange, or close it."""
+        exchange.guard.end()
         origin = exchange.request.url.origin
         if exchange.done and not self._closed and origin not in self._idle:
             self._idle[origin] = exchange.session
         else:
-            exchange.session.close(wait=False)
+            _leave(exchange.session)
 
     @staticmethod
     def _waste(answer: Response) -> None:
@@ -217,8 +219,13 @@ class Client(Closing):
         self._closed = True
         while self._idle:
             _, session = self._idle.popitem()
-            with contextlib.suppress(KtlsLabError):
-                session.close(wait=False)
+            _leave(session)
+
+
+def _leave(session: Session) -> None:
+    """Close a session from which nothing more is wanted: what it was asked for has come, or has failed."""
+    with contextlib.suppress(KtlsLabError):
+        session.close(wait=False)
 
 
 def request(

@@ -26,7 +26,7 @@ from ktlslab.errors import (
     UsageError,
 )
 from ktlslab.http.bodies import FilePart
-from ktlslab.http.limits import Allowance
+from ktlslab.http.limits import Allowance, Guard
 from ktlslab.http.messages import Headers, Request
 from ktlslab.linux.ktls import Direction
 from ktlslab.session import Session
@@ -59,6 +59,7 @@ class Exchange:
         self.done = False
         self.sent_bytes = self.head_bytes = self.body_bytes = 0
         self.first_byte_s = 0.0
+        self.guard = Guard(session, allowance)
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._tried = f"{request.method} {request.url}"
         self._head: Head | None = None
@@ -207,9 +208,8 @@ class Exchange:
 
     def _receive(self) -> None:
         """Receive something of the head."""
-        self.allowance.bound(self.session)
         try:
-            data = self.session.stream.recv(_RECEIVE_BYTES)
+            data = self._recv(_RECEIVE_BYTES)
         except PeerTimeoutError:
             return  # `bound` says how much time there is
         except TruncatedError as error:
@@ -218,6 +218,17 @@ class Exchange:
                 raise NoAnswerError(self._tried, answered=answered) from error
             raise
         self._feed(data)
+
+    def _recv(self, count: int) -> bytes:
+        self.allowance.bound(self.session)
+        self.allowance.waits = True
+        try:
+            return self.session.stream.recv(count)
+        except StreamError:
+            self.allowance.check()
+            raise
+        finally:
+            self.allowance.waits = False
 
     def _feed(self, data: bytes) -> None:
         if data and not self.answered:
@@ -301,9 +312,8 @@ class Exchange:
         """Receive something of the body; b"" only at a clean end of a body without a known length."""
         assert self._head is not None  # noqa: S101 - as above
         while True:
-            self.allowance.bound(self.session)
             try:
-                data = self.session.stream.recv(count)
+                data = self._recv(count)
             except PeerTimeoutError:
                 continue
             except TruncatedError as error:

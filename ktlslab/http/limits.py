@@ -6,11 +6,15 @@ within the time in which a body would have to move.
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import PeerTimeoutError
+from ktlslab.linux import tcpinfo
 from ktlslab.linux.ktls import Direction
 
 if TYPE_CHECKING:
@@ -39,6 +43,9 @@ class Allowance:
         self._target = target
         self._window, self._came = self.began, 0
         self._set: float | None = 0.0
+        self.until = float("inf") if limits.whole_s is None else self.began + limits.whole_s
+        self.waits = False  # for the server; otherwise it is the reader of the body who takes the time
+        self.ended = ""
 
     def left(self) -> float | None:
         """Return how many seconds of the whole are left; PeerTimeoutError if none."""
@@ -89,3 +96,48 @@ class Allowance:
             connection.engine.timeout = wait
             for direction in Direction:
                 connection.engine.limit(connection.socket, direction, wait)
+
+    def check(self) -> None:
+        """Raise PeerTimeoutError if a `Guard` has ended the connection because the time was up."""
+        if self.ended:
+            raise PeerTimeoutError(f"waiting for {self._target}", answered=self.ended, remedy="Give it longer.")
+
+
+class Guard:
+    """Ends a connection whose time is up while a call waits that nothing else can end.
+
+    OpenSSL on a socket (userspace, by system calls) waits for each byte of a record anew, so a server that sends one
+    byte by byte could hold its client for hours.
+    """
+
+    def __init__(self, session: Session, allowance: Allowance) -> None:
+        self._session, self._allowance = session, allowance
+        self._over = threading.Event()
+        limits = allowance.limits
+        on_socket = session.io_engine == "syscall" and session.stream.layers[Direction.RX] == "userspace"
+        if on_socket and (limits.whole_s or limits.stall_s):
+            threading.Thread(target=self._watch, name="ktlslab-guard", daemon=True).start()
+
+    def _watch(self) -> None:
+        sock, allowance = self._session.stream.connection.socket, self._allowance
+        limits = allowance.limits
+        with contextlib.suppress(OSError):  # the session is closed
+            _, before = tcpinfo.moved(sock)
+            until = allowance.until
+            while True:
+                now = time.monotonic()
+                wait = min(limits.stall_s or until - now, until - now)
+                if self._over.wait(max(0.0, wait)):
+                    return
+                _, came = tcpinfo.moved(sock)
+                if time.monotonic() >= until:
+                    allowance.ended = f"not done within {limits.whole_s:g} s"
+                elif limits.stall_s and came - before < limits.stall_s * limits.stall_bytes and allowance.waits:
+                    allowance.ended = f"{came - before} bytes came within {limits.stall_s:g} s"
+                if allowance.ended:
+                    sock.shutdown(socket.SHUT_RDWR)
+                    return
+                before = came
+
+    def end(self) -> None:
+        self._over.set()

@@ -22,7 +22,7 @@ from ktlslab.getting import options as getting
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
-        options = _parsed(argv)
+        options = _parser().parse_args(argv)
         options.words = sys.argv[1:] if argv is None else list(argv)
         status: int = options.run(options)
     except UsageError as error:
@@ -38,12 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    try:
-        return _parser().parse_args(argv)
-    except SystemExit:
-        _output.write(b"")  # argparse prints its help, and does not mind if it cannot be written
-        raise
+class _Parser(argparse.ArgumentParser):
+    """Minds, unlike argparse, if its help cannot be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            _output.say(message.removesuffix("\n"))
+        else:
+            _output.note(message, end="")
 
 
 def _complain(error: object, status: int) -> int:
@@ -60,9 +62,7 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ktlslab", description=ktlslab.__doc__.split("\n")[0] if ktlslab.__doc__ else ""
-    )
+    parser = _Parser(prog="ktlslab", description=ktlslab.__doc__.split("\n")[0] if ktlslab.__doc__ else "")
     parser.add_argument("--version", action="version", version=ktlslab.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     machine = "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest"

@@ -210,8 +210,6 @@ class Exchange:
         """Receive something of the head."""
         try:
             data = self._recv(_RECEIVE_BYTES)
-        except PeerTimeoutError:
-            return  # `bound` says how much time there is
         except TruncatedError as error:
             if not self._raw:
                 answered = "the connection ended before a response, and without close_notify"
@@ -220,15 +218,19 @@ class Exchange:
         self._feed(data)
 
     def _recv(self, count: int) -> bytes:
-        self.allowance.bound(self.session)
-        self.allowance.waits = True
-        try:
-            return self.session.stream.recv(count)
-        except StreamError:
-            self.allowance.check()
-            raise
-        finally:
-            self.allowance.waits = False
+        """Receive. PeerTimeoutError once the allowance is used up; shorter waits than that are repeated."""
+        while True:
+            self.allowance.bound(self.session)
+            self.allowance.waits = True
+            try:
+                return self.session.stream.recv(count)
+            except PeerTimeoutError:
+                continue
+            except StreamError:
+                self.allowance.check()
+                raise
+            finally:
+                self.allowance.waits = False
 
     def _feed(self, data: bytes) -> None:
         if data and not self.answered:
@@ -311,18 +313,15 @@ class Exchange:
     def _body_bytes(self, count: int) -> bytes:
         """Receive something of the body; b"" only at a clean end of a body without a known length."""
         assert self._head is not None  # noqa: S101 - as above
-        while True:
-            try:
-                data = self._recv(count)
-            except PeerTimeoutError:
-                continue
-            except TruncatedError as error:
-                if self._head.length is None and not self._chunked:
-                    raise
-                raise self._incomplete() from error
-            if not data and self._head.length is not None:
-                raise self._incomplete()
-            return data
+        try:
+            data = self._recv(count)
+        except TruncatedError as error:
+            if self._head.length is None and not self._chunked:
+                raise
+            raise self._incomplete() from error
+        if not data and self._head.length is not None:
+            raise self._incomplete()
+        return data
 
     @property
     def _chunked(self) -> bool:
@@ -361,4 +360,6 @@ class Exchange:
         return IncompleteError(self._tried, answered=answered, remedy="Try again; --continue goes on where it ended.")
 
     def _no_http(self, error: Exception) -> StreamError:
+        if self._head is None and "too long" in str(error):
+            return HttpError(self._tried, answered=f"the head of the answer has more than {MAX_HEAD_BYTES} bytes")
         return HttpError(self._tried, answered=f"the answer is not HTTP/1.1: {error}")

@@ -7,7 +7,8 @@
     in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
-A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
+A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped. A user-mode
+kernel runs all but the tests that are marked as needing an emulated one.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -95,6 +96,7 @@ def run_in(kernel: Kernel, results: Path, arguments: list[str], seconds: float) 
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-q", "--tb=short"]
     with tempfile.TemporaryDirectory(prefix="ktlslab-tests-") as folder:
         argv += [f"--junitxml={folder}/report.xml", "--durations=5", *(arguments or ["tests/kernel"])]
+        argv += ["-m", "not emulated"] if kernel.user_mode else []
         env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         env |= {name: os.environ[name] for name in AMOUNTS if name in os.environ}
         if image:

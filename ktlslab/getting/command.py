@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
     from ktlslab.runs.machines import machine  # noqa: PLC0415
 
-    where = machine(options.on, "wall")
+    where = machine(options.on, "wall", looking=True, network=True)
     if where.kernel is None:
         return running.run(options)
     folders = {path.absolute().parent for path in options.output if str(path) != "-"}

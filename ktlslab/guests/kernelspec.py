@@ -15,14 +15,16 @@ from typing import Any
 
 from ktlslab import _checks
 from ktlslab.errors import UsageError
-from ktlslab.guests import folders, kernelguest, qemu
+from ktlslab.guests import folders, kernelguest, qemu, usermode, usermodearchive
 from ktlslab.guests.cache import storage
-from ktlslab.guests.kernels import ALIASES, find
+from ktlslab.guests.kernels import ALIASES, USER_MODE, find
+from ktlslab.guests.looking import for_looking
 from ktlslab.packages import extra, require
 
 _TRIED = "writing a kernelspec"
 
 PROVISIONER = "ktlslab-guest"
+AUTO = "auto"
 
 
 def name_of(kernel: str) -> str:
@@ -30,12 +32,12 @@ def name_of(kernel: str) -> str:
     return "ktlslab-" + re.sub(r"[^A-Za-z0-9._-]+", "-", kernel).strip("-")
 
 
-def specification(kernel: str, *, clock: str, memory: str, rw: str) -> dict[str, Any]:
-    """Return the kernelspec's content."""
+def specification(kernel: str, *, clock: str, memory: str, rw: str, shown: str = "") -> dict[str, Any]:
+    """Return the kernelspec's content; `shown` is the name in Jupyter's menu."""
     config = {"kernel": kernel, "clock": clock, "memory": memory, "rw": rw}
     return {
         "argv": kernelguest.command(**config),
-        "display_name": f"Python 3 (kTLS guest, {kernel})",
+        "display_name": shown or f"Python 3 (kTLS guest, {kernel})",
         "language": "python",
         "interrupt_mode": "message",  # a signal would end the guest
         "metadata": {"kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config}},
@@ -43,7 +45,7 @@ def specification(kernel: str, *, clock: str, memory: str, rw: str) -> dict[str,
 
 
 def install(
-    kernel: str | Path = "newest",
+    kernel: str | Path = AUTO,
     *,
     rw: str | Path | None = None,
     memory: str = "1G",
@@ -53,6 +55,7 @@ def install(
 ) -> Path:
     """Write the kernelspec for a guest kernel and return its folder. The kernel is fetched if it is not cached.
 
+    `kernel`: by default a user-mode one, if this machine can run it and instructions are not to be counted.
     `rw` is the only folder whose writes are kept; None means the folder where JupyterLab is started. `memory` is the
     guest's: "512M", "2G", etc. The kernelspec goes into `prefix`, the user's own Jupyter folder, or (by default) the
     running environment, where only the Jupyter of that environment sees it.
@@ -62,10 +65,16 @@ def install(
     _checks.word(_TRIED, "clock", clock, qemu.CLOCKS)
     qemu.memory_bytes(memory)
     kept = str(folders.writable(_TRIED, "rw", rw)) if rw is not None else ""
+    if kernel == AUTO:
+        kernel = USER_MODE if clock == "wall" and for_looking(network=True).user_mode else "newest"
     found = find(kernel)
     name = str(kernel) if kernel in (*ALIASES, found.series) else str(found.vmlinuz)
+    shown = ""
+    if found.user_mode:
+        usermode.check(clock=clock, network=True)
+        shown = f"Linux {found.series.removeprefix(usermodearchive.PREFIX)} with kTLS (user mode)"
     folder = _kernelspecs(prefix, user=user) / name_of(name)
-    text = json.dumps(specification(name, clock=clock, memory=memory, rw=kept), indent=1) + "\n"
+    text = json.dumps(specification(name, clock=clock, memory=memory, rw=kept, shown=shown), indent=1) + "\n"
     with storage(f"writing the kernelspec {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "kernel.json").write_text(text, encoding="utf-8")

@@ -45,6 +45,20 @@ class Socket:
     def send(self, data: Buffer, flags: int = 0, /) -> int: ...
     def recv_into(self, buffer: Buffer, /) -> int: ...
 
+class Flow:
+    push: Callable[..., int]
+    pull: Callable[[Buffer], int]
+    until_check_up: int
+    until_look: int
+    record_bytes: int
+    unconfirmed: bool
+
+class Stream:
+    def __init__(self, flow: Flow, /) -> None: ...
+    def send(self, data: Buffer, *, more: bool = False) -> None: ...
+    def recv_into(self, buffer: Buffer) -> int: ...
+    def recv_exactly_into(self, buffer: Buffer) -> None: ...
+
 class Tls:
     def __init__(
         self,

@@ -32,7 +32,7 @@ from ktlslab.errors import (
     UsageError,
     errno_name,
 )
-from ktlslab.linux import tcpinfo
+from ktlslab.linux import _hot, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.tls.alerts import AlertDescription, AlertLevel
@@ -57,14 +57,12 @@ _ALERTS = {
 }
 
 
-class Condition:
+class Condition(_hot.Flow):
     """The state of one stream. `layers` is the record layer of each direction: plain, userspace or kernel.
 
     `answer` sends the KeyUpdate that the peer has requested. `use` must be called before anything is sent or received.
     """
 
-    push: Callable[..., int]
-    pull: Callable[[Buffer], int]
     sender: Sender
 
     def __init__(self, connection: Connection, layers: dict[Direction, str], answer: Callable[[], None]) -> None:
@@ -78,6 +76,7 @@ class Condition:
         self.told = False  # this end has sent a fatal alert
         self.reset = False  # `lost` has seen that the peer reset the connection
         self.owed = False  # the peer has requested a KeyUpdate
+        # What the compiled part reads and writes in every operation: see also `watch`.
         self.unconfirmed = False  # something was sent since the connection was last known to live
         self._answer = answer
 

@@ -18,6 +18,7 @@ ORDER = (
     "getting",
     "_output",
     "diagnosis",
+    "course",
     "show",
     "promises",
     "estimating",

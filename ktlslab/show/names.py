@@ -38,6 +38,11 @@ def place_name(frame: pd.DataFrame) -> str:
     return f"{kernels} ({joined(machines)}), {counted}{emulated}{user_mode}"
 
 
+def kernel_name(machine: str, release: str) -> str:
+    """Name a kernel: Linux 6.12.113 (user mode)."""
+    return f"Linux {release or machine}{' (user mode)' if machine.startswith('uml-') else ''}"
+
+
 def is_emulated(frame: pd.DataFrame) -> bool:
     """Whether any run in the frame had an emulated CPU, as far as its provenance says."""
     runs = frame.attrs.get("provenance", {})

@@ -37,6 +37,16 @@ def test_by_default_it_is_a_user_mode_kernel_whose_name_says_so(tmp_path):
     assert written(install(clock="instructions", prefix=tmp_path))[1]["kernel"] == "newest"
 
 
+def test_jupyters_server_does_not_wait_for_the_kernel_until_all_kernelspecs_are_removed(tmp_path):
+    for kernel in ("uml", "newest"):
+        install(kernel, prefix=tmp_path)
+    server = tmp_path / "etc/jupyter/jupyter_server_config.d/ktlslab.json"
+    remove("uml", prefix=tmp_path)
+    assert json.loads(server.read_text())["MultiKernelManager"]["use_pending_kernels"]
+    remove(prefix=tmp_path)
+    assert not server.exists()
+
+
 @pytest.mark.usefixtures("newest")
 @pytest.mark.parametrize(
     ("options", "says"),

@@ -138,10 +138,10 @@ def browser(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serve(home, settings):
+def serve(home, settings, **variables):
     """Run JupyterLab on home/root with everything that it keeps in `home`; give address(page).
 
-    `settings`: those of its plugins, by their short names.
+    `settings`: those of its plugins, by their short names. `variables`: of its environment.
     """
     for plugin, values in settings.items():
         path = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
@@ -152,7 +152,7 @@ def serve(home, settings):
     argv = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     argv += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
     argv += [f"--ServerApp.root_dir={home / 'root'}", "--LabApp.expose_app_in_browser=True"]
-    env = {**os.environ, **{name: str(home / name) for name in KEPT}}
+    env = {**os.environ, **{name: str(home / name) for name in KEPT}, **variables}
     with (home / "lab.log").open("wb") as log:
         server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
     try:

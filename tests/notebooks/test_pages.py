@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -69,12 +70,21 @@ def lab(home, jupyterlab):
         yield address
 
 
+def settled(browser):
+    """Return the page's height once it no longer changes: the last cells are drawn after JupyterLab is ready."""
+    before, height = -1, browser.run(HEIGHT)
+    while height != before:
+        time.sleep(0.3)
+        before, height = height, browser.run(HEIGHT)
+    return height
+
+
 def faults_of(browser, path, widths=WIDTHS, media=""):
     """Return what is wrong with the page at each width, and keep what it looks like."""
     found = []
     for width in widths:
         browser.resize(width, media=media)
-        browser.resize(width, min(16000, max(1000, browser.run(HEIGHT) + 150)), media=media)
+        browser.resize(width, min(16000, max(1000, settled(browser) + 150)), media=media)
         browser.picture(path.with_name(f"{path.name}-{width}.png"))
         found += [f"{path.name} at {width}: {fault}" for fault in browser.run(FAULTS)]
     return found

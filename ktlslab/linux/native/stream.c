@@ -4,17 +4,21 @@
  * it. `Stream` has the calls; the class of that name in stages/transfer/stream.py inherits from it, and does what is rare:
  *   _send_on(data, more, sent, error)   a send that is not one push, or whose push sent a part or failed
  *   _recv_on(buffer, count, error)      a receive that got nothing, or failed
- *   _fill(buffer, have, error)          a receive of all that got a part, or failed
+ *   _fill(buffer, have, got, began, error)   a receive of all that takes long, whose last one got nothing, or failed
  *   _look()                             the count of receives is used up
  */
 #include "hot.h"
 
+#include <netinet/tcp.h>
 #include <structmember.h>
 
 typedef struct {
   PyObject_HEAD
   PyObject *push, *pull;
+  PyObject *watched; /* the arguments of kl_watched, the first one as a call; or NULL, if Python is to check up */
   Py_ssize_t until_check_up, until_look, record_bytes;
+  Py_ssize_t check_every, free_records; /* that one key may protect before Python has to care */
+  double fill_s; /* for so long a receive of all need not look at how long its waits are: see stages/bound.py */
   char unconfirmed;
 } Flow;
 
@@ -55,22 +59,16 @@ static Py_ssize_t moved(PyObject *callable, PyObject *buffer) {
   return bytes;
 }
 
-/* Let Python go on by one of the methods above; `more` is of a send, or NULL. What was raised is its `error`. */
-static PyObject *go_on(Stream *self, const char *name, PyObject *buffer, PyObject *more, Py_ssize_t count) {
-  PyObject *type, *error, *trace, *answer;
+/* What was raised, which the methods above get as their `error`, or None. */
+static PyObject *error_raised(void) {
+  PyObject *type, *error, *trace;
   PyErr_Fetch(&type, &error, &trace);
-  if (type) {
-    PyErr_NormalizeException(&type, &error, &trace);
-    if (trace) PyException_SetTraceback(error, trace);
-    count = 0;
-  }
-  PyObject *said = type ? error : Py_None;
-  if (more) answer = PyObject_CallMethod((PyObject *)self, name, "OOnO", buffer, more, count, said);
-  else answer = PyObject_CallMethod((PyObject *)self, name, "OnO", buffer, count, said);
-  Py_XDECREF(type);
-  Py_XDECREF(error);
+  if (!type) Py_RETURN_NONE;
+  PyErr_NormalizeException(&type, &error, &trace);
+  if (trace) PyException_SetTraceback(error, trace);
+  Py_DECREF(type);
   Py_XDECREF(trace);
-  return answer;
+  return error;
 }
 
 /* The arguments as Python functions of these names take them: 0, or -1 and an exception. */
@@ -87,6 +85,30 @@ static int parse(PyObject *const *args, Py_ssize_t given, PyObject *names, const
   return parsed ? 0 : -1;
 }
 
+/* The check-up of stages/transfer/watch.py between sends of one record. 0: there is something for Python to do. */
+static int checked_up(Flow *flow) {
+  int state;
+  Py_ssize_t sent, received;
+  PyObject *with = flow->watched, *fd, *seen;
+  if (flow->until_check_up != -1 || !with || !PyTuple_Check(with) || PyTuple_Size(with) != 3) return 0;
+  if (!flow->push || Py_TYPE(flow->push) != &PyCFunction_Type) return 0; /* it checks something itself */
+  fd = PyObject_CallNoArgs(PyTuple_GetItem(with, 0));
+  PyObject *const args[] = {fd, PyTuple_GetItem(with, 1), PyTuple_GetItem(with, 2)};
+  seen = fd ? kl_watched(NULL, args, 3) : NULL;
+  int well = seen && PyArg_ParseTuple(seen, "inn", &state, &sent, &received) &&
+             (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) && sent < flow->free_records &&
+             received < flow->free_records;
+  Py_XDECREF(fd);
+  Py_XDECREF(seen);
+  if (!well) {
+    PyErr_Clear(); /* Python will see the same */
+    return 0;
+  }
+  flow->until_check_up = flow->check_every;
+  flow->unconfirmed = 0;
+  return 1;
+}
+
 static int ready(const Stream *self) {
   if (!self->flow) PyErr_SetString(PyExc_ValueError, "the stream was not made");
   return self->flow != NULL;
@@ -101,12 +123,13 @@ static PyObject *stream_send(PyObject *object, PyObject *const *args, Py_ssize_t
   if (given == 1 && !names) data = args[0];
   else if (parse(args, given, names, "O|$O:send", known, &data, &more)) return NULL;
   Py_ssize_t size = PyObject_Size(data), sent = 0;
-  if (--flow->until_check_up >= 0 && more == Py_False && size >= 0 && size <= flow->record_bytes)
+  int due = --flow->until_check_up < 0;
+  if (more == Py_False && size >= 0 && size <= flow->record_bytes && (!due || checked_up(flow)))
     if ((sent = moved(flow->push, data)) == size) {
       flow->unconfirmed = 1;
       Py_RETURN_NONE;
     }
-  return go_on(self, "_send_on", data, more, sent);
+  return PyObject_CallMethod(object, "_send_on", "OOnN", data, more, sent, error_raised());
 }
 
 static PyObject *buffer_of(PyObject *const *args, Py_ssize_t given, PyObject *names, const char *format) {
@@ -127,9 +150,40 @@ static PyObject *stream_recv_into(PyObject *object, PyObject *const *args, Py_ss
     Py_DECREF(looked);
   }
   Py_ssize_t count = moved(flow->pull, buffer);
-  if (count <= 0) return go_on(self, "_recv_on", buffer, NULL, count);
+  if (count <= 0) return PyObject_CallMethod(object, "_recv_on", "OnN", buffer, count, error_raised());
   flow->unconfirmed = 0;
   return PyLong_FromSsize_t(count);
+}
+
+/* Release a part of the caller's buffer, unless something still has it: linux/views.py says why. */
+static void let_go(PyObject *view) {
+  PyObject *type, *error, *trace;
+  PyErr_Fetch(&type, &error, &trace);
+  PyObject *released = PyObject_CallMethod(view, "release", NULL);
+  if (released) Py_DECREF(released);
+  else PyErr_Clear();
+  Py_DECREF(view);
+  PyErr_Restore(type, error, trace);
+}
+
+/* Receive the rest of a buffer that has its first bytes: how many it has then, maybe not all, and maybe an exception.
+   `got`: by the last receive. */
+static Py_ssize_t filled(Flow *flow, PyObject *buffer, Py_ssize_t have, Py_ssize_t size, Py_ssize_t *got, int64_t began_ns) {
+  Py_buffer bytes;
+  if (PyObject_GetBuffer(buffer, &bytes, PyBUF_SIMPLE)) return have;
+  int counts_bytes = bytes.len == size; /* and not items */
+  PyBuffer_Release(&bytes);
+  PyObject *whole = counts_bytes ? PyMemoryView_FromObject(buffer) : NULL;
+  if (!whole) return have;
+  while (have < size && --flow->until_look >= 0 && (double)(kl_deadline(0) - began_ns) < flow->fill_s * 1e9) {
+    PyObject *rest = PySequence_GetSlice(whole, have, size);
+    *got = rest ? moved(flow->pull, rest) : -1;
+    if (rest) let_go(rest);
+    if (*got <= 0) break;
+    have += *got;
+  }
+  let_go(whole);
+  return have;
 }
 
 static PyObject *stream_recv_exactly_into(PyObject *object, PyObject *const *args, Py_ssize_t given, PyObject *names) {
@@ -137,8 +191,15 @@ static PyObject *stream_recv_exactly_into(PyObject *object, PyObject *const *arg
   Flow *flow = self->flow;
   PyObject *buffer = buffer_of(args, given, names, "O:recv_exactly_into");
   if (!buffer || !ready(self)) return NULL;
-  Py_ssize_t have = moved(flow->pull, buffer);
-  if (have < 0 || have != PyObject_Size(buffer)) return go_on(self, "_fill", buffer, NULL, have);
+  Py_ssize_t got = moved(flow->pull, buffer), size = got < 0 ? 0 : PyObject_Size(buffer), have = got;
+  int64_t began_ns = 0;
+  if (0 < have && have < size) {
+    began_ns = kl_deadline(0);
+    have = filled(flow, buffer, have, size, &got, began_ns);
+  }
+  if (have < 0 || have != size)
+    return PyObject_CallMethod(object, "_fill", "OnndN", buffer, have < 0 ? 0 : have, got, (double)began_ns / 1e9,
+                               error_raised());
   flow->unconfirmed = 0;
   Py_RETURN_NONE;
 }
@@ -170,12 +231,14 @@ static int flow_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(object));
   Py_VISIT(((Flow *)object)->push);
   Py_VISIT(((Flow *)object)->pull);
+  Py_VISIT(((Flow *)object)->watched);
   return 0;
 }
 
 static int flow_clear(PyObject *object) {
   Py_CLEAR(((Flow *)object)->push);
   Py_CLEAR(((Flow *)object)->pull);
+  Py_CLEAR(((Flow *)object)->watched);
   return 0;
 }
 
@@ -223,9 +286,16 @@ static PyType_Spec stream_spec = {
 
 #define MEMBER(name, type) {#name, type, offsetof(Flow, name), 0, NULL}
 
-static PyMemberDef flow_members[] = {MEMBER(push, T_OBJECT_EX),          MEMBER(pull, T_OBJECT_EX),
-                                     MEMBER(until_check_up, T_PYSSIZET), MEMBER(until_look, T_PYSSIZET),
-                                     MEMBER(record_bytes, T_PYSSIZET),   MEMBER(unconfirmed, T_BOOL),
+static PyMemberDef flow_members[] = {MEMBER(push, T_OBJECT_EX),
+                                     MEMBER(pull, T_OBJECT_EX),
+                                     MEMBER(watched, T_OBJECT),
+                                     MEMBER(until_check_up, T_PYSSIZET),
+                                     MEMBER(until_look, T_PYSSIZET),
+                                     MEMBER(record_bytes, T_PYSSIZET),
+                                     MEMBER(check_every, T_PYSSIZET),
+                                     MEMBER(free_records, T_PYSSIZET),
+                                     MEMBER(fill_s, T_DOUBLE),
+                                     MEMBER(unconfirmed, T_BOOL),
                                      {NULL}};
 
 static PyType_Slot flow_slots[] = {{Py_tp_doc, "What every operation of a stream reads and writes."},

@@ -35,6 +35,7 @@ from ktlslab.errors import (
 from ktlslab.linux import _hot, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
+from ktlslab.stages.bound import unshortened
 from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.records import ContentType
 
@@ -78,6 +79,7 @@ class Condition(_hot.Flow):
         self.owed = False  # the peer has requested a KeyUpdate
         # What the compiled part reads and writes in every operation: see also `watch`.
         self.unconfirmed = False  # something was sent since the connection was last known to live
+        self.fill_s = unshortened(connection.engine.timeout)
         self._answer = answer
 
     def use(self, sender: Sender, receiver: Receiver) -> None:

@@ -83,7 +83,7 @@ class Stream(_hot.Stream, Closing):
         self.tickets: list[bytes] = []  # NewSessionTicket messages received by kTLS
         self._handshake, self._kernel = handshake, kernel
         self._updates = KeyUpdates(connection, handshake) if handshake and kernel else None
-        self._library = Library(handshake) if handshake and Direction.RX in kernel else None
+        self._library = Library(connection, handshake) if handshake and Direction.RX in kernel else None
         self._condition = Condition(connection, self.layers, self.update_keys)
         super().__init__(self._condition)
         self._watch = Watch(self._condition, self._updates, kernel, self.update_keys, limit=record_limit)
@@ -120,7 +120,7 @@ class Stream(_hot.Stream, Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if self._library and tx == "userspace":
-            sender = sides.LibrarySender(connection, self._library)
+            sender = self._library.sender
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             manners = Manners(handshake, sender.send_record)
@@ -245,35 +245,41 @@ class Stream(_hot.Stream, Closing):
             raise
         return bytes(buffer[: self.recv_into(buffer)])
 
-    def _fill(self, buffer: Buffer, have: int, error: BaseException | None) -> None:
-        """Go on with a `recv_exactly_into` that got `have` bytes, or failed by `error`."""
-        if error is not None:
-            have = self._inlet.again(buffer, error)
+    def _fill(self, buffer: Buffer, have: int, got: int, began: float, error: BaseException | None) -> None:
+        """Go on with a `recv_exactly_into` that has got `have` bytes, by its last receive `got` or an error."""
+        if error is not None and not have:
+            have, error = self._inlet.again(buffer, error), None
+            got = have
         if have != len(buffer):
-            self._fill_rest(in_bytes(buffer), have)
+            self._fill_rest(in_bytes(buffer), have, got, began or None, error)
         self._condition.unconfirmed = False
 
-    def _fill_rest(self, buffer: Buffer, have: int) -> None:
+    def _fill_rest(self, buffer: Buffer, have: int, got: int, began: float | None, error: BaseException | None) -> None:
         """Fill the rest of a buffer that has its first bytes."""
         condition, size = self._condition, len(buffer)
-        rest = whole = memoryview(buffer)
+        whole = memoryview(buffer)
+        rest = whole[have:]
         try:
-            with Bound(self.connection, Direction.RX) as bound:
-                got = have or self._inlet.at_end(whole)  # a close_notify need not be followed by the end of TCP
-                have = got
+            with Bound(self.connection, Direction.RX, began) as bound:
+                if error is not None:
+                    got = self._inlet.again(rest, error)
+                    have += got
+                if not got:  # a close_notify need not be followed by the end of TCP
+                    got = self._inlet.at_end(rest)
+                    have += got
                 while got and have < size:
                     bound.check()
                     rest = whole[have:]
                     got = self.recv_into(rest)
                     have += got
-        except BaseException as error:
+        except BaseException as failure:
             if not condition.over:
                 self._inlet.keep(bytes(whole[:have]))
             let_go(rest, whole)
-            if isinstance(error, TimeoutError | PeerTimeoutError) and have:
+            if isinstance(failure, TimeoutError | PeerTimeoutError) and have:
                 answered = f"{have} of {size} bytes came within {self.connection.engine.timeout} s"
                 remedy = "Try again, or give a longer timeout: those bytes are received next."
-                raise PeerTimeoutError(condition.tried("receiving"), answered=answered, remedy=remedy) from error
+                raise PeerTimeoutError(condition.tried("receiving"), answered=answered, remedy=remedy) from failure
             raise
         rest.release()
         whole.release()

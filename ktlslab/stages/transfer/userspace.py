@@ -2,13 +2,15 @@
 
 `syscall` is the classic blocking client: OpenSSL uses the socket itself, without buffers in between. Its time-out
 limits each of OpenSSL's waits: a peer that sends a record byte by byte makes one call last long. `uring` goes through
-OpenSSL's memory BIOs, since OpenSSL cannot use a ring. They force two copies of every byte each way.
+OpenSSL's memory BIOs, since OpenSSL cannot use a ring, and so does what shares the connection with the kernel, whose
+records OpenSSL must neither read nor write. They force two copies of every byte each way.
 
 `push` and `pull` are the compiled part's (linux/native/tls.c). What is here is what it calls where something is rare.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,37 +28,29 @@ if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
     from ktlslab.tls.unbuffered import UnbufferedConnection
 
-_WIRE_BYTES = 1 << 17  # of received records at once
-# An encrypted KeyUpdate of TLS 1.3: 5 bytes of message, 1 of type, 16 of tag.
-_KEY_UPDATE_BYTES = 22
-
 
 class Userspace(_hot.Tls):
-    """Sends and receives. OpenSSL has no MSG_MORE, so held-back data is kept here."""
+    """Sends and receives. OpenSSL has no MSG_MORE, so held-back data is kept here.
 
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
+    `alone`: the kernel makes no records of this connection, so OpenSSL may have the socket. `tells`: `suspected` is
+    called for what comes.
+    """
+
+    def __init__(
+        self, connection: Connection, machine: UnbufferedConnection, *, alone: bool = True, tells: bool = False
+    ) -> None:
         self._connection, self._machine = connection, machine
         self._held = bytearray()
-        if connection.engine.name == "syscall":
+        self.apart = threading.Lock()  # held to `tell`, and to let OpenSSL make close_notify
+        if alone and connection.engine.name == "syscall":
             self._begin(machine.traffic.own(connection.socket.fileno()))
         else:
-            self._begin_in_memory()
+            self._begin(machine.traffic.memory(), tells=tells)
 
-    def _begin_in_memory(self, *, tells: bool = False) -> None:
-        carrier = self._connection.engine.carrier(self._connection.socket)
-        self._begin(self._machine.traffic.memory(), carrier, bytearray(_WIRE_BYTES), tells=tells)
-
-    def _begin(
-        self,
-        session: tuple[int, int, int],
-        carrier: object = None,
-        room: bytearray | None = None,
-        *,
-        tells: bool = False,
-    ) -> None:
-        self._on_socket = carrier is None
-        descriptor, timeout = self._connection.socket.fileno(), self._connection.engine.timeout
-        super().__init__(FUNCTIONS, *session, carrier, room, descriptor, timeout, tells)
+    def _begin(self, session: tuple[int, int, int], *, tells: bool = False) -> None:
+        self._on_socket = not session[1]
+        sock, engine = self._connection.socket, self._connection.engine
+        super().__init__(FUNCTIONS, *session, engine.calls, sock.fileno(), engine.timeout, tells)
 
     def send_record(self, data: Buffer, record_type: int) -> int:
         return no_record(data, record_type)
@@ -69,9 +63,10 @@ class Userspace(_hot.Tls):
         if self._held:
             self.push(b"")
         self.check_free()
-        self._machine.shut_down()
+        with self.apart:
+            self._machine.shut_down()
         if self._on_socket:
-            self._begin_in_memory()
+            self._begin(self._machine.traffic.memory())
             return
         with Bound(self._connection, Direction.TX) as bound:
             while self.carry():
@@ -123,41 +118,15 @@ class UserspaceReceiver(Userspace):
     def __init__(
         self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
     ) -> None:
-        self._connection, self._machine, self._asked = connection, machine, asked
-        self._header, self._skip = b"", 0  # of the next record: the part of its header received, the bytes before it
-        self._suspect = False  # a received record may be a KeyUpdate
-        self._room = bytearray(_WIRE_BYTES)
-        carrier = connection.engine.carrier(connection.socket)
-        self._begin(machine.traffic.memory(), carrier, self._room, tells=asked is not None)
+        self._asked = asked
+        super().__init__(connection, machine, alone=False, tells=asked is not None)
 
-    def pull(self, buffer: Buffer, /) -> int:
-        count = super().pull(buffer)
-        if self._suspect and self._asked:
-            self._look_for_a_request(self._asked)
-        return count
-
-    def took(self, count: int) -> None:
-        """Find the record headers in the received bytes."""
-        wire, at = self._room, self._skip
-        while at < count:
-            header = self._header + wire[at : min(count, at + HEADER_BYTES - len(self._header))]
-            at += len(header) - len(self._header)
-            if len(header) < HEADER_BYTES:
-                self._header, self._skip = bytes(header), 0
-                return
-            size = int.from_bytes(header[3:], "big")
-            self._header = b""
-            self._suspect |= size == _KEY_UPDATE_BYTES
-            at += size
-        self._skip = at - count
-
-    def _look_for_a_request(self, asked: Callable[[], None]) -> None:
-        """Find out whether OpenSSL must answer a KeyUpdate, after it has read a record of that size.
+    def suspected(self) -> None:
+        """Find out whether OpenSSL must answer a KeyUpdate, after a record of that size has come.
 
         OpenSSL does not show this until it writes. So it is made to write a byte, which is not sent because the kernel
         sends; its answer would precede that byte.
         """
-        self._suspect = False
         sealed = self._machine.traffic.seal(b"\0")
-        if len(sealed) > HEADER_BYTES + int.from_bytes(sealed[3:5], "big"):
-            asked()
+        if self._asked and len(sealed) > HEADER_BYTES + int.from_bytes(sealed[3:5], "big"):
+            self._asked()

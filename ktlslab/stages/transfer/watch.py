@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import KeyUpdateError
-from ktlslab.linux import ktls, tcpinfo
+from ktlslab.linux import _hot, ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.tls.records import MAX_PLAINTEXT
 
@@ -42,11 +42,16 @@ class Watch:
     ) -> None:
         self._condition, self._updates, self._kernel, self._update = condition, updates, kernel, update
         self.limit = limit or (updates.suite.cipher.record_limit if updates else _NEVER)
+        # Between sends of one record the compiled part checks up, and calls `check_up` where something is found.
         condition.until_check_up = CHECK_EVERY if Direction.TX in kernel else _WITHOUT
+        condition.check_every, condition.free_records = CHECK_EVERY, min(self.limit, _NEVER) - 2 * CHECK_EVERY - 1
+        self._watched = ktls.to_watch(
+            condition.connection.socket, updates.suite.cipher.kernel_type if updates else None
+        )
+        condition.watched = self._watched if Direction.TX in kernel else None
         self._look_every = min(_LOOK_EVERY, max(1, self.limit >> 2)) if Direction.RX in kernel else _WITHOUT
         condition.until_look = self._look_every
         condition.record_bytes = MAX_PLAINTEXT
-        self._watched = ktls.watcher(condition.connection.socket, updates.suite.cipher.kernel_type if updates else None)
         self._requested = -1  # the generation of the peer's keys that it was asked to change
 
     def count(self, verb: str, records: int, size: int) -> None:
@@ -66,7 +71,8 @@ class Watch:
         condition.until_check_up = CHECK_EVERY
         if condition.closed or condition.failure or condition.finished:
             condition.attend(verb)
-        state, sent, received = self._watched()
+        fileno, *places = self._watched
+        state, sent, received = _hot.watched(fileno(), *places)
         if state in tcpinfo.SENDING_OVER and (lost := condition.lost()):
             condition.fail(lost)
             raise lost

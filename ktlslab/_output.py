@@ -19,23 +19,27 @@ from ktlslab.errors import StorageError, errno_name
 def write(data: bytes | memoryview) -> None:
     """Write all of it. BrokenPipeError if the reader is gone, StorageError if it cannot be written."""
     try:
-        sys.stdout.flush()
-        try:
-            descriptor = sys.stdout.fileno()
-        except (io.UnsupportedOperation, AttributeError):  # it was replaced by an object in memory
-            sys.stdout.buffer.write(data)
-            return
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(descriptor, view) :]
-            except BlockingIOError:  # someone else has made it non-blocking
-                select.select([], [descriptor], [])
+        _put(data)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
         answered = errno_name(error.errno or 0) if isinstance(error, OSError) else str(error)
         raise StorageError("writing to standard output", answered=answered) from error
+
+
+def _put(data: bytes | memoryview) -> None:
+    sys.stdout.flush()
+    try:
+        descriptor = sys.stdout.fileno()
+    except (io.UnsupportedOperation, AttributeError):  # it was replaced by an object in memory
+        sys.stdout.buffer.write(data)
+        return
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:  # someone else has made it non-blocking
+            select.select([], [descriptor], [])
 
 
 def say(text: str) -> None:
@@ -52,13 +56,13 @@ def note(text: str, end: str = "\n") -> None:
 
 
 class _Whole(io.RawIOBase):
-    """Standard output as a file whose writes are whole."""
+    """Standard output as a file whose writes are whole, or raise OSError."""
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        write(data)
+        _put(data)
         return len(data)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import ktlslab
 from ktlslab import _output
-from ktlslab.errors import KernelUnavailableError, KtlsLabError, StorageError, UsageError
+from ktlslab.errors import KernelUnavailableError, KtlsLabError, StorageError, UsageError, errno_name
 from ktlslab.getting import options as getting
 
 
@@ -258,7 +258,11 @@ def _estimate(options: argparse.Namespace) -> int:
         from ktlslab.show.estimated import estimated_sign_map  # noqa: PLC0415 - it loads matplotlib
 
         drawn = estimated_sign_map(found)
-        options.png.write_bytes(drawn.png())
+        try:
+            options.png.write_bytes(drawn.png())
+        except OSError as error:
+            answered = errno_name(error.errno or 0)
+            raise StorageError(f"drawing {options.png}", answered=answered, remedy="Choose another place.") from error
         _say(drawn.caption)
     wanted = found.predicted
     return 1 if len(wanted) and (wanted["reason"] != "").all() else 0

@@ -42,6 +42,7 @@ class Allowance:
         self.began = time.monotonic()
         self._target = target
         self._window, self._came = self.began, 0
+        self._left_alone: float | None = None
         self._set: float | None = 0.0
         self.until = float("inf") if limits.whole_s is None else self.began + limits.whole_s
         self.waits = False  # for the server; otherwise it is the reader of the body who takes the time
@@ -73,14 +74,19 @@ class Allowance:
     def renew(self) -> None:
         """Begin to wait for something new: the head of an answer, then its body."""
         self._window, self._came = time.monotonic(), 0
+        self._left_alone = self._window
 
     def moved(self, count: int) -> None:
         self._came += count
+        self._left_alone = time.monotonic()
 
     def bound(self, session: Session) -> None:
         """Let the session's next call end when its time is up. PeerTimeoutError if it is."""
         wait, now = self.left(), time.monotonic()
         if (stall := self.limits.stall_s) is not None:
+            if self._left_alone is not None:  # since then it is the caller who has taken the time
+                self._window += now - self._left_alone
+                self._left_alone = None
             passed = now - self._window
             if passed >= stall:
                 if self._came < stall * self.limits.stall_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -60,7 +61,10 @@ class Response(Closing):
     def body(self) -> bytes:
         """The whole body. Raises what reading it from the session does."""
         if self._body is None:
-            self._body = b"".join(self)
+            whole = io.BytesIO()  # its value is what was written itself, without a copy
+            for piece in self:
+                whole.write(piece)
+            self._body = whole.getvalue()
         return self._body
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import resource
 import socket
 import stat
 import subprocess
@@ -375,14 +374,34 @@ def test_memory_does_not_grow_with_the_body(serve, certificates, tmp_path):
         tls.recv(1)
 
     server = serve(raw=flood)
+    peak = "import resource; sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10))"
+    command = f"import sys; from ktlslab.cli import main; status = main(sys.argv[1:]); {peak}; sys.exit(status)"
+    words = ["get", "--ca", str(certificates.ca), server.url()]
     for to in (["-o", str(tmp_path / "file")], []):
-        code = "import sys, resource; from ktlslab.cli import main; status = main(sys.argv[1:]);"
-        code += "sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)); sys.exit(status)"
-        argv = [sys.executable, "-c", code, "get", "--ca", str(certificates.ca), server.url(), *to]
+        argv = [sys.executable, "-c", command, *words, *to]
         done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
-        assert int(done.stderr) < 100_000, "KiB at the peak"
+        assert int(done.stderr) < 100, "MiB at the peak"
     assert (tmp_path / "file").stat().st_size == len(piece) * count
-    assert resource.getpagesize()
+    body = (
+        f"import sys, ktlslab; got = ktlslab.get(sys.argv[2], config=ktlslab.ClientConfig(ca=sys.argv[1])).body; {peak}"
+    )
+    argv = [sys.executable, "-c", body, str(certificates.ca), server.url()]
+    done = subprocess.run(argv, stderr=subprocess.PIPE, check=True)
+    assert int(done.stderr) < 1.5 * count, "MiB at the peak, for a body that is kept"
+
+
+@pytest.mark.parametrize("io_engine", ["syscall", "uring"])
+def test_nothing_is_waited_for_once_the_body_is_whole(get, serve, io_engine):
+    """The server neither closes nor reads on."""
+
+    def linger(tls, _sock):
+        tls.recv(1 << 16)
+        tls.sendall(answer(b"all of it"))
+        time.sleep(5)
+
+    started = time.monotonic()
+    assert get(serve(raw=linger).url(), "--io-engine", io_engine).out == b"all of it"
+    assert time.monotonic() - started < 0.5
 
 
 def test_a_dead_address_costs_a_quarter_of_a_second_and_not_the_whole_time(

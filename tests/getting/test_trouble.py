@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from servers import answer, read_request
 
+from ktlslab.http.client import Client
 from ktlslab.http.exchange import MAX_HEAD_BYTES
 from ktlslab.tls.suites import Suite
 
@@ -111,6 +112,21 @@ def test_a_slow_server_is_given_up_without_any_time_limit(get, serve, raw):
     assert got.status == 28
     assert "bytes came within 1 s" in got.err
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("io_engine", ["syscall", "uring"])
+def test_a_reader_may_take_longer_than_the_server_may(serve, certificates, io_engine):
+    data = bytes(1 << 22)
+    server = serve(lambda _: answer(data))
+    with Client(config=certificates.config(), stall_timeout=0.2, io_engine=io_engine) as client:
+        got = client.get(server.url(), stream=True)
+        time.sleep(0.5)
+        size = 0
+        for number, piece in enumerate(got):
+            size += len(piece)
+            if number < 3:
+                time.sleep(0.3)
+    assert size == len(data)
 
 
 @pytest.mark.parametrize("suite", [Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, Suite.TLS_AES_128_GCM_SHA256])

@@ -401,7 +401,7 @@ def test_nothing_is_waited_for_once_the_body_is_whole(get, serve, io_engine):
 
     started = time.monotonic()
     assert get(serve(raw=linger).url(), "--io-engine", io_engine).out == b"all of it"
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 0.9  # at a close, a second would be waited
 
 
 def test_a_dead_address_costs_a_quarter_of_a_second_and_not_the_whole_time(

@@ -109,7 +109,11 @@ def test_an_address_that_is_slow_is_used_after_all_if_no_other_answers(monkeypat
         address = listener.getsockname()
         first.connect(address)
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*kind, address), (*kind, ("127.0.0.1", 1))])
-        threading.Timer(0.5, lambda: listener.accept()[0].close()).start()
+
+        def make_room():
+            listener.accept()[0].close()
+
+        threading.Timer(0.5, make_room).start()
         with connect("slow.example", 443, io_engine=io_engine, timeout=10.0) as connection:
             assert connection.peer == address
             connection.engine.send(connection.socket, b"hello")

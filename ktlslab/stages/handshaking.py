@@ -24,11 +24,19 @@ from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import HANDSHAKE, Connection
+from ktlslab.stages.lastword import let_it_be_heard
 from ktlslab.tls import openssl
-from ktlslab.tls.alerts import Alert
+from ktlslab.tls.alerts import ALERT_BYTES, Alert
 from ktlslab.tls.contexts import Noted, client_context, server_context
 from ktlslab.tls.keylog import KeylogLine
-from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader, describe
+from ktlslab.tls.records import (
+    HEADER_BYTES,
+    ContentType,
+    HandshakeType,
+    RecordHeader,
+    describe,
+    max_fragment_length,
+)
 from ktlslab.tls.suites import Suite, Version
 from ktlslab.tls.unbuffered import State, UnbufferedConnection
 
@@ -60,6 +68,17 @@ class Handshake:
     role: Role = "client"
     resumed: bool = False  # from an earlier session, or with a PSK
     config: ClientConfig | ServerConfig = field(default_factory=ClientConfig, repr=False)
+
+    @property
+    def record_limit(self) -> int | None:
+        """How many bytes of payload the peer lets this end put into a record, if it asked for fewer than 16,384.
+
+        By max_fragment_length (RFC 6066), which OpenSSL grants as a server and does not ask for as a client. It knows
+        nothing of record_size_limit (RFC 8449), which is thus never agreed on.
+        """
+        asked = (r.payload for way, r in self.machine.transcript if way == "received")
+        first = next((max_fragment_length(p) for p in asked if p[:1] == bytes([HandshakeType.CLIENT_HELLO])), None)
+        return first if self.role == "server" else None
 
     def __repr__(self) -> str:
         return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name})"
@@ -260,10 +279,11 @@ def _broken(number: int, tried: str) -> HandshakeError:
 
 
 def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: str) -> None:
-    """Try to send the alert that OpenSSL made, if it made one."""
+    """Try to send the alert that OpenSSL made, if it made one, and let the peer read it before the connection ends."""
     if alert := machine.encode():
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
+            let_it_be_heard(connection.socket)
 
 
 def _give_up(
@@ -276,12 +296,15 @@ def _give_up(
             problem[0], (f"the certificate was not accepted (X509_V_ERR {problem[0]})", "See openssl-verify(1).")
         )
         raise CertificateError(tried, answered=answered, remedy=remedy) from error
-    last = machine.transcript[-1][1] if machine.transcript else None
-    if last and last.header.content_type == ContentType.ALERT and len(last.payload) == 2:
-        answered = f"the peer sent the alert {Alert.parse(last.payload)}"
-        raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     answered = "; ".join(reason[2] for reason in reasons) or "OpenSSL gave no reason"
+    who, last = machine.transcript[-1] if machine.transcript else ("", None)
+    if last and last.header.content_type == ContentType.ALERT and len(last.payload) == ALERT_BYTES:
+        alert = Alert.parse(last.payload)
+        if who == "received":
+            said = f"the peer sent the alert {alert}"
+            raise HandshakeError(tried, answered=said, remedy="Try other versions or suites.") from error
+        answered = f"{answered}; this end sent the alert {alert}"
     if "did not return a certificate" in answered:
         remedy = "The client must give one: ClientConfig(certificate=..., key=...)."
         raise CertificateError(tried, answered=answered, remedy=remedy) from error

@@ -149,7 +149,7 @@ def test_an_exercise_is_answered_wrong_and_right(browser, lab, home, wait_for):
     source = json.loads((FOLDER / f"{EXERCISES}.ipynb").read_text())["cells"]
     cells = sum(cell["cell_type"] == "code" for cell in source)
     browser.resize(1280)
-    browser.open(f"{lab}/doc/tree/{EXERCISES}.ipynb?token={TOKEN}", READY % cells)
+    browser.open(lab(f"/doc/tree/{EXERCISES}.ipynb"), READY % cells)
     answer = CELL % "answer-3"
 
     def verdict(said):

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Literal, Never
 
 from cryptography import x509
-from OpenSSL import SSL
 
 from ktlslab import _checks
 from ktlslab._html import card
@@ -24,10 +23,10 @@ from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import HANDSHAKE, Connection
-from ktlslab.tls import openssl
-from ktlslab.tls.alerts import Alert
-from ktlslab.tls.contexts import Noted, client_context, server_context
+from ktlslab.tls.alerts import ALERT_BYTES, Alert
 from ktlslab.tls.keylog import KeylogLine
+from ktlslab.tls.libraries import UNNAMED, Library, LibraryError
+from ktlslab.tls.libraries.openssl import OpenSsl
 from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader, describe
 from ktlslab.tls.suites import Suite, Version
 from ktlslab.tls.unbuffered import State, UnbufferedConnection
@@ -88,10 +87,9 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
     else:
         role = "client"
         name = config.server_name or connection.host
-        library, verified = _client(config, name), not config.verify
+        library = _client(config, name)
+        verified = not config.verify or library.checks_names
     connection.begin(tried, HANDSHAKE)
-    noted = Noted()
-    library.set_app_data(noted)
     machine = UnbufferedConnection(library, server=role == "server")
     tried = f"TLS handshake with {name} at {connection.target}"
     psk = config.psk is not None
@@ -110,53 +108,53 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
                     record = _read_record(connection, tried)
                     try:
                         machine.feed(record)
-                    except SSL.Error as error:
-                        _give_up(connection, machine, error, noted.problems, tried)
+                    except LibraryError as error:
+                        _give_up(connection, machine, error, tried)
                     except HandshakeError:  # from one of our callbacks, such as the choice of a protocol
                         _send_alert(connection, machine, tried)
                         raise
     if not verified:
         _verify_name(machine.library, name, tried, psk=psk)
-    suite_name = machine.library.get_cipher_name() or "?"
-    suite = Suite.from_openssl(suite_name)
+    suite = library.suite
     return Handshake(
         connection=connection,
         machine=machine,
         version=machine.version,
         suite=suite,
-        suite_name=suite.name if suite else suite_name,
-        # A client may send anything as a server name; it is only shown.
-        server_name=name
-        if role == "client"
-        else (machine.library.get_servername() or b"").decode("ascii", "backslashreplace"),
+        suite_name=suite.name if suite else library.suite_name,
+        server_name=name if role == "client" else library.server_name,
         role=role,
-        resumed=openssl.resumed(machine.library),
+        resumed=library.resumed,
         config=config,
-        alpn=machine.library.get_alpn_proto_negotiated().decode() or None,
-        secrets=noted.secrets,
+        alpn=library.alpn,
+        secrets=library.secrets,
     )
 
 
-def _client(config: ClientConfig, name: str) -> SSL.Connection:
-    library = SSL.Connection(client_context(config), None)
+def _client(config: ClientConfig, name: str) -> Library:
+    asked = name
     if not _is_ip(name):
         try:
-            library.set_tlsext_host_name(name.encode("idna"))
+            asked = name.encode("idna").decode()
         except UnicodeError as error:
             remedy = "Give the name that the server's certificate holds."
             raise UsageError(f"asking for the server {name!r}", answered=str(error), remedy=remedy) from error
-    if config.alpn:
-        library.set_alpn_protos([protocol.encode() for protocol in config.alpn])
+    if config.library == "rustls":
+        from ktlslab.tls.libraries.rustls import Rustls  # noqa: PLC0415 - an extra
+
+        return Rustls.client(config, asked)
+    library = OpenSsl.client(config, None if _is_ip(name) else asked)
     if config.resume:
         config.resume.offer(library, config)
-    library.set_connect_state()
     return library
 
 
-def _server(config: ServerConfig) -> SSL.Connection:
-    library = SSL.Connection(server_context(config), None)
-    library.set_accept_state()
-    return library
+def _server(config: ServerConfig) -> Library:
+    if config.library == "rustls":
+        from ktlslab.tls.libraries.rustls import Rustls  # noqa: PLC0415 - an extra
+
+        return Rustls.server(config)
+    return OpenSsl.server(config)
 
 
 def _is_ip(name: str) -> bool:
@@ -167,7 +165,7 @@ def _is_ip(name: str) -> bool:
     return True
 
 
-def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -> None:
+def _verify_name(library: Library, name: str, tried: str, *, psk: bool) -> None:
     """Check the server's name by RFC 9525 (service-identity), before the client's last flight is sent.
 
     A server that accepts the client's PSK has authenticated itself by that and sends no certificate.
@@ -179,8 +177,8 @@ def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -
         verify_certificate_ip_address,
     )
 
-    certificate = library.get_peer_certificate(as_cryptography=True)
-    if psk and certificate is None and (openssl.resumed(library) or "PSK" in (library.get_cipher_name() or "")):
+    certificate = library.certificate
+    if psk and certificate is None and (library.resumed or "PSK" in library.suite_name):
         return
     try:
         if certificate is None:
@@ -260,29 +258,36 @@ def _broken(number: int, tried: str) -> HandshakeError:
 
 
 def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: str) -> None:
-    """Try to send the alert that OpenSSL made, if it made one."""
+    """Try to send the alert that the library made, if it made one."""
     if alert := machine.encode():
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
 
 
-def _give_up(
-    connection: Connection, machine: UnbufferedConnection, error: SSL.Error, problem: list[int], tried: str
-) -> Never:
+def _give_up(connection: Connection, machine: UnbufferedConnection, error: LibraryError, tried: str) -> Never:
     """Send the alert and raise the failure with a message for people."""
     _send_alert(connection, machine, tried)
-    if problem:
-        answered, remedy = _PROBLEMS.get(
-            problem[0], (f"the certificate was not accepted (X509_V_ERR {problem[0]})", "See openssl-verify(1).")
-        )
+    if error.problem:
+        answered, remedy = _PROBLEMS.get(error.problem) or _unnamed(error)
         raise CertificateError(tried, answered=answered, remedy=remedy) from error
-    last = machine.transcript[-1][1] if machine.transcript else None
-    if last and last.header.content_type == ContentType.ALERT and len(last.payload) == 2:
-        answered = f"the peer sent the alert {Alert.parse(last.payload)}"
+    answered, said = error.reason, error.alert
+    who, last = machine.transcript[-1] if machine.transcript else ("", None)
+    if last and last.header.content_type == ContentType.ALERT and len(last.payload) == ALERT_BYTES:
+        if who == "received":
+            said = str(Alert.parse(last.payload))
+        else:
+            answered = f"{answered}; this end sent the alert {Alert.parse(last.payload)}"
+    if said:
+        answered = f"the peer sent the alert {said}"
         raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error
-    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    answered = "; ".join(reason[2] for reason in reasons) or "OpenSSL gave no reason"
     if "did not return a certificate" in answered:
         remedy = "The client must give one: ClientConfig(certificate=..., key=...)."
         raise CertificateError(tried, answered=answered, remedy=remedy) from error
     raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error
+
+
+def _unnamed(error: LibraryError) -> tuple[str, str]:
+    """Return what is wrong with a certificate, and what to do, where it is not in the table."""
+    if error.problem == UNNAMED:
+        return f"the certificate was not accepted ({error.reason})", "Is it the right server, and its whole chain?"
+    return f"the certificate was not accepted (X509_V_ERR {error.problem})", "See openssl-verify(1)."

@@ -18,6 +18,7 @@ from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamError
 from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.stages.bound import Bound
+from ktlslab.tls.libraries import LibraryError
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def farewell(condition: Condition) -> KtlsLabError | None:
             if not condition.finished:
                 end_sending(condition)
             _await_acknowledgement(condition, bound)
-    except (OSError, SSL.Error) as error:
+    except (OSError, SSL.Error, LibraryError) as error:
         if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
             in_use = isinstance(error, OSError) and error.errno == errno.EBUSY  # then the peer gets no close_notify
             return condition.failed("closing", error) if in_use or not delivered else None

@@ -8,11 +8,8 @@ that the library expects, and fed to it.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING
-
-from OpenSSL import SSL
 
 from ktlslab.stages.config import ClientConfig, Resumption
 from ktlslab.stages.keys import traffic_secrets
@@ -52,10 +49,9 @@ class Library:
         assert suite is not None  # noqa: S101 - the kernel has it
         key, write_iv = traffic_key(self._secret, suite)
         with self._lock:
-            machine.library.bio_write(seal(suite, key, write_iv, self._sequence, ContentType.HANDSHAKE, message))
+            machine.library.feed(seal(suite, key, write_iv, self._sequence, ContentType.HANDSHAKE, message))
             self._sequence += 1
-            with contextlib.suppress(SSL.WantReadError):
-                machine.library.recv(1)
+            machine.traffic.open_into(bytearray(1))
         if message[0] == HandshakeType.KEY_UPDATE:
             self._secret, self._sequence = next_traffic_secret(self._secret, suite), 0
 
@@ -68,7 +64,7 @@ class Library:
 
 
 def resumption(handshake: Handshake) -> Resumption | None:
-    """Return the library's own session for resumption; in TLS 1.3 None until a ticket has arrived."""
-    session = handshake.machine.library.get_session()
+    """Return the library's own session for resumption; None if it gives none, in TLS 1.3 until a ticket has arrived."""
+    session = handshake.machine.library.session
     former = handshake.config if isinstance(handshake.config, ClientConfig) else None
     return Resumption(session, handshake.server_name, former) if session else None

@@ -1,7 +1,8 @@
 """The two sides of a stream, sending and receiving, for each record layer.
 
 Plain: bytes are sent as they are. Kernel: plain bytes go into the socket, as with plain TCP; receiving is in
-`receiver`. Userspace: OpenSSL makes the records; see `userspace`, and for a kernel that only receives, here.
+`receiver`. Userspace: OpenSSL makes the records in `userspace` and rustls in `memory`; for a kernel that only receives,
+either does so here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ktlslab.tls.records import ContentType
 if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
     from ktlslab.stages.transfer.library import Library
+    from ktlslab.tls.unbuffered import UnbufferedConnection
 
 CLOSE_NOTIFY = bytes([1, 0])
 MORE = int(socket.MSG_MORE)
@@ -68,12 +70,12 @@ class PlainReceiver:
 
 
 class LibrarySender:
-    """OpenSSL makes the records and the engine sends them, while the kernel receives and may have to tell the library.
+    """A library makes the records and the engine sends them. While the kernel receives, `Library` tells it of that.
 
     It has no MSG_MORE, so held-back data is kept here.
     """
 
-    def __init__(self, connection: Connection, library: Library) -> None:
+    def __init__(self, connection: Connection, library: Library | UnbufferedConnection) -> None:
         self._connection, self._library = connection, library
         self._held = bytearray()
         self._carry = connection.engine.sender(connection.socket)
@@ -105,8 +107,8 @@ class LibrarySender:
 
 
 def no_record(data: Buffer, record_type: int) -> NoReturn:
-    """Refuse: OpenSSL's binding for Python has no such call."""
-    answered = f"OpenSSL cannot be asked to send a record of type {record_type} ({len(data)} bytes)"
+    """Refuse: neither library's binding for Python has such a call."""
+    answered = f"the TLS library cannot be asked to send a record of type {record_type} ({len(data)} bytes)"
     raise StreamError("sending a control record", answered=answered, remedy="Let the kernel send: kernel-tx.")
 
 

@@ -17,18 +17,17 @@ from OpenSSL import SSL
 from ktlslab.linux import _hot
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
+from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
+from ktlslab.stages.transfer.requests import Requests
 from ktlslab.stages.transfer.sides import MORE, no_record, push_all, truncated
-from ktlslab.tls.records import HEADER_BYTES
-from ktlslab.tls.traffic import FUNCTIONS
+from ktlslab.tls.traffic import FUNCTIONS, Traffic
 
 if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
     from ktlslab.tls.unbuffered import UnbufferedConnection
 
 _WIRE_BYTES = 1 << 17  # of received records at once
-# An encrypted KeyUpdate of TLS 1.3: 5 bytes of message, 1 of type, 16 of tag.
-_KEY_UPDATE_BYTES = 22
 
 
 class Userspace(_hot.Tls):
@@ -36,15 +35,16 @@ class Userspace(_hot.Tls):
 
     def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         self._connection, self._machine = connection, machine
+        self._traffic: Traffic = machine.traffic  # type: ignore[assignment]  # OpenSSL's
         self._held = bytearray()
         if connection.engine.name == "syscall":
-            self._begin(machine.traffic.own(connection.socket.fileno()))
+            self._begin(self._traffic.own(connection.socket.fileno()))
         else:
             self._begin_in_memory()
 
     def _begin_in_memory(self, *, tells: bool = False) -> None:
         carrier = self._connection.engine.carrier(self._connection.socket)
-        self._begin(self._machine.traffic.memory(), carrier, bytearray(_WIRE_BYTES), tells=tells)
+        self._begin(self._traffic.memory(), carrier, bytearray(_WIRE_BYTES), tells=tells)
 
     def _begin(
         self,
@@ -110,7 +110,7 @@ class Userspace(_hot.Tls):
 
     def failed(self, answer: int, error: int, receives: int) -> NoReturn:
         """Raise SSL.Error, or the OSError or TruncatedError that OpenSSL has met on the socket."""
-        failure = self._machine.traffic.explained(answer, error)
+        failure = self._traffic.explained(answer, error)
         syscall = isinstance(failure, SSL.SysCallError)
         if receives and (failure.args[0] == -1 if syscall else "unexpected eof" in str(failure)):
             raise truncated(self._connection, "userspace") from failure
@@ -123,41 +123,21 @@ class UserspaceReceiver(Userspace):
     def __init__(
         self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
     ) -> None:
-        self._connection, self._machine, self._asked = connection, machine, asked
-        self._header, self._skip = b"", 0  # of the next record: the part of its header received, the bytes before it
-        self._suspect = False  # a received record may be a KeyUpdate
+        self._connection, self._machine = connection, machine
+        self._traffic = machine.traffic  # type: ignore[assignment]  # OpenSSL's
+        self._requests = Requests(machine, asked) if asked else None
         self._room = bytearray(_WIRE_BYTES)
         carrier = connection.engine.carrier(connection.socket)
-        self._begin(machine.traffic.memory(), carrier, self._room, tells=asked is not None)
+        self._begin(self._traffic.memory(), carrier, self._room, tells=asked is not None)
 
     def pull(self, buffer: Buffer, /) -> int:
         count = super().pull(buffer)
-        if self._suspect and self._asked:
-            self._look_for_a_request(self._asked)
+        if self._requests:
+            self._requests.look()
         return count
 
     def took(self, count: int) -> None:
-        """Find the record headers in the received bytes."""
-        wire, at = self._room, self._skip
-        while at < count:
-            header = self._header + wire[at : min(count, at + HEADER_BYTES - len(self._header))]
-            at += len(header) - len(self._header)
-            if len(header) < HEADER_BYTES:
-                self._header, self._skip = bytes(header), 0
-                return
-            size = int.from_bytes(header[3:], "big")
-            self._header = b""
-            self._suspect |= size == _KEY_UPDATE_BYTES
-            at += size
-        self._skip = at - count
-
-    def _look_for_a_request(self, asked: Callable[[], None]) -> None:
-        """Find out whether OpenSSL must answer a KeyUpdate, after it has read a record of that size.
-
-        OpenSSL does not show this until it writes. So it is made to write a byte, which is not sent because the kernel
-        sends; its answer would precede that byte.
-        """
-        self._suspect = False
-        sealed = self._machine.traffic.seal(b"\0")
-        if len(sealed) > HEADER_BYTES + int.from_bytes(sealed[3:5], "big"):
-            asked()
+        """Look for a KeyUpdate in the received bytes."""
+        if self._requests:
+            with Rest(self._room, 0, count) as wire:
+                self._requests.took(wire)

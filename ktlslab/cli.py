@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--on", metavar="MACHINE", default="here", help=f"{machine}; default here")
     get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
     get.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
+    get.add_argument("--library", choices=["openssl", "rustls"], default="openssl", help="what does the TLS handshake")
     get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
     get.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="limit for every wait; default 10"
@@ -214,7 +215,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _get(options: argparse.Namespace) -> int:
     if options.on != "here":
         return _get_on(options)
-    config = ktlslab.ClientConfig(ca=options.ca)
+    config = ktlslab.ClientConfig(ca=options.ca, library=options.library)
     answer = ktlslab.get(
         options.url,
         config=config,
@@ -242,7 +243,7 @@ def _get_on(options: argparse.Namespace) -> int:
         options.on = "here"
         return _get(options)
     argv = [sys.executable, "-m", "ktlslab", "get", options.url, "--on", "here", "--timeout", str(options.timeout)]
-    argv += ["--record-layer", options.record_layer, "--io-engine", options.io_engine]
+    argv += ["--record-layer", options.record_layer, "--io-engine", options.io_engine, "--library", options.library]
     argv += ["--ca", str(options.ca.absolute())] if options.ca else []
     argv += ["--verbose"] if options.verbose else []
     out, err = sys.stdout.buffer, sys.stderr.buffer

@@ -19,6 +19,7 @@ import struct
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from ktlslab._closing import Closing
@@ -33,12 +34,14 @@ from ktlslab.tls.records import MAX_PLAINTEXT, ContentType, HandshakeType, Recor
 from ktlslab.tls.suites import Version
 
 PATIENCE_S = 60.0  # an emulated machine is slow; every wait still ends
+RUSTLS = "-rustls"  # a layer whose handshake, and so whose userspace, is rustls'
 LAYERS = {
     "plain": (),
     "userspace": (),
     "kernel": tuple(Direction),
     "kernel-tx": (Direction.TX,),
     "kernel-rx": (Direction.RX,),
+    f"userspace{RUSTLS}": (),
 }
 _SEGMENT_BYTES = 1400
 CLOSE_NOTIFY = bytes([AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY])
@@ -207,7 +210,8 @@ class HandPeers(Closing):
             connection, other = self.connected(engine, role, buffers)
             finished, peer = None, HandPeer(other.socket)
         else:
-            finished, peer = self.shake(engine, role, version=version, suite=suite, buffers=buffers)
+            library = "rustls" if layer.endswith(RUSTLS) else "openssl"
+            finished, peer = self.shake(engine, role, version=version, suite=suite, buffers=buffers, library=library)
             connection = finished.connection
         kernel = LAYERS[layer]
         if kernel:
@@ -216,10 +220,11 @@ class HandPeers(Closing):
         bound(connection, timeout)
         return Stream(connection, finished, kernel), peer
 
-    def shake(self, engine, role, *, version=Version.TLS13, suite=None, buffers=None):
+    def shake(self, engine, role, *, version=Version.TLS13, suite=None, buffers=None, library="openssl"):
         """Return (handshake, peer): the handshake is the Stream's, ready to be exported.
 
-        `suite` (a Suite) chooses the version as well. `buffers` is a size for the sockets' buffers at both ends.
+        `suite` (a Suite) chooses the version as well. `buffers` is a size for the sockets' buffers at both ends. The
+        peer's handshake is OpenSSL's, the Stream's is the `library`'s.
         """
         offer = {"suites": (suite,)} if suite else {"versions": (version,)}
         configs = {
@@ -228,7 +233,7 @@ class HandPeers(Closing):
         }
         connection, other = self.connected(engine, role, buffers)
         theirs = self._pool.submit(handshake, other, configs["server" if role == "client" else "client"])
-        finished = handshake(connection, configs[role])
+        finished = handshake(connection, replace(configs[role], library=library))
         shaken = theirs.result(PATIENCE_S)
         secrets = traffic_secrets(shaken) if shaken.version is Version.TLS13 else (b"", b"")
         return finished, HandPeer(other.socket, export(shaken), secrets)

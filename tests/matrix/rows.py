@@ -26,10 +26,10 @@ from typing import Any
 
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Version
-from tests.handpeer import LAYERS, HandPeers
+from tests.handpeer import LAYERS, RUSTLS, HandPeers
 
 ALL = tuple(LAYERS)
-TLS = ("userspace", "kernel", "kernel-tx", "kernel-rx")
+TLS = tuple(layer for layer in LAYERS if layer != "plain")
 KERNEL = ("kernel", "kernel-tx", "kernel-rx")
 KERNEL_SENDS = ("kernel", "kernel-tx")
 KERNEL_RECEIVES = ("kernel", "kernel-rx")
@@ -90,7 +90,15 @@ class Row:
                 yield Place(layer=layer, engine=engine, role=role, variant=variant, version=version)
 
     def outcome_at(self, place: Place) -> str:
-        facts = {place.layer, place.engine, place.role, SERIES, place.version.label, named(place.variant)}
+        facts = {
+            place.layer,
+            place.layer.removesuffix(RUSTLS),
+            place.engine,
+            place.role,
+            SERIES,
+            place.version.label,
+            named(place.variant),
+        }
         return next((seen for when, seen in self.where.items() if set(when.split()) <= facts), self.expected)
 
 

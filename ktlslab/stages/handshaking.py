@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Never
 
@@ -25,7 +26,7 @@ from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import HANDSHAKE, Connection
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
 from ktlslab.tls.keylog import KeylogLine
-from ktlslab.tls.libraries import UNNAMED, Library, LibraryError
+from ktlslab.tls.libraries import AUTHORITY, UNNAMED, WRONG_NAME, Library, LibraryError
 from ktlslab.tls.libraries.openssl import OpenSsl
 from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader, describe
 from ktlslab.tls.suites import Suite, Version
@@ -40,6 +41,10 @@ _PROBLEMS = {
     18: ("the certificate is self-signed", "Trust it with ca=FILE (--ca FILE) if it is yours."),
     19: ("the chain ends in a self-signed certificate that is not trusted", "Trust it with ca=FILE (--ca FILE)."),
     20: ("the issuer is not trusted", "Name the authority's PEM file with ca=FILE (--ca FILE)."),
+    AUTHORITY: (
+        "the certificate is an authority's, not a server's",
+        "The server needs one that an authority issued to it.",
+    ),
     21: ("the chain is incomplete", "The server must send its intermediate certificates."),
 }
 
@@ -109,7 +114,7 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
                     try:
                         machine.feed(record)
                     except LibraryError as error:
-                        _give_up(connection, machine, error, tried)
+                        _give_up(connection, machine, error, name, tried)
                     except HandshakeError:  # from one of our callbacks, such as the choice of a protocol
                         _send_alert(connection, machine, tried)
                         raise
@@ -189,18 +194,22 @@ def _verify_name(library: Library, name: str, tried: str, *, psk: bool) -> None:
             verify_certificate_hostname(certificate, name)
     except (VerificationError, Unacceptable) as error:
         assert certificate is not None  # noqa: S101 - for the type checker: it was looked into
-        remedy = f"It is for {_names(certificate)}: connect to such a name, or give it as server_name."
-        raise CertificateError(tried, answered=f"the certificate is not for {name!r}", remedy=remedy) from error
+        raise _wrong_name(tried, name, _names(certificate)) from error
 
 
-def _names(certificate: x509.Certificate) -> str:
-    """Return the host names and addresses of a certificate, as text."""
+def _wrong_name(tried: str, name: str, names: Sequence[str]) -> CertificateError:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    listed = f"{', '.join(names[:_MAX_NAMES])}{more}" if names else "no host at all"
+    remedy = f"It is for {listed}: connect to such a name, or give it as server_name."
+    return CertificateError(tried, answered=f"the certificate is not for {name!r}", remedy=remedy)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    """Return the host names and addresses of a certificate."""
     with contextlib.suppress(x509.ExtensionNotFound, ValueError):
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))]
-        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        return f"{', '.join(names[:_MAX_NAMES])}{more}"
-    return "no host at all"
+        return [*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))]
+    return []
 
 
 def _send_all(connection: Connection, data: bytes, tried: str) -> None:
@@ -264,9 +273,13 @@ def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: st
             _send_all(connection, alert, tried)
 
 
-def _give_up(connection: Connection, machine: UnbufferedConnection, error: LibraryError, tried: str) -> Never:
+def _give_up(
+    connection: Connection, machine: UnbufferedConnection, error: LibraryError, name: str, tried: str
+) -> Never:
     """Send the alert and raise the failure with a message for people."""
     _send_alert(connection, machine, tried)
+    if error.problem == WRONG_NAME and error.names is not None:
+        raise _wrong_name(tried, name, error.names) from error
     if error.problem:
         answered, remedy = _PROBLEMS.get(error.problem) or _unnamed(error)
         raise CertificateError(tried, answered=answered, remedy=remedy) from error

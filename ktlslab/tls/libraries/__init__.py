@@ -27,14 +27,15 @@ class LibraryError(Exception):
     """A library gave up. `reason` is its own word for why; `alert` is the peer's, if the peer gave up first.
 
     `problem` is what is wrong with the peer's certificate, by OpenSSL's number (x509_vfy.h), `UNNAMED` if it has none.
+    With `WRONG_NAME`, `names` are those in the certificate, if the library has compared them itself.
     """
 
-    def __init__(self, reason: str, *, alert: str = "", problem: int = 0) -> None:
-        self.reason, self.alert, self.problem = reason, alert, problem
+    def __init__(self, reason: str, *, alert: str = "", problem: int = 0, names: list[str] | None = None) -> None:
+        self.reason, self.alert, self.problem, self.names = reason, alert, problem, names
         super().__init__(reason)
 
 
-UNNAMED = -1
+UNNAMED, AUTHORITY, WRONG_NAME = -1, 79, 62  # the last two: X509_V_ERR_INVALID_CA, X509_V_ERR_HOSTNAME_MISMATCH
 RUSTLS_SUITES = (
     Suite.TLS_AES_128_GCM_SHA256,
     Suite.TLS_AES_256_GCM_SHA384,

@@ -24,7 +24,7 @@ from ktlslab.errors import UsageError
 from ktlslab.packages import extra
 from ktlslab.tls.alerts import AlertDescription
 from ktlslab.tls.keylog import KeylogLine
-from ktlslab.tls.libraries import RUSTLS_SUITES, UNNAMED, Buffer, LibraryError, Name
+from ktlslab.tls.libraries import AUTHORITY, RUSTLS_SUITES, UNNAMED, WRONG_NAME, Buffer, LibraryError, Name
 from ktlslab.tls.suites import Suite, Version
 
 with extra("rustls"):
@@ -41,6 +41,8 @@ _PROBLEMS = (
     ("not valid yet", 9),
     ("certificate expired", 10),
     ("UnknownIssuer", 20),
+    ("CaUsedAsEndEntity", AUTHORITY),
+    ("not valid for name", WRONG_NAME),
     ("", UNNAMED),
 )
 
@@ -73,7 +75,7 @@ class Rustls:
         elif config.ca is None:
             context.load_default_certs()
         else:
-            _read(config.ca, lambda: context.load_verify_locations(str(config.ca)))
+            _trust(context, config.ca)
         return cls(context, lambda builder: builder.build_client_connection(name))
 
     @classmethod
@@ -195,12 +197,18 @@ def _context(protocol: int, config: Offer) -> Any:
     return context
 
 
+def _trust(context: Any, ca: Path) -> None:
+    _read(ca, lambda: context.load_verify_locations(str(ca)))
+    if not context._get_builder().root_cert_count():
+        raise UsageError(f"reading {ca}", answered="no certificate could be read from it", remedy="Give a PEM file.")
+
+
 def _read(path: Path, load: Callable[[], None]) -> None:
     try:
         load()
     except (OSError, ValueError) as error:  # rtls' own errors are OSErrors
         answered = f"rustls could not use it ({error})" if path.exists() else "there is no such file"
-        raise UsageError(f"reading {path}", answered=answered, remedy="Give PEM files that belong together.") from error
+        raise UsageError(f"reading {path}", answered=answered, remedy="Give a PEM file.") from error
 
 
 def _told(call: Callable[..., Any], *arguments: object) -> Any:
@@ -211,7 +219,9 @@ def _told(call: Callable[..., Any], *arguments: object) -> Any:
         said = str(error.args[0])
         if isinstance(error, rtls.SSLCertVerificationError):
             said = said.partition(": ")[2] or said
-            raise LibraryError(said, problem=next(number for words, number in _PROBLEMS if words in said)) from error
+            problem = next(number for words, number in _PROBLEMS if words in said)
+            names = re.findall(r"(?:DnsName\(\"|IpAddress\()([^\")]+)", said)
+            raise LibraryError(said, problem=problem, names=names) from error
         alert = re.fullmatch(r"received fatal alert: (\w+)", said)
         raise LibraryError(said, alert=_alert_name(alert[1]) if alert else "") from error
 

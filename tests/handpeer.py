@@ -205,7 +205,10 @@ class HandPeers(Closing):
         self._open = self._owned.enter_context(contextlib.ExitStack())
 
     def open(self, layer, engine, role, *, version=Version.TLS13, suite=None, timeout=PATIENCE_S, buffers=None):
-        """Return (stream, peer) in this record layer. `role` is the Stream's; other arguments as for `shake`."""
+        """Return (stream, peer) in this record layer, also kernel-tx-rustls and the like. `role` is the Stream's.
+
+        Other arguments as for `shake`.
+        """
         if layer == "plain":
             connection, other = self.connected(engine, role, buffers)
             finished, peer = None, HandPeer(other.socket)
@@ -213,7 +216,7 @@ class HandPeers(Closing):
             library = "rustls" if layer.endswith(RUSTLS) else "openssl"
             finished, peer = self.shake(engine, role, version=version, suite=suite, buffers=buffers, library=library)
             connection = finished.connection
-        kernel = LAYERS[layer]
+        kernel = LAYERS[layer.removesuffix(RUSTLS)]
         if kernel:
             installed = install(connection, export(finished), kernel)
             assert installed, repr(installed)

@@ -69,9 +69,10 @@ def test_some_promises_are_checked_by_name_and_by_group(tmp_path):
     assert set(read_scoreboard(table)["group"]) == {"peek", "send shaping"}
 
 
-def test_get_prints_the_body_and_on_request_the_stages(s_server_url):
+@pytest.mark.parametrize("library", [[], ["--library", "rustls"]], ids=["openssl", "rustls"])
+def test_get_prints_the_body_and_on_request_the_stages(s_server_url, library):
     url, ca = s_server_url
-    done = run("get", url, "--ca", ca, "-v")
+    done = run("get", url, "--ca", ca, "-v", *library)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "served"
     for stage in ("connect", "handshake", "export", "install", "session"):

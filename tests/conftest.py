@@ -390,6 +390,23 @@ def nginx(certificates, tmp_path):
 
 
 @pytest.fixture
+def httpbin(certificates, tmp_path):
+    """The port of httpbin, served with TLS by gunicorn: by the standard library's ssl."""
+    with socket.create_server((LOOPBACK, 0)) as free:
+        port = free.getsockname()[1]
+    pem, log = str(certificates.server("good")), tmp_path / "httpbin.log"
+    argv = [sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{LOOPBACK}:{port}", "--log-file", str(log)]
+    with running([*argv, "--certfile", pem, "--keyfile", pem], stdin=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection((LOOPBACK, port)):
+                yield port
+                return
+            time.sleep(0.05)
+        pytest.fail(f"httpbin did not start: {log.read_text()}")
+
+
+@pytest.fixture
 def debug_allocator():
     """debug_allocator(module, *arguments) -> what it printed, run in a process that checks each piece of memory."""
 

@@ -77,6 +77,7 @@ def test_get_prints_the_body_and_on_request_the_stages(s_server_url, library):
     assert done.stdout == "served"
     for stage in ("connect", "handshake", "export", "install", "session"):
         assert stage in done.stderr
+    assert f"by {library[-1] if library else 'openssl'})" in done.stderr
 
 
 def test_asking_for_the_kernel_where_it_cannot_is_a_failure_that_says_why(s_server_url):

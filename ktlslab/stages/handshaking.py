@@ -66,11 +66,12 @@ class Handshake:
     config: ClientConfig | ServerConfig = field(default_factory=ClientConfig, repr=False)
 
     def __repr__(self) -> str:
-        return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name})"
+        return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name}, by {self.machine.library.name})"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("version", self.version.label), ("cipher suite", self.suite_name)]
-        rows += [("this end", self.role), ("application protocol", self.alpn or "none agreed")]
+        rows += [("TLS library", self.machine.library.name), ("this end", self.role)]
+        rows += [("application protocol", self.alpn or "none agreed")]
         rows += [("resumed", "yes: no certificate was sent")] if self.resumed else []
         rows += [(f"{direction} record", describe(record)) for direction, record in self.machine.transcript]
         return card(f"Handshake with {self.server_name}", rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 import threading
@@ -121,6 +122,30 @@ def test_a_page_comes_by_rustls_and_the_kernel(nginx, certificates, pattern, io_
     config = certificates.config(library="rustls")
     got = https.get(f"https://localhost:{port}/file", config=config, record_layer="kernel", io_engine=io_engine)
     assert (got.status, got.body == pattern(1 << 20)) == (200, True)
+
+
+def test_httpbin_by_rustls_and_io_uring_where_the_kernel_makes_the_records(httpbin, certificates, record_property):
+    """What ktlslab is for, whole: each stage shows in the trace, and the answers are httpbin's."""
+    config = certificates.config(library="rustls")
+    for path, layer in (
+        ("bytes/100000?seed=7", "kernel"),
+        ("get?of=ktlslab", "kernel"),
+        ("get?of=ktlslab", "userspace"),
+    ):
+        url = f"https://localhost:{httpbin}/{path}"
+        got = https.get(url, config=config, record_layer=layer, io_engine="uring", timeout=60)
+        session = got.session
+        assert (got.status, session.library, session.record_layer, session.io_engine) == (200, "rustls", layer, "uring")
+        taken = ["export", "install"] if layer == "kernel" else []
+        assert [step.stage for step in session.trace] == ["connect", "handshake", *taken]
+        assert session.trace[1].outcome.endswith("by rustls)")
+        if path.startswith("get"):
+            assert json.loads(got.body)["args"] == {"of": "ktlslab"}
+        else:
+            assert len(got.body) == 100_000
+        record_property("trace", f"{path}: {session!r}")
+        for step in session.trace:
+            record_property("trace", f"{step.stage}: {step.outcome}")
 
 
 # Keys that change

@@ -391,7 +391,7 @@ def nginx(certificates, tmp_path):
 
 @pytest.fixture
 def httpbin(certificates, tmp_path):
-    """The port of httpbin, served with TLS by gunicorn: by the standard library's ssl."""
+    """Give the port of httpbin, which gunicorn serves with the standard library's ssl."""
     with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
     pem, log = str(certificates.server("good")), tmp_path / "httpbin.log"

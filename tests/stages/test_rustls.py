@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import mmap
 import socket
 import subprocess
 import sys
@@ -162,6 +163,14 @@ def test_what_is_held_back_comes_with_what_follows(hand_peers, io_engine):
     stream.send(b"head ", more=True)
     stream.send(b"and body")
     assert peer.receive() == (ContentType.APPLICATION_DATA, b"head and body")
+
+
+def test_a_buffer_may_be_larger_than_the_memory(hand_peers, io_engine):
+    stream, peer = hand_peers.open("userspace-rustls", io_engine, "client")
+    peer.send(b"little")
+    with mmap.mmap(-1, 1 << 40, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE) as room:
+        assert stream.recv_into(room) == 6
+        assert room[:6] == b"little"
 
 
 def test_a_second_thread_is_refused_and_has_done_nothing(hand_peers, io_engine):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ktlslab.tls.contexts import ClientSide, Offer, ServerSide
 
 _KEYLOG_BYTES = 1 << 14
+_OPEN_BYTES = 1 << 16  # at once: rtls makes that much room first, and ends the process where there is not so much memory
 # rustls' words for what is wrong with a certificate, and OpenSSL's number for the same.
 _PROBLEMS = (
     ("not valid yet", 9),
@@ -147,9 +148,10 @@ class Rustls:
                 raise TypeError("the buffer cannot be written to")
             if not len(room):
                 return 0
-            plain = _told(self.connection.read_plaintext, len(room)) if self.connection.pending() else b""
+            most = min(len(room), _OPEN_BYTES)
+            plain = _told(self.connection.read_plaintext, most) if self.connection.pending() else b""
             if not plain:
-                plain, self._incoming = _told(self.connection.decrypt_incoming, self._incoming, len(room))
+                plain, self._incoming = _told(self.connection.decrypt_incoming, self._incoming, most)
             room[: len(plain)] = plain
         if plain or not self.connection.wants_read():
             return len(plain)

@@ -27,6 +27,7 @@ from tests.handpeer import key_update
 
 TLS13 = tuple(suite for suite in RUSTLS_SUITES if suite.version is Version.TLS13)
 FDS = Path("/proc/self/fd")
+NORESERVE = 0x4000  # MAP_NORESERVE of mmap(2): memory that is not there may be asked for
 ROLES = [("rustls", "openssl"), ("openssl", "rustls"), ("rustls", "rustls")]
 
 
@@ -168,7 +169,7 @@ def test_what_is_held_back_comes_with_what_follows(hand_peers, io_engine):
 def test_a_buffer_may_be_larger_than_the_memory(hand_peers, io_engine):
     stream, peer = hand_peers.open("userspace-rustls", io_engine, "client")
     peer.send(b"little")
-    with mmap.mmap(-1, 1 << 40, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE) as room:
+    with mmap.mmap(-1, 1 << 40, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE) as room:
         assert stream.recv_into(room) == 6
         assert room[:6] == b"little"
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ktlslab.tls.contexts import ClientSide, Offer, ServerSide
 
 _KEYLOG_BYTES = 1 << 14
-_OPEN_BYTES = 1 << 16  # at once: rtls makes that much room first, and ends the process where there is not so much memory
+_OPEN_BYTES = 1 << 16  # at once: rtls makes that much room first, and aborts where there is not so much memory
 # rustls' words for what is wrong with a certificate, and OpenSSL's number for the same.
 _PROBLEMS = (
     ("not valid yet", 9),

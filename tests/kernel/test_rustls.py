@@ -173,6 +173,16 @@ def test_keys_change_in_both_directions(hand_peers, layer, role, io_engine):
     assert stream.recv() == b""
 
 
+def test_what_rustls_would_answer_is_not_sent_as_data_where_the_kernel_sends(hand_peers, io_engine):
+    """To a HelloRequest it answers with an alert: a record of its own, with keys that are the kernel's by now."""
+    stream, peer = hand_peers.open("kernel-tx-rustls", io_engine, "client", version=Version.TLS12)
+    peer.send(bytes(4), ContentType.HANDSHAKE)
+    peer.send(b"data")
+    assert stream.recv() == b"data"
+    stream.send(b"ours")
+    assert peer.receive() == (ContentType.APPLICATION_DATA, b"ours")
+
+
 def test_every_stage_by_hand(tls_pair, io_engine):
     pair = tls_pair(io_engine=io_engine, library="rustls")
     keys = export(pair.handshake)

@@ -159,6 +159,16 @@ def test_a_record_that_does_not_open_is_answered_with_an_alert(hand_peers, io_en
     assert peer.receive() == (ContentType.ALERT, bytes([2, 20]))  # fatal bad_record_mac
 
 
+def test_a_request_for_a_new_handshake_is_declined(hand_peers, io_engine):
+    stream, peer = hand_peers.open("userspace-rustls", io_engine, "client", version=Version.TLS12)
+    peer.send(bytes(4), ContentType.HANDSHAKE)  # HelloRequest
+    peer.send(b"data")
+    assert stream.recv() == b"data"
+    stream.send(b"ours")
+    assert peer.receive() == (ContentType.ALERT, bytes([1, 100]))  # warning no_renegotiation (RFC 5246, 7.4.1.1)
+    assert peer.receive() == (ContentType.APPLICATION_DATA, b"ours")
+
+
 def test_what_is_held_back_comes_with_what_follows(hand_peers, io_engine):
     stream, peer = hand_peers.open("userspace-rustls", io_engine, "client")
     stream.send(b"head ", more=True)

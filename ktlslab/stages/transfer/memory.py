@@ -18,6 +18,7 @@ from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.requests import Requests
 from ktlslab.stages.transfer.sides import LibrarySender, push_all, truncated
+from ktlslab.tls.libraries import LibraryError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,15 +30,15 @@ _WIRE_BYTES = 1 << 16  # of received records at once
 
 
 class InMemory(LibrarySender):
-    """Sends and receives. With `asked` it receives while the kernel sends: see `Requests`."""
+    """Sends and receives."""
 
-    def __init__(
-        self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
-    ) -> None:
+    _requests: Requests | None = None
+    _sends = True
+
+    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
         super().__init__(connection, machine)
         self._feed, self._traffic = machine.library.feed, machine.traffic
         self._traffic.uncounted = True
-        self._requests = Requests(machine, asked) if asked else None
         self._room = bytearray(_WIRE_BYTES)
         self._receive = connection.engine.receiver(connection.socket)
         self._turn = _Turn()
@@ -53,29 +54,51 @@ class InMemory(LibrarySender):
     def pull(self, buffer: Buffer) -> int:
         """Fill a buffer from the next record; 0 after close_notify."""
         with self._turn:
-            if (count := self._open(buffer)) is not None:
-                return count
-            with Bound(self._connection, Direction.RX) as bound:  # a record may come in parts
-                while True:
-                    if not (got := self._receive(self._room)):
-                        raise truncated(self._connection, "userspace")
-                    with Rest(self._room, 0, got) as wire:
-                        self._feed(wire)
-                        if self._requests:
-                            self._requests.took(wire)
-                    if (count := self._open(buffer)) is not None:
-                        return count
-                    bound.check()
+            if (count := self._open(buffer)) is None and (count := self._receive_once(buffer)) is None:
+                with Bound(self._connection, Direction.RX) as bound:  # a record that comes in parts
+                    while (count := self._receive_once(buffer)) is None:
+                        bound.check()
+            return count
+
+    def _receive_once(self, buffer: Buffer) -> int | None:
+        """Feed what one receive gives, and fill a buffer from it; None if that is no whole record of data."""
+        if not (got := self._receive(self._room)):
+            raise truncated(self._connection, "userspace")
+        with Rest(self._room, 0, got) as wire:
+            self._feed(wire)
+            if self._requests:
+                self._requests.took(wire)
+        return self._open(buffer)
 
     def _open(self, buffer: Buffer) -> int | None:
-        """Fill a buffer from what was fed, and send what the library answers: an alert, if it gives up."""
+        """Fill a buffer from what was fed. An alert is sent where the library gives up."""
         try:
-            return self._traffic.open_into(buffer)
-        finally:
-            if self._requests:
-                self._requests.look()
-            elif answer := self._traffic.sealed():
-                push_all(self._connection, self._carry, answer)
+            count = self._traffic.open_into(buffer)
+        except LibraryError:
+            self._answer()
+            raise
+        if count is None:
+            self._answer()
+        if self._requests:
+            self._requests.look()
+        return count
+
+    def _answer(self) -> None:
+        """Send what the library has to say to a record without data; not where the kernel sends, with its own keys."""
+        if (answer := self._traffic.sealed()) and self._sends:
+            push_all(self._connection, self._carry, answer)
+
+
+class InMemoryReceiver(InMemory):
+    """Receives while the kernel sends. `asked` is called if the peer requests a KeyUpdate (TLS 1.3)."""
+
+    _sends = False
+
+    def __init__(
+        self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(connection, machine)
+        self._requests = Requests(machine, asked) if asked else None
 
 
 class _Turn:

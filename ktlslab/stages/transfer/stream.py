@@ -32,7 +32,7 @@ from ktlslab.stages.transfer.files import Files
 from ktlslab.stages.transfer.inlet import Inlet
 from ktlslab.stages.transfer.keyupdate import KeyUpdates
 from ktlslab.stages.transfer.library import Library, resumption
-from ktlslab.stages.transfer.memory import InMemory
+from ktlslab.stages.transfer.memory import InMemory, InMemoryReceiver
 from ktlslab.stages.transfer.receiver import KernelReceiver
 from ktlslab.stages.transfer.userspace import Userspace, UserspaceReceiver
 from ktlslab.stages.transfer.watch import Watch
@@ -125,7 +125,7 @@ class Stream(Closing):
             )
         if handshake:
             asked = owe if tx == "kernel" and handshake.version is Version.TLS13 else None
-            return sender, (InMemory if rustls else UserspaceReceiver)(connection, handshake.machine, asked)
+            return sender, (InMemoryReceiver if rustls else UserspaceReceiver)(connection, handshake.machine, asked)
         return sender, sides.PlainReceiver(connection)
 
     @property

@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=ktlslab.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    machine = "auto (here if this kernel has kTLS, else the newest guest), here, or a guest kernel: 6.1, oldest, newest"
+    auto, named = "auto (here if this kernel has kTLS, else", "here, or a guest kernel: 6.1, oldest, newest, uml"
+    machine, looking = f"{auto} the newest guest), {named}", f"{auto} a user-mode kernel), {named}"
     featured = "; newest+erms counts on a CPU that has erms"
 
     doctor = commands.add_parser("doctor", help="show what this machine can do, and what to install for the rest")
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
     get = commands.add_parser("get", help="fetch an https URL through the five stages")
     get.add_argument("url", metavar="URL")
-    get.add_argument("--on", metavar="MACHINE", default="here", help=f"{machine}; default here")
+    get.add_argument("--on", metavar="MACHINE", default="here", help=f"{looking}; default here")
     get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
     get.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
     get.add_argument("--library", choices=["openssl", "rustls"], default="openssl", help="what does the TLS handshake")
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _compare_parser(commands)
     _report_parser(commands)
 
-    _promises_parser(commands, machine)
+    _promises_parser(commands, looking)
     _guest_parser(commands)
     _kernelspec_parser(commands)
     return parser
@@ -118,19 +119,21 @@ def _promises_parser(commands: Any, machine: str) -> None:
 
 
 def _guest_parser(commands: Any) -> None:
-    guest = commands.add_parser("guest", help="boot kernels that have kTLS in QEMU")
+    guest = commands.add_parser("guest", help="boot kernels that have kTLS, in QEMU or as a process (uml)")
     actions = guest.add_subparsers(required=True, metavar="list|fetch|run")
     listing = actions.add_parser("list", help="list the cached kernels, and those that can be fetched")
     listing.add_argument("--all", action="store_true", help="every build of each series, not only the newest")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=_guest_list)
     fetch = actions.add_parser("fetch", help="fetch a kernel from Debian's archive, or a newer one of its series")
-    fetch.add_argument("kernel", metavar="KERNEL", help="a series such as 6.12, oldest, newest, or a build")
+    fetch.add_argument(
+        "kernel", metavar="KERNEL", help="a series such as 6.12 or uml-6.12, oldest, newest, uml, or a build"
+    )
     fetch.set_defaults(run=_guest_fetch)
     run = actions.add_parser(
         "run", help="run a command in a guest", usage="ktlslab guest run [options] KERNEL -- COMMAND..."
     )
-    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, a build, or a path to a vmlinuz")
+    run.add_argument("kernel", metavar="KERNEL", help="a series, oldest, newest, uml, a build, or a path to a vmlinuz")
     run.add_argument("command", nargs="+", metavar="COMMAND")
     counting = "default wall; instructions, which counts those of an emulated CPU, is for a command that measures"
     run.add_argument("--clock", choices=["wall", "instructions"], default="wall", help=counting)
@@ -144,7 +147,8 @@ def _kernelspec_parser(commands: Any) -> None:
     kernelspec = commands.add_parser("kernelspec", help="install a Jupyter kernel that runs in a guest")
     specs = kernelspec.add_subparsers(required=True, metavar="install|remove")
     install = specs.add_parser("install", help="install it for Jupyter")
-    install.add_argument("--kernel", default="newest", metavar="KERNEL", help="the guest's kernel; default newest")
+    default = "default: a user-mode kernel if one can run here, else newest"
+    install.add_argument("--kernel", default="auto", metavar="KERNEL", help=f"the guest's kernel; {default}")
     folder = "the only folder whose writes are kept; default: where JupyterLab is started"
     install.add_argument("--rw", type=Path, metavar="DIR", help=folder)
     install.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's memory: 512M, 2G, ...; default 1G")
@@ -238,7 +242,7 @@ def _get_on(options: argparse.Namespace) -> int:
     from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
     from ktlslab.runs.machines import machine  # noqa: PLC0415
 
-    where = machine(options.on, "wall")
+    where = machine(options.on, "wall", looking=True, network=True)
     if where.kernel is None:
         options.on = "here"
         return _get(options)
@@ -393,12 +397,12 @@ def _guest_list(options: argparse.Namespace) -> int:
         _say(json.dumps(listed, indent=1))
         return 0
     for kernel in have:
-        _say(f"{kernel.series:>6}  cached: {kernel.release} ({kernel.version or 'not from the archive'})")
+        _say(f"{kernel.series:>8}  cached: {kernel.release} ({kernel.version or 'not from the archive'})")
     known = {kernel.version for kernel in have}
     for offer in offered:
         if offer.version not in known:
             name = offer.release or offer.series
-            _say(f"{offer.series:>6}  available: {offer.version}, by `ktlslab guest fetch {name}`")
+            _say(f"{offer.series:>8}  available: {offer.version}, by `ktlslab guest fetch {name}`")
     if trouble:
         sys.stderr.write(f"ktlslab: {trouble}\n")
     return 0

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ktlslab import guests
-from ktlslab.errors import KtlsLabError, errno_name
-from ktlslab.linux import capabilities, ktls
+from ktlslab.errors import GuestError, KtlsLabError, errno_name
+from ktlslab.guests import usermode, usernetwork
+from ktlslab.guests.needs import Prerequisite
+from ktlslab.linux import capabilities, cpu, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.tls.suites import CIPHERS
 
@@ -39,7 +41,7 @@ class Diagnosis:
     def ready(self) -> bool:
         """Whether kTLS is available: here or in a guest."""
         named = {finding.name: finding.ok for finding in self.findings}
-        return named["ktls"] or (named["guests"] and named["kernels"])
+        return named["ktls"] or ((named["guests"] or named["user_mode"]) and named["kernels"])
 
     def to_json(self) -> dict[str, Any]:
         return {"ready": self.ready, "findings": [asdict(f) for f in self.findings], "suites": self.suites}
@@ -63,12 +65,14 @@ def doctor() -> Diagnosis:
                 direction.name: bool(found.suites[version, cipher.kernel_type, direction]) for direction in Direction
             }
             suites[f"{'TLS 1.2' if version == 0x0303 else 'TLS 1.3'} {cipher.name}"] = taken
-    findings = (_system(), _ktls(found), _io_uring(found), *_guests(), _kernels())
+    findings = (_system(), _ktls(found), _io_uring(found), *_guests(), *_user_mode(), _kernels())
     return Diagnosis(findings=findings, suites=suites)
 
 
 def _system() -> Finding:
     says = f"Linux {platform.release()} on {platform.machine()}, Python {platform.python_version()}"
+    if cpu.is_user_mode():
+        says += "; a user-mode kernel: one CPU, no tracepoints, no hardware counters, CPU clocks that tick at 10 ms"
     return Finding(name="system", ok=sys.platform == "linux", says=says)
 
 
@@ -94,7 +98,7 @@ def _ktls(found: capabilities.Probe) -> Finding:
     says = f"no kTLS here: setsockopt(TCP_ULP, {ktls.ULP_NAME!r}) answered {errno_name(found.ulp.errno)}"
     remedy = (
         "`modprobe tls` as root loads the module if the kernel has one; "
-        "otherwise use a guest: `ktlslab guest run newest -- COMMAND`, `--on newest`."
+        "otherwise use a guest: `ktlslab guest run uml -- COMMAND`, `--on newest`."
     )
     return Finding(name="ktls", ok=False, says=says, remedy=remedy)
 
@@ -108,13 +112,8 @@ def _io_uring(found: capabilities.Probe) -> Finding:
 
 def _guests() -> list[Finding]:
     needs = guests.prerequisites()
-    missing = [need for need in needs if not need.present]
-    if missing:
-        findings = [
-            Finding(name=need.name, ok=False, says=f"guests need {need.name}, which is missing", remedy=need.remedy)
-            for need in missing
-        ]
-        return [Finding(name="guests", ok=False, says="guests cannot be started"), *findings]
+    if missing := _missing(needs, "guests"):
+        return [Finding(name="guests", ok=False, says="guests cannot be started"), *missing]
     says = f"guests available: {', '.join(need.name for need in needs)} found"
     try:
         kvm = guests.accelerator() == "kvm"
@@ -122,6 +121,27 @@ def _guests() -> list[Finding]:
         kvm = False
     says += "; KVM works" if kvm else "; no working KVM, so they are emulated in software and count instructions"
     return [Finding(name="guests", ok=True, says=says)]
+
+
+def _user_mode() -> list[Finding]:
+    if missing := _missing(guests.prerequisites(user_mode=True), "user-mode kernels"):
+        return [Finding(name="user_mode", ok=False, says="user-mode kernels cannot be started"), *missing]
+    says = "user-mode kernels can be started, on this CPU and without QEMU: `ktlslab guest run uml -- COMMAND`"
+    started = Finding(name="user_mode", ok=True, says=says)
+    try:
+        usermode.check_network()
+    except GuestError as error:
+        says = f"they have no network, and so no Jupyter kernel and no `get --on uml`: {error.answered}"
+        return [started, Finding(name=usernetwork.LIBRARY, ok=False, says=says, remedy=error.remedy)]
+    return [started]
+
+
+def _missing(needs: list[Prerequisite], what: str) -> list[Finding]:
+    return [
+        Finding(name=need.name, ok=False, says=f"{what} need {need.name}, which is missing", remedy=need.remedy)
+        for need in needs
+        if not need.present
+    ]
 
 
 def _kernels() -> Finding:

@@ -26,6 +26,7 @@ from ktlslab._closing import Closing
 from ktlslab.certificates import make_certificates
 from ktlslab.linux.ktls import Direction
 from ktlslab.stages import ClientConfig, ServerConfig, Stream, accept, connect, export, handshake, install
+from ktlslab.stages.connection import Connection, make_engine
 from ktlslab.stages.keys import traffic_secrets
 from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.keyschedule import next_traffic_secret, traffic_key
@@ -201,7 +202,8 @@ class HandPeers(Closing):
         folder = folder or self._owned.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-peers-"))
         self.files = make_certificates(Path(folder))
         self._pool = self._owned.enter_context(ThreadPoolExecutor(1, "hand-peer"))
-        self._listener = self._owned.enter_context(socket.create_server(("127.0.0.1", 0)))
+        # One listener for connections with small buffers, one for all others.
+        self._listeners = [self._owned.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         self._open = self._owned.enter_context(contextlib.ExitStack())
 
     def open(self, layer, engine, role, *, version=Version.TLS13, suite=None, timeout=PATIENCE_S, buffers=None):
@@ -246,16 +248,16 @@ class HandPeers(Closing):
         options = (
             {"client": engine, "server": "syscall"} if role == "client" else {"client": "syscall", "server": engine}
         )
-        # With small buffers and the large segments of loopback, TCP would wait for its timers.
-        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES if buffers else 0)
-        accepting = self._pool.submit(accept, self._listener, io_engine=options["server"], timeout=PATIENCE_S)
-        client = self._open.enter_context(
-            connect(*self._listener.getsockname(), io_engine=options["client"], timeout=PATIENCE_S)
-        )
+        listener = self._listeners[bool(buffers)]
+        if buffers:
+            # With small buffers and the large segments of loopback, TCP would wait for its timers.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
+            narrow(listener, buffers)
+        accepting = self._pool.submit(accept, listener, io_engine=options["server"], timeout=PATIENCE_S)
+        address, made = listener.getsockname(), {"io_engine": options["client"], "timeout": PATIENCE_S}
+        client = narrow_connect(*address, **made, size=buffers) if buffers else connect(*address, **made)
+        self._open.enter_context(client)
         server = self._open.enter_context(accepting.result(PATIENCE_S))
-        for end in (client, server) if buffers else ():
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                end.socket.setsockopt(socket.SOL_SOCKET, option, buffers)
         return (client, server) if role == "client" else (server, client)
 
     def close_connections(self):
@@ -264,6 +266,28 @@ class HandPeers(Closing):
 
     def close(self):
         self._owned.close()
+
+
+def narrow(sock, size):
+    """Make a socket's buffers small, before it is connected.
+
+    Later it would already have promised the peer more room than it has. TCP then drops what does not fit, and does not
+    see acknowledgements that come after what it dropped: a send stalls until what came is received.
+    """
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def narrow_connect(host, port, *, io_engine, timeout, size):
+    """Connect as `connect` does, with small buffers."""
+    sock = socket.socket()
+    narrow(sock, size)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    engine = make_engine(io_engine, None, timeout)
+    engine.connect(sock, (host, port))
+    return Connection(
+        host=host, port=port, peer=sock.getpeername(), local=sock.getsockname(), socket=sock, engine=engine
+    )
 
 
 def bound(connection, timeout):

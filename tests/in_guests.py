@@ -8,6 +8,12 @@
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
 A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
+
+    kernel                              what it runs
+    newest, emulated                    all of tests/kernel
+    oldest and 6.12, emulated           what is marked as needing an emulated kernel (tracepoints, perf, pcrypt)
+    uml-6.1, uml-6.12, uml (user mode)  all but that, several times faster
+    a kernel that is asked for          all that it can
 """
 # ruff: noqa: T201 - a command prints
 
@@ -19,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +37,15 @@ from ktlslab.guests.kernels import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = "coverage run -m pytest tests --ignore=tests/kernel --hypothesis-profile=ci -q -rs"
-KERNELS = ("oldest", "6.12", "newest")
+# Each with pytest's choice of marks; what takes longest first.
+KERNELS = {
+    "newest": "",
+    "uml-6.1": "not emulated",
+    "uml-6.12": "not emulated",
+    "uml": "not emulated",
+    "oldest": "emulated",
+    "6.12": "emulated",
+}
 # What the tests import, in a disk image: an emulated guest reads the share far more slowly.
 IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi", "hypothesis")
 SECONDS = 1200.0  # a few minutes on an idle machine
@@ -71,8 +86,14 @@ class Outcome:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def kernels() -> list[Kernel]:
-    return list({kernel.series: kernel for kernel in map(fetch, KERNELS)}.values())
+def kernels(names: Iterable[str], *, whole: bool) -> list[tuple[Kernel, str]]:
+    """Fetch kernels, and return each once with the marks of the tests that it runs: of all that it can if `whole`."""
+    found: dict[str, tuple[Kernel, str]] = {}
+    for name in names:
+        kernel = fetch(name)
+        marks = KERNELS[name] if not whole else "not emulated" if kernel.user_mode else ""
+        found.setdefault(kernel.series, (kernel, marks))
+    return list(found.values())
 
 
 def at_once() -> int:
@@ -87,7 +108,7 @@ def run_here(results: Path) -> bool:
     return subprocess.run(argv, cwd=ROOT, check=False).returncode == 0
 
 
-def run_in(kernel: Kernel, results: Path, arguments: list[str], seconds: float) -> bool:
+def run_in(kernel: Kernel, marks: str, results: Path, arguments: list[str], seconds: float) -> bool:
     """Run the tests in a guest, print a summary, and return whether all passed."""
     started = time.monotonic()
     image = kernelimage.build(*IMPORTED)
@@ -95,6 +116,7 @@ def run_in(kernel: Kernel, results: Path, arguments: list[str], seconds: float) 
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-q", "--tb=short"]
     with tempfile.TemporaryDirectory(prefix="ktlslab-tests-") as folder:
         argv += [f"--junitxml={folder}/report.xml", "--durations=5", *(arguments or ["tests/kernel"])]
+        argv += ["-m", marks] if marks else []
         env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         env |= {name: os.environ[name] for name in AMOUNTS if name in os.environ}
         if image:
@@ -163,7 +185,7 @@ def fault_table(tests: dict[str, list[dict[str, list[str]]]]) -> str:
 
 
 def show_recorded(reports: dict[str, Path]) -> None:
-    tests = {series: recorded(path) for series, path in reports.items()}
+    tests = {series: cases for series, path in reports.items() if any(cases := recorded(path))}
     if table := fault_table(tests):
         print(f"\nThe errors that a kTLS client gets from faults on the way to its server:\n{table}")
     for name, title in (
@@ -191,20 +213,20 @@ def main() -> int:
         print(sum((Outcome.read(path) for path in sorted(options.results.glob("*.xml"))), Outcome()))
         return 0
     try:
-        chosen = [fetch(name) for name in options.kernel] if options.kernel else kernels()
+        chosen = kernels(options.kernel or KERNELS, whole=bool(options.kernel or options.arguments))
     except KtlsLabError as error:
         print(error, file=sys.stderr)
         return 1
     if options.fetch:
-        print(*chosen, sep="\n")
+        print(*(kernel for kernel, _ in chosen), sep="\n")
         return 0
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
     results.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(at_once()) as pool:  # what is longest begins first
         here = [pool.submit(run_here, results)] if options.here else []
-        guests = [pool.submit(run_in, kernel, results, options.arguments, options.seconds) for kernel in chosen]
+        guests = [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in chosen]
         good = [job.result() for job in here + guests]
-    show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel in chosen})
+    show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel, _ in chosen})
     return 0 if all(good) else 1
 
 

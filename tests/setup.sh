@@ -14,11 +14,17 @@ need() {
   eval "$2" >/dev/null 2>&1 || missing+=("$1")
 }
 
-# packages COLUMN: print the packages for what is missing; column 2 is apt-get's, 3 dnf's, 4 pacman's.
+# want NAME TEST: the same for what ktlslab does less without. All of it is needed by the tests.
+wanted=()
+want() {
+  eval "$2" >/dev/null 2>&1 || wanted+=("$1")
+}
+
+# packages COLUMN: print the packages for what is missing or wanted; column 2 is apt-get's, 3 dnf's, 4 pacman's.
 packages() {
   local version name
   version=$("$(interpreter)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=3
-  for name in "${missing[@]}"; do
+  for name in "${missing[@]}" "${wanted[@]}"; do
     awk -v name="$name" -v column="$1" '$1 == name { print $column }' ktlslab/packages.txt
   done | sed "s/X\.Y/$version/" | sort -u | paste -sd ' '
 }
@@ -42,7 +48,8 @@ interpreter() { if venv_works; then echo "$python"; else find_python || echo pyt
 
 collect_missing() {
   missing=()
-  need qemu-system-x86_64 'command -v qemu-system-x86_64'
+  wanted=()
+  want qemu-system-x86_64 'command -v qemu-system-x86_64'
   need busybox 'command -v busybox && ! ldd "$(command -v busybox)"'
   need depmod 'command -v depmod'
   need mke2fs 'command -v mke2fs'
@@ -54,6 +61,7 @@ collect_missing() {
   need ca-certificates 'test -e /etc/ssl/certs/ca-certificates.crt || test -e /etc/pki/tls/certs/ca-bundle.crt'
   if command -v apt-get >/dev/null; then
     need debian-archive-keyring 'test -e /usr/share/keyrings/debian-archive-keyring.gpg'
+    want libslirp.so.0 '"$(interpreter)" -c "import ctypes; ctypes.CDLL(\"libslirp.so.0\")"'
   fi
   if ! venv_works; then
     need python3 find_python
@@ -61,6 +69,7 @@ collect_missing() {
   fi
   need Python.h 'test -e "$("$(interpreter)" -c "import sysconfig; print(sysconfig.get_path(\"include\"))")/Python.h"'
   if [ "${1:-}" = tests ]; then
+    missing+=("${wanted[@]}")
     need ip 'command -v ip'
     need tc 'command -v tc'
     need nsenter 'command -v nsenter'
@@ -73,8 +82,9 @@ collect_missing() {
 
 install_packages() {
   collect_missing "$@"
-  [ "${#missing[@]}" -gt 0 ] || return 0
-  local names
+  [ "$((${#missing[@]} + ${#wanted[@]}))" -gt 0 ] || return 0
+  local names again="Some packages are missing. Run this, then start again:"
+  [ "${#missing[@]}" -gt 0 ] || again="Less is possible until you run this:"
   if command -v apt-get >/dev/null; then
     names=$(packages 2)
     if [ "$(id -u)" -eq 0 ]; then
@@ -86,19 +96,19 @@ install_packages() {
         apt-get install -y -qq --no-install-recommends $names >/dev/null </dev/null
       return
     fi
-    say "Some packages are missing. Run this, then start again:"
+    say "$again"
     say "  sudo apt-get install --no-install-recommends $names"
   elif command -v dnf >/dev/null; then
-    say "Some packages are missing. Run this, then start again:"
+    say "$again"
     say "  sudo dnf install $(packages 3)"
   elif command -v pacman >/dev/null; then
-    say "Some packages are missing. Run this, then start again:"
+    say "$again"
     say "  sudo pacman -S --needed $(packages 4)"
   else
     say "Some packages are missing, and this machine has none of apt, dnf and pacman. Their names on Debian are:"
     say "  $(packages 2)"
   fi
-  exit 1
+  [ "${#missing[@]}" -eq 0 ] || exit 1
 }
 
 make_environment() {

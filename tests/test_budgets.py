@@ -9,6 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ktlslab.measure.table import read_table
+
+SERVED = Path(__file__).parents[1] / "data" / "serve10k.parquet"
 HERE = Path(__file__).parent / "budgets"
 ENGINES = ("blocking", "uring", "uring-timed", "uring-batch")
 DIRECTIONS = ("echo", "upload", "sends", "replies", "receives")
@@ -114,6 +117,24 @@ def test_a_missed_ratio_is_explained_by_what_python_itself_executes(parts, bindi
 def test_a_figure_of_instructions_has_no_ratio_where_nothing_is_compared(parts):
     verdict = parts[1].Verdict(budget="spread", unit="instructions apart", ours=441.0, limit=500)
     assert parts[1].verdict_table([verdict]).splitlines()[1] == "spread  441 apart          -      -  500 apart  met"
+
+
+def test_a_server_is_judged_by_its_fullest_and_its_emptiest_process(parts):
+    lines = {"connections": [10, 10, 1000], "operations": 2, "client_cpu": [180, 220, 210]}
+    table = pd.DataFrame(lines | {"session_bytes": [10.0, 10.0, 204800.0]})
+    cost, memory = parts[0].scale.served(table)
+    assert (cost.value, cost.word) == (1.05, "met")
+    assert (memory.value, memory.word) == (200, "MISSED")
+
+
+def test_the_recorded_server_meets_its_budgets(parts):
+    assert [line.word for line in parts[0].scale.served(read_table(SERVED))] == ["met", "met"]
+
+
+def test_an_estimate_is_judged_by_the_arms_that_were_left_out(parts):
+    rows = {"left_out": ["arm", "arm", "suite"], "cells": [1, 1, 5], "error": [0.21, 0.0, 0.9], "worst": 1.0}
+    (line,) = parts[0].scale.estimated(pd.DataFrame(rows))
+    assert (line.value, line.word) == (pytest.approx(10), "met")
 
 
 def test_a_layer_shows_what_it_adds_to_the_one_below(parts):

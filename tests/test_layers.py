@@ -16,6 +16,7 @@ HERE = Path(ktlslab.__file__).parent
 ORDER = (
     "cli",
     "diagnosis",
+    "course",
     "show",
     "promises",
     "estimating",

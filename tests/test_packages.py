@@ -45,7 +45,7 @@ def test_without_apt_guests_do_not_want_debians_tools(monkeypatch):
 
 
 def test_whatever_is_looked_for_is_in_the_table():
-    named = {*re.findall(r"^ +need (\S+)", SETUP, re.MULTILINE)}
+    named = {*re.findall(r"^ +(?:need|want) (\S+)", SETUP, re.MULTILINE)}
     for words in re.findall(r'need_packages\("[^"]*" ([^)]*)\)', CMAKE):
         named |= set(words.split())
     for path in (ROOT / "ktlslab").rglob("*.py"):

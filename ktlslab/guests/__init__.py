@@ -1,9 +1,11 @@
 """Guests: real kernels for machines whose own kernel has no kTLS, and for comparing kernels.
 
-A guest is a Debian kernel in QEMU. It sees this machine's files read-only and can change only one folder.
+A guest is a Debian kernel in QEMU, or a user-mode one, an ordinary process that is up in a second or two and as fast as
+the CPU, but good only for looking. It sees this machine's files below a throw-away layer and can change only one
+folder.
 
     fetch("newest")             get a kernel (once), from Debian's archive
-    run("6.12", ["uname", "-r"])  run a command in it, like `subprocess.run`
+    run("uml", ["uname", "-r"])  run a command in it, like `subprocess.run`
     boot(...)                   the same, as a live handle
 
 The names below are resolved when they are first used.
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ktlslab.guests.guest import Completed, Guest, boot, run
     from ktlslab.guests.kernels import Kernel, at_hand, available, builds, cached, fetch, find, own
     from ktlslab.guests.kernelspec import install, remove
+    from ktlslab.guests.looking import for_looking
     from ktlslab.guests.needs import prerequisites
     from ktlslab.guests.qemu import emulator
 
@@ -32,6 +35,7 @@ _HOMES = {
     "at_hand": "kernels",  # a series, alias or build -> cached Kernel, or None
     "fetch": "kernels",  # a series, alias or build -> Kernel
     "find": "kernels",  # a series, alias, build or path -> Kernel
+    "for_looking": "looking",  # the Kernel for what measures nothing: user-mode if possible
     "own": "kernels",  # the Kernel that this machine runs
     "Guest": "guest",  # a running guest, a context manager
     "Completed": "guest",  # the result of a command: exit status, stdout, stderr
@@ -57,6 +61,7 @@ __all__ = [
     "emulator",
     "fetch",
     "find",
+    "for_looking",
     "install",
     "own",
     "prerequisites",

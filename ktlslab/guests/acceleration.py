@@ -21,6 +21,8 @@ from ktlslab.guests import qemu, vmlinux
 from ktlslab.guests.cache import cache_dir, lock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ktlslab.guests.kernels import Kernel
 
 DEVICE = Path("/dev/kvm")
@@ -41,16 +43,21 @@ def accelerator(kernel: Kernel | None = None) -> qemu.Accelerator:
     if kernel is None:
         from ktlslab.guests.kernels import cached  # noqa: PLC0415 - most callers have a kernel at hand
 
-        have = cached()
+        have = [kernel for kernel in cached() if not kernel.user_mode]
         if not have:
             return "tcg"
         kernel = have[-1]
+    return "kvm" if once(kernel, lambda: trial(kernel, TRIAL_SECONDS)) == AWAITED else "tcg"
+
+
+def once(kernel: Kernel, attempt: Callable[[], str]) -> str:
+    """Return how a kernel's trial ended; it is made once since this machine started, or again after it raised."""
     with lock("accelerator"):
         seen = _recorded()
         if _key(kernel) not in seen:
-            seen[_key(kernel)] = trial(kernel, TRIAL_SECONDS)
+            seen[_key(kernel)] = attempt()
             _record(seen)
-        return "kvm" if seen[_key(kernel)] == AWAITED else "tcg"
+        return seen[_key(kernel)]
 
 
 def give_up(kernel: Kernel, why: str) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 # Each may hold a `linux-image-amd64`; suites that no longer exist are skipped.
 NAMES = ("bookworm", "trixie")
+USER_MODE_SUITES = (*NAMES, "sid")  # each may hold a `user-mode-linux`
 SUITES = tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-updates", "-backports"))
 SECURITY_SUITES = tuple(f"{name}-security" for name in NAMES)
 
@@ -29,7 +30,12 @@ class AptSource(NamedTuple):
     suite: str
 
 
-def sources(apt: Path = Path("/etc/apt")) -> list[AptSource]:
+def sources(
+    apt: Path = Path("/etc/apt"),
+    *,
+    suites: tuple[str, ...] = SUITES,
+    security_suites: tuple[str, ...] = SECURITY_SUITES,
+) -> list[AptSource]:
     """Return the suites to look for kernels in, on the archives that this machine uses, each once.
 
     $KTLSLAB_MIRROR names a Debian archive that replaces them.
@@ -39,8 +45,8 @@ def sources(apt: Path = Path("/etc/apt")) -> list[AptSource]:
     main = [source.uri for source in named if _MAIN.fullmatch(source.suite)]
     security = [source.uri for source in named if _SECURITY.fullmatch(source.suite)]
     security += [re.sub(r"/debian/?$", "/debian-security", uri) for uri in main if re.search(r"/debian/?$", uri)]
-    found = [AptSource(uri.rstrip("/"), suite) for uri in main for suite in SUITES]
-    found += [AptSource(uri.rstrip("/"), suite) for uri in security for suite in SECURITY_SUITES]
+    found = [AptSource(uri.rstrip("/"), suite) for uri in main for suite in suites]
+    found += [AptSource(uri.rstrip("/"), suite) for uri in security for suite in security_suites]
     return list(dict.fromkeys(found))
 
 

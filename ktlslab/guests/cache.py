@@ -21,7 +21,8 @@ from ktlslab.errors import MachineError, StorageError, errno_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FULL = "Free some space there, or point $KTLSLAB_CACHE at a folder on a larger disk."
+_CACHE = "$KTLSLAB_CACHE"
+_FULL = "Free some space there, or point {} at a folder on a larger disk."
 
 
 def cache_dir(*parts: str) -> Path:
@@ -63,18 +64,21 @@ def scratch(beside: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def storage(tried: str) -> Iterator[None]:
-    """Turn an OSError into a StorageError that says what was being written and what to do."""
+def storage(tried: str, variable: str = _CACHE) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what was being written and what to do.
+
+    `variable`: the environment variable that decides where it is written.
+    """
     try:
         yield
     except OSError as error:
         number = error.errno or errno.EIO
         full = number in {errno.ENOSPC, errno.EDQUOT}
-        remedy = _FULL if full else "Point $KTLSLAB_CACHE at a folder that you may write to."
+        remedy = _FULL.format(variable) if full else f"Point {variable} at a folder that you may write to."
         kind = StorageError if full or number in {errno.EACCES, errno.EROFS, errno.EPERM} else MachineError
         raise kind(tried, answered=errno_name(number), remedy=remedy) from error
 
 
 def full_disk(tried: str, answered: str) -> StorageError:
     """Return the error for a program (apt, tar, mke2fs) that met a full disk."""
-    return StorageError(tried, answered=answered, remedy=_FULL)
+    return StorageError(tried, answered=answered, remedy=_FULL.format(_CACHE))

@@ -26,10 +26,11 @@ from typing import Any, BinaryIO, Self
 from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab.errors import GuestError, UsageError
-from ktlslab.guests import console, folders, initramfs, launcher, qemu, vmlinux
+from ktlslab.guests import console, folders, initramfs, qemu, usermode, vmlinux
 from ktlslab.guests.acceleration import accelerator, give_up
 from ktlslab.guests.cache import storage
 from ktlslab.guests.kernels import Kernel, find
+from ktlslab.guests.process import kill, start
 from ktlslab.guests.streams import MarkedOutput, Pump
 
 ENVIRONMENT = {
@@ -75,7 +76,7 @@ class Guest(Closing):
 
     @property
     def pid(self) -> int:
-        """QEMU's process."""
+        """The guest's process: QEMU, or a user-mode kernel."""
         return self.process.pid
 
     def poll(self) -> int | None:
@@ -110,7 +111,7 @@ class Guest(Closing):
         return self
 
     def console(self) -> str:
-        """Return the end of the messages of the kernel and QEMU."""
+        """Return the end of the messages of the kernel and its process."""
         if self._closer.alive:
             self._last_console = console.tail(self._folder)
         return self._last_console
@@ -123,6 +124,7 @@ class Guest(Closing):
     def _error(self, answered: str) -> GuestError:
         said = self.console() or "nothing"
         remedy = "Read the console above; another kernel or a longer timeout may help: see `ktlslab guest list`."
+        remedy = next((known for sign, known in usermode.TROUBLES.items() if sign in said), remedy)
         return GuestError(f"running {self._name}", answered=f"{answered}; its console says:\n{said}\n", remedy=remedy)
 
 
@@ -185,7 +187,9 @@ def boot(
         plugin=plugin,
         cpu=cpu,
     )
-    if clock != "instructions" and accelerator(found) == "kvm":
+    if found.user_mode:
+        usermode.check(clock=clock, cpus=cpus, network=bool(forwards) or outbound, plugin=plugin)
+    elif clock != "instructions" and accelerator(found) == "kvm":
         guest = begin(accelerated="kvm", boot_timeout=min(boot_timeout, KVM_BOOT_TIMEOUT))
         try:
             return guest.come_up()
@@ -216,7 +220,7 @@ def _begin(
     plugin: str,
     cpu: str,
 ) -> Guest:
-    """Start QEMU, without waiting for the guest to boot."""
+    """Start the guest's process, without waiting for it to boot."""
     mark = f"\x04ktlslab-end-{secrets.token_hex(16)}\x04"
     job = initramfs.GuestJob(
         argv=argv,
@@ -226,6 +230,7 @@ def _begin(
         modules=kernel.modules.resolve(),
         rw=rw,
         mark=mark,
+        user_mode=kernel.user_mode,
         image_at=image[1] if image else None,
         network=bool(forwards) or outbound,
         outbound=outbound,
@@ -234,33 +239,47 @@ def _begin(
     constant = initramfs.build(kernel, modules, image=bool(image), network=bool(forwards) or outbound)
     name = f"`{' '.join(argv)[:80]}` on {kernel}"
     with contextlib.ExitStack() as undo:
-        with storage("making a guest's scratch folder"):
+        with storage("making a guest's scratch folder", "$TMPDIR"):
             folder = Path(tempfile.mkdtemp(prefix="ktlslab-guest-"))
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            with (folder / "initrd").open("wb") as initrd, constant.open("rb") as base:
+            with (folder / initramfs.INITRD).open("wb") as initrd, constant.open("rb") as base:
                 shutil.copyfileobj(base, initrd, 1 << 20)
                 initrd.write(initramfs.pack_job(job))
         pairs = [socket.socketpair() for _ in range(3)]
         for ours, theirs in pairs:
             undo.callback(ours.close)
             undo.callback(theirs.close)
-        machine = qemu.VirtualMachine(
-            kernel=vmlinux.bootable(kernel.vmlinuz),
-            initrd=folder / "initrd",
-            console=folder / "console.log",
-            ports=tuple(theirs.fileno() for _, theirs in pairs),
-            clock=clock,
-            accelerator=accelerated,
-            cpus=1 if clock == "instructions" else cpus or min(2, os.cpu_count() or 1),
-            memory_bytes=memory_bytes,
-            rw=job.rw,
-            image=image[0] if image else None,
-            forwards=forwards,
-            outbound=outbound,
-            plugin=plugin,
-            cpu=cpu,
-        )
-        process = start(machine, folder)
+        ports = tuple(theirs.fileno() for _, theirs in pairs)
+        if kernel.user_mode:
+            command = usermode.command(
+                kernel,
+                folder,
+                ports=ports,
+                memory_bytes=memory_bytes,
+                image=image[0] if image else None,
+                forwards=forwards,
+                outbound=outbound,
+            )
+        else:
+            machine = qemu.VirtualMachine(
+                kernel=vmlinux.bootable(kernel.vmlinuz),
+                initrd=folder / initramfs.INITRD,
+                console=folder / console.CONSOLE,
+                ports=ports,
+                clock=clock,
+                accelerator=accelerated,
+                cpus=1 if clock == "instructions" else cpus or min(2, os.cpu_count() or 1),
+                memory_bytes=memory_bytes,
+                rw=job.rw,
+                image=image[0] if image else None,
+                forwards=forwards,
+                outbound=outbound,
+                plugin=plugin,
+                cpu=cpu,
+            )
+            command = qemu.arguments(machine)
+        process = start(command, folder, ports)
+        undo.callback(kill, process)
         for _, theirs in pairs:
             theirs.close()
         out, err = (MarkedOutput(f"{mark}\n".encode(), sink) for sink in (stdout, stderr))
@@ -309,19 +328,10 @@ def run(
         return guest.wait(timeout)
 
 
-def start(machine: qemu.VirtualMachine, folder: Path) -> subprocess.Popen[bytes]:
-    """Start QEMU so that it ends with this process, and its folder with it."""
-    argv = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(folder), *qemu.arguments(machine)]
-    with (folder / "qemu.log").open("wb") as said:
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=machine.ports, cwd="/"
-        )
-
-
 def _end(process: subprocess.Popen[bytes], pump: Pump, folder: Path) -> None:
-    """End QEMU and remove its folder; the pump reaps the process."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    """End the guest's process and remove its folder; the pump reaps the process."""
+    if not pump.done.is_set():  # the process was not reaped long ago, so its number is still its own
+        kill(process)
     pump.join(10)
     shutil.rmtree(folder, ignore_errors=True)
 

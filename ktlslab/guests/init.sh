@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # A guest's first process: load what reaches this machine's files, lay a throw-away layer over them, and go there.
-# A restart or a panic ends QEMU at once (-no-reboot, panic=-1): a guest that cannot come up says why and is never
+# A restart or a panic ends the guest at once (-no-reboot or noreboot, panic=-1): one guest that cannot come up says why and is never
 # waited for.
 B=/bin/busybox
 . /job/settings
@@ -16,7 +16,11 @@ while read -r module; do
 done </modules/optional
 
 # Read-only in QEMU as well: the layer on top is for the guest's programs, not for this machine's safety.
-$B mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro root /lower || fail "no root share"
+if [ -n "$USER_MODE" ]; then
+    $B mount -t hostfs -o ro root /lower || fail "no root share"
+else
+    $B mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro root /lower || fail "no root share"
+fi
 $B mount -t tmpfs -o mode=755 tmpfs /upper && $B mkdir /upper/data /upper/work
 $B mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /newroot || fail "no overlay"
 H=/newroot/run/ktlslab

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ktlslab.errors import GuestError, UsageError
 from ktlslab.guests import cpio, modules
 from ktlslab.guests.cache import cache_dir, lock, scratch, storage
+from ktlslab.guests.elf import is_dynamic
 from ktlslab.packages import how_to_get
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
 # The modules that a guest needs to start, and those that `modprobe` could load later, but slowly, over the share.
 NEEDED = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"]
+USER_MODE_NEEDED = ["overlay"]  # the rest is built in
 # What udev would load for this CPU on real hardware, so that a guest uses the same crypto as a real machine.
 DRIVERS = ["aesni_intel", "ghash_clmulni_intel", "sha256_ssse3", "sha512_ssse3"]
+# A module of user-mode kernels up to 6.12 that netlink does not load where it wants it.
+USER_MODE_DRIVERS = ["ipv6"]
 
+INITRD = "initrd"  # its name in a guest's folder
 FILES = Path("/run/ktlslab/job/files")  # where a guest finds the files given to it
 
 
@@ -45,6 +50,7 @@ class GuestJob:
     modules: Path
     rw: Path | None
     mark: str
+    user_mode: bool = False
     image_at: Path | None = None
     network: bool = False
     outbound: bool = False
@@ -54,9 +60,13 @@ class GuestJob:
 def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: bool = False) -> Path:
     """Return the constant part for a kernel; build it if it is not in the cache."""
     index = modules.read(kernel.modules)
-    extra = [*(["virtio_blk", "ext4"] if image else []), *(["virtio_net"] if network else [])]
-    needed = index.order([*NEEDED, *extra, *load])
-    optional = [path for path in index.order([], DRIVERS) if path not in needed] if "tls" in load else []
+    if kernel.user_mode:
+        start = USER_MODE_NEEDED
+    else:
+        start = [*NEEDED, *(["virtio_blk", "ext4"] if image else []), *(["virtio_net"] if network else [])]
+    needed = index.order([*start, *load])
+    wanted = [*(DRIVERS if "tls" in load else []), *(USER_MODE_DRIVERS if kernel.user_mode else [])]
+    optional = [path for path in index.order([], wanted) if path not in needed]
     files = {"bin/busybox": _busybox(), "init": _script("init.sh"), "stage2.sh": _script("stage2.sh")}
     paths = [index.root / path for path in (*needed, *optional)]
     stamp = hashlib.sha256(repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]).encode())
@@ -89,6 +99,7 @@ def settings(job: GuestJob) -> bytes:
         "MODULES": str(job.modules),
         "RW": str(job.rw or ""),
         "MARK": job.mark,
+        "USER_MODE": "1" if job.user_mode else "",
         "IMAGE": str(job.image_at or ""),
         "NETWORK": "1" if job.network else "",
         "OUTBOUND": "1" if job.outbound else "",
@@ -108,7 +119,13 @@ def command(job: GuestJob) -> bytes:
         lines.append(f"export {name}={shlex.quote(value)}")
     cwd = shlex.quote(str(job.cwd))
     lines.append(f'cd {cwd} || {{ echo "ktlslab: the guest has no folder "{cwd} >&2; exit 126; }}')
-    lines.append(f"exec {shlex.join(job.argv)}")
+    program, *arguments = map(shlex.quote, job.argv)
+    if "/" not in program:  # busybox's shell would take its own `ip` or `sh` before this machine's
+        lines.append(
+            f'program=$(which -- {program}) || {{ echo "ktlslab: the guest has no "{program} >&2; exit 127; }}'
+        )
+        program = '"$program"'
+    lines.append(" ".join(["exec", program, *arguments]))
     text = _lines(lines)
     if b"\0" in text:
         raise UsageError("passing a command to a guest", answered="it contains a NUL", remedy="Take it out.")
@@ -137,13 +154,3 @@ def _busybox() -> bytes:
     if is_dynamic(data):
         raise GuestError("building a guest's start", answered=f"{path} is not static", remedy=remedy)
     return data
-
-
-def is_dynamic(program: bytes) -> bool:
-    """Whether an ELF program needs a loader (a PT_INTERP header), and so libraries."""
-    if program[:4] != b"\x7fELF" or program[4] != 2:
-        return True
-    start = int.from_bytes(program[32:40], "little")
-    size, count = int.from_bytes(program[54:56], "little"), int.from_bytes(program[56:58], "little")
-    kinds = [int.from_bytes(program[at : at + 4], "little") for at in range(start, start + size * count, size)]
-    return 3 in kinds  # PT_INTERP, elf(5)

@@ -1,7 +1,8 @@
 """Kernels to boot: their names, where their image and modules are, and how to fetch them.
 
 A kernel is named by its series (`6.12`), by an alias (`oldest`, `newest`), as one build of a series by its release or
-version (`6.1.0-52-amd64`, `6.1.180-1` or `6.1.180`), or by the path of an image.
+version (`6.1.0-52-amd64`, `6.1.180-1` or `6.1.180`), or by the path of an image. User-mode kernels have series of their
+own (`uml-6.12`), whose newest is `uml`.
 Fetched kernels stay in the cache and are used without the network, so a result can be repeated after the archive has
 moved on. A newer one of the same series is fetched only on request, and the earlier one is kept. Guests are x86-64
 only: their machine model is a PC.
@@ -19,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktlslab.errors import KernelUnavailableError, MachineError, UsageError
-from ktlslab.guests import archive
+from ktlslab.guests import apt, archive, usermodearchive
 from ktlslab.guests.cache import cache_dir, full_disk, lock, scratch, storage
 from ktlslab.guests.programs import required
 from ktlslab.packages import how_to_get
 
-ALIASES = ("oldest", "newest")
-_SERIES = re.compile(r"\d+\.\d+")
+USER_MODE = "uml"
+ALIASES = ("oldest", "newest", USER_MODE)
+_SERIES = re.compile(rf"({usermodearchive.PREFIX})?\d+\.\d+")
 _BUILD = re.compile(r"\d+\.\d+\.\d[\w.+~-]*")
 
 
@@ -39,33 +41,50 @@ class Kernel:
     modules: Path
 
     @property
+    def user_mode(self) -> bool:
+        """Whether it is a program of this machine, and not for a CPU of its own."""
+        return is_user_mode(self.series)
+
+    @property
     def version(self) -> str:
         """The version of the Debian package, such as `6.1.176-1`, from the image; "" if it is not a Debian kernel."""
+        if self.user_mode:
+            return self.vmlinuz.parents[1].name  # its folder in the cache
         match = re.search(r" Debian (\S+) \(", banner_of(self.vmlinuz))
         return match[1] if match else ""
 
+    @property
+    def upstream(self) -> str:
+        """The version of its source, such as `6.1.176`, or the release of a kernel that does not say it."""
+        return self.release if self.user_mode else self.version.partition("-")[0] or self.release
+
     def goes_by(self, name: str) -> bool:
         """Whether this build has the name: its release, the version of its package, or that of its source."""
-        return name in _names(self.release, self.version)
+        return not self.user_mode and name in _names(self.release, self.version)
 
     def __str__(self) -> str:
-        return f"Linux {self.release}"
+        return f"Linux {self.release}{' (user mode)' if self.user_mode else ''}"
 
 
 def cached() -> list[Kernel]:
-    """Return the kernels usable without a network, oldest first. A series stands for its last one."""
-    place = cache_dir("kernels")
+    """Return the kernels usable without a network, oldest first, user-mode ones last. A series stands for its last."""
     found = []
-    for pattern in ("[!.]*/boot/vmlinuz-*", "[!.]*/*/boot/vmlinuz-*"):  # the layout of earlier versions of ktlslab
-        for vmlinuz in place.glob(pattern):
-            release = vmlinuz.name.removeprefix("vmlinuz-")
-            modules = vmlinuz.parents[1] / "lib/modules" / release
-            if modules.is_dir():
-                series = vmlinuz.relative_to(place).parts[0]
-                found.append(Kernel(series=series, release=release, vmlinuz=vmlinuz, modules=modules))
+    for place in (_place(user_mode=False), _place(user_mode=True)):
+        for pattern in ("[!.]*/boot/vmlinuz-*", "[!.]*/*/boot/vmlinuz-*"):  # the layout of earlier versions of ktlslab
+            for vmlinuz in place.glob(pattern):
+                release = vmlinuz.name.removeprefix("vmlinuz-")
+                modules = vmlinuz.parents[1] / "lib/modules" / release
+                if modules.is_dir():
+                    series = vmlinuz.relative_to(place).parts[0]
+                    found.append(Kernel(series=series, release=release, vmlinuz=vmlinuz, modules=modules))
     return sorted(
         found,
-        key=lambda kernel: (archive.by_age(kernel.series), archive.version_order(kernel.version), kernel.release),
+        key=lambda kernel: (
+            kernel.user_mode,
+            archive.by_age(kernel.series),
+            archive.version_order(kernel.version),
+            kernel.release,
+        ),
     )
 
 
@@ -74,16 +93,16 @@ def at_hand(name: str) -> Kernel | None:
     if is_build(name):
         return next((kernel for kernel in reversed(cached()) if kernel.goes_by(name)), None)
     have = {kernel.series: kernel for kernel in cached()}
-    return have.get(resolve(name, set(have), _recorded())) if have else None
+    return have.get(resolve(name, set(have), _recorded(user_mode=is_user_mode(name)))) if have else None
 
 
 def available() -> list[archive.KernelOffer]:
-    """Ask the archive which kernels it offers now, oldest series first, of each series the newest.
+    """Ask the archive which kernels it offers now, oldest series first, of each series the newest; user-mode ones last.
 
     Raises KernelUnavailableError if the archive does not answer.
     """
     _require_x86()
-    return _offers()
+    return [*_offers(), *_offers(user_mode=True)]
 
 
 def builds() -> list[archive.KernelOffer]:
@@ -109,13 +128,13 @@ def fetch(name: str, *, update: bool = False) -> Kernel:
         return _fetch_build(name)
     known = sorted({kernel.series for kernel in cached()}, key=archive.by_age)
     if name not in ALIASES and not _SERIES.fullmatch(name):
-        raise _unknown(name, known, _recorded())
+        raise _unknown(name, known, _recorded(user_mode=is_user_mode(name)))
     _require_x86()
     with lock("fetch"):
         offers = {offer.series: offer for offer in _offers_or_explain(name, known)}
         offer = offers.get(resolve(name, set(known), list(offers)))
         have = at_hand(name)  # the previous holder of the lock may have fetched it
-        if offer and (not have or archive.is_newer(offer.version, have.version or "0")):
+        if offer and (not have or apt.is_newer(offer.version, have.version or "0")):
             _add(offer)
             have = at_hand(name)
         if not have:
@@ -146,7 +165,7 @@ def find(name: str | Path) -> Kernel:
     Raises KernelUnavailableError if it is not available, UsageError if the name is invalid.
     """
     if not isinstance(name, str | Path) or "\0" in str(name):
-        remedy = "Give a series such as '6.12', 'oldest', 'newest', or the path of a kernel image."
+        remedy = "Give a series such as '6.12', 'oldest', 'newest', 'uml', or the path of a kernel image."
         raise UsageError("looking for a kernel", answered=f"{name!r} does not name one", remedy=remedy)
     text = str(name)
     if isinstance(name, str) and (text in ALIASES or _SERIES.fullmatch(text)):
@@ -196,10 +215,11 @@ def own() -> Kernel:
 
 
 def resolve(name: str, have: set[str], offered: list[str]) -> str:
-    """Return the series of a name; `oldest` and `newest` are among the cached and the offered ones."""
+    """Return the series of a name; the aliases are among the cached and the offered ones."""
     if name not in ALIASES:
         return name
-    known = sorted(have | set(offered), key=archive.by_age)
+    alike = {series for series in have | set(offered) if is_user_mode(series) == is_user_mode(name)}
+    known = sorted(alike, key=archive.by_age)
     if not known:
         return name
     return known[0] if name == "oldest" else known[-1]
@@ -220,6 +240,11 @@ def banner_of(image: Path) -> str:
     return head[start : head.find(b"\0", start)].decode("ascii", "replace")
 
 
+def is_user_mode(name: str) -> bool:
+    """Whether a series or alias is that of user-mode kernels."""
+    return name == USER_MODE or name.startswith(usermodearchive.PREFIX)
+
+
 def is_build(name: str) -> bool:
     """Whether a name is that of one build of a series."""
     return bool(_BUILD.fullmatch(name))
@@ -230,11 +255,15 @@ def _names(release: str, version: str) -> tuple[str, ...]:
 
 
 def _add(offer: archive.KernelOffer) -> None:
-    place = cache_dir("kernels") / offer.series / offer.version
+    place = _place(user_mode=is_user_mode(offer.series)) / offer.series / offer.version
     with scratch(place.parent) as root:
-        archive.unpack(offer, root)
+        if is_user_mode(offer.series):
+            usermodearchive.unpack(offer, root)
+        else:
+            archive.unpack(offer, root)
         with storage(f"storing Linux {offer.series}"):
-            _arrange(root, offer)
+            if not is_user_mode(offer.series):
+                _arrange(root, offer)
             place.parent.mkdir(exist_ok=True)
             shutil.rmtree(place, ignore_errors=True)  # an unusable one: a usable one would have been found
             root.rename(place)
@@ -250,7 +279,7 @@ def _arrange(root: Path, offer: archive.KernelOffer) -> None:
     images = [*root.glob("boot/vmlinuz-*"), *root.glob("lib/modules/*/vmlinuz")]
     if len(trees) != 1 or not images:
         answered = f"its packages hold {len(images)} images and {len(trees)} module trees"
-        raise KernelUnavailableError(f"unpacking Linux {offer.series}", answered=answered, remedy=archive.REMEDY)
+        raise KernelUnavailableError(f"unpacking Linux {offer.series}", answered=answered, remedy=apt.REMEDY)
     release = trees[0].name
     (root / "boot").mkdir(exist_ok=True)
     images[0].rename(root / "boot" / f"vmlinuz-{release}")
@@ -268,29 +297,35 @@ def _arrange(root: Path, offer: archive.KernelOffer) -> None:
     root.chmod(0o755)
 
 
-def _index() -> Path:
-    return cache_dir() / "archive.json"
+def _place(*, user_mode: bool) -> Path:
+    """Return the folder of the kernels of one kind."""
+    return cache_dir("user-mode-kernels" if user_mode else "kernels")
 
 
-def _recorded() -> list[str]:
-    """Return the series that the archive offered at the last request."""
+def _index(*, user_mode: bool) -> Path:
+    return cache_dir() / ("user-mode-archive.json" if user_mode else "archive.json")
+
+
+def _recorded(*, user_mode: bool) -> list[str]:
+    """Return the series of one kind that the archive offered at the last request."""
     try:
-        return [str(series) for series in json.loads(_index().read_text(encoding="utf-8"))]
+        return [str(series) for series in json.loads(_index(user_mode=user_mode).read_text(encoding="utf-8"))]
     except (OSError, ValueError):
         return []
 
 
-def _offers() -> list[archive.KernelOffer]:
+def _offers(*, user_mode: bool = False) -> list[archive.KernelOffer]:
+    """Ask the archive for the kernels of one kind."""
     with lock("apt"):
-        offers = archive.offers()
+        offers = usermodearchive.offers() if user_mode else archive.offers()
     with storage("recording what the archive offers"):
-        _index().write_text(json.dumps([offer.series for offer in offers]), encoding="utf-8")
+        _index(user_mode=user_mode).write_text(json.dumps([offer.series for offer in offers]), encoding="utf-8")
     return offers
 
 
 def _offers_or_explain(name: str, have: list[str]) -> list[archive.KernelOffer]:
     try:
-        return _offers()
+        return _offers(user_mode=is_user_mode(name))
     except KernelUnavailableError as error:
         remedy = f"Usable without a network: {', '.join(have)}. {error.remedy}" if have else error.remedy
         raise KernelUnavailableError(
@@ -302,7 +337,7 @@ def _unknown(name: str, have: list[str], offered: list[str]) -> KernelUnavailabl
     answered = (
         f"there is none; in the cache: {', '.join(have) or 'none'}; in the archive: {', '.join(offered) or 'not asked'}"
     )
-    remedy = "Name one of these, `oldest` or `newest`, or the path of a kernel image."
+    remedy = "Name one of these, `oldest`, `newest` or `uml`, or the path of a kernel image."
     return KernelUnavailableError(f"fetching kernel {name!r}", answered=answered, remedy=remedy)
 
 

@@ -1,7 +1,7 @@
 """A Jupyter kernel "Python 3 (kTLS guest, newest)": ipykernel of this environment, inside a guest.
 
-Installing it only writes a kernelspec, a small JSON file. Its metadata names the provisioner that boots the guest. Its
-command boots the guest as well, for editors that ignore provisioners.
+Installing it only writes a kernelspec, a small JSON file, and a setting of Jupyter's server. The kernelspec's metadata
+names the provisioner that boots the guest. Its command boots the guest as well, for editors that ignore provisioners.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from typing import Any
 
 from ktlslab import _checks
 from ktlslab.errors import UsageError
-from ktlslab.guests import folders, kernelguest, qemu
+from ktlslab.guests import folders, kernelguest, qemu, usermode, usermodearchive
 from ktlslab.guests.cache import storage
-from ktlslab.guests.kernels import ALIASES, find
+from ktlslab.guests.kernels import ALIASES, USER_MODE, find
+from ktlslab.guests.looking import for_looking
 from ktlslab.packages import extra, require
 
 _TRIED = "writing a kernelspec"
 
 PROVISIONER = "ktlslab-guest"
+# Jupyter's server, which answers at once where a kernel takes seconds to start. Without it JupyterLab drops what is
+# executed in a notebook whose kernel is starting; with it the cell waits, as `[*]`.
+SERVER = {"MultiKernelManager": {"use_pending_kernels": True}}
+AUTO = "auto"
 
 
 def name_of(kernel: str) -> str:
@@ -30,12 +35,12 @@ def name_of(kernel: str) -> str:
     return "ktlslab-" + re.sub(r"[^A-Za-z0-9._-]+", "-", kernel).strip("-")
 
 
-def specification(kernel: str, *, clock: str, memory: str, rw: str) -> dict[str, Any]:
-    """Return the kernelspec's content."""
+def specification(kernel: str, *, clock: str, memory: str, rw: str, shown: str = "") -> dict[str, Any]:
+    """Return the kernelspec's content; `shown` is the name in Jupyter's menu."""
     config = {"kernel": kernel, "clock": clock, "memory": memory, "rw": rw}
     return {
         "argv": kernelguest.command(**config),
-        "display_name": f"Python 3 (kTLS guest, {kernel})",
+        "display_name": shown or f"Python 3 (kTLS guest, {kernel})",
         "language": "python",
         "interrupt_mode": "message",  # a signal would end the guest
         "metadata": {"kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config}},
@@ -43,7 +48,7 @@ def specification(kernel: str, *, clock: str, memory: str, rw: str) -> dict[str,
 
 
 def install(
-    kernel: str | Path = "newest",
+    kernel: str | Path = AUTO,
     *,
     rw: str | Path | None = None,
     memory: str = "1G",
@@ -53,22 +58,33 @@ def install(
 ) -> Path:
     """Write the kernelspec for a guest kernel and return its folder. The kernel is fetched if it is not cached.
 
+    `kernel`: by default a user-mode one, if this machine can run it and instructions are not to be counted.
     `rw` is the only folder whose writes are kept; None means the folder where JupyterLab is started. `memory` is the
     guest's: "512M", "2G", etc. The kernelspec goes into `prefix`, the user's own Jupyter folder, or (by default) the
-    running environment, where only the Jupyter of that environment sees it.
+    running environment, where only the Jupyter of that environment sees it; beside it goes a setting of Jupyter's
+    server, not to wait while a kernel starts.
     Raises UsageError, KernelUnavailableError, StorageError.
     """
     require("lab", "ipykernel", "jupyter_client")
     _checks.word(_TRIED, "clock", clock, qemu.CLOCKS)
     qemu.memory_bytes(memory)
     kept = str(folders.writable(_TRIED, "rw", rw)) if rw is not None else ""
+    if kernel == AUTO:
+        kernel = USER_MODE if clock == "wall" and for_looking(network=True).user_mode else "newest"
     found = find(kernel)
     name = str(kernel) if kernel in (*ALIASES, found.series) else str(found.vmlinuz)
+    shown = ""
+    if found.user_mode:
+        usermode.check(clock=clock, network=True)
+        shown = f"Linux {found.series.removeprefix(usermodearchive.PREFIX)} with kTLS (user mode)"
     folder = _kernelspecs(prefix, user=user) / name_of(name)
-    text = json.dumps(specification(name, clock=clock, memory=memory, rw=kept), indent=1) + "\n"
+    text = json.dumps(specification(name, clock=clock, memory=memory, rw=kept, shown=shown), indent=1) + "\n"
+    server = _server_config(prefix, user=user)
     with storage(f"writing the kernelspec {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder, server.parent):
+            path.mkdir(parents=True, exist_ok=True)
         (folder / "kernel.json").write_text(text, encoding="utf-8")
+        server.write_text(json.dumps(SERVER) + "\n", encoding="utf-8")
     return folder
 
 
@@ -101,7 +117,21 @@ def remove(kernel: str | Path | None = None, *, prefix: str | Path | None = None
     for name in wanted:
         with storage(f"removing the kernelspec {have[name]}"):
             shutil.rmtree(have[name])
+            if len(wanted) == len(have):
+                _server_config(prefix, user=user).unlink(missing_ok=True)
     return [have[name] for name in wanted]
+
+
+def _server_config(prefix: str | Path | None, *, user: bool) -> Path:
+    """Return the file that configures Jupyter's server for the kernelspecs in a place."""
+    if user:
+        with extra("lab"):
+            from jupyter_core.paths import jupyter_config_dir  # noqa: PLC0415 - only this branch needs Jupyter
+
+        folder = Path(jupyter_config_dir())
+    else:
+        folder = Path(prefix or sys.prefix) / "etc/jupyter"
+    return folder / "jupyter_server_config.d" / "ktlslab.json"
 
 
 def _kernelspecs(prefix: str | Path | None, *, user: bool) -> Path:

@@ -1,22 +1,24 @@
-"""Starts a watcher, then becomes QEMU. The watcher ends QEMU when the calling program is gone, even by SIGKILL.
+"""Starts a watcher, then becomes a guest's process. The watcher ends it when the caller is gone, even by SIGKILL.
 
-Run it as a program: `python launcher.py CALLER_PID FOLDER QEMU ARGUMENT...`. FOLDER is the guest's; the watcher removes
-it when the caller is gone. The parent-death signal would be simpler but is wrong here, because it is sent when the
-*thread* that started QEMU ends; a process descriptor waits for the whole process. QEMU replaces this program, so it is
-the caller's own child.
+Run it as a program: `python launcher.py CALLER_PID FOLDER PROGRAM ARGUMENT...`. FOLDER is the guest's; the watcher
+removes it when the caller is gone. The parent-death signal would be simpler but is wrong here, because it is sent when
+the *thread* that started it ends; a process descriptor waits for the whole process. The guest's process replaces this
+program, so it is the caller's own child.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import sys
 
 
 def main(argv: list[str]) -> None:
-    """Fork the watcher, become the program."""
+    """Fork the watcher, become the program. It leads a process group (see `process.start`)."""
     caller = int(argv[0])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a user-mode kernel that panics would leave its whole memory
     own = os.getpid()
     try:
         callers = os.pidfd_open(caller)
@@ -25,32 +27,33 @@ def main(argv: list[str]) -> None:
     if os.getppid() != caller:  # it died before the line above, and its pid has been reused
         sys.exit(1)
     if os.fork() == 0:
-        watch(callers, os.pidfd_open(own), argv[1])
+        watch(callers, own, argv[1])
         os._exit(0)
-    os.execvp(argv[2], argv[2:])  # noqa: S606 - becoming QEMU is the point
+    os.execvp(argv[2], argv[2:])  # noqa: S606 - becoming it is the point
 
 
-def watch(caller: int, qemu: int, folder: str) -> None:
-    """Wait for either to end. Close all inherited descriptors, or QEMU's pipes would stay open after its end."""
-    os.setsid()  # Ctrl-C in the caller's terminal is for the caller
-    low, high = sorted((caller, qemu))
+def watch(caller: int, leader: int, folder: str) -> None:
+    """Wait for either to end. Close all inherited descriptors, or the guest's pipes would stay open after its end."""
+    guest = os.pidfd_open(leader)
+    os.setsid()  # not of the group that is to be ended
+    low, high = sorted((caller, guest))
     os.closerange(0, low)
     os.closerange(low + 1, high)
     os.closerange(high + 1, 4096)
     ended = select.poll()
     ended.register(caller, select.POLLIN)
-    ended.register(qemu, select.POLLIN)
+    ended.register(guest, select.POLLIN)
     if any(descriptor == caller for descriptor, _ in ended.poll()):
-        end(qemu, folder)
+        end(leader, folder)
 
 
-def end(qemu: int, folder: str) -> None:
+def end(leader: int, folder: str) -> None:
     """Do what the caller would have done."""
-    import contextlib  # noqa: PLC0415 - QEMU need not wait for these to be imported
+    import contextlib  # noqa: PLC0415 - the guest need not wait for these to be imported
     import shutil  # noqa: PLC0415
 
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(qemu, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
 
 

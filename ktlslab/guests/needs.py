@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ktlslab.guests.archive import KEYRING
-from ktlslab.guests.initramfs import is_dynamic
+from ktlslab.guests.apt import KEYRING
+from ktlslab.guests.elf import is_dynamic
 from ktlslab.guests.programs import program
 from ktlslab.guests.qemu import PROGRAM
 from ktlslab.packages import how_to_get
@@ -20,16 +20,19 @@ class Prerequisite(NamedTuple):
     remedy: str
 
 
-def prerequisites() -> list[Prerequisite]:
-    """Return everything needed to boot a kernel and, if there is apt, to fetch one from Debian's archive."""
+def prerequisites(*, user_mode: bool = False) -> list[Prerequisite]:
+    """Return everything needed to boot a kernel and, if there is apt, to fetch one from Debian's archive.
+
+    `user_mode`: a user-mode kernel, which needs less.
+    """
     busybox = program("busybox")
     present = {
-        PROGRAM: bool(program(PROGRAM)),
         "busybox": bool(busybox) and not is_dynamic(Path(busybox or "").read_bytes()),
-        "depmod": bool(program("depmod")),
         "modprobe": bool(program("modprobe")),
-        "mke2fs": bool(program("mke2fs")),
     }
+    if not user_mode:
+        present = {PROGRAM: bool(program(PROGRAM)), **present}
+        present |= {"depmod": bool(program("depmod")), "mke2fs": bool(program("mke2fs"))}
     if program("apt-get"):
         present |= {"dpkg-deb": bool(program("dpkg-deb")), "debian-archive-keyring": KEYRING.exists()}
     return [

@@ -18,14 +18,21 @@ if [ ! -d "/lib/modules/$RELEASE" ]; then
     $B mkdir -p "/lib/modules/$RELEASE"
     $B mount -o bind "$MODULES" "/lib/modules/$RELEASE" || fail "no modules at $MODULES"
 fi
-if [ -n "$RW" ]; then
+# Not cached: what is written is on this machine's disk when write() returns, and a follower there sees it.
+if [ -n "$RW" ] && [ -n "$USER_MODE" ]; then
+    # By way of a folder whose name needs no quoting in an option.
+    $B mkdir -p "$RW" $H/host
+    $B mount -t hostfs -o sync host $H/host && $B mount -o bind "$H/host$RW" "$RW" || fail "no share at $RW"
+    $B umount $H/host
+elif [ -n "$RW" ]; then
     $B mkdir -p "$RW"
-    # Not cached: what is written is on this machine's disk when write() returns, and a follower there sees it.
     $B mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none rw "$RW" || fail "no share at $RW"
 fi
 if [ -n "$IMAGE" ]; then
+    disk=/dev/vda
+    [ -z "$USER_MODE" ] || disk=/dev/ubda
     $B mkdir -p "$IMAGE"
-    $B mount -t ext4 -o ro /dev/vda "$IMAGE" || fail "no image at $IMAGE"
+    $B mount -t ext4 -o ro $disk "$IMAGE" || fail "no image at $IMAGE"
 fi
 if [ -n "$NETWORK" ]; then
     for card in /sys/class/net/*; do
@@ -39,15 +46,22 @@ if [ -n "$OUTBOUND" ]; then
     $B rm -f /etc/resolv.conf && echo nameserver 10.0.2.3 >/etc/resolv.conf
 fi
 
-# Ports of QEMU's, not the console: three clean byte streams, whatever the kernel prints.
+# Ports, not the console: three clean byte streams, whatever the kernel prints.
 tries=0
-port() { echo /dev/vport*p"$1"; } # numbered by the bus as well, which differs with what else is on it
+if [ -n "$USER_MODE" ]; then
+    port() { echo /dev/ttyS"$1"; }
+else
+    port() { echo /dev/vport*p"$1"; } # numbered by the bus as well, which differs with what else is on it
+fi
 while [ ! -c "$(port 3)" ]; do
     tries=$((tries + 1))
     [ $tries -lt 500 ] || fail "no ports"
     $B usleep 10000
 done
 exec 7>"$(port 1)" 8>"$(port 2)" 9>"$(port 3)"
+if [ -n "$USER_MODE" ]; then
+    for number in 1 2 3; do $B stty -F "$(port $number)" raw -echo; done
+fi
 $B mkfifo $H/out $H/err
 $B cat <$H/out >&7 & out=$!
 $B cat <$H/err >&8 & err=$!

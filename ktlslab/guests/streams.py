@@ -1,7 +1,7 @@
-"""A guest's output: three byte streams from QEMU, read by one thread.
+"""A guest's output: three byte streams from its process, read by one thread.
 
-A QEMU port has no end of file, so the guest writes a random mark after the command's last byte; all bytes before the
-mark are the command's. Reading never waits for the caller, because a guest whose output is not read stops.
+A guest's ports have no end of file, so it writes a random mark after the command's last byte; all bytes before the mark
+are the command's. Reading never waits for the caller, because a guest whose output is not read stops.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import selectors
 import threading
 import time
 from typing import TYPE_CHECKING, BinaryIO
+
+from ktlslab.guests.process import kill, watch
 
 if TYPE_CHECKING:
     import socket
@@ -59,7 +61,7 @@ class MarkedOutput:
 
 
 class Pump(threading.Thread):
-    """Reads a guest's ports until its command or QEMU ends, then ends QEMU."""
+    """Reads a guest's ports until its command or its process ends, then ends the process."""
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Pump(threading.Thread):
         self.failure = ""
         self.sink_error: OSError | ValueError | None = None
         self._process = process
+        self._ended = watch(process)
         self._ports = ports
         self._out, self._err = out, err
         self._status = b""
@@ -90,10 +93,11 @@ class Pump(threading.Thread):
             self.sink_error = error
         finally:
             # No data is lost: what the command wrote to its folder was written through.
-            self._process.kill()
+            kill(self._process)
             self._process.wait()
             for port in self._ports:
                 port.close()
+            os.close(self._ended)
             self.done.set()
 
     def _read(self) -> None:
@@ -102,22 +106,27 @@ class Pump(threading.Thread):
         with selectors.DefaultSelector() as selector:
             for port, feed in zip(self._ports, feeds, strict=True):
                 selector.register(port, selectors.EVENT_READ, feed)
+            selector.register(self._ended, selectors.EVENT_READ)
             while selector.get_map():
                 ready = selector.select(None if self.up.is_set() else max(0.0, deadline - time.monotonic()))
                 if not ready and not self.up.is_set() and time.monotonic() >= deadline:
                     self.failure = f"it did not boot within {self._boot_timeout:g} s"
                     return
                 for key, _ in ready:
+                    if key.fd == self._ended:
+                        selector.unregister(self._ended)
+                        kill(self._process)  # others of its group may keep the ports open
+                        continue
                     data = os.read(key.fd, _CHUNK)
                     if data:
                         key.data(data)
-                    else:  # QEMU ended: all ports close after their data is read
+                    else:  # the process ended: all ports close after their data is read
                         selector.unregister(key.fileobj)
                 if self.returncode is not None and self._out.complete and self._err.complete:
                     return
         if self.returncode is None:
             when = "while the command ran" if self.up.is_set() else "before the command was started"
-            self.failure = f"the guest went down {when} (QEMU's exit status {self._process.wait()})"
+            self.failure = f"the guest went down {when} (its process ended with {self._process.wait()})"
 
     def _on_status(self, data: bytes) -> None:
         self._status += data

@@ -45,6 +45,24 @@ class Socket:
     def send(self, data: Buffer, flags: int = 0, /) -> int: ...
     def recv_into(self, buffer: Buffer, /) -> int: ...
 
+class Flow:
+    push: Callable[..., int]
+    pull: Callable[[Buffer], int]
+    watched: tuple[Callable[[], int], int, int] | None
+    until_check_up: int
+    until_look: int
+    record_bytes: int
+    check_every: int
+    free_records: int
+    fill_s: float
+    unconfirmed: bool
+
+class Stream:
+    def __init__(self, flow: Flow, /) -> None: ...
+    def send(self, data: Buffer, *, more: bool = False) -> None: ...
+    def recv_into(self, buffer: Buffer) -> int: ...
+    def recv_exactly_into(self, buffer: Buffer) -> None: ...
+
 class Tls:
     def __init__(
         self,
@@ -52,8 +70,7 @@ class Tls:
         ssl: int,
         incoming: int,
         outgoing: int,
-        carrier: object,
-        room: bytearray | None,
+        calls: Calls | None,
         fd: int,
         timeout: float | None,
         tells: bool,
@@ -63,4 +80,5 @@ class Tls:
     def carry(self) -> int: ...
     def pull(self, buffer: Buffer, /) -> int: ...
     def pull_once(self, buffer: Buffer, /) -> int | None: ...
+    def tell(self, record: Buffer, /) -> None: ...
     def check_free(self) -> None: ...

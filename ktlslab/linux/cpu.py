@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+USER_MODE = "UML"  # what a user-mode kernel calls its CPU
+
 
 def model() -> str:
     """Return the CPU's model name, "" where the kernel does not tell."""
@@ -12,3 +14,8 @@ def model() -> str:
     except OSError:
         return ""
     return next((value.strip() for key, _, value in lines if key.strip() == "model name"), "")
+
+
+def is_user_mode() -> bool:
+    """Whether this kernel is a user-mode one, a program of another machine."""
+    return model() == USER_MODE

@@ -31,11 +31,12 @@ class Engine(Protocol):
     name: EngineName
     timeout: float | None
 
+    @property
+    def calls(self) -> _hot.Calls | None: ...
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None: ...
     def accept(self, listener: socket.socket) -> socket.socket: ...
     def sender(self, sock: socket.socket) -> Callable[..., int]: ...
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]: ...
-    def carrier(self, sock: socket.socket, /) -> object: ...
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int: ...
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int: ...
     def recv_into(self, sock: socket.socket, buffer: Buffer) -> int: ...
@@ -49,6 +50,7 @@ class SyscallEngine:
     """connect(2), send(2), recv(2), sendmsg(2), recvmsg(2)."""
 
     name: EngineName = "syscall"
+    calls = None  # for the compiled part (`_hot.Tls`): the socket carries
 
     def __init__(self, timeout: float | None = None) -> None:
         self.timeout = timeout
@@ -84,10 +86,6 @@ class SyscallEngine:
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return recv_into(buffer) for this socket; an expired wait raises BlockingIOError."""
         return _hot.Socket(sock).recv_into
-
-    def carrier(self, sock: socket.socket) -> object:
-        """Return what receives for the compiled part (`_hot.Tls`): the socket's recv_into."""
-        return self.receiver(sock)
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send buffers in order; return how many bytes were sent, maybe not all."""
@@ -145,6 +143,7 @@ class RingEngine:
     def __init__(self, ring: Ring | None = None, timeout: float | None = None) -> None:
         self._own = ring is None
         self.ring = ring or Ring()
+        self.calls = self.ring.calls  # for the compiled part (`_hot.Tls`)
         self.timeout = timeout
 
     def connect(self, sock: socket.socket, sockaddr: tuple[Any, ...]) -> None:
@@ -167,10 +166,6 @@ class RingEngine:
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return recv_into(buffer) for this socket."""
         return self.ring.receiver(sock.fileno(), timeout=self.timeout)
-
-    def carrier(self, _sock: socket.socket) -> object:
-        """Return what sends and receives for the compiled part (`_hot.Tls`): the ring's calls."""
-        return self.ring.calls
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send one buffer after the other, with one submission for all."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ktlslab.linux import _hot, _native
+from ktlslab.linux import _native
 from ktlslab.tls.suites import CIPHERS, RARE_CIPHERS
 
 ffi, lib = _native.ffi, _native.lib
@@ -141,14 +141,13 @@ def sequence_number(sock: socket.socket, direction: Direction, cipher_type: int)
     )
 
 
-def watcher(sock: socket.socket, cipher_type: int | None) -> Callable[[], tuple[int, int, int]]:
-    """Return a cheap call that tells TCP's state (`tcpinfo`) and the sequence numbers of TX and RX.
+def to_watch(sock: socket.socket, cipher_type: int | None) -> tuple[Callable[[], int], int, int]:
+    """Return (fileno, bytes, at): with these `_hot.watched` tells TCP's state and the sequence numbers of TX and RX.
 
-    Each is 0 where the kernel does not tell. Without a cipher only the state is asked for.
+    Each is 0 where the kernel does not tell. Without a cipher only the state (`tcpinfo`) is asked for.
     """
-    fileno, watched = sock.fileno, _hot.watched
     size, at = (_size(cipher_type), _places(cipher_type)["rec_seq"].start) if cipher_type is not None else (0, 0)
-    return lambda: watched(fileno(), size, at)
+    return sock.fileno, size, at
 
 
 def send_record(sock: socket.socket, data: bytes | bytearray | memoryview, record_type: int) -> int:

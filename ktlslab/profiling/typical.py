@@ -63,7 +63,8 @@ def _sums(function: Numbers, cost: Numbers, counted: Numbers, step: tuple[int, i
     """Return the instructions of every function in a step."""
     part = slice(*step)
     keep = counted[part]
-    return np.bincount(function[part][keep], weights=cost[part][keep], minlength=int(function.max()) + 1)
+    sums = np.bincount(function[part][keep], weights=cost[part][keep], minlength=int(function.max()) + 1)
+    return sums.astype(np.int64)  # weights are summed as floats, exactly up to 2**53
 
 
 def _commonest(values: Numbers) -> int:

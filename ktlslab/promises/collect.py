@@ -64,7 +64,7 @@ def scoreboard(
 ) -> pd.DataFrame:
     """Check promises on machines and return the table (`PROMISE_COLUMNS`), a row per machine and promise.
 
-    `on`: machines (auto, here, a guest's series or build, oldest, newest). `names`: only these promises, given as
+    `on`: machines (auto, here, a guest's series or build, oldest, newest, uml). `names`: only these promises, given as
     `select` takes them. `output`: write the table to NAME.parquet, and the provenance beside it; until it is complete,
     each verdict is kept in NAME.parquet.rows as it comes, and `resume` goes on from there, even after this machine went
     down: the check that did it is then broken. `say`: a function that is called with lines on the progress.
@@ -82,7 +82,7 @@ def scoreboard(
     for name, value in (("dangerous", dangerous), ("resume", resume)):
         _checks.instance(_TRIED, name, value, bool)
     _checks.optional(_checks.instance, _TRIED, "say", say, Callable, "a function of a line, such as print")
-    machines = machines_of(on, "wall")
+    machines = machines_of(on, "wall", looking=True)
     with _kept(table, machines, resume=resume) as folder:
         check = functools.partial(
             _check_on, wanted=wanted, folder=folder, say=say or (lambda _: None), dangerous=dangerous
@@ -132,7 +132,7 @@ def _check_on(
         note_verdict(journal, earlier.began, BROKEN, f"{_DOWN}: this machine started anew before the check ended")
     new_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where.name}-{uuid.uuid4().hex[:6]}"
     run_id = str(earlier.provenance.get("run_id", new_id))
-    version = (where.kernel.version or where.kernel.release) if where.kernel else _own_version()
+    version = where.kernel.upstream if where.kernel else _own_version()
     risky = [promise for promise in wanted if promise.endangers(version)]
     check = functools.partial(_check_all, journal=journal, run_id=run_id, say=say)
     check([promise for promise in wanted if promise not in risky], where)

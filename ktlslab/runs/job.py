@@ -48,8 +48,6 @@ class Job:
     @classmethod
     def on(cls, where: Machine, **told: Any) -> Self:
         """Return a job for a machine, with the facts about this host."""
-        from ktlslab import guests  # noqa: PLC0415 - slow to import, and the worker does not need it
-
         return cls(
             machine=where.name,
             parent=os.getpid() if where.kernel is None else None,
@@ -58,7 +56,7 @@ class Job:
             host_python=platform.python_version(),
             host_cpu=cpu.model(),
             host_load=os.getloadavg()[0],
-            emulator=guests.emulator() if where.kernel else "",
+            emulator=_emulator(where),
             commit=commit(),
             **told,
         )
@@ -71,6 +69,15 @@ class Job:
     def read(cls, path: str | Path) -> Self:
         """Read what `write` wrote."""
         return cls(**json.loads(Path(path).read_text()))
+
+
+def _emulator(where: Machine) -> str:
+    """Return what runs a machine's kernel, "" for this machine's own."""
+    from ktlslab import guests  # noqa: PLC0415 - slow to import, and the worker does not need it
+
+    if where.kernel is None:
+        return ""
+    return "user-mode kernel" if where.kernel.user_mode else guests.emulator()
 
 
 @functools.cache

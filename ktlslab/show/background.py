@@ -13,7 +13,7 @@ from ktlslab.measure.plan import SETTING
 from ktlslab.runs.counting import counted, definition
 from ktlslab.show.axes import percent
 from ktlslab.show.html import plural
-from ktlslab.show.names import is_emulated
+from ktlslab.show.names import is_emulated, is_user_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,11 @@ def method(frame: pd.DataFrame) -> list[str]:
     said += _counted_by(frame)
     if is_emulated(frame) and frame["unit"].iloc[0] == "ns":
         said.append("The CPU is emulated in software: these seconds are the emulator's, not those of a real CPU.")
+    if is_user_mode(frame):
+        said.append(
+            "The kernel is a user-mode one: its system calls are dear and its ciphers are plain C, so these seconds "
+            "are not those of a kernel on a CPU of its own."
+        )
     said += _arms(frame)
     said.append(
         "Every sample carries its proof of path (the kernel's counters and sequence numbers) and of its bytes (a "

@@ -69,8 +69,8 @@ def overview(*artefacts: Artefact) -> Picture:
 def verdict(answer: Installed | Refused) -> Picture:
     """Say in a sentence or two what the kernel's answer means for the session."""
     if isinstance(answer, Installed):
-        ways = " and ".join(_WAYS[direction] for direction in answer.directions)
-        said = f"The kernel took the keys. From here on it makes the records of what is {ways}, and OpenSSL rests."
+        ways = " and ".join(_WORK[direction] for direction in answer.directions)
+        said = f"The kernel took the keys. From here on it {ways}, and OpenSSL does not."
         return picture("The kernel said yes", prose(said), text=said)
     said = f"{answer.reason.value[0].upper()}{answer.reason.value[1:]}: {answer.step} gave {errno_name(answer.errno)}. "
     if answer.directions:
@@ -84,6 +84,7 @@ def verdict(answer: Installed | Refused) -> Picture:
 
 
 _WAYS = {Direction.TX: "sent", Direction.RX: "received"}
+_WORK = {Direction.TX: "makes the records of what is sent", Direction.RX: "opens those that are received"}
 
 
 def _read(artefact: Artefact) -> tuple[str, str, str]:

@@ -6,8 +6,10 @@
     struct(crypto_info)              the kernel's struct, field by field
     waiting(connection)              the records that lie unread in the socket
     record_bytes(raw, suite, ...)    one record on the wire, and what it hides
+    xor_of(parts, gives)             a sum of bytes, for opening a record by hand
     opened(keys, records), contents  many records, and what each holds
     verdict(answer)                  what the kernel's answer to install means
+    read_back(connection, keys)      the struct again, as getsockopt returns it
     counters(before, after)          what moved in /proc/net/tls_stat
 
 Key bytes are shown only where `reveal=True` asks for them. Nothing here imports more than the session itself does, so
@@ -18,9 +20,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ktlslab.show.arithmetic import xor_of
 from ktlslab.show.fivestages import overview, verdict
 from ktlslab.show.html import Html, Picture, code, markup, picture, prose, table
 from ktlslab.show.keys import key_derivation, struct
+from ktlslab.show.readback import read_back
 from ktlslab.show.recordviews import (
     Opened,
     application_data,
@@ -46,27 +50,29 @@ __all__ = [
     "key_derivation",
     "opened",
     "overview",
+    "read_back",
     "record_bytes",
     "records",
     "struct",
     "verdict",
     "waiting",
+    "xor_of",
 ]
 
 # Documentation/networking/tls.rst, "Statistics".
 _MEANINGS = {
-    "TlsCurrTxSw": "open sessions that send, encrypted by the CPU",
-    "TlsCurrRxSw": "open sessions that receive, decrypted by the CPU",
-    "TlsCurrTxDevice": "open sessions that send, encrypted by the network card",
-    "TlsCurrRxDevice": "open sessions that receive, decrypted by the network card",
-    "TlsTxSw": "sessions that ever sent, encrypted by the CPU",
-    "TlsRxSw": "sessions that ever received, decrypted by the CPU",
-    "TlsTxDevice": "sessions that ever sent, encrypted by the network card",
-    "TlsRxDevice": "sessions that ever received, decrypted by the network card",
+    "TlsCurrTxSw": "open sessions whose send keys the kernel has, encrypting on the CPU",
+    "TlsCurrRxSw": "open sessions whose receive keys the kernel has, decrypting on the CPU",
+    "TlsCurrTxDevice": "open sessions whose send keys the network card has",
+    "TlsCurrRxDevice": "open sessions whose receive keys the network card has",
+    "TlsTxSw": "sessions so far whose send keys the kernel took, to encrypt on the CPU",
+    "TlsRxSw": "sessions so far whose receive keys the kernel took, to decrypt on the CPU",
+    "TlsTxDevice": "sessions so far whose send keys the network card took",
+    "TlsRxDevice": "sessions so far whose receive keys the network card took",
     "TlsDecryptError": "records that did not open",
-    "TlsRxDeviceResync": "times the network card lost its place in the stream",
-    "TlsDecryptRetry": "records that had to be decrypted twice",
-    "TlsRxNoPadViolation": "records padded, though the peer had promised not to",
+    "TlsRxDeviceResync": "times the kernel told the network card its place in the stream anew",
+    "TlsDecryptRetry": "records decrypted twice: padded or not data, where TLS_RX_EXPECT_NO_PAD was set",
+    "TlsRxNoPadViolation": "data records decrypted twice: padded, where TLS_RX_EXPECT_NO_PAD was set",
     "TlsRxRekeyOk": "receive keys changed",
     "TlsRxRekeyError": "receive keys that could not be changed",
     "TlsTxRekeyOk": "send keys changed",

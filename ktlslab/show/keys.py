@@ -113,7 +113,13 @@ def _tls13(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
                 ],
                 [
                     secret("key", key, "key", f"{cipher.name}'s key", reveal=reveal),
-                    secret("write IV", write_iv, "iv", "XORed with each record's sequence number", reveal=reveal),
+                    secret(
+                        "write IV",
+                        write_iv,
+                        "iv",
+                        "XORed with each record's sequence number (RFC 8446, 5.3)",
+                        reveal=reveal,
+                    ),
                 ],
             )
         )
@@ -131,7 +137,10 @@ def _label(label: str, length: int) -> Field:
 def _tls12(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
     master, client, server = tls12_secrets(handshake)
     block = key_block(master, client, server, suite)
-    fixed = "the first 4 bytes of each nonce" if suite.cipher.explicit_nonce_bytes else "XORed with the sequence number"
+    explicit = suite.cipher.explicit_nonce_bytes
+    fixed = (
+        "the first 4 bytes of each nonce (RFC 5288, 3)" if explicit else "XORed with the sequence number (RFC 7905, 2)"
+    )
     return [
         prose(
             f"TLS 1.2 has one master secret. Its PRF with {suite.digest.upper()} (RFC 5246, 5 and 6.3) expands it into "
@@ -147,8 +156,8 @@ def _tls12(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
             [
                 secret("client's key: TX", block.client_key, "key", reveal=reveal),
                 secret("server's key: RX", block.server_key, "key", reveal=reveal),
-                secret("client's iv: TX", block.client_iv, "salt", fixed, reveal=reveal),
-                secret("server's iv: RX", block.server_iv, "salt", fixed, reveal=reveal),
+                secret("client's write IV: TX", block.client_iv, "salt", fixed, reveal=reveal),
+                secret("server's write IV: RX", block.server_iv, "salt", fixed, reveal=reveal),
             ],
         ),
     ]
@@ -192,13 +201,14 @@ def _nonce(info: CryptoInfo, *, reveal: bool) -> str:
         said = "ChaCha20-Poly1305's write IV is not split: all 12 bytes are iv, and the salt is empty."
     elif info.version == Version.TLS12.wire:
         said = (
-            "TLS 1.2: the key block gave the salt; the iv is the first explicit nonce, which the kernel counts up and "
-            "sends with each record. It starts at the sequence number."
+            "TLS 1.2: the write IV of the key block has 4 bytes and is the salt (RFC 5288, 3). The iv is the first "
+            "explicit nonce, which the kernel counts up and sends with each record; here it starts at the sequence "
+            "number."
         )
     else:
         said = (
             "TLS 1.3: the write IV's 12 bytes are split after the fourth; the kernel joins them again and XORs the "
-            "sequence number into the last eight."
+            "sequence number into the last eight (RFC 8446, 5.3)."
         )
     return prose(said) + strip([salt, iv] if info.salt else [iv])
 
@@ -206,17 +216,26 @@ def _nonce(info: CryptoInfo, *, reveal: bool) -> str:
 def _meaning(name: str, info: CryptoInfo) -> str:
     cipher = next(cipher for cipher in CIPHERS if cipher.kernel_type == info.cipher_type)
     version = next((v.label for v in Version if v.wire == info.version), "?")
+    tls12 = info.version == Version.TLS12.wire
     said = {
         "info.version": f"{info.version:#06x}, {version}, in this machine's byte order",
         "info.cipher_type": f"{info.cipher_type}, {cipher.name} in linux/tls.h",
-        "iv": "the write IV's last part",
+        "iv": _IV.get((info.version, bool(info.salt)), "the write IV"),
         "key": f"{cipher.name}'s key",
-        "salt": "the write IV's first part" if info.salt else "none for this cipher",
+        "salt": ("the write IV" if tls12 else "the write IV's first part") if info.salt else "none for this cipher",
         "rec_seq": f"the next record's number: {int.from_bytes(info.rec_seq, 'big')}, big-endian",
     }
     return said.get(name, "")
 
 
+# What the field iv holds, by version and by whether there is a salt; without one it is the whole write IV.
+_IV = {
+    (Version.TLS12.wire, True): "the next record's explicit nonce",
+    (Version.TLS13.wire, True): "the write IV's last part",
+}
+
+
 def _told(suite: Suite, *, reveal: bool) -> str:
     seen = "shown in HTML" if reveal else "not shown"
-    return f"{suite.name}: {suite.cipher.key_bytes} bytes of key, {WRITE_IV_BYTES} of write IV per direction, {seen}"
+    write_iv = WRITE_IV_BYTES if suite.version is Version.TLS13 else suite.cipher.fixed_iv_bytes
+    return f"{suite.name}: {suite.cipher.key_bytes} bytes of key, {write_iv} of write IV per direction, {seen}"

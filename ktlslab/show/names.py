@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ktlslab.linux.cpu import USER_MODE
 from ktlslab.show.html import joined
 from ktlslab.tls.suites import Suite
 
@@ -24,7 +25,7 @@ def cell_name(row: pd.Series) -> str:
 
 
 def place_name(frame: pd.DataFrame) -> str:
-    """Say where and by which clock a frame was measured, and whether its seconds are those of an emulated CPU."""
+    """Say where and by which clock a frame was measured, and whether its seconds are no real kernel's on a real CPU."""
     kernels = f"Linux {joined(list(frame['kernel'].unique()))}"
     unit = str(frame["unit"].iloc[0])
     names = list(frame["machine"].unique())
@@ -33,13 +34,25 @@ def place_name(frame: pd.DataFrame) -> str:
     machines += ["this machine"] * ("here" in names)
     counted = "counted in instructions" if unit == "instructions" else "timed in nanoseconds"
     emulated = ", on an emulated CPU" if unit == "ns" and is_emulated(frame) else ""
-    return f"{kernels} ({joined(machines)}), {counted}{emulated}"
+    user_mode = ", by a user-mode kernel" if is_user_mode(frame) else ""
+    return f"{kernels} ({joined(machines)}), {counted}{emulated}{user_mode}"
+
+
+def kernel_name(machine: str, release: str) -> str:
+    """Name a kernel: Linux 6.12.113 (user mode)."""
+    return f"Linux {release or machine}{' (user mode)' if machine.startswith('uml-') else ''}"
 
 
 def is_emulated(frame: pd.DataFrame) -> bool:
     """Whether any run in the frame had an emulated CPU, as far as its provenance says."""
     runs = frame.attrs.get("provenance", {})
     return any(runs.get(run, {}).get("emulated", False) for run in frame["run_id"].unique())
+
+
+def is_user_mode(frame: pd.DataFrame) -> bool:
+    """Whether any run in the frame was made by a user-mode kernel, as far as its provenance says."""
+    runs = frame.attrs.get("provenance", {})
+    return any(runs.get(run, {}).get("cpu") == USER_MODE for run in frame["run_id"].unique())
 
 
 def processor(run: Mapping[str, Any]) -> str:

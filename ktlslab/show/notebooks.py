@@ -141,7 +141,7 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
     table, measured, why = _table(notebooks, out, plan, on)
     made = [("table", table)]
     with tempfile.TemporaryDirectory(prefix="ktlslab-kernelspec-") as folder:
-        kernel, specs = _kernel_with_ktls(on, Path(folder)) if measured else (HERE, None)
+        kernel, specs = _kernel_with_ktls(on, Path(folder), measured=measured)
         for source in sorted(notebooks.glob("[0-9]*.ipynb")):
             if wants_ktls(source):
                 _say(f"{source.stem}: in the Jupyter kernel {kernel}")
@@ -190,15 +190,19 @@ def wants_ktls(notebook: Path) -> bool:
     return bool(metadata.get("ktlslab", {}).get("kernel_tls"))
 
 
-def _kernel_with_ktls(on: str, folder: Path) -> tuple[str, Path | None]:
+def _kernel_with_ktls(on: str, folder: Path, *, measured: bool) -> tuple[str, Path | None]:
     """Return the Jupyter kernel for notebooks that want kTLS and where its kernelspec lies.
 
-    Here if this machine's kernel has kTLS, else in a guest, else here without kTLS.
+    Here if this machine's kernel has kTLS, else in a guest, else here without kTLS. If nothing could be `measured`, no
+    emulated guest is tried again.
     """
     if on == "here" or (on == "auto" and capabilities.probe().ktls):
         return HERE, None
     try:
-        spec = guests.install(machine(on, "wall").name, prefix=folder)
+        where = machine(on, "wall", looking=True, network=True)
+        if not measured and not (where.kernel and where.kernel.user_mode):
+            return HERE, None
+        spec = guests.install(where.name, prefix=folder)
     except MachineError as error:
         _say(f"no guest: {error}")
         return HERE, None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ktlslab.packages import extra
 from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT, UNTRIED
+from ktlslab.show.names import kernel_name
 from ktlslab.show.plots import Plot
 
 with extra("lab"):
@@ -52,6 +53,11 @@ class Grid:
         return cls(kernels=kernels, groups=groups)
 
     @property
+    def names(self) -> dict[str, str]:
+        """What the kernels are called for people, by release."""
+        return {release: kernel_name(machine, release) for machine, release in self.kernels}
+
+    @property
     def widest(self) -> int:
         """The number of promises in the largest group."""
         return max(map(len, self.groups.values()))
@@ -80,7 +86,7 @@ def heatmap(frame: pd.DataFrame) -> Plot:
             for down, group in enumerate(grid.groups):
                 axes.text(-0.5, top + down + 0.4, group, ha="right", va="center")
             for across, (machine, release) in enumerate(kernels):
-                axes.text(across * block, top - 0.45, f"Linux {release or machine}", fontweight="bold", va="center")
+                axes.text(across * block, top - 0.45, kernel_name(machine, release), fontweight="bold", va="center")
                 for down, names in enumerate(grid.groups.values()):
                     row = [found.get((name, release), "") for name in names]
                     _line(axes, across * block, top + down, row, grid.widest)

@@ -46,7 +46,27 @@ _HANDSHAKE_SECRETS = {
     "received": keylog.SERVER_HANDSHAKE_TRAFFIC_SECRET,
 }
 _WAYS = {"sent": "client → server", "received": "client ← server"}
-_VERSION = {Version.TLS12: "TLS 1.2", Version.TLS13: "says TLS 1.2 and means nothing in TLS 1.3"}
+_VERSION = {  # RFC 5246, 6.2.1; RFC 8446, 5.2 and D: fixed, authenticated, and it no longer names the version
+    Version.TLS12: "TLS 1.2",
+    Version.TLS13: "0x0303 in TLS 1.3 as well, where it no longer names the version",
+}
+_TAG = {  # the additional data: RFC 5246, 6.2.3.3; RFC 8446, 5.2, where the nonce brings in the number (5.3)
+    Version.TLS12: "proves that ciphertext, number, type, version and length are those of the sender",
+    Version.TLS13: "proves that ciphertext, number and header are those of the sender",
+}
+_LENGTH = {  # GCM, CCM and ChaCha20 add nothing but the tag; RFC 8446, 5.2: TLSInnerPlaintext
+    Version.TLS12: "as long as the plaintext",
+    Version.TLS13: "as long as the plaintext, its type and its padding",
+}
+_READ = {
+    Version.TLS12: "In a first TLS 1.2 handshake only Finished is protected (RFC 5246, 7.4.9): that is what it holds.",
+    Version.TLS13: "What it holds was read with the handshake's own traffic secrets, which protect no application data "
+    "(RFC 8446, 7.3).",
+}
+_CHANGE_CIPHER_SPEC = {
+    Version.TLS12: "one byte, 1: from here on this direction is protected (RFC 5246, 7.1)",
+    Version.TLS13: "one byte, 1; in TLS 1.3 it is there only for middleboxes (RFC 8446, D.4)",
+}
 _FIRST = 12  # payload bytes in the list of records
 
 
@@ -67,7 +87,7 @@ def records(handshake: Handshake) -> Picture:
                 f"{record.header.length:,}",
                 _mono(_tinted("header", header.hex(" ")), _tinted(hue, start.hex(" ") + more)),
                 "no" if inside is None else "yes",
-                inside if inside is not None else _clear(record),
+                inside if inside is not None else _clear(record, handshake.version),
             )
         )
         lines.append(f"{number}. {_WAYS[direction]} {describe(record)}")
@@ -75,8 +95,8 @@ def records(handshake: Handshake) -> Picture:
     key = prose(
         Html(
             f'<span style="{SMALL};opacity:0.8">Grey: the five bytes of the header (type, version, length). Green: a '
-            "payload in the clear. Blue: a protected payload. What it holds was read with the handshake's own traffic "
-            "secrets, which protect no application data.</span>"
+            "payload in the clear. Blue: a protected payload. "
+            f"{_READ[handshake.version]}</span>"
         )
     )
     return picture(f"The records of {handshake!r}", table(head, rows, numbers=(0, 3)), key, text="\n".join(lines))
@@ -134,10 +154,15 @@ def record_bytes(
     sealed, tag = payload[explicit : -cipher.tag_bytes], payload[-cipher.tag_bytes :]
     if explicit:
         fields.append(
-            shown("explicit nonce", payload[:explicit], "nonce", "the 8 of the nonce's 12 bytes that are sent")
+            shown(
+                "explicit nonce",
+                payload[:explicit],
+                "nonce",
+                "the 8 of the nonce's 12 bytes that are sent (RFC 5288, 3)",
+            )
         )
-    fields.append(shown("ciphertext", sealed, "cipher", f"{cipher.name}, as long as the plaintext"))
-    fields.append(shown("tag", tag, "tag", "proves that ciphertext and header are unchanged"))
+    fields.append(shown("ciphertext", sealed, "cipher", f"{cipher.name}, {_LENGTH[suite.version]}"))
+    fields.append(shown("tag", tag, "tag", _TAG[suite.version]))
     parts = [strip(fields)]
     title = f"A record of {plural(len(data), 'byte')} on the wire"
     if key is None or write_iv is None:
@@ -203,7 +228,8 @@ def _inside(suite: Suite, sealed: bytes, plain: bytes, content_type: int, sequen
         inner = plain + bytes([content_type])
         hidden = (
             f" The last byte that is not zero, {code(f'{content_type:02x}')}, is the record's true type, "
-            f"{ContentType(content_type).name.lower()}: TLS 1.3 does not show it on the wire."
+            f"{ContentType(content_type).name.lower()}: TLS 1.3 does not show it on the wire. Zeros behind it would be "
+            "padding (RFC 8446, 5.4)."
         )
     says = prose(
         Html(f"Opened by hand with key, write IV and number {sequence}: {markup(holds(content_type, plain))}.{hidden}")
@@ -237,9 +263,9 @@ def _tinted(hue: str, text: str) -> str:
     return f'<span style="background-color:{HUES[hue]}">{text}</span>'
 
 
-def _clear(record: Record) -> str:
+def _clear(record: Record, version: Version) -> str:
     if record.header.content_type == ContentType.CHANGE_CIPHER_SPEC:
-        return "one byte, 1; in TLS 1.3 it is there only for middleboxes (RFC 8446, D.4)"
+        return _CHANGE_CIPHER_SPEC[version]
     return describe(record).partition(": ")[2].replace("_", " ")
 
 

@@ -19,7 +19,7 @@ from ktlslab.show.promisegrid import Grid, heatmap, verdicts
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["broken_by_all", "differing", "heatmap", "in_words", "origin", "promises"]
+__all__ = ["broken_by_all", "differing", "heatmap", "in_words", "of_user_mode", "origin", "promises"]
 
 _MARKS = {KEPT: "✓", BROKEN: "✗", ABSENT: "–", UNTRIED: "?"}  # noqa: RUF001 - a dash is no minus
 _TINT = {KEPT: "rgba(86,180,233,0.22)", BROKEN: "rgba(213,94,0,0.42)", ABSENT: "rgba(128,128,128,0.10)"}
@@ -29,19 +29,21 @@ _LINE = "display:inline-flex;width:96%;align-items:flex-start"
 _NAME = "flex:1 1 auto;min-width:0;padding-right:0.5em"
 _CELL = "margin-left:0.3em;padding:0.05em 0.5em;box-sizing:border-box;white-space:nowrap"
 _CELLS_EM, _WORDS = 38.0, 3  # room for the cells of a line; up to how many have the verdict in words
+_WIDE = 7  # up to how many have room between their edges and what they say
 
 
 def origin(frame: pd.DataFrame) -> Picture:
     """Say where a scoreboard comes from: which kernels, when, with which crypto drivers."""
     known = frame.attrs.get("provenance", {})
     rows = [("promises", str(frame["promise"].nunique())), ("groups", str(frame["group"].nunique()))]
+    names = Grid.of(frame).names
     for run_id, rows_of in frame.groupby("run_id", sort=False):
         run = known.get(str(run_id), {})
-        kernel = str(rows_of["kernel"].iloc[0])
+        kernel = names[str(rows_of["kernel"].iloc[0])]
         named_drivers = run.get("crypto_drivers", {}).items()
         drivers = ", ".join(f"{name}: {driver}" for name, driver in named_drivers if not name.startswith("__"))
         said = f"{run.get('started', 'when is not known')}, {processor(run)}; {drivers}"
-        rows.append((f"Linux {kernel}", said))
+        rows.append((kernel, said))
     text = f"{plural(frame['promise'].nunique(), 'promise')} on {plural(frame['kernel'].nunique(), 'kernel')}"
     return picture("Where this is from", table((), rows), text=text)
 
@@ -54,11 +56,11 @@ def in_words(frame: pd.DataFrame) -> Picture:
         f"Of {plural(len(wide), 'promise')}, {kept.sum()} are kept by every kernel here and {broken.sum()} by none.",
         f"The kernels differ in {plural(int(_differ(wide).sum()), 'promise')}.",
     ]
-    for release in wide.columns:
+    for release, name in Grid.of(frame).names.items():
         found = list(frame["verdict"][frame["kernel"] == release])
         told = [verdict for verdict in VERDICTS if verdict != UNTRIED or verdict in found]
         parts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in told)
-        sentences.append(f"Linux {release}: {parts}.")
+        sentences.append(f"{name}: {parts}.")
     text = "\n".join(sentences)
     return Picture("".join(prose(sentence) for sentence in sentences), text)
 
@@ -75,6 +77,45 @@ def broken_by_all(frame: pd.DataFrame) -> pd.DataFrame:
     return _of(frame, list(wide.index[(wide == BROKEN).all(axis=1)]))
 
 
+def of_user_mode(frame: pd.DataFrame) -> Picture:
+    """Show where a user-mode kernel and the emulated one of its series that is nearest in age have other verdicts."""
+    grid, found = Grid.of(frame), verdicts(frame)
+    versions = {release: _version(frame, release) for _, release in grid.kernels}
+    seen = {(str(one.promise), str(one.kernel)): str(one.seen) for one in frame.itertuples()}
+    sentences, rows = [], []
+    for own in (release for machine, release in grid.kernels if machine.startswith("uml-")):
+        others = [
+            release
+            for machine, release in grid.kernels
+            if not machine.startswith("uml-") and versions[release][:2] == versions[own][:2]
+        ]
+        if not others:
+            sentences.append(f"{grid.names[own]}: there is no other kernel of its series here.")
+            continue
+        other = min(others, key=lambda release: abs(versions[release][2] - versions[own][2]))
+        pairs = [(name, found.get((name, own), ""), found.get((name, other), "")) for name in frame["promise"].unique()]
+        apart = [(name, *both) for name, *both in pairs if both[0] != both[1]]
+        version = ".".join(map(str, versions[other]))
+        sentences.append(
+            f"{grid.names[own]} and {grid.names[other]}, which is {version}, differ in {plural(len(apart), 'promise')}."
+        )
+        for name, mine, its in apart:
+            told = (f"{verdict}: {seen.get((name, of), '')}" for verdict, of in ((mine, own), (its, other)))
+            rows.append((name.replace("_", " "), own, *told))
+    shown = table(("promise", "kernel", "in user mode", "emulated"), rows) if rows else Html("")
+    text = "\n".join(sentences)
+    return picture("User-mode kernels beside emulated ones", *map(prose, sentences), shown, text=text)
+
+
+def _version(frame: pd.DataFrame, release: str) -> tuple[int, int, int]:
+    """Return a kernel's upstream version; the release of one of Debian's (6.1.0-50-amd64) does not say it."""
+    run_id = str(frame.loc[frame["kernel"] == release, "run_id"].iloc[0])
+    built = str(frame.attrs.get("provenance", {}).get(run_id, {}).get("kernel_build", ""))
+    numbers = re.findall(r"\d+", built.partition(" Debian ")[2] or release)
+    first, second, third = (*map(int, numbers[:3]), 0, 0, 0)[:3]
+    return first, second, third
+
+
 def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool = False) -> Picture:
     """Show the promises of a scoreboard, group by group; a click opens what was seen and the check's source.
 
@@ -87,8 +128,8 @@ def promises(frame: pd.DataFrame, title: str = "Every promise", *, opened: bool 
     cell = _cell(len(grid.kernels))
     names_of = "".join(
         f'<span style="{cell};font-weight:bold;white-space:normal;overflow-wrap:anywhere">'
-        f'<span style="font-size:0.85em">{escape(name).replace("+", "+<wbr>")}</span></span>'
-        for name in _short([release for _, release in grid.kernels])
+        f'<span style="font-size:0.85em">{name}</span></span>'
+        for name in _short(grid.kernels)
     )
     head = f'<span style="{_LINE}"><span style="{_NAME}"></span>{names_of}</span>'
     parts = [f'<div style="padding-left:1em;margin-left:1em;max-width:76em;font-size:0.95em">{head}</div>']
@@ -115,7 +156,7 @@ def _promise(rows: pd.DataFrame, grid: Grid) -> str:
         tint = f"background-color:{_TINT.get(verdict, 'transparent')}"
         said = f"{_MARKS.get(verdict, '?')} {escape(verdict) if in_words else ''}"
         cells += f'<span style="{cell};{tint}" title="{escape(verdict)}">{said}</span>'
-        seen.append((f"Linux {release}", verdict, str(by_kernel["seen"][release])))
+        seen.append((grid.names[release], verdict, str(by_kernel["seen"][release])))
     promise = named(str(first["promise"]))
     where = f"{first['file']}, line {first['line']}"
     code = promise.code if promise else "This check is not in the ktlslab at hand."
@@ -131,15 +172,19 @@ def _promise(rows: pd.DataFrame, grid: Grid) -> str:
     return _fold(f'<span style="{_NAME}">{title}</span>{cells}', body)
 
 
-def _short(releases: list[str]) -> list[str]:
-    """Leave out what Debian adds to a release, where many stand side by side and stay different."""
+def _short(kernels: list[tuple[str, str]]) -> list[str]:
+    """Return names in HTML, without what Debian adds to a release where many stand side by side and stay different."""
+    marks = ["UML " if machine.startswith("uml-") else "" for machine, _ in kernels]
+    releases = [release for _, release in kernels]
     short = [re.sub(r"(\+deb\d+)?-amd64$", "", release) for release in releases]
-    return short if len(releases) > _WORDS and len(set(short)) == len(short) else releases
+    told = short if len(releases) > _WORDS and len(set(short)) == len(short) else releases
+    return [re.sub(r"([+.-])", r"\1<wbr>", f"{mark}{escape(name)}") for mark, name in zip(marks, told, strict=True)]
 
 
 def _cell(kernels: int) -> str:
     """Return the style of a cell where a line has so many."""
-    return f"flex:0 0 {min(12.0, _CELLS_EM / kernels - 0.3):.1f}em;{_CELL}"
+    tight = ";padding:0.05em 0.2em" if kernels > _WIDE else ""
+    return f"flex:0 0 {min(12.0, _CELLS_EM / kernels - 0.3):.1f}em;{_CELL}{tight}"
 
 
 def _count(found: list[str | None], cell: str) -> str:

@@ -26,6 +26,11 @@ _SHORTEN = 0.75  # a wait is shortened when less than this part of the time is l
 _outermost = threading.local()
 
 
+def unshortened(timeout: float | None) -> float:
+    """Return for how many seconds after its beginning a call need not `check`."""
+    return float("inf") if timeout is None else timeout * (1 - _SHORTEN)
+
+
 class Bound:
     """A context manager around the waits of one call: `check` before each wait but the first.
 

@@ -9,9 +9,10 @@ Read in this order:
 * `unbuffered`: a TLS connection as a state machine over pyOpenSSL that moves no bytes itself;
 * `traffic`: application data through that state machine, with no more overhead than OpenSSL's own;
 * `protect`: one record sealed and opened by hand, for teaching and checking;
+* `gcm`: the cipher of such a record, block by block, for teaching;
 * `contexts` and `openssl`: OpenSSL's contexts, made from the config of one end.
 
-The last four need pyOpenSSL and `cryptography`, so they must be imported by their own names.
+The last five need pyOpenSSL and `cryptography`, so they must be imported by their own names.
 
 Nothing here opens a socket, or depends on the rest of ktlslab except its errors. Invalid bytes raise ValueError.
 """

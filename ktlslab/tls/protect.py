@@ -8,7 +8,7 @@ every record as application data, and authenticates the header. TLS 1.2 (RFC 524
 authenticates sequence number, type, version and plaintext length, and with GCM and CCM sends 8 bytes of the nonce in
 each record.
 
-Only this module of the package imports `cryptography`, so `ktlslab.tls` does not import it.
+It imports `cryptography`, so `ktlslab.tls` does not import it. `gcm` takes AES-GCM itself apart, block by block.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Records, which carry all bytes of TLS before, during and after a handover (RFC 8446 5.1).
 
-A record has a header of five bytes (content type, a version that no longer means anything, a length) and a payload. The
-header is never encrypted. This makes a handover possible without help from the TLS library: `RecordSplitter` finds the
-ends of records without a key, so a driver can feed the library exactly one record at a time.
+A record has a header of five bytes (content type, version, length) and a payload. In TLS 1.3 the header's version is
+fixed and names no protocol (5.2). The header is never encrypted. This makes a handover possible without help from the
+TLS library: `RecordSplitter` finds the ends of records without a key, so a driver can feed the library exactly one
+record at a time.
 """
 
 from __future__ import annotations

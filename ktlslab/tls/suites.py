@@ -20,8 +20,8 @@ from enum import Enum
 
 from ktlslab.errors import UsageError
 
-# How many full records (2**14 bytes) one key may protect before an attacker's advantage exceeds 2**-60: RFC 8446 5.5
-# for AES-GCM, RFC 9147 4.5.3 and appendix B for AES-CCM. ChaCha20-Poly1305 runs out of sequence numbers first.
+# How many full records (2**14 bytes) one key may protect: RFC 8446 5.5 for AES-GCM (a safety margin of about 2**-57),
+# RFC 9147 4.5.3 and appendix B for AES-CCM. ChaCha20-Poly1305 runs out of sequence numbers first.
 _GCM_RECORDS = int(2**24.5)
 _CCM_RECORDS = 2**23
 _ALL_RECORDS = 2**64 - 1

@@ -30,7 +30,7 @@ def _address(pointer: Any) -> int:
     return int(_ffi.cast("uintptr_t", pointer))
 
 
-# Where OpenSSL's functions are, in the order of `struct functions` in linux/native/tls.c.
+# Where OpenSSL's functions are, in the order of `struct functions` in linux/native/tls.h.
 FUNCTIONS = tuple(
     _address(_ffi.addressof(_openssl.lib, name))  # `_lib` is a module of names without addresses
     for name in (
@@ -109,10 +109,6 @@ class Traffic:
             del held  # in the frame of a traceback it could crash the garbage collector: see linux/views.py
         if size > self._plaintext:
             self._room(size)
-        return self.sealed()
-
-    def sealed(self) -> memoryview:
-        """Return what OpenSSL wants to send."""
         count = _lib.BIO_read(self._outgoing, self._sealed, len(self._records))
         return memoryview(self._records)[: max(0, count)]
 

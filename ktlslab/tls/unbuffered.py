@@ -122,11 +122,6 @@ class UnbufferedConnection:
         """Return the records that carry `data`, valid until the next call."""
         return self._counted(self.traffic.seal(data))
 
-    def close_notify(self) -> memoryview:
-        """Return the close_notify record."""
-        self.shut_down()
-        return self._counted(self.traffic.sealed())
-
     def shut_down(self) -> None:
         """Let the library make close_notify. OSError EBUSY while another thread is in OpenSSL."""
         self.traffic.check_free()

@@ -2,7 +2,7 @@
 
 Instructions are counted in a guest and compared with a C program on liburing that does the same with the same peer. A
 profile shows what each arm spends on Python and its binding. Seconds are measured on this machine, which should be
-idle.
+idle. `--only serve` and `--only estimate` take many minutes, and are measured only if they are named.
 
 Exit status: 0 all budgets are met, 1 one is exceeded or could not be measured, 2 usage.
 """
@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import bindings
+import scale
 import walls
 from budgets import Run, Verdict, price_table, profile_table, ratios, record_table, verdict_table
 
@@ -118,7 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="tests/benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = ("instructions", "binding", "import", "guest", "sweep")
-    parser.add_argument("--only", action="append", choices=parts, help="measure this part alone (may be repeated)")
+    every = (*parts, "serve", "estimate")
+    parser.add_argument("--only", action="append", choices=every, help="measure this part alone (may be repeated)")
     parser.add_argument("--profile", action="store_true", help="also show, layer by layer, where the instructions go")
     parser.add_argument(
         "--kernel", default="newest", help="the guest's kernel (default: newest, which budgets are for)"
@@ -135,9 +137,11 @@ def main(arguments: list[str] | None = None) -> int:
         "import": alone(walls.importing),
         "guest": alone(lambda: [line for clock in CLOCKS for line in walls.guest_start(options.kernel, clock)]),
         "sweep": walls.sweeping,
+        "serve": lambda: scale.serving(options.kernel),
+        "estimate": scale.estimating,
     }
     load = os.getloadavg()[0]  # before we make our own
-    for name in parts:
+    for name in every:
         if name in wanted:
             verdicts += measured(name, measures[name])
     print(verdict_table(verdicts))

@@ -51,6 +51,7 @@ def contestants(program: Path) -> Iterator[tuple[str, Work, str, Contestant]]:
         yield name, work, "ktlslab syscall", Ours(engine="syscall")
     for name, work in DEEP.items():
         yield name, work, "C uring, a batch", Reference(program=program, engine="uring-batch")
+        yield name, work, "C blocking", Reference(program=program, engine="blocking")
         yield name, work, "ktlslab uring", Ours(engine="uring", batched=True)
         yield name, work, "ktlslab syscall", Ours(engine="syscall")
 

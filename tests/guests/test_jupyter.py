@@ -31,35 +31,35 @@ print(open("kept", "w").write("from the guest"), os.getcwd())
 
 
 @pytest.fixture
-def spec(tmp_path, monkeypatch):
+def spec(tmp_path, monkeypatch, kernel):
     """Install the kernelspec; runtime files and guests' scratch folders go where the test can look for what is left."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv("TMPDIR", str(scratch))
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    folder = install("newest", prefix=tmp_path / "prefix")
+    folder = install(kernel.series, prefix=tmp_path / "prefix")
     specs = KernelSpecManager(kernel_dirs=[str(folder.parent)])
-    return specs.get_kernel_spec(folder.name), specs
+    return specs.get_kernel_spec(folder.name), specs, folder.name
 
 
 def said(release, folder):
     return f"{release} 1\n{Path(sys.prefix) / 'bin/ktlslab'} False\n14 {folder}\n"
 
 
-def test_a_notebook_runs_in_a_guest(spec, newest, qemus, tmp_path):
+def test_a_notebook_runs_in_a_guest(spec, kernel, left, tmp_path):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    manager = AsyncKernelManager(kernel_name="ktlslab-newest", kernel_spec_manager=spec[1])
+    manager = AsyncKernelManager(kernel_name=spec[2], kernel_spec_manager=spec[1])
     client = NotebookClient(notebook, km=manager, timeout=60, resources={"metadata": {"path": str(folder)}})
 
     async def session():
         async with client.async_setup_kernel(cleanup_kc=False, cwd=str(folder)):
             first = await client.async_execute_cell(notebook.cells[0], 0)
-            assert first.outputs[0].text == said(newest.release, folder)
+            assert first.outputs[0].text == said(kernel.release, folder)
             assert (folder / "kept").read_text() == "from the guest"
-            assert len(qemus(str(tmp_path))) == 1
+            assert len(list((tmp_path / "scratch").glob("ktlslab-guest-*"))) == 1
             assert {"client", ".close"} <= await completed(client.kc, "client.clo", "cli")
             await interrupted(client.kc, manager)
             before = manager.provisioner.pid
@@ -75,7 +75,7 @@ def test_a_notebook_runs_in_a_guest(spec, newest, qemus, tmp_path):
             await manager.shutdown_kernel()
 
     asyncio.run(session())
-    assert qemus(str(tmp_path)) == []
+    assert left(str(tmp_path / "scratch")) == []
     assert list((tmp_path / "scratch").glob("ktlslab-*")) == []
 
 
@@ -85,26 +85,26 @@ def test_the_folder_that_jupyter_was_started_in_is_really_writable(spec, tmp_pat
     manager = AsyncMappingKernelManager(root_dir=str(root), kernel_spec_manager=spec[1])
 
     async def session():
-        kernel = await manager.start_kernel(path="deeper", kernel_name="ktlslab-newest")
-        client = manager.get_kernel(kernel).client()
+        started = await manager.start_kernel(path="deeper", kernel_name=spec[2])
+        client = manager.get_kernel(started).client()
         client.start_channels()
         await client.wait_for_ready(timeout=60)
         reply = await client.execute_interactive("open('../beside', 'w').write('x'); open('here', 'w')", timeout=60)
         assert reply["content"]["status"] == "ok"
         client.stop_channels()
-        await manager.shutdown_kernel(kernel, now=True)
+        await manager.shutdown_kernel(started, now=True)
 
     asyncio.run(session())
     assert (root / "beside").read_text() == "x"
     assert (root / "deeper/here").exists()
 
 
-def test_an_editor_that_ignores_provisioners_gets_the_guest_all_the_same(spec, newest, qemus, tmp_path):
+def test_an_editor_that_ignores_provisioners_gets_the_guest_all_the_same(spec, kernel, processes, tmp_path):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     plain = spec[0]
     plain.metadata.clear()
-    manager = AsyncKernelManager(kernel_name="ktlslab-newest", kernel_spec_manager=spec[1])
+    manager = AsyncKernelManager(kernel_name=spec[2], kernel_spec_manager=spec[1])
     manager._kernel_spec = plain
 
     async def session():
@@ -118,7 +118,7 @@ def test_an_editor_that_ignores_provisioners_gets_the_guest_all_the_same(spec, n
             CELL, timeout=60, output_hook=lambda message: heard.append(message["content"].get("text", ""))
         )
         assert reply["content"]["status"] == "ok"
-        assert "".join(heard) == said(newest.release, folder)
+        assert "".join(heard) == said(kernel.release, folder)
         assert (folder / "kept").read_text() == "from the guest"
         await interrupted(client, manager)
         client.stop_channels()
@@ -126,9 +126,11 @@ def test_an_editor_that_ignores_provisioners_gets_the_guest_all_the_same(spec, n
 
     asyncio.run(session())
     deadline = time.monotonic() + 10
-    while (qemus(str(tmp_path)) or list((tmp_path / "scratch").iterdir())) and time.monotonic() < deadline:
+    while (
+        processes(str(tmp_path / "scratch")) or list((tmp_path / "scratch").iterdir())
+    ) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert qemus(str(tmp_path)) == []
+    assert processes(str(tmp_path / "scratch")) == []
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

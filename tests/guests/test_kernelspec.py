@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -28,6 +29,24 @@ def test_what_install_was_given_is_in_the_specs_metadata_and_in_its_command(tmp_
     assert written(install(newest.vmlinuz, prefix=tmp_path))[1]["kernel"] == str(newest.vmlinuz)
 
 
+def test_by_default_it_is_a_user_mode_kernel_whose_name_says_so(tmp_path):
+    spec, config = written(install(prefix=tmp_path))
+    assert re.fullmatch(r"Linux \d+\.\d+ with kTLS \(user mode\)", spec["display_name"])
+    assert config["kernel"] == "uml"
+    assert written(install("uml-6.12", prefix=tmp_path))[0]["display_name"] == "Linux 6.12 with kTLS (user mode)"
+    assert written(install(clock="instructions", prefix=tmp_path))[1]["kernel"] == "newest"
+
+
+def test_jupyters_server_does_not_wait_for_the_kernel_until_all_kernelspecs_are_removed(tmp_path):
+    for kernel in ("uml", "newest"):
+        install(kernel, prefix=tmp_path)
+    server = tmp_path / "etc/jupyter/jupyter_server_config.d/ktlslab.json"
+    remove("uml", prefix=tmp_path)
+    assert json.loads(server.read_text())["MultiKernelManager"]["use_pending_kernels"]
+    remove(prefix=tmp_path)
+    assert not server.exists()
+
+
 @pytest.mark.usefixtures("newest")
 @pytest.mark.parametrize(
     ("options", "says"),
@@ -41,6 +60,7 @@ def test_what_install_was_given_is_in_the_specs_metadata_and_in_its_command(tmp_
         ({"rw": "/proc"}, "a guest has its own"),
         ({"rw": 5}, "path of a folder"),
         ({"kernel": 5}, "'newest'"),
+        ({"kernel": "uml", "clock": "instructions"}, "cannot count instructions"),
     ],
 )
 def test_what_no_guest_can_have_is_refused_at_install(options, says, tmp_path):
@@ -75,8 +95,8 @@ def test_remove_takes_away_guests_kernelspecs_and_no_others(tmp_path, newest):
 def test_the_command_line_installs_and_removes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
     assert main(["kernelspec", "install", "--user", "--rw", str(tmp_path), "--memory", "2G", "--clock", "wall"]) == 0
-    folder = Path(kernelspec.installed(user=True)["newest"])
-    assert written(folder)[1] == {"kernel": "newest", "clock": "wall", "memory": "2G", "rw": str(tmp_path)}
+    folder = Path(kernelspec.installed(user=True)["uml"])
+    assert written(folder)[1] == {"kernel": "uml", "clock": "wall", "memory": "2G", "rw": str(tmp_path)}
     assert f"writes to {tmp_path} are kept" in capsys.readouterr().out
     assert main(["kernelspec", "install", "--user", "--memory", "lots"]) == 2
     assert main(["kernelspec", "install", "--user", "--kernel", "latest"]) == 1

@@ -116,11 +116,16 @@ class Peer:
         self.sequence = ends.sequence["rx"]
 
     def send(self, kind, data):
-        self.sock.sendall(seal(self.suite, *traffic_key(self.secret, self.suite), self.sequence, kind, data))
-        self.sequence += 1
+        self.sock.sendall(self.sealed(kind, data))
 
-    def update(self, request):
-        self.send(ContentType.HANDSHAKE, KEY_UPDATE + bytes([request]))
+    def sealed(self, kind, data):
+        self.sequence += 1
+        return seal(self.suite, *traffic_key(self.secret, self.suite), self.sequence - 1, kind, data)
+
+    def update(self, request, after=b""):
+        """Change the keys; `after`: data that goes before that, in one segment with it."""
+        before = self.sealed(ContentType.APPLICATION_DATA, after) if after else b""
+        self.sock.sendall(before + self.sealed(ContentType.HANDSHAKE, KEY_UPDATE + bytes([request])))
         self.secret, self.sequence = next_traffic_secret(self.secret, self.suite), 0
 
 
@@ -140,12 +145,29 @@ def test_a_peers_update_is_followed_or_an_error_that_names_it(kernel_pair, io_en
             ends.stream.send(b"x")
         return
     assert ends.stream.recv() == b"after"
+    answers_first(ends, peer)
+
+
+def answers_first(ends, peer):
     ends.stream.send(b"our answer first")
     answer, data = ends.pair.read_record(), ends.pair.read_record()
     key, write_iv = traffic_key(peer.theirs, TLS13)
     assert open_record(TLS13, key, write_iv, 0, answer) == (ContentType.HANDSHAKE, KEY_UPDATE + b"\x00")
     key, write_iv = traffic_key(next_traffic_secret(peer.theirs, TLS13), TLS13)
     assert open_record(TLS13, key, write_iv, 0, data) == (ContentType.APPLICATION_DATA, b"our answer first")
+
+
+def test_a_request_that_comes_behind_data_is_answered(kernel_pair, io_engine):
+    """OpenSSL receives: it holds the request before it has read it."""
+    ends = kernel_pair((TX,), suite=TLS13, io_engine=io_engine)
+    if not capabilities.rekey():
+        return
+    peer = Peer(ends)
+    peer.update(request=1, after=b"before")
+    assert ends.stream.recv() == b"before"
+    peer.send(ContentType.APPLICATION_DATA, b"after")
+    assert ends.stream.recv() == b"after"
+    answers_first(ends, peer)
 
 
 def test_what_follows_a_key_update_in_its_record_is_an_error(kernel_pair):

@@ -6,10 +6,14 @@ import os
 import socket
 import threading
 
+import pytest
+
 from ktlslab.linux import interrupts
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.perf import count_syscalls
 from ktlslab.linux.ring import transfer
+
+pytestmark = pytest.mark.emulated  # they need a tracepoint
 
 
 def test_each_system_call_counts_once():

@@ -20,6 +20,18 @@ def tls(*arguments):
     return _hot.Tls(*arguments, *NOT_TOLD)
 
 
+class Half(_hot.Stream):
+    """A stream whose condition has neither `push` nor `pull`."""
+
+    def __init__(self):
+        super().__init__(_hot.Flow())
+
+    def _go_on(self, *arguments):
+        raise arguments[-1]
+
+    _send_on = _fill = _go_on
+
+
 @pytest.fixture
 def ends():
     one, two = socket.socketpair()
@@ -106,16 +118,21 @@ WRONG = {
     "flags": lambda one: _hot.Socket(one).send(b"x", "flags"),
     "no data": lambda one: _hot.Socket(one).send(),
     "what cannot be written to": lambda one: _hot.Socket(one).recv_into(b"constant"),
-    "few functions": lambda _: tls((1, 2), 1, 0, 0, None, None, 0, None),
-    "no functions": lambda _: tls(tuple("functions"), 1, 0, 0, None, None, 0, None),
-    "no room": lambda one: tls(FUNCTIONS, 1, 1, 1, one.recv_into, None, 0, None),
-    "no time": lambda _: tls(FUNCTIONS, 1, 0, 0, None, None, 0, "soon"),
+    "few functions": lambda _: tls((1, 2), 1, 0, 0, None, 0, None),
+    "no functions": lambda _: tls(tuple("functions"), 1, 0, 0, None, 0, None),
+    "no ring's calls": lambda one: tls(FUNCTIONS, 1, 1, 1, one.recv_into, 0, None),
+    "no time": lambda _: tls(FUNCTIONS, 1, 0, 0, None, 0, "soon"),
     "few numbers": lambda one: _hot.watched(one.fileno()),
     "no struct": lambda one: _hot.watched(one.fileno(), 500, 0),
     "no room for a number in the struct": lambda one: _hot.watched(one.fileno(), 40, 33),
     "no buffers": lambda _: _hot.total(["text"]),
-    "no session, sending": lambda _: tls(FUNCTIONS, 0, 0, 0, None, None, 0, None).push(b"x"),
-    "no session, receiving": lambda _: tls(FUNCTIONS, 0, 0, 0, None, None, 0, None).pull(bytearray(1)),
+    "no session, sending": lambda _: tls(FUNCTIONS, 0, 0, 0, None, 0, None).push(b"x"),
+    "no session to tell": lambda _: tls(FUNCTIONS, 1, 0, 0, None, 0, None).tell(b"x"),
+    "no flow": lambda _: _hot.Stream(None),
+    "a stream that was not made": lambda _: _hot.Stream.__new__(_hot.Stream).send(b"x"),
+    "a stream that cannot send": lambda _: Half().send(b"x"),
+    "a stream that cannot receive": lambda _: Half().recv_exactly_into(bytearray(1)),
+    "no session, receiving": lambda _: tls(FUNCTIONS, 0, 0, 0, None, 0, None).pull(bytearray(1)),
 }
 
 
@@ -126,11 +143,11 @@ def test_bad_input_raises_and_does_nothing(ends, wrong):
 
 
 def test_nothing_moves_nothing_and_a_session_can_be_ended():
-    session = tls(FUNCTIONS, 1, 0, 0, None, None, -1, 1.0)
+    session = tls(FUNCTIONS, 1, 0, 0, None, -1, 1.0)
     session.check_free()
     assert session.push(b"") == 0
     assert session.pull(bytearray()) == 0
-    session.__init__(FUNCTIONS, 0, 0, 0, None, None, -1, None, *NOT_TOLD)
+    session.__init__(FUNCTIONS, 0, 0, 0, None, -1, None, *NOT_TOLD)
     with pytest.raises(ValueError, match="no session"):
         session.carry()
 

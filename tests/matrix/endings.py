@@ -8,9 +8,9 @@ import time
 
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Version
-from tests.handpeer import CLOSE_NOTIFY
+from tests.handpeer import CLOSE_NOTIFY, key_update
 from tests.matrix.calls import SENDS, possible
-from tests.matrix.rows import KERNEL, KERNEL_RECEIVES, KERNEL_SENDS, LINGER_S, SMALL, TLS, row
+from tests.matrix.rows import KERNEL, KERNEL_RECEIVES, KERNEL_SENDS, LINGER_S, SHORT_S, SMALL, TLS, row
 
 MUCH = bytes(range(250)) * 8000  # 2,000,000 bytes
 LESS = MUCH[:300_000]  # enough where an emulated machine makes and opens the records
@@ -86,6 +86,17 @@ def _(scene):
     scene.peer.reset()
     if not isinstance(scene.does(scene.stream.send, b"lost"), BaseException):
         scene.fails(scene.stream.close)
+
+
+@row("close in the middle of the peer's KeyUpdate", "StreamError", layers=("userspace",), timeout=SHORT_S)
+def _(scene):
+    """Until the message ends, OpenSSL makes no close_notify."""
+    scene.peer.send(key_update()[:4], ContentType.HANDSHAKE)
+    scene.does(scene.stream.send, b"delivered")
+    scene.fails(scene.stream.recv)
+    scene.words.clear()
+    scene.fails(scene.stream.close)
+    scene.check(scene.stream.connection.closed, "the socket is open")
 
 
 @row("a with block left by an error, whose close fails too", "KeyError with a note", buffers=SMALL, timeout=0.3)

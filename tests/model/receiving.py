@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from model.base import FEW, SIZES, Base, Interrupted, rule
 from model.contract import ALERT, DATA, must
 
-from ktlslab.errors import KtlsLabError, UsageError
+from ktlslab.errors import KtlsLabError, PeerError, UsageError
 
 
 class Receiving(Base):
@@ -23,7 +23,8 @@ class Receiving(Base):
             must(size, f"{error!r} for nothing")
             contract.receive_failed(error, size, exactly=exactly)
         elif error:
-            return
+            if isinstance(error, PeerError):
+                contract.failed = contract.failed or error  # a receive of nothing has told what an interruption broke
         elif data:
             must(len(data) <= size, f"received {len(data)} bytes into {size}")
             contract.took(data)

@@ -6,10 +6,14 @@ The browser is Chromium without a window, driven by its DevTools protocol.
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
+import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,6 +24,12 @@ from websocket import create_connection
 from ktlslab.show import notebooks, tables
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
+TOKEN = "sesame"
+# Where Jupyter and what it runs keep something.
+KEPT = (
+    *("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "MPLCONFIGDIR"),
+    *("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"),
+)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     "--headless",
@@ -109,9 +119,7 @@ def home(tmp_path_factory):
     (home / "root").mkdir()
     (home / "pages").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
-            patch.setenv(name, str(home / name))
-        for name in ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
+        for name in KEPT:
             patch.setenv(name, str(home / name))
         table = str(FOLDER.parent / "data/quick.parquet")
         for source in sorted(FOLDER.glob("*.ipynb")):
@@ -127,6 +135,51 @@ def browser(tmp_path_factory):
     browser = Browser(tmp_path_factory.mktemp("browser"))
     yield browser
     browser.close()
+
+
+@contextlib.contextmanager
+def serve(home, settings, **variables):
+    """Run JupyterLab on home/root with everything that it keeps in `home`; give address(page).
+
+    `settings`: those of its plugins, by their short names. `variables`: of its environment.
+    """
+    for plugin, values in settings.items():
+        path = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    argv += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
+    argv += [f"--ServerApp.root_dir={home / 'root'}", "--LabApp.expose_app_in_browser=True"]
+    env = {**os.environ, **{name: str(home / name) for name in KEPT}, **variables}
+    with (home / "lab.log").open("wb") as log:
+        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+    try:
+        wait_for(lambda: answers(port))
+        yield lambda page: f"http://127.0.0.1:{port}{page}?token={TOKEN}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def answers(port):
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", f"/api?token={TOKEN}")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def new_browser():
+    return Browser
+
+
+@pytest.fixture(scope="session")
+def jupyterlab():
+    return serve
 
 
 @pytest.fixture(scope="session", name="wait_for")

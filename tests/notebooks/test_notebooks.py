@@ -15,11 +15,11 @@ from ktlslab.show import notebooks
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE, AFTER, KERNELS, TRUST = (
+HANDOFF, COMPARE, AFTER, KERNELS, TRUST, RACE = (
     FOLDER / f"{name}.ipynb"
     for name in (
         *("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels"),
-        "06-how-far-can-a-figure-be-trusted",
+        *("06-how-far-can-a-figure-be-trusted", "07-the-handoff-race"),
     )
 )
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
@@ -52,7 +52,7 @@ def quiet(tmp_path, monkeypatch):
 
 def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
     assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}-" for number in range(1, len(NOTEBOOKS) + 1)]
-    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER]
+    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER, RACE]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -82,6 +82,11 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
     shown = outputs(home / "root" / HANDOFF.name)
     assert "the same bytes: True" in shown["same"]
     assert "the same page: True" in shown["session"]
+    assert "handshake message 4 of " in shown["ticket"]
+    tag = shown["tag"].split("on the wire: ")[1][:47]
+    assert tag in shown["tag"].split("byte by byte")[1]
+    assert "explicit nonce" in shown["tls12-record"]
+    assert "GET / HTTP" in shown["tls12-record"]
     assert "DemoServer" in shown["end"]
     assert "close_notify" in shown["close"]
     if capabilities.probe().ktls:
@@ -89,6 +94,7 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
         assert "Installed" in shown["answer"]
     else:
         assert "The kernel said no" in shown["install"]
+        assert "nothing to read back" in shown["read-back"]
         assert "userspace" in shown["where"]
     assert "not shown" in shown["derivation-hidden"]
     assert "not shown" not in shown["derivation-revealed"]
@@ -102,6 +108,8 @@ def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     shown = outputs(target)
     assert "The kernel said yes" in shown["install"]
     assert "<b>+1</b>" in shown["counters"]
+    for direction in ("TX", "RX"):
+        assert f"{direction}: iv, key, salt, rec_seq as handed over; next record 0" in shown["read-back"]
     assert "kernel records, uring" in shown["where"]
     assert "through the kernel record layer" in shown["same"]
     assert "the same bytes: True" in shown["same"]
@@ -129,6 +137,32 @@ def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     assert "b'an answer'" in shown["carry-on"]
     assert "Installed" in shown["linked"]
     assert "kernel: StreamError: EBADMSG" in shown["harm"]
+
+
+def test_the_handoff_race_runs_to_its_end_without_ktls_too(home):
+    shown = outputs(home / "root" / RACE.name)
+    assert "begins with record 0" in shown["ledger"]
+    assert "begins with record 1" in shown["read"]
+    assert "1: opens: new session ticket" in shown["tried"]
+    assert "UsageError: installing keys: the RX keys are for record 0" in shown["guard"]
+    if not capabilities.probe().ktls:
+        assert "this kernel has no tls module" in shown["trials"]
+        assert "Refused(NO_TLS_MODULE" in shown["again"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_handoff_race_runs_in_a_guest_on_real_ktls(tmp_path):
+    spec = guests.install("newest", prefix=tmp_path)
+    shown = outputs(notebooks.execute(RACE, tmp_path / "07.ipynb", kernel=spec.name, specs=spec.parent))
+    said = [line.split(" | ")[1:] for line in shown["trials"].splitlines() if line.count(" | ") == 3]
+    assert [line[0] for line in said] == ["0", "1", "0", "1", "0"]
+    for _, by_hand, by_kernel in said[:2]:
+        assert by_hand == by_kernel == "opens: new session ticket"
+    for _, by_hand, by_kernel in said[2:4]:
+        assert by_hand == "does not open"
+        assert by_kernel.startswith("EBADMSG")
+    assert re.match("EMSGSIZE|EINVAL|EBADMSG|nothing within", said[4][2])
+    assert "Installed" in shown["again"]
 
 
 def test_sweep_and_compare_runs_on_a_table(home):

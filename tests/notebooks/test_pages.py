@@ -7,12 +7,8 @@ kept, in the folder that the run names.
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-from http.client import HTTPConnection
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +16,6 @@ import pytest
 pytestmark = pytest.mark.timeout(600)  # the first test may be the one that executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-TOKEN = "sesame"
 WIDTHS = (1280, 1920)
 A4 = 703  # pixels between margins of 12 mm
 SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
@@ -69,34 +64,19 @@ SLABS = """[...document.querySelectorAll('.jp-RenderedImage img')].filter(img =>
 
 
 @pytest.fixture(scope="module")
-def lab(home, wait_for):
+def lab(home, jupyterlab):
     """Start JupyterLab on the executed notebooks; give its address."""
-    for plugin, settings in SETTINGS.items():
-        path = home / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    argv = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-    argv += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
-    argv += [f"--ServerApp.root_dir={home / 'root'}", "--LabApp.expose_app_in_browser=True"]
-    with (home / "lab.log").open("wb") as log:
-        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(os.environ))
-    try:
-        wait_for(lambda: answers(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+    with jupyterlab(home, SETTINGS) as address:
+        yield address
 
 
-def answers(port):
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", f"/api?token={TOKEN}")
-        return connection.getresponse().status == 200
-    finally:
-        connection.close()
+def settled(browser):
+    """Return the page's height once it no longer changes: the last cells are drawn after JupyterLab is ready."""
+    before, height = -1, browser.run(HEIGHT)
+    while height != before:
+        time.sleep(0.3)
+        before, height = height, browser.run(HEIGHT)
+    return height
 
 
 def faults_of(browser, path, widths=WIDTHS, media=""):
@@ -104,7 +84,7 @@ def faults_of(browser, path, widths=WIDTHS, media=""):
     found = []
     for width in widths:
         browser.resize(width, media=media)
-        browser.resize(width, min(16000, max(1000, browser.run(HEIGHT) + 150)), media=media)
+        browser.resize(width, min(16000, max(1000, settled(browser) + 150)), media=media)
         browser.picture(path.with_name(f"{path.name}-{width}.png"))
         found += [f"{path.name} at {width}: {fault}" for fault in browser.run(FAULTS)]
     return found
@@ -114,7 +94,7 @@ def faults_of(browser, path, widths=WIDTHS, media=""):
 def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
     cells = sum(cell["cell_type"] == "code" for cell in json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"])
     browser.resize(1280)
-    browser.open(f"{lab}/doc/tree/{name}.ipynb?token={TOKEN}", READY % cells)
+    browser.open(lab(f"/doc/tree/{name}.ipynb"), READY % cells)
     found = []
     for theme, title in THEMES.items():
         browser.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
@@ -126,7 +106,7 @@ def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
 
 def test_the_pictures_keep_their_shape_where_a_notebook_is_not_trusted(browser, lab, wait_for):
     """JupyterLab takes styles out of untrusted HTML that it does not know: the boxes keep colours and order."""
-    browser.open(f"{lab}/doc/tree/{NAMES[0]}.ipynb?token={TOKEN}", READY % 10)
+    browser.open(lab(f"/doc/tree/{NAMES[0]}.ipynb"), READY % 10)
     page = wait_for(lambda: browser.run("document.body.innerHTML.includes('1 connect') && document.body.innerHTML"))
     assert "client → server" in page
     assert re.search(r"background-color: ?rgba\(213, ?94, ?0, ?0\.28\)", page)

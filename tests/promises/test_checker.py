@@ -57,8 +57,8 @@ def test_a_check_that_hangs_is_broken_and_ended_with_all_it_started(made_up, tmp
         time.sleep(60)
 
     began = time.monotonic()
-    assert checker.judge(made_up(check), within=0.5) == (BROKEN, "TLS 1.3: hung: no answer within 0.5 s")
-    assert time.monotonic() - began < 10
+    assert checker.judge(made_up(check), within=3) == (BROKEN, "TLS 1.3: hung: no answer within 3 s")
+    assert time.monotonic() - began < 30
     pid, deadline = int((tmp_path / "pid").read_text()), time.monotonic() + 5
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.01)

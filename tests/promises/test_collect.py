@@ -42,7 +42,7 @@ def ktls_here(monkeypatch):
         return ""
 
     monkeypatch.setattr(host, "_once", once)
-    monkeypatch.setattr(host, "machines_of", lambda name, clock: [Machine(name=name, kernel=None, clock=clock)])
+    monkeypatch.setattr(host, "machines_of", lambda name, clock, **_: [Machine(name=name, kernel=None, clock=clock)])
     monkeypatch.setattr(capabilities, "ulp", lambda: capabilities.Answer(accepted=True))
     return jobs
 
@@ -150,7 +150,9 @@ def test_dangerous_tries_it_here_after_a_warning_and_all_else(ktls_here, own):
 def test_in_a_guest_what_endangers_it_comes_last_and_alone(ktls_here, monkeypatch):
     for version, jobs in (("6.1.176-1", [[NAMES[0]], [RISKY]]), ("6.1.192-2", [[RISKY, NAMES[0]]])):
         monkeypatch.setattr(Kernel, "version", version)
-        monkeypatch.setattr(host, "machines_of", lambda *_: [Machine(name="6.1", kernel=cached()[0], clock="wall")])
+        monkeypatch.setattr(
+            host, "machines_of", lambda *_, **__: [Machine(name="6.1", kernel=cached()[0], clock="wall")]
+        )
         ktls_here.clear()
         frame = scoreboard("6.1", names=[RISKY, NAMES[0]])
         assert ktls_here == [(True, job) for job in jobs]
@@ -191,10 +193,10 @@ def test_an_interrupted_run_goes_on_where_it_was(ktls_here, monkeypatch, tmp_pat
     monkeypatch.setattr(host, "_once", going)
     with pytest.raises(UsageError, match="--resume"):
         scoreboard("here", **asked)
-    monkeypatch.setattr(host, "machines_of", lambda *_: [Machine(name="6.1", kernel=cached()[0], clock="wall")])
+    monkeypatch.setattr(host, "machines_of", lambda *_, **__: [Machine(name="6.1", kernel=cached()[0], clock="wall")])
     with pytest.raises(UsageError, match="there are verdicts of others"):
         scoreboard("6.1", resume=True, **asked)
-    monkeypatch.setattr(host, "machines_of", lambda *_: [Machine(name="here", kernel=None, clock="wall")])
+    monkeypatch.setattr(host, "machines_of", lambda *_, **__: [Machine(name="here", kernel=None, clock="wall")])
     frame = scoreboard("here", resume=True, **asked)
     assert [plan for _, plan in ktls_here] == [NAMES[:1], NAMES[2:]]
     assert list(frame["verdict"]) == [KEPT, KEPT], "the check that was interrupted is tried again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ktlslab.errors import KtlsLabError, UsageError
-from ktlslab.guests import cached, kernels, qemu
+from ktlslab.guests import fetch, kernels, qemu
 from ktlslab.runs.machines import machine, machines_of
 
 
@@ -24,7 +24,7 @@ def two_builds(newest, monkeypatch):
 
 @pytest.fixture(scope="session")
 def newest():
-    return cached()[-1]
+    return fetch("newest")
 
 
 def test_a_build_is_another_machine_than_the_last_of_its_series(two_builds, monkeypatch):

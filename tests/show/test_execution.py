@@ -43,7 +43,7 @@ def test_a_sweep_then_both_notebooks(project, frame, monkeypatch, capsys):
         assert (plan, on, resume) == ("quick", "here", False)
         write_table(frame, output)
 
-    monkeypatch.setattr(notebooks, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
+    monkeypatch.setattr(notebooks, "machine", lambda name, *_, **__: Machine(name=name, kernel=None, clock="wall"))
     monkeypatch.setattr(notebooks, "sweep", sweep)
     assert run(project, "--on", "here") == 0
     assert shown(project, COMPARE) == "quick.parquet"
@@ -53,7 +53,7 @@ def test_a_sweep_then_both_notebooks(project, frame, monkeypatch, capsys):
     assert "RECORDED" not in said
 
 
-def no_machine(_):
+def no_machine(*_, **__):
     raise GuestError("booting", answered="no QEMU", remedy="apt-get install qemu-system-x86")
 
 
@@ -77,7 +77,7 @@ def test_a_full_disk_is_a_failure(project, monkeypatch, capsys):
     def full(*_, **__):
         raise StorageError("writing", answered="ENOSPC", remedy="Free space.")
 
-    monkeypatch.setattr(notebooks, "machine", lambda name: Machine(name=name, kernel=None, clock="wall"))
+    monkeypatch.setattr(notebooks, "machine", lambda name, *_, **__: Machine(name=name, kernel=None, clock="wall"))
     monkeypatch.setattr(notebooks, "sweep", full)
     assert run(project, "--on", "here") == 1
     assert "Free space" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from html import unescape
 
 import pytest
 
@@ -172,6 +173,35 @@ def test_a_record_is_taken_apart_to_its_last_byte(lesson):
     assert "ciphertext" not in plain(handoff.record_bytes(record.raw))
     with pytest.raises(ValueError, match="does not open"):
         handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.write_iv.reveal(), number + 1)
+
+
+def test_the_pictures_say_what_the_standards_say_of_this_version(lesson):
+    """What differs between TLS 1.2 and 1.3: the write IV and its place, what the tag covers, what is encrypted."""
+    tx, tls12 = lesson.keys.tx, lesson.shake.version is Version.TLS12
+    struct = unescape(handoff.struct(tx.crypto_info())._repr_html_())
+    salted = bool(tx.suite.cipher.salt_bytes)
+    assert ("the next record's explicit nonce" in struct) == (tls12 and salted)  # RFC 5288, 3
+    assert ("the write IV's first part" in struct) == (salted and not tls12)  # RFC 8446, 5.3
+    assert f"{len(tx.write_iv)} of write IV" in repr(handoff.key_derivation(lesson.shake))
+    records = unescape(handoff.records(lesson.shake)._repr_html_())
+    assert ("only Finished is protected" in records) == tls12
+    assert ("handshake's own traffic secrets" in records) != tls12
+    assert ("from here on this direction is protected" in records) == tls12  # RFC 5246, 7.1
+    assert ("only for middleboxes" in records) != tls12  # RFC 8446, D.4
+    number, record = handoff.application_records(lesson.shake, lesson.wire.sent, "sent")[0]
+    picture = handoff.record_bytes(record, tx.suite, tx.key.reveal(), tx.write_iv.reveal(), number)._repr_html_()
+    assert ("its type and its padding" in picture) != tls12  # RFC 8446, 5.2
+    assert ("number, type, version and length" in picture) == tls12  # RFC 5246, 6.2.3.3
+    assert ("no longer names the version" in picture) != tls12  # RFC 8446, 5.2
+
+
+def test_a_counter_is_explained_as_the_kernel_documents_it():
+    """Nobody promises not to pad, and a session is counted when its keys are taken, not when it sends."""
+    zero = Counters(dict.fromkeys(("TlsTxSw", "TlsDecryptRetry", "TlsRxNoPadViolation"), 0))
+    page = handoff.counters(zero, zero)._repr_html_()
+    assert page.count("TLS_RX_EXPECT_NO_PAD was set") == 2
+    assert "promised" not in page
+    assert "sessions so far whose send keys the kernel took" in page
 
 
 def test_what_was_opened_by_hand_is_what_the_stream_gave(lesson):

@@ -373,7 +373,8 @@ PyMODINIT_FUNC PyInit__hot(void) {
   kl_calls_type = (PyTypeObject *)PyType_FromSpec(&calls_spec);
   bound_type = (PyTypeObject *)PyType_FromSpec(&bound_spec);
   if (!made || !kl_calls_type || !bound_type || PyModule_AddType(made, kl_calls_type) ||
-      add_type(made, &kl_socket_spec) || add_type(made, &kl_tls_spec))
+      add_type(made, &kl_socket_spec) || add_type(made, &kl_tls_spec) ||
+      kl_add_streams(made))
     Py_CLEAR(made);
   return made;
 }

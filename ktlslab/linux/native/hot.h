@@ -72,4 +72,7 @@ extern PyType_Spec kl_socket_spec;
 /* tls.c */
 extern PyType_Spec kl_tls_spec;
 
+/* stream.c */
+int kl_add_streams(PyObject *module); /* nonzero and an exception */
+
 #endif

@@ -1,8 +1,8 @@
 /* A TLS session in OpenSSL as Python sends and receives by it: the library's own calls, once per operation, as hot.c makes
  * the ring's. The addresses of the calls are pyOpenSSL's library's (tls/traffic.py), so nothing is linked here.
  *
- * OpenSSL has the socket itself, or two memory BIOs. Their bytes then go through a ring; or, where Python's socket does the
- * receiving and nothing is sent, through that. Memory BIOs force two copies each way: out of OpenSSL's records into the BIO,
+ * OpenSSL has the socket itself, or two memory BIOs, whose bytes go through a ring or, where the kernel makes the records of
+ * the other direction, through the socket. Memory BIOs force two copies each way: out of OpenSSL's records into the BIO,
  * and out of the BIO into what is sent; what was received into the BIO, and out of the BIO into OpenSSL's record. (The
  * second copy of a send is forced by what pyOpenSSL exports: BIO_get_mem_data shows the bytes where they lie, but only
  * BIO_read takes them away.)
@@ -11,155 +11,22 @@
  *   held(data, flags)                 a send with MSG_MORE, or the first after one
  *   unsent()                          part of the records was sent; `carry` sends on
  *   incomplete(buffer)                part of a record came; `pull_once` goes on
- *   took(count)                       so many bytes were received, for who has asked to be told
+ *   suspected()                       a record that came may ask for new keys, for who has to be told
  *   ended()                           TCP ended; raises
  *   failed(answer, errno, receives)   OpenSSL failed; raises what pyOpenSSL would
  *
- * Only one thread at a time may be in OpenSSL (openssl-threads(7)): a second one gets EBUSY, and has done nothing.
+ * Only one thread at a time may be in OpenSSL (openssl-threads(7)): a second one gets EBUSY, and has done nothing. The
+ * exception is `tell`, by which a thread that receives from the kernel passes on what it got: it waits.
  */
-#include "hot.h"
+#include "tls.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <unistd.h>
 
-#define RECORD_BYTES (1 << 14)
-#define SEAL_BYTES (1 << 20) /* OpenSSL makes all records of a send before the first is sent; the rest waits its turn */
-#define OVERHEAD_BYTES 64    /* header, explicit nonce, tag and inner type never take more */
-#define REFUSED (-65537)     /* OpenSSL did not do it, and `reason` says why; no errno has this value */
-
-enum { WANT_READ = 2, WANT_WRITE = 3, ZERO_RETURN = 6 }; /* SSL_get_error(3); part of OpenSSL's ABI */
-
-/* In the order in which Python gives them. */
-struct functions {
-  int (*write)(void *ssl, const void *data, int bytes);
-  int (*read)(void *ssl, void *buffer, int bytes);
-  int (*pending)(const void *ssl);
-  int (*get_error)(const void *ssl, int answer);
-  unsigned long (*peek_error)(void);
-  void (*clear_error)(void);
-  int (*bio_write)(void *bio, const void *data, int bytes);
-  int (*bio_read)(void *bio, void *buffer, int bytes);
-  long (*bio_memory)(void *bio, char **at);
-};
-#define FUNCTIONS (sizeof(struct functions) / sizeof(void *))
-
-typedef struct {
-  PyObject_HEAD
-  struct functions openssl;
-  void *ssl, *incoming, *outgoing; /* without the BIOs, OpenSSL has the socket */
-  Calls *calls;                    /* of the ring that carries, or NULL */
-  PyObject *receive;               /* Python's socket's recv_into, or NULL */
-  PyObject *room;                  /* what it receives into */
-  Py_buffer wire;                  /* the same */
-  char *records;                   /* what is being sent */
-  int records_bytes, filled, sent;
-  int fd, tells, held, busy;
-  pid_t process;
-  int64_t timeout_ns;
-} Tls;
-
-/* One call: what it moves, and what became of it. */
-struct work {
-  char *data;
-  Py_ssize_t bytes, done;
-  int64_t pause_ns, received;  /* a long send comes back then, with what it has done */
-  int answer, reason, error;   /* of OpenSSL's last call */
-  struct kl_wait wait;
-};
-
-/* Without the GIL: steps, each of which gives a number of bytes, -errno, KL_INTERRUPTED or REFUSED. */
-
-static int few(Py_ssize_t bytes) { return bytes > INT_MAX ? INT_MAX : (int)bytes; }
-
-/* What another user of OpenSSL has left behind in this thread would be taken for this call's error: SSL_get_error(3). */
-static void prepare(const struct functions *openssl) {
-  if (openssl->peek_error()) openssl->clear_error();
-  errno = 0;
-}
-
-static int64_t refused(Tls *self, struct work *work, int answer) {
-  work->error = errno;
-  work->answer = answer;
-  work->reason = self->openssl.get_error(self->ssl, answer);
-  int waits = work->reason == WANT_READ || work->reason == WANT_WRITE;
-  return waits && work->error == EINTR && !self->incoming ? KL_INTERRUPTED : REFUSED;
-}
-
-/* pyOpenSSL's contexts write one record per call (SSL_MODE_ENABLE_PARTIAL_WRITE). */
-static int64_t write_records(Tls *self, struct work *work) {
-  while (work->done < work->bytes) {
-    prepare(&self->openssl);
-    int answer = self->openssl.write(self->ssl, work->data + work->done, few(work->bytes - work->done));
-    if (answer <= 0) return refused(self, work, answer);
-    work->done += answer;
-    if (work->pause_ns && work->done < work->bytes && kl_deadline(0) > work->pause_ns) break;
-  }
-  return work->done;
-}
-
-static int64_t read_record(Tls *self, struct work *work) {
-  prepare(&self->openssl);
-  int answer = self->openssl.read(self->ssl, work->data, few(work->bytes));
-  return answer > 0 ? answer : refused(self, work, answer);
-}
-
-/* Send more of the records that are made: how many bytes the kernel took. */
-static int64_t send_records(Tls *self) {
-  if (self->sent == self->filled) {
-    self->sent = 0;
-    self->filled = self->openssl.bio_read(self->outgoing, self->records, self->records_bytes);
-    if (self->filled <= 0) return self->filled = 0;
-  }
-  struct kl_operation operation = {
-      .opcode = IORING_OP_SEND, .fd = self->fd, .addr = (uintptr_t)self->records + (unsigned)self->sent,
-      .len = (uint32_t)(self->filled - self->sent), .op_flags = MSG_NOSIGNAL};
-  return kl_run(self->calls->ring, &operation, kl_limited(self->calls, self->timeout_ns));
-}
-
-static int64_t seal_and_send(Tls *self, struct work *work) {
-  int64_t result = write_records(self, work);
-  return result < 0 ? result : send_records(self);
-}
-
-static int64_t feed(Tls *self, struct work *work, int64_t received) {
-  if (received <= 0) return received; /* 0: the end of TCP */
-  work->done = (Py_ssize_t)received;
-  self->openssl.bio_write(self->incoming, self->wire.buf, (int)received);
-  return read_record(self, work);
-}
-
-/* Receive, unless OpenSSL still has something. */
-static int64_t receive_and_open(Tls *self, struct work *work) {
-  struct kl_operation operation = {.opcode = IORING_OP_RECV, .fd = self->fd, .addr = (uintptr_t)self->wire.buf,
-                                   .len = (uint32_t)self->wire.len};
-  return feed(self, work, kl_run(self->calls->ring, &operation, kl_limited(self->calls, self->timeout_ns)));
-}
-
-static int64_t open_what_is_here(Tls *self, struct work *work) {
-  if (self->openssl.pending(self->ssl) || self->openssl.bio_memory(self->incoming, NULL) > 0)
-    return read_record(self, work);
-  work->reason = WANT_READ;
-  return REFUSED;
-}
-
-static int64_t open_by_the_ring(Tls *self, struct work *work) {
-  int64_t result = open_what_is_here(self, work);
-  return result == REFUSED && work->reason == WANT_READ ? receive_and_open(self, work) : result;
-}
-
-/* With the GIL again. */
-
 static int interrupted(Tls *self, struct work *work) {
-  if (!self->incoming) return kl_interrupted(&work->wait);
+  if (!self->calls) return kl_interrupted(&work->wait);
   return PyErr_CheckSignals() || kl_check_open(self->calls);
 }
-
-typedef int64_t (*step)(Tls *, struct work *);
-
-static int64_t resume_send(Tls *self, struct work *work) { return kl_resume(self->calls->ring); }
-static int64_t feed_received(Tls *self, struct work *work) { return feed(self, work, work->received); }
-static int64_t resume_receive(Tls *self, struct work *work) { return feed(self, work, kl_resume(self->calls->ring)); }
 
 /* Take a step without the GIL, and go on with it after each signal: -1 and an exception, or 0 and the result. */
 static int take(Tls *self, struct work *work, step begin, step go_on, int64_t *result) {
@@ -237,11 +104,11 @@ static PyObject *pushed(Tls *self, struct work *work) {
   int64_t result;
   if (!self->outgoing) {
     if (work->bytes > RECORD_BYTES && self->timeout_ns != KL_FOREVER) work->pause_ns = kl_deadline(self->timeout_ns / 4);
-    if (take(self, work, write_records, write_records, &result)) return NULL;
+    if (take(self, work, kl_tls_write, kl_tls_write, &result)) return NULL;
     return result < 0 ? concluded(self, work, result, 0) : PyLong_FromSsize_t(work->done);
   }
   if (work->bytes > SEAL_BYTES) work->bytes = SEAL_BYTES;
-  if (make_room(self, work->bytes) || take(self, work, seal_and_send, resume_send, &result)) return NULL;
+  if (make_room(self, work->bytes) || take(self, work, kl_tls_seal_and_send, kl_tls_send_on, &result)) return NULL;
   if (result < 0) return concluded(self, work, result, 0);
   self->sent += (int)result;
   int rest = self->sent < self->filled || self->filled == self->records_bytes;
@@ -271,43 +138,25 @@ static PyObject *tls_push(PyObject *object, PyObject *const *args, Py_ssize_t gi
 /* carry(): send more of what OpenSSL has made: how many bytes are left, at least. */
 static PyObject *tls_carry(PyObject *object, PyObject *unused) {
   Tls *self = (Tls *)object;
-  struct work work = {0};
+  Py_buffer nothing = {0};
+  struct work work = work_of(self, &nothing, SO_SNDTIMEO);
   int64_t result;
   if (enter(self) || make_room(self, RECORD_BYTES)) return NULL;
-  if (!self->outgoing || !self->calls) return PyLong_FromLong(0);
-  if (take(self, &work, seal_and_send, resume_send, &result)) return NULL;
+  if (!self->outgoing) return PyLong_FromLong(0);
+  if (take(self, &work, kl_tls_seal_and_send, kl_tls_send_on, &result)) return NULL;
   if (result < 0) return kl_failed(result);
   self->sent += (int)result;
   return PyLong_FromLong(self->filled == self->records_bytes ? 1 : self->filled - self->sent);
 }
 
-/* The same by Python's socket, which has all its own ways to wait. */
-static int receive_by_python(Tls *self, struct work *work, int64_t *result) {
-  if (take(self, work, open_what_is_here, NULL, result)) return -1;
-  if (*result != REFUSED || work->reason != WANT_READ) return 0;
-  self->busy = 1;
-  PyObject *received = PyObject_CallFunctionObjArgs(self->receive, self->room, NULL);
-  self->busy = 0;
-  if (!received) return -1;
-  work->received = PyLong_AsLong(received);
-  Py_DECREF(received);
-  return PyErr_Occurred() ? -1 : take(self, work, feed_received, NULL, result);
-}
-
 static PyObject *pulled(Tls *self, struct work *work, PyObject *buffer, int once) {
   int64_t result;
   if (!self->incoming) {
-    if (take(self, work, read_record, read_record, &result)) return NULL;
+    if (take(self, work, kl_tls_read, kl_tls_read, &result)) return NULL;
     return result < 0 ? concluded(self, work, result, 1) : PyLong_FromLongLong(result);
   }
-  if (self->calls ? take(self, work, open_by_the_ring, resume_receive, &result)
-                  : receive_by_python(self, work, &result))
-    return NULL;
-  if (self->tells && work->done) {
-    PyObject *told = PyObject_CallMethod((PyObject *)self, "took", "n", work->done);
-    if (!told) return NULL;
-    Py_DECREF(told);
-  }
+  if (!self->wire && !(self->wire = PyMem_Malloc(WIRE_BYTES))) return PyErr_NoMemory();
+  if (take(self, work, kl_tls_receive, kl_tls_receive_on, &result)) return NULL;
   if (result > 0) return PyLong_FromLongLong(result);
   if (!result) return called(self, "ended") ? NULL : PyLong_FromLong(0);
   if (result != REFUSED || work->reason != WANT_READ) return concluded(self, work, result, 1);
@@ -325,10 +174,34 @@ static PyObject *receive(Tls *self, PyObject *buffer, int once) {
 }
 
 /* pull(buffer): how many bytes of one record came, like recv(2); 0 at close_notify. */
-static PyObject *tls_pull(PyObject *self, PyObject *buffer) { return receive((Tls *)self, buffer, 0); }
+static PyObject *tls_pull(PyObject *object, PyObject *buffer) {
+  Tls *self = (Tls *)object;
+  PyObject *answer = receive(self, buffer, 0);
+  if (!self->suspect || !answer) return answer;
+  self->suspect = self->openssl.bio_memory(self->incoming, NULL) > 0; /* OpenSSL may not have read it yet */
+  if (called(self, "suspected")) Py_CLEAR(answer);
+  return answer;
+}
 
 /* pull_once(buffer): the same, or None where more of the record has to come. */
 static PyObject *tls_pull_once(PyObject *self, PyObject *buffer) { return receive((Tls *)self, buffer, 1); }
+
+/* tell(record): let OpenSSL read a record that carries no data, also while another thread sends. */
+static PyObject *tls_tell(PyObject *object, PyObject *record) {
+  Tls *self = (Tls *)object;
+  Py_buffer view;
+  char none;
+  if (!self->incoming) return PyErr_Format(PyExc_ValueError, "no session in memory");
+  if (PyObject_GetBuffer(record, &view, PyBUF_SIMPLE)) return NULL;
+  struct work work = {.data = &none, .bytes = sizeof none};
+  int64_t result;
+  Py_BEGIN_ALLOW_THREADS
+  result = kl_tls_feed(self, &work, &view);
+  Py_END_ALLOW_THREADS
+  PyBuffer_Release(&view);
+  if (result != REFUSED || work.reason == WANT_READ) Py_RETURN_NONE;
+  return concluded(self, &work, result, 1);
+}
 
 /* check_free(): OSError EBUSY while another thread is in OpenSSL. */
 static PyObject *tls_check_free(PyObject *self, PyObject *unused) {
@@ -337,24 +210,24 @@ static PyObject *tls_check_free(PyObject *self, PyObject *unused) {
 }
 
 static void release(Tls *self) {
-  if (self->wire.obj) PyBuffer_Release(&self->wire);
   Py_CLEAR(self->calls);
-  Py_CLEAR(self->receive);
-  Py_CLEAR(self->room);
   self->ssl = self->incoming = self->outgoing = NULL;
 }
 
-/* Tls(addresses of the functions, of the SSL, of its memory BIOs or 0 and 0, carrier, room, descriptor, time-out, tells)
-
-   The carrier is a ring's Calls; a recv_into; or None where OpenSSL has the socket. May be called again. */
+/* Tls(addresses of the functions, of the SSL, of its memory BIOs or 0 and 0, a ring's Calls or None, descriptor, time-out,
+   tells). May be called again. */
 static int tls_init(PyObject *object, PyObject *args, PyObject *keywords) {
   Tls *self = (Tls *)object;
-  PyObject *functions, *carrier, *room, *timeout;
+  PyObject *functions, *calls, *timeout;
   unsigned long long ssl, incoming, outgoing;
   int fd, tells;
-  if (!PyArg_ParseTuple(args, "O!KKKOOiOp", &PyTuple_Type, &functions, &ssl, &incoming, &outgoing, &carrier, &room, &fd,
-                        &timeout, &tells))
+  if (!PyArg_ParseTuple(args, "O!KKKOiOp", &PyTuple_Type, &functions, &ssl, &incoming, &outgoing, &calls, &fd, &timeout,
+                        &tells))
     return -1;
+  if (calls != Py_None && !PyObject_TypeCheck(calls, kl_calls_type)) {
+    PyErr_SetString(PyExc_TypeError, "expected a ring's calls or None");
+    return -1;
+  }
   void *addresses[FUNCTIONS];
   if (PyTuple_Size(functions) != FUNCTIONS) {
     PyErr_Format(PyExc_TypeError, "expected %zu functions", FUNCTIONS);
@@ -368,16 +241,11 @@ static int tls_init(PyObject *object, PyObject *args, PyObject *keywords) {
     return -1;
   }
   release(self);
-  if (incoming) {
-    if (PyObject_GetBuffer(room, &self->wire, PyBUF_WRITABLE)) return -1;
-    if (PyObject_TypeCheck(carrier, kl_calls_type)) self->calls = (Calls *)Py_NewRef(carrier);
-    else self->receive = Py_NewRef(carrier);
-    self->room = Py_NewRef(room);
-  }
+  if (calls != Py_None) self->calls = (Calls *)Py_NewRef(calls);
   memcpy(&self->openssl, addresses, sizeof addresses);
   self->ssl = (void *)(uintptr_t)ssl;
   self->incoming = (void *)(uintptr_t)incoming;
-  self->outgoing = self->calls ? (void *)(uintptr_t)outgoing : NULL;
+  self->outgoing = (void *)(uintptr_t)outgoing;
   self->fd = fd;
   self->tells = tells;
   self->timeout_ns = timeout_ns;
@@ -389,6 +257,7 @@ static void tls_free(PyObject *object) {
   PyTypeObject *type = Py_TYPE(object);
   release((Tls *)object);
   PyMem_Free(((Tls *)object)->records);
+  PyMem_Free(((Tls *)object)->wire);
   ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
   Py_DECREF(type);
 }
@@ -398,6 +267,7 @@ static PyMethodDef tls_methods[] = {
     {"carry", tls_carry, METH_NOARGS, NULL},
     {"pull", tls_pull, METH_O, NULL},
     {"pull_once", tls_pull_once, METH_O, NULL},
+    {"tell", tls_tell, METH_O, NULL},
     {"check_free", tls_check_free, METH_NOARGS, NULL},
     {NULL}};
 

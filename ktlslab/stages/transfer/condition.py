@@ -31,9 +31,10 @@ from ktlslab.errors import (
     UsageError,
     errno_name,
 )
-from ktlslab.linux import tcpinfo
+from ktlslab.linux import _hot, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
+from ktlslab.stages.bound import unshortened
 from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.libraries import LibraryError
 from ktlslab.tls.records import ContentType
@@ -55,14 +56,12 @@ _ALERTS = {
 }
 
 
-class Condition:
+class Condition(_hot.Flow):
     """The state of one stream. `layers` is the record layer of each direction: plain, userspace or kernel.
 
     `answer` sends the KeyUpdate that the peer has requested. `use` must be called before anything is sent or received.
     """
 
-    push: Callable[..., int]
-    pull: Callable[[Buffer], int]
     sender: Sender
 
     def __init__(self, connection: Connection, layers: dict[Direction, str], answer: Callable[[], None]) -> None:
@@ -75,7 +74,9 @@ class Condition:
         self.untold = False  # the failure has not been raised yet
         self.reset = False  # `lost` has seen that the peer reset the connection
         self.owed = False  # the peer has requested a KeyUpdate
+        # What the compiled part reads and writes in every operation: see also `watch`.
         self.unconfirmed = False  # something was sent since the connection was last known to live
+        self.fill_s = unshortened(connection.engine.timeout)
         self._answer = answer
 
     def use(self, sender: Sender, receiver: Receiver) -> None:

@@ -84,7 +84,7 @@ class Control:
                 raise MachineError(tried, answered=errno_name(error.errno), remedy=remedy) from error
             remedy = "Give 64 to 16384 bytes for TLS 1.2, 63 to 16384 for TLS 1.3, while no record is held back."
             raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
-        self._watch.record_bytes = self._record_bytes = size
+        self._condition.record_bytes = self._record_bytes = size
 
     def _needs_the_kernel(self, tried: str, remedy: str) -> None:
         layer = self._condition.layers[Direction.TX]

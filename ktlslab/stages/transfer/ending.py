@@ -54,13 +54,16 @@ def farewell(condition: Condition) -> KtlsLabError | None:
             _await_acknowledgement(condition, bound)
     except (OSError, SSL.Error, LibraryError) as error:
         if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
+            reset = delivered and tcpinfo.state(sock) == tcpinfo.CLOSED
             in_use = isinstance(error, OSError) and error.errno == errno.EBUSY  # then the peer gets no close_notify
-            return condition.failed("closing", error) if in_use or not delivered else None
+            return None if reset and not in_use else condition.failed("closing", error)
     left = tcpinfo.unacknowledged(sock)
-    if not left or (delivered and tcpinfo.state(sock) == tcpinfo.CLOSED):
+    reset = tcpinfo.state(sock) == tcpinfo.CLOSED
+    if (delivered and reset) or (condition.finished and not left):
         return None
-    tried, answered = condition.tried("closing"), f"the peer had not acknowledged the last {left} bytes sent"
-    if tcpinfo.state(sock) == tcpinfo.CLOSED:
+    what = f"acknowledged the last {left} bytes sent" if left else "taken what comes before the close_notify"
+    tried, answered = condition.tried("closing"), f"the peer had not {what}"
+    if reset:
         return StreamError(tried, answered=f"{answered} when the connection was reset", remedy="Open a new session.")
     return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
 

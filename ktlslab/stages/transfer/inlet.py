@@ -149,8 +149,8 @@ class Inlet:
         try:
             for piece in receiver.pieces():
                 condition.unconfirmed = False
-                watch.until_look -= 1
-                if watch.until_look < 0:
+                condition.until_look -= 1
+                if condition.until_look < 0:
                     watch.look()
                 yield piece
             if self._gone:

@@ -8,50 +8,48 @@ that the library expects, and fed to it.
 
 from __future__ import annotations
 
-import threading
+import functools
 from typing import TYPE_CHECKING
 
 from ktlslab.stages.config import ClientConfig, Resumption
 from ktlslab.stages.keys import traffic_secrets
+from ktlslab.stages.transfer.memory import InMemory
+from ktlslab.stages.transfer.userspace import Userspace
 from ktlslab.tls.keyschedule import next_traffic_secret, traffic_key
 from ktlslab.tls.protect import seal
 from ktlslab.tls.records import ContentType, HandshakeType
 from ktlslab.tls.suites import Version
 
 if TYPE_CHECKING:
-    from ktlslab.linux.ring import Buffer
+    from ktlslab.stages.connection import Connection
     from ktlslab.stages.handshaking import Handshake
 
 
 class Library:
     """The TLS library of a handshake, after the kernel took its receiving keys."""
 
-    def __init__(self, handshake: Handshake) -> None:
-        self._handshake = handshake
+    def __init__(self, connection: Connection, handshake: Handshake) -> None:
+        self._connection, self._handshake = connection, handshake
         self._secret = traffic_secrets(handshake)[1] if handshake.version is Version.TLS13 else b""
         self._sequence = handshake.machine.sequence_numbers[1]
         self._fed = 0
-        self._lock = threading.Lock()  # one thread may send while another receives
 
-    def encrypt(self, data: Buffer) -> memoryview:
-        """Return the records that carry `data`, valid until the next call."""
-        with self._lock:
-            return self._handshake.machine.encrypt(data)
-
-    def close_notify(self) -> memoryview:
-        """Return the close_notify record."""
-        with self._lock:
-            return self._handshake.machine.close_notify()
+    @functools.cached_property
+    def sender(self) -> Userspace | InMemory:
+        """The sending side, if the library makes the records that this end sends; and what messages are fed to."""
+        machine = self._handshake.machine
+        if machine.library.name == "rustls":
+            return InMemory(self._connection, machine)
+        return Userspace(self._connection, machine, alone=False)
 
     def told(self, message: bytes) -> None:
         """Feed one post-handshake message to the library."""
-        suite, machine = self._handshake.suite, self._handshake.machine
+        suite = self._handshake.suite
         assert suite is not None  # noqa: S101 - the kernel has it
         key, write_iv = traffic_key(self._secret, suite)
-        with self._lock:
-            machine.library.feed(seal(suite, key, write_iv, self._sequence, ContentType.HANDSHAKE, message))
+        with self.sender.apart:
+            self.sender.tell(seal(suite, key, write_iv, self._sequence, ContentType.HANDSHAKE, message))
             self._sequence += 1
-            machine.traffic.open_into(bytearray(1))
         if message[0] == HandshakeType.KEY_UPDATE:
             self._secret, self._sequence = next_traffic_secret(self._secret, suite), 0
 

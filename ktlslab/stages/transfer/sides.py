@@ -1,8 +1,7 @@
 """The two sides of a stream, sending and receiving, for each record layer.
 
 Plain: bytes are sent as they are. Kernel: plain bytes go into the socket, as with plain TCP; receiving is in
-`receiver`. Userspace: OpenSSL makes the records in `userspace` and rustls in `memory`; for a kernel that only receives,
-either does so here.
+`receiver`. Userspace: OpenSSL makes the records in `userspace`, rustls in `memory`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,9 @@ from ktlslab.tls.records import ContentType
 
 if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
-    from ktlslab.stages.transfer.library import Library
-    from ktlslab.tls.unbuffered import UnbufferedConnection
 
 CLOSE_NOTIFY = bytes([1, 0])
 MORE = int(socket.MSG_MORE)
-# OpenSSL makes all records of a send before the first is sent; the rest of a longer send waits its turn.
-_SEAL_BYTES = 1 << 20
 
 
 class Sender(Protocol):
@@ -67,43 +62,6 @@ class SocketSender:
 class PlainReceiver:
     def __init__(self, connection: Connection) -> None:
         self.pull = connection.engine.receiver(connection.socket)
-
-
-class LibrarySender:
-    """A library makes the records and the engine sends them. While the kernel receives, `Library` tells it of that.
-
-    It has no MSG_MORE, so held-back data is kept here.
-    """
-
-    def __init__(self, connection: Connection, library: Library | UnbufferedConnection) -> None:
-        self._connection, self._library = connection, library
-        self._held = bytearray()
-        self._carry = connection.engine.sender(connection.socket)
-
-    def push(self, data: Buffer, flags: int = 0) -> int:
-        if flags or self._held:
-            self._held += data
-            if flags & MORE:
-                return len(data)
-            whole, self._held = self._held, bytearray()
-            push_all(self._connection, self.push, whole)
-            return len(data)
-        if len(data) > _SEAL_BYTES:
-            with Rest(data, 0, _SEAL_BYTES) as first:
-                return self.push(first)
-        records = self._library.encrypt(data)
-        if (sent := self._carry(records)) != len(records):
-            push_all(self._connection, self._carry, records, sent)
-        return len(data)
-
-    def send_record(self, data: Buffer, record_type: int) -> int:
-        return no_record(data, record_type)
-
-    def close_notify(self) -> None:
-        """Send the held-back data, then close_notify."""
-        if self._held:
-            self.push(b"")
-        push_all(self._connection, self._carry, self._library.close_notify())
 
 
 def no_record(data: Buffer, record_type: int) -> NoReturn:

@@ -2,8 +2,8 @@
 
 This module holds the calls; the modules beside it do what kTLS leaves to its user: `inlet` handles the control records
 that come, `control` those that are sent, `watch` lost connections and used-up keys, `condition` errors that the kernel
-reports only once, `ending` the close. `send`, `recv_into` and `recv_exactly_into` are what is measured, so they are
-only one frame above the engine's call.
+reports only once, `ending` the close. `send`, `recv_into` and `recv_exactly_into` are what is measured. So they are the
+compiled part's (linux/native/stream.c); what is here is what they call where something is rare.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MORE = int(socket.MSG_MORE)
 _MAX_RECV_BYTES = 1 << 24  # a caller may ask for more than the memory holds
 
 
-class Stream(Closing):
+class Stream(_hot.Stream, Closing):
     """Bytes to and from the peer.
 
     With system calls, two threads may use the stream at once if the kernel makes the records, or nobody does: one
@@ -82,8 +82,9 @@ class Stream(Closing):
         self.tickets: list[bytes] = []  # NewSessionTicket messages received by kTLS
         self._handshake, self._kernel = handshake, kernel
         self._updates = KeyUpdates(connection, handshake) if handshake and kernel else None
-        self._library = Library(handshake) if handshake and Direction.RX in kernel else None
+        self._library = Library(connection, handshake) if handshake and Direction.RX in kernel else None
         self._condition = Condition(connection, self.layers, self.update_keys)
+        super().__init__(self._condition)
         self._watch = Watch(self._condition, self._updates, kernel, self.update_keys, limit=record_limit)
         sender, receiver = self._sides(handshake)
         self._condition.use(sender, receiver)
@@ -117,7 +118,7 @@ class Stream(Closing):
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if self._library and tx == "userspace":
-            sender = sides.LibrarySender(connection, self._library)
+            sender = self._library.sender
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
             return sender, KernelReceiver(
@@ -142,20 +143,18 @@ class Stream(Closing):
 
     # The length of a buffer counts its items. Where that is not what was moved, `in_bytes` counts its bytes.
 
-    def send(self, data: Buffer, *, more: bool = False) -> None:
-        """Send all of `data`. With `more` (MSG_MORE), the last record is held back until a send without it.
-
-        Raises StreamClosedError after `close`, after a failure, or once the peer is known to be gone.
-        """
+    def _send_on(self, data: Buffer, more: object, sent: int, failed: BaseException | None) -> None:
+        """Go on with a `send` of which `sent` bytes were pushed, or whose push failed by an error."""
         condition, watch = self._condition, self._watch
         try:
+            if failed is not None:
+                raise failed  # noqa: TRY301 - handled as one of this call
             size = len(data)
-            watch.until_check_up -= 1
-            if watch.until_check_up < 0:
+            if condition.until_check_up < 0:
                 watch.check_up("sending")
-            if more or size > watch.record_bytes:
-                self._send_on(data, size, more=more)
-            elif (sent := condition.push(data)) != size:
+            if more or size > condition.record_bytes:
+                self._send_records(data, size, more)
+            elif (sent := sent or condition.push(data)) != size:
                 sides.push_all(self.connection, condition.push, in_bytes(data), sent)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
@@ -164,7 +163,7 @@ class Stream(Closing):
             condition.give_up("sending", error)
         condition.unconfirmed = True
 
-    def _send_on(self, data: Buffer, size: int, *, more: bool) -> None:
+    def _send_records(self, data: Buffer, size: int, more: object) -> None:
         """Send what makes several records, may take several waits, or is held back."""
         if more is not True and more is not False:
             raise TypeError("more")
@@ -223,21 +222,15 @@ class Stream(Closing):
 
     # Receiving
 
-    def recv_into(self, buffer: Buffer) -> int:
-        """Receive at least one byte into `buffer` and return how many; 0 only at a clean end.
+    def _look(self) -> None:
+        """Find out whether the peer's key may be used for longer."""
+        self._watch.look()
 
-        Raises TruncatedError, AlertError, KeyUpdateError, StreamError, PeerTimeoutError. Every later call raises the
-        same error again, except after a time-out, when the call can be repeated.
-        """
-        condition, watch = self._condition, self._watch
-        watch.until_look -= 1
-        if watch.until_look < 0:
-            watch.look()
-        try:
-            count = condition.pull(buffer)
-        except BaseException as error:  # noqa: BLE001
+    def _recv_on(self, buffer: Buffer, count: int, error: BaseException | None) -> int:
+        """Go on with a `recv_into` that got nothing, or failed by `error`."""
+        if error is not None:
             count = self._inlet.again(buffer, error)
-        condition.unconfirmed = False
+        self._condition.unconfirmed = False
         return count or self._inlet.at_end(buffer)
 
     def recv(self, count: int = 1 << 16) -> bytes:
@@ -249,41 +242,41 @@ class Stream(Closing):
             raise
         return bytes(buffer[: self.recv_into(buffer)])
 
-    def recv_exactly_into(self, buffer: Buffer) -> None:
-        """Fill all of `buffer`. Raises what `recv_into` raises, and TruncatedError if the stream ends before that.
-
-        After PeerTimeoutError the bytes that came are received next: nothing is lost by trying again.
-        """
-        condition = self._condition
-        try:
-            have = condition.pull(buffer)  # as in recv_into, which would cost another frame
-        except BaseException as error:  # noqa: BLE001
-            have = self._inlet.again(buffer, error)
+    def _fill(self, buffer: Buffer, have: int, got: int, began: float, error: BaseException | None) -> None:
+        """Go on with a `recv_exactly_into` that has got `have` bytes, by its last receive `got` or an error."""
+        if error is not None and not have:
+            have, error = self._inlet.again(buffer, error), None
+            got = have
         if have != len(buffer):
-            self._fill(in_bytes(buffer), have)
-        condition.unconfirmed = False
+            self._fill_rest(in_bytes(buffer), have, got, began or None, error)
+        self._condition.unconfirmed = False
 
-    def _fill(self, buffer: Buffer, have: int) -> None:
+    def _fill_rest(self, buffer: Buffer, have: int, got: int, began: float | None, error: BaseException | None) -> None:
         """Fill the rest of a buffer that has its first bytes."""
         condition, size = self._condition, len(buffer)
-        rest = whole = memoryview(buffer)
+        whole = memoryview(buffer)
+        rest = whole[have:]
         try:
-            with Bound(self.connection, Direction.RX) as bound:
-                got = have or self._inlet.at_end(whole)  # a close_notify need not be followed by the end of TCP
-                have = got
+            with Bound(self.connection, Direction.RX, began) as bound:
+                if error is not None:
+                    got = self._inlet.again(rest, error)
+                    have += got
+                if not got:  # a close_notify need not be followed by the end of TCP
+                    got = self._inlet.at_end(rest)
+                    have += got
                 while got and have < size:
                     bound.check()
                     rest = whole[have:]
                     got = self.recv_into(rest)
                     have += got
-        except BaseException as error:
+        except BaseException as failure:
             if not condition.over:
                 self._inlet.keep(bytes(whole[:have]))
             let_go(rest, whole)
-            if isinstance(error, TimeoutError | PeerTimeoutError) and have:
+            if isinstance(failure, TimeoutError | PeerTimeoutError) and have:
                 answered = f"{have} of {size} bytes came within {self.connection.engine.timeout} s"
                 remedy = "Try again, or give a longer timeout: those bytes are received next."
-                raise PeerTimeoutError(condition.tried("receiving"), answered=answered, remedy=remedy) from error
+                raise PeerTimeoutError(condition.tried("receiving"), answered=answered, remedy=remedy) from failure
             raise
         rest.release()
         whole.release()

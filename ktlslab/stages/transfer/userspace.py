@@ -2,13 +2,15 @@
 
 `syscall` is the classic blocking client: OpenSSL uses the socket itself, without buffers in between. Its time-out
 limits each of OpenSSL's waits: a peer that sends a record byte by byte makes one call last long. `uring` goes through
-OpenSSL's memory BIOs, since OpenSSL cannot use a ring. They force two copies of every byte each way.
+OpenSSL's memory BIOs, since OpenSSL cannot use a ring, and so does what shares the connection with the kernel, whose
+records OpenSSL must neither read nor write. They force two copies of every byte each way.
 
 `push` and `pull` are the compiled part's (linux/native/tls.c). What is here is what it calls where something is rare.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,46 +19,39 @@ from OpenSSL import SSL
 from ktlslab.linux import _hot
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
-from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
-from ktlslab.stages.transfer.requests import Requests
 from ktlslab.stages.transfer.sides import MORE, no_record, push_all, truncated
+from ktlslab.tls.records import HEADER_BYTES
 from ktlslab.tls.traffic import FUNCTIONS, Traffic
 
 if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
     from ktlslab.tls.unbuffered import UnbufferedConnection
 
-_WIRE_BYTES = 1 << 17  # of received records at once
-
 
 class Userspace(_hot.Tls):
-    """Sends and receives. OpenSSL has no MSG_MORE, so held-back data is kept here."""
+    """Sends and receives. OpenSSL has no MSG_MORE, so held-back data is kept here.
 
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
+    `alone`: the kernel makes no records of this connection, so OpenSSL may have the socket. `tells`: `suspected` is
+    called for what comes.
+    """
+
+    def __init__(
+        self, connection: Connection, machine: UnbufferedConnection, *, alone: bool = True, tells: bool = False
+    ) -> None:
         self._connection, self._machine = connection, machine
         self._traffic: Traffic = machine.traffic  # type: ignore[assignment]  # OpenSSL's
         self._held = bytearray()
-        if connection.engine.name == "syscall":
+        self.apart = threading.Lock()  # held to `tell`, and to let OpenSSL make close_notify
+        if alone and connection.engine.name == "syscall":
             self._begin(self._traffic.own(connection.socket.fileno()))
         else:
-            self._begin_in_memory()
+            self._begin(self._traffic.memory(), tells=tells)
 
-    def _begin_in_memory(self, *, tells: bool = False) -> None:
-        carrier = self._connection.engine.carrier(self._connection.socket)
-        self._begin(self._traffic.memory(), carrier, bytearray(_WIRE_BYTES), tells=tells)
-
-    def _begin(
-        self,
-        session: tuple[int, int, int],
-        carrier: object = None,
-        room: bytearray | None = None,
-        *,
-        tells: bool = False,
-    ) -> None:
-        self._on_socket = carrier is None
-        descriptor, timeout = self._connection.socket.fileno(), self._connection.engine.timeout
-        super().__init__(FUNCTIONS, *session, carrier, room, descriptor, timeout, tells)
+    def _begin(self, session: tuple[int, int, int], *, tells: bool = False) -> None:
+        self._on_socket = not session[1]
+        sock, engine = self._connection.socket, self._connection.engine
+        super().__init__(FUNCTIONS, *session, engine.calls, sock.fileno(), engine.timeout, tells)
 
     def send_record(self, data: Buffer, record_type: int) -> int:
         return no_record(data, record_type)
@@ -69,9 +64,10 @@ class Userspace(_hot.Tls):
         if self._held:
             self.push(b"")
         self.check_free()
-        self._machine.shut_down()
+        with self.apart:
+            self._machine.shut_down()
         if self._on_socket:
-            self._begin_in_memory()
+            self._begin(self._traffic.memory())
             return
         with Bound(self._connection, Direction.TX) as bound:
             while self.carry():
@@ -123,21 +119,15 @@ class UserspaceReceiver(Userspace):
     def __init__(
         self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
     ) -> None:
-        self._connection, self._machine = connection, machine
-        self._traffic = machine.traffic  # type: ignore[assignment]  # OpenSSL's
-        self._requests = Requests(machine, asked) if asked else None
-        self._room = bytearray(_WIRE_BYTES)
-        carrier = connection.engine.carrier(connection.socket)
-        self._begin(self._traffic.memory(), carrier, self._room, tells=asked is not None)
+        self._asked = asked
+        super().__init__(connection, machine, alone=False, tells=asked is not None)
 
-    def pull(self, buffer: Buffer, /) -> int:
-        count = super().pull(buffer)
-        if self._requests:
-            self._requests.look()
-        return count
+    def suspected(self) -> None:
+        """Find out whether OpenSSL must answer a KeyUpdate, after a record of that size has come.
 
-    def took(self, count: int) -> None:
-        """Look for a KeyUpdate in the received bytes."""
-        if self._requests:
-            with Rest(self._room, 0, count) as wire:
-                self._requests.took(wire)
+        OpenSSL does not show this until it writes. So it is made to write a byte, which is not sent because the kernel
+        sends; its answer would precede that byte.
+        """
+        sealed = self._traffic.seal(b"\0")
+        if self._asked and len(sealed) > HEADER_BYTES + int.from_bytes(sealed[3:5], "big"):
+            self._asked()

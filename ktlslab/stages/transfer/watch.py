@@ -1,8 +1,9 @@
 """Periodic checks: whether TCP still has the connection, and how many records each key has protected.
 
 The kernel does neither. A send on a lost connection "succeeds", and nothing enforces the limit of RFC 8446 (5.5) on
-what one key may protect. So a stream counts down `until_check_up` by the records that it sends and `until_look` by its
-receives, and checks when one falls below 0. It changes keys before the limit, or ends with KeyUpdateError.
+what one key may protect. So a stream's condition counts down `until_check_up` by the records that it sends and
+`until_look` by its receives, and this checks when one falls below 0. It changes keys before the limit, or ends with
+KeyUpdateError.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ktlslab.errors import KeyUpdateError
-from ktlslab.linux import ktls, tcpinfo
+from ktlslab.linux import _hot, ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.tls.records import MAX_PLAINTEXT
 
@@ -41,29 +42,37 @@ class Watch:
     ) -> None:
         self._condition, self._updates, self._kernel, self._update = condition, updates, kernel, update
         self.limit = limit or (updates.suite.cipher.record_limit if updates else _NEVER)
-        self.until_check_up = CHECK_EVERY if Direction.TX in kernel else _WITHOUT
+        # Between sends of one record the compiled part checks up, and calls `check_up` where something is found.
+        condition.until_check_up = CHECK_EVERY if Direction.TX in kernel else _WITHOUT
+        condition.check_every, condition.free_records = CHECK_EVERY, min(self.limit, _NEVER) - 2 * CHECK_EVERY - 1
+        self._watched = ktls.to_watch(
+            condition.connection.socket, updates.suite.cipher.kernel_type if updates else None
+        )
+        condition.watched = self._watched if Direction.TX in kernel else None
         self._look_every = min(_LOOK_EVERY, max(1, self.limit >> 2)) if Direction.RX in kernel else _WITHOUT
-        self.until_look = self._look_every
-        self.record_bytes = MAX_PLAINTEXT
-        self._watched = ktls.watcher(condition.connection.socket, updates.suite.cipher.kernel_type if updates else None)
+        condition.until_look = self._look_every
+        condition.record_bytes = MAX_PLAINTEXT
         self._requested = -1  # the generation of the peer's keys that it was asked to change
 
     def count(self, verb: str, records: int, size: int) -> None:
         """Count what is about to be sent, and check up if it is time: full records, and `records` that are not."""
-        self.until_check_up -= records + size // self.record_bytes
-        if self.until_check_up < 0:
+        condition = self._condition
+        condition.until_check_up -= records + size // condition.record_bytes
+        if condition.until_check_up < 0:
             self.check_up(verb)
 
     def check_up(self, verb: str) -> None:
         """Raise if the connection is lost; change keys that are near their limit."""
+        condition = self._condition
         if Direction.TX not in self._kernel:
-            self.until_check_up = _WITHOUT
+            condition.until_check_up = _WITHOUT
             return
-        condition, coming = self._condition, CHECK_EVERY - self.until_check_up
-        self.until_check_up = CHECK_EVERY
+        coming = CHECK_EVERY - condition.until_check_up
+        condition.until_check_up = CHECK_EVERY
         if condition.closed or condition.failure or condition.finished:
             condition.attend(verb)
-        state, sent, received = self._watched()
+        fileno, *places = self._watched
+        state, sent, received = _hot.watched(fileno(), *places)
         if state in tcpinfo.SENDING_OVER and (lost := condition.lost()):
             condition.fail(lost)
             raise lost
@@ -103,15 +112,16 @@ class Watch:
 
         This costs about 500 instructions, so a `recv_exactly_into` that one receive fills does not count.
         """
-        self.until_look = self._look_every
+        condition = self._condition
+        condition.until_look = self._look_every
         if Direction.RX not in self._kernel:
             return
-        if self._updates is None or self._condition.closed or self._condition.failure:
+        if self._updates is None or condition.closed or condition.failure:
             return
         used = self._updates.records(Direction.RX)
         if used >= self.limit:
             answered = f"the peer's key has protected {used} records and may protect {self.limit}"
             remedy = "Open a new session; if this end sends now and then, it asks for new keys in time."
-            failure = KeyUpdateError(self._condition.tried("receiving"), answered=answered, remedy=remedy)
-            self._condition.fail(failure)
+            failure = KeyUpdateError(condition.tried("receiving"), answered=answered, remedy=remedy)
+            condition.fail(failure)
             raise failure

@@ -57,9 +57,6 @@ class Traffic(Protocol):
     def seal(self, data: Buffer) -> memoryview:
         """Return the records that carry `data`, valid until the next call."""
 
-    def sealed(self) -> memoryview:
-        """Return what the library wants to send."""
-
     def open_into(self, buffer: Buffer) -> int | None:
         """Fill `buffer` from the records fed. 0 means close_notify, or no room; None that bytes are missing."""
 
@@ -88,7 +85,7 @@ class Library(Protocol):
         """Return how many decrypted bytes wait to be read."""
 
     def shutdown(self) -> None:
-        """Make close_notify, which `Traffic.sealed` then returns."""
+        """Make close_notify: what the library then wants to send."""
 
     @property
     def traffic(self) -> Traffic: ...

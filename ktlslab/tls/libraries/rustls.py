@@ -137,10 +137,6 @@ class Rustls:
             records += self.take()
         return memoryview(records)
 
-    def sealed(self) -> memoryview:
-        """Return what rustls wants to send."""
-        return memoryview(self.take())
-
     def open_into(self, buffer: Buffer) -> int | None:
         """Fill `buffer` from the records fed. 0 means close_notify, or no room; None that bytes are missing."""
         with memoryview(buffer) as whole, whole.cast("B") as room:

@@ -17,7 +17,7 @@ from ktlslab.stages import BOTH, ServerConfig, export, install, kernel_suites
 from ktlslab.tls.libraries import RUSTLS_SUITES
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite, Version
-from tests.handpeer import key_update
+from tests.handpeer import PATIENCE_S, key_update
 
 pytestmark = pytest.mark.usefixtures("no_long_farewell")
 SUITES = [suite for suite in RUSTLS_SUITES if "_RSA_" not in suite.name]  # the certificates of the tests are ECDSA's
@@ -45,6 +45,7 @@ def meet(certificates):
                 for name in (client, server)
             }
             config = ServerConfig(certificate=certificates.server("good"), **only[server])
+            options |= {"timeout": PATIENCE_S}
             with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
                 accepting = pool.submit(accept_session, listener, config, **options)
                 port = listener.getsockname()[1]
@@ -97,7 +98,7 @@ def test_a_servers_tickets_are_read_by_whoever_receives(s_server, certificates, 
     (tmp_path / "file").write_bytes(pattern(100_000))
     port = s_server("-HTTP", "-num_tickets", str(tickets), suite=Suite.TLS_AES_256_GCM_SHA384)
     config = certificates.config(library="rustls")
-    with open_session("localhost", port, config=config, record_layer=layer) as session:
+    with open_session("localhost", port, config=config, record_layer=layer, timeout=PATIENCE_S) as session:
         exported = next(step for step in session.trace if step.stage == "export")
         assert "tx sequence 0, rx 0" in exported.outcome
         session.stream.send(b"GET /file HTTP/1.0\r\n\r\n")
@@ -120,7 +121,9 @@ def test_the_tickets_of_a_rustls_server_are_one_record_and_counted(meet, pattern
 def test_a_page_comes_by_rustls_and_the_kernel(nginx, certificates, pattern, io_engine):
     port = nginx({"file": pattern(1 << 20)})
     config = certificates.config(library="rustls")
-    got = https.get(f"https://localhost:{port}/file", config=config, record_layer="kernel", io_engine=io_engine)
+    got = https.get(
+        f"https://localhost:{port}/file", config=config, record_layer="kernel", io_engine=io_engine, timeout=PATIENCE_S
+    )
     assert (got.status, got.body == pattern(1 << 20)) == (200, True)
 
 
@@ -133,7 +136,7 @@ def test_httpbin_by_rustls_and_io_uring_where_the_kernel_makes_the_records(httpb
         ("get?of=ktlslab", "userspace"),
     ):
         url = f"https://localhost:{httpbin}/{path}"
-        got = https.get(url, config=config, record_layer=layer, io_engine="uring", timeout=60)
+        got = https.get(url, config=config, record_layer=layer, io_engine="uring", timeout=PATIENCE_S)
         session = got.session
         assert (got.status, session.library, session.record_layer, session.io_engine) == (200, "rustls", layer, "uring")
         taken = ["export", "install"] if layer == "kernel" else []

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ktlslab.errors import KtlsLabError
     from ktlslab.estimating.estimation import estimate
     from ktlslab.estimating.frames import read_estimate
-    from ktlslab.https import Response, get
+    from ktlslab.http.client import Client, get, post, request
+    from ktlslab.http.response import Response
     from ktlslab.linux.capabilities import probe
     from ktlslab.linux.counters import Counters
     from ktlslab.linux.ring import Ring
@@ -85,8 +86,12 @@ _HOMES = {
     "accept_session": "session",  # the same for a server
     "session_pair": "session",  # a client and a server in this process
     "Session": "session",
-    "get": "https",  # an https URL -> Response
-    "Response": "https",
+    # HTTPS on a session
+    "get": "http.client",  # an https URL -> Response
+    "post": "http.client",
+    "request": "http.client",
+    "Client": "http.client",  # keeps its connections
+    "Response": "http.response",
     # faults
     "Relay": "relay",  # a proxy between two ends that damages what passes
     "Fault": "relay",
@@ -124,6 +129,7 @@ _HOMES = {
 
 __all__ = [
     "Certificates",
+    "Client",
     "ClientConfig",
     "Connection",
     "Counters",
@@ -168,6 +174,7 @@ __all__ = [
     "measure",
     "open_session",
     "plots",
+    "post",
     "probe",
     "profile",
     "profiling",
@@ -175,6 +182,7 @@ __all__ = [
     "read_estimate",
     "read_profile",
     "read_table",
+    "request",
     "session_pair",
     "show",
     "stages",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import ktlslab
-from ktlslab.errors import KernelUnavailableError, KtlsLabError, StorageError, UsageError
+from ktlslab import _output
+from ktlslab.errors import KernelUnavailableError, KtlsLabError, StorageError, UsageError, errno_name
+from ktlslab.getting import options as getting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    options = _parser().parse_args(argv)
     try:
+        options = _parser().parse_args(argv)
+        options.words = sys.argv[1:] if argv is None else list(argv)
         status: int = options.run(options)
     except UsageError as error:
         return _complain(error, 2)
@@ -29,30 +31,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 1)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone, as in `ktlslab ... | head`: that is no error
+    except BrokenPipeError:  # the reader of our output is gone, as in `ktlslab ... | head`: that needs no words
         return 1
+    finally:
+        _output.settle()
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Minds, unlike argparse, if its help cannot be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            _output.say(message.removesuffix("\n"))
+        else:
+            _output.note(message, end="")
+
+
 def _complain(error: object, status: int) -> int:
-    sys.stderr.write(f"ktlslab: {error}\n")
+    _output.note(f"ktlslab: {error}")
     return status
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    _output.note(text)
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    _output.say(text)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ktlslab", description=ktlslab.__doc__.split("\n")[0] if ktlslab.__doc__ else ""
-    )
+    parser = _Parser(prog="ktlslab", description=ktlslab.__doc__.split("\n")[0] if ktlslab.__doc__ else "")
     parser.add_argument("--version", action="version", version=ktlslab.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     auto, named = "auto (here if this kernel has kTLS, else", "here, or a guest kernel: 6.1, oldest, newest, uml"
@@ -63,18 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
 
-    get = commands.add_parser("get", help="fetch an https URL through the five stages")
-    get.add_argument("url", metavar="URL")
-    get.add_argument("--on", metavar="MACHINE", default="here", help=f"{looking}; default here")
-    get.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto")
-    get.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
-    get.add_argument("--library", choices=["openssl", "rustls"], default="openssl", help="what does the TLS handshake")
-    get.add_argument("--ca", metavar="FILE", type=Path, help="trust this PEM file instead of the system's authorities")
-    get.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="limit for every wait; default 10"
-    )
-    get.add_argument("-v", "--verbose", action="store_true", help="show the stages on standard error")
-    get.set_defaults(run=_get)
+    getting.add(commands, looking, _get)
 
     sweep = commands.add_parser("sweep", help="measure a plan into a table")
     sweep.add_argument("--plan", default="quick", metavar="quick|standard|full|serve|FILE")
@@ -139,7 +138,9 @@ def _guest_parser(commands: Any) -> None:
     run.add_argument("--clock", choices=["wall", "instructions"], default="wall", help=counting)
     run.add_argument("--rw", type=Path, metavar="DIR", help="the only folder whose writes are kept")
     run.add_argument("--memory", default="1G", metavar="SIZE", help="the guest's memory: 512M, 2G, ...; default 1G")
-    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="limit for the command, without the boot")
+    run.add_argument(
+        "--timeout", type=getting.seconds, metavar="SECONDS", help="limit for the command, without the boot"
+    )
     run.set_defaults(run=_guest_run)
 
 
@@ -217,49 +218,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace) -> int:
-    if options.on != "here":
-        return _get_on(options)
-    config = ktlslab.ClientConfig(ca=options.ca, library=options.library)
-    answer = ktlslab.get(
-        options.url,
-        config=config,
-        record_layer=options.record_layer,
-        io_engine=options.io_engine,
-        timeout=options.timeout,
-    )
-    session = answer.session
-    if options.verbose:
-        for step in session.trace:
-            sys.stderr.write(f"{step.stage:>10}  {step.duration_ns / 1e6:8.2f} ms  {step.outcome}\n")
-        sys.stderr.write(f"{'session':>10}  {session!r}\n{'answer':>10}  {answer.status} {answer.reason}\n")
-    sys.stdout.buffer.write(answer.body)
-    sys.stdout.flush()
-    return 0 if answer.status < 400 else _complain(f"{options.url}: {answer.status} {answer.reason}", 1)
+    from ktlslab.getting import command  # noqa: PLC0415 - other commands need no HTTP
 
-
-def _get_on(options: argparse.Namespace) -> int:
-    """Run the same command in a guest that reaches what this machine reaches, or here if auto chooses so."""
-    from ktlslab import guests  # noqa: PLC0415 - only where a guest is asked for
-    from ktlslab.runs.machines import machine  # noqa: PLC0415
-
-    where = machine(options.on, "wall", looking=True, network=True)
-    if where.kernel is None:
-        options.on = "here"
-        return _get(options)
-    argv = [sys.executable, "-m", "ktlslab", "get", options.url, "--on", "here", "--timeout", str(options.timeout)]
-    argv += ["--record-layer", options.record_layer, "--io-engine", options.io_engine, "--library", options.library]
-    argv += ["--ca", str(options.ca.absolute())] if options.ca else []
-    argv += ["--verbose"] if options.verbose else []
-    out, err = sys.stdout.buffer, sys.stderr.buffer
-    return guests.run(where.kernel, argv, clock="wall", stdout=out, stderr=err, outbound=True).returncode
-
-
-def _seconds(text: str) -> float:
-    """Read a time-out."""
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a time-out: give seconds above 0")
-    return seconds
+    return command.run(options)
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -297,7 +258,11 @@ def _estimate(options: argparse.Namespace) -> int:
         from ktlslab.show.estimated import estimated_sign_map  # noqa: PLC0415 - it loads matplotlib
 
         drawn = estimated_sign_map(found)
-        options.png.write_bytes(drawn.png())
+        try:
+            options.png.write_bytes(drawn.png())
+        except OSError as error:
+            answered = errno_name(error.errno or 0)
+            raise StorageError(f"drawing {options.png}", answered=answered, remedy="Choose another place.") from error
         _say(drawn.caption)
     wanted = found.predicted
     return 1 if len(wanted) and (wanted["reason"] != "").all() else 0
@@ -404,7 +369,7 @@ def _guest_list(options: argparse.Namespace) -> int:
             name = offer.release or offer.series
             _say(f"{offer.series:>8}  available: {offer.version}, by `ktlslab guest fetch {name}`")
     if trouble:
-        sys.stderr.write(f"ktlslab: {trouble}\n")
+        _note(f"ktlslab: {trouble}")
     return 0
 
 
@@ -432,7 +397,7 @@ def _guest_run(options: argparse.Namespace) -> int:
         rw=options.rw,
         memory=options.memory,
         timeout=options.timeout,
-        stdout=sys.stdout.buffer,
+        stdout=_output.whole(),
         stderr=sys.stderr.buffer,
     )
     return done.returncode

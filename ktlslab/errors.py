@@ -39,12 +39,28 @@ class UsageError(KtlsLabError):
     """An invalid argument, or a call at the wrong time."""
 
 
+class UrlError(UsageError):
+    """Not a URL, or one whose form is wrong."""
+
+
+class SchemeError(UrlError):
+    """A URL of another scheme than https, also one that a server redirects to."""
+
+
+class UnreadableError(UsageError):
+    """A file that is to be sent cannot be read."""
+
+
 class MachineError(KtlsLabError):
     """This machine lacks something, or refuses it."""
 
 
 class MissingExtraError(MachineError, ImportError):
     """A library that an extra of ktlslab installs is missing. This is an ImportError as well."""
+
+
+class ProxyError(MachineError):
+    """A proxy is demanded, by an option or a variable of the environment; ktlslab speaks to servers directly."""
 
 
 class RingUnavailableError(MachineError):
@@ -118,6 +134,26 @@ class CertificateError(HandshakeError):
 
 class StreamError(PeerError):
     """The session broke after the handshake."""
+
+
+class HttpError(StreamError):
+    """The server's answer is not HTTP/1.1, or breaks its rules."""
+
+
+class NoAnswerError(HttpError):
+    """The server ended the connection before the first byte of an answer."""
+
+
+class IncompleteError(HttpError):
+    """The body ended before it was whole."""
+
+
+class RedirectError(HttpError):
+    """Too many redirects, or one that cannot be followed."""
+
+
+class RangeError(HttpError):
+    """The server did not send the range of bytes that was asked for."""
 
 
 class TruncatedError(StreamError):

@@ -26,6 +26,7 @@ from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import EngineName
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
+from ktlslab.stages.bound import Bound
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import Connection, EngineChoice, accept, connect
 from ktlslab.stages.handshaking import Handshake, handshake
@@ -90,8 +91,9 @@ class Session(Closing):
     def io_engine(self) -> EngineName:
         return self.stream.connection.engine.name
 
-    def close(self) -> None:
-        self.stream.close()
+    def close(self, *, wait: bool = True) -> None:
+        """Close the stream: see `Stream.close`."""
+        self.stream.close(wait=wait)
 
     def __repr__(self) -> str:
         given_up = f", because {' and '.join(why.value for why in self.why)}" if self.why else ""
@@ -113,21 +115,27 @@ def open_session(
     io_engine: EngineChoice = "auto",
     ring: Ring | None = None,
     timeout: float | None = 10.0,
+    connect_timeout: float | None = None,
 ) -> Session:
     """Connect, do the TLS handshake, and let the kernel take over.
 
     `record_layer`: auto asks the kernel for both directions. If the kernel refuses, the session continues in userspace
     and `Session.why` gives the reason. The other values are requirements: kernel needs both directions, kernel-tx and
     kernel-rx one, userspace none; plain uses no TLS. `io_engine`: auto uses io_uring if it is available, and
-    `Session.why` says if it is not; uring requires it. `timeout` in seconds bounds every wait.
+    `Session.why` says if it is not; uring requires it. `timeout` in seconds bounds each later call on the session, and
+    `connect_timeout` (default: the same) the opening as a whole.
 
     Raises what `connect` and `handshake` raise, and RecordLayerUnavailableError if the kernel does not meet a
     requirement.
     """
     _checks.word("opening a session", "record_layer", record_layer, get_args(RecordLayer))
     trace: list[TraceEntry] = []
-    connection = _traced(trace, "connect", lambda: connect(host, port, io_engine=io_engine, ring=ring, timeout=timeout))
-    return _open(trace, connection, config, record_layer, io_engine)
+    timeout = _checks.seconds("opening a session", "timeout", timeout)
+    opening = _checks.seconds("opening a session", "connect_timeout", connect_timeout) or timeout
+    began = time.monotonic()
+    connection = _traced(trace, "connect", lambda: connect(host, port, io_engine=io_engine, ring=ring, timeout=opening))
+    with Bound(connection, Direction.RX, began):
+        return _open(trace, connection, config, record_layer, io_engine=io_engine, timeout=timeout)
 
 
 def accept_session(
@@ -148,7 +156,7 @@ def accept_session(
     _checks.instance(tried, "config", config, ServerConfig, "what the server presents")
     trace: list[TraceEntry] = []
     connection = _traced(trace, "accept", lambda: accept(listener, io_engine=io_engine, ring=ring, timeout=timeout))
-    return _open(trace, connection, config, record_layer, io_engine)
+    return _open(trace, connection, config, record_layer, io_engine=io_engine, timeout=timeout)
 
 
 def session_pair(
@@ -188,7 +196,9 @@ def _open(
     connection: Connection,
     config: ClientConfig | ServerConfig | None,
     record_layer: RecordLayer,
+    *,
     io_engine: EngineChoice,
+    timeout: float | None,
 ) -> Session:
     """Run the stages that follow the first. They are the same for both roles."""
     with contextlib.ExitStack() as undo:
@@ -210,6 +220,9 @@ def _open(
                 taken = answer.directions
             if isinstance(answer, Installed):
                 changed = answer.counters
+        connection.engine.timeout = timeout
+        for direction in Direction:
+            connection.engine.limit(connection.socket, direction, None)
         stream = Stream(connection, finished, taken)
         undo.pop_all()
     return Session(stream, handshake=finished, why=tuple(why), trace=tuple(trace), counters=changed)

@@ -92,9 +92,9 @@ def test_asking_for_the_kernel_where_it_cannot_is_a_failure_that_says_why(s_serv
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (["get", "http://localhost/"], 2, "https"),
-        (["get", "https://localhost:1/"], 1, "ECONNREFUSED"),
-        (["get", "https://name.invalid/"], 1, "name.invalid"),
+        (["get", "http://localhost/"], 1, "https"),
+        (["get", "https://localhost:1/"], 7, "ECONNREFUSED"),
+        (["get", "https://name.invalid/"], 6, "name.invalid"),
         (["sweep", "--plan", "nonsense", "-o", "t.parquet"], 2, "quick"),
         (["sweep", "--plan", "quick", "--on", "here", "--clock", "instructions", "-o", "t.parquet"], 2, "guest"),
         (["profile", "--on", "here", "-o", "p.parquet"], 2, "--on newest"),

@@ -15,6 +15,8 @@ import ktlslab
 HERE = Path(ktlslab.__file__).parent
 ORDER = (
     "cli",
+    "getting",
+    "_output",
     "diagnosis",
     "course",
     "show",
@@ -24,7 +26,7 @@ ORDER = (
     "measure",
     "runs",
     "guests",
-    "https",
+    "http",
     "relay",
     "session",
     "stages",
@@ -43,8 +45,8 @@ ORDER = (
 STRANGERS = {
     "certificates": {"_html", "_closing", "_lazy"},
     "promises": {"estimating", "measure", "profiling"},
-    "runs": {"https", "relay", "session", "stages"},
-    "guests": {"https", "session", "stages", "linux", "tls"},
+    "runs": {"http", "relay", "session", "stages"},
+    "guests": {"http", "session", "stages", "linux", "tls"},
     "linux": {"_html"},
     "tls": {"_html", "_closing", "_lazy"},
     "_closing": {"_traceback", "_html"},

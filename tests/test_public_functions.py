@@ -165,6 +165,18 @@ def cases(room):
             {"url": f"https://127.0.0.1:{room.closed_port}/", "config": None, "record_layer": "auto"}
             | {"io_engine": "syscall", "timeout": 0.01},
         ),
+        "post": lambda: Case(
+            ktlslab.post,
+            {"url": f"https://127.0.0.1:{room.closed_port}/", "body": b"x", "headers": (), "timeout": 0.01},
+        ),
+        "request": lambda: Case(
+            ktlslab.request,
+            {"method": "GET", "url": f"https://127.0.0.1:{room.closed_port}/", "redirects": 1, "stream": True}
+            | {"connect_timeout": 0.01, "stall_timeout": 1.0, "resolve": None, "proxies": "ignore"},
+        ),
+        "Client": lambda: Case(
+            ktlslab.Client, {"config": None, "timeout": 1.0, "stall_bytes": 1.0, "proxies": "refuse"}
+        ),
         "Relay": lambda: Case(ktlslab.Relay, {"target": ("localhost",), "fault": None, "seconds": 1}, kept=("target",)),
         "Relay to nowhere": lambda: Case(ktlslab.Relay, {"target": ("localhost", 1), "fault": 1}, kept=("fault",)),
         "Fault": lambda: Case(

@@ -16,15 +16,14 @@ from typing import Any, Literal, get_args
 from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
-from ktlslab.errors import ConnectError, PeerTimeoutError, UnknownHostError, UsageError, errno_name
+from ktlslab.errors import ConnectError, PeerTimeoutError, UsageError, errno_name
 from ktlslab.linux import capabilities, forks
 from ktlslab.linux.engines import Engine, RingEngine, SyscallEngine
-from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Ring
+from ktlslab.stages.addresses import connect_to_one, resolve
 
 # `auto` uses io_uring if it is available; `uring` requires it.
 EngineChoice = Literal["auto", "uring", "syscall"]
-_MIN_S = 0.001  # the shortest wait for a further address
 HANDSHAKE, STREAM = "handshake", "Stream"  # stages
 
 
@@ -109,7 +108,7 @@ def connect(
     ring: Ring | None = None,
     timeout: float | None = 10.0,
 ) -> Connection:
-    """Connect to a host's port, trying each of the host's addresses in turn.
+    """Connect to a host's port, by the first of the host's addresses that answers (RFC 8305).
 
     `io_engine`: auto uses io_uring if it is available, uring requires it. `timeout` in seconds bounds this call, and
     each later one on the connection, as a whole; None waits for ever. A `ring` passed in is used, and is not closed
@@ -121,34 +120,19 @@ def connect(
     with contextlib.ExitStack() as undo:
         engine = make_engine(io_engine, ring, timeout)
         undo.callback(engine.close)
-        failure: OSError | None = None
-        until = time.monotonic() + (timeout or 0)
-        for family, kind, protocol, _, sockaddr in _resolve(host, port):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if failure and timeout is not None:
-                    engine.timeout = max(until - time.monotonic(), _MIN_S)
-                engine.connect(sock, sockaddr)
-                if engine.timeout != timeout:
-                    engine.timeout = timeout
-                    for direction in Direction:
-                        engine.limit(sock, direction, None)
-            except OSError as error:
-                sock.close()
-                failure = error
-                continue
-            except BaseException:
-                sock.close()
-                raise
-            undo.pop_all()
-            peer, local = sock.getpeername(), sock.getsockname()
-            return Connection(host=host, port=port, peer=peer, local=local, socket=sock, engine=engine)
-    if isinstance(failure, TimeoutError):
-        remedy = "Is the host up, or does a firewall drop the packets? A longer timeout may help."
-        raise PeerTimeoutError(tried, answered=f"no answer within {timeout} s", remedy=remedy) from failure
-    answered = errno_name(failure.errno or 0) if failure else "no address"
-    raise ConnectError(tried, answered=answered, remedy="Does a server listen there?") from failure
+        began = time.monotonic()
+        addresses = resolve(host, port, timeout)
+        try:
+            sock = connect_to_one(engine, addresses, began)
+        except TimeoutError as error:
+            remedy = "Is the host up, or does a firewall drop the packets? A longer timeout may help."
+            raise PeerTimeoutError(tried, answered=f"no answer within {timeout} s", remedy=remedy) from error
+        except OSError as error:
+            answered = errno_name(error.errno or 0)
+            raise ConnectError(tried, answered=answered, remedy="Does a server listen there?") from error
+        undo.pop_all()
+        peer, local = sock.getpeername(), sock.getsockname()
+        return Connection(host=host, port=port, peer=peer, local=local, socket=sock, engine=engine)
 
 
 def accept(
@@ -205,15 +189,6 @@ def _look_at_host(host: str) -> None:
             ipaddress.IPv6Address(host)
         except ValueError:
             raise UsageError(f"connecting to {host}", answered="this is not a host name", remedy=remedy) from None
-
-
-def _resolve(host: str, port: int) -> list[Any]:
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        answered = getattr(error, "strerror", None) or str(error)
-        remedy = "Check the spelling, and that this machine's name resolution works."
-        raise UnknownHostError(f"looking up {host!r}", answered=answered, remedy=remedy) from error
 
 
 def _look_at_listener(listener: socket.socket) -> None:

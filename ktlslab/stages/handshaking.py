@@ -24,11 +24,19 @@ from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import HANDSHAKE, Connection
+from ktlslab.stages.lastword import let_it_be_heard
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
 from ktlslab.tls.keylog import KeylogLine
 from ktlslab.tls.libraries import AUTHORITY, UNNAMED, WRONG_NAME, Library, LibraryError
 from ktlslab.tls.libraries.openssl import OpenSsl
-from ktlslab.tls.records import HEADER_BYTES, ContentType, RecordHeader, describe
+from ktlslab.tls.records import (
+    HEADER_BYTES,
+    ContentType,
+    HandshakeType,
+    RecordHeader,
+    describe,
+    max_fragment_length,
+)
 from ktlslab.tls.suites import Suite, Version
 from ktlslab.tls.unbuffered import State, UnbufferedConnection
 
@@ -64,6 +72,17 @@ class Handshake:
     role: Role = "client"
     resumed: bool = False  # from an earlier session, or with a PSK
     config: ClientConfig | ServerConfig = field(default_factory=ClientConfig, repr=False)
+
+    @property
+    def record_limit(self) -> int | None:
+        """How many bytes of payload the peer lets this end put into a record, if it asked for fewer than 16,384.
+
+        By max_fragment_length (RFC 6066), which OpenSSL grants as a server and does not ask for as a client, and rustls
+        neither. Both know nothing of record_size_limit (RFC 8449), which is thus never agreed on.
+        """
+        asked = (r.payload for way, r in self.machine.transcript if way == "received")
+        first = next((max_fragment_length(p) for p in asked if p[:1] == bytes([HandshakeType.CLIENT_HELLO])), None)
+        return first if self.role == "server" and self.machine.library.name == "openssl" else None
 
     def __repr__(self) -> str:
         return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name}, by {self.machine.library.name})"
@@ -268,10 +287,11 @@ def _broken(number: int, tried: str) -> HandshakeError:
 
 
 def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: str) -> None:
-    """Try to send the alert that the library made, if it made one."""
+    """Try to send the library's alert, if it made one, and let the peer read it before the connection ends."""
     if alert := machine.encode():
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
+            let_it_be_heard(connection.socket)
 
 
 def _give_up(

@@ -27,6 +27,7 @@ from ktlslab.stages.transfer.sides import push_all
 from ktlslab.tls.suites import Suite
 
 ATTACH = "setsockopt(TCP_ULP)"
+LIMIT = "setsockopt(SOL_TLS, TLS_TX_MAX_PAYLOAD_LEN)"
 
 
 class Why(Enum):
@@ -36,6 +37,7 @@ class Why(Enum):
     CIPHER_REFUSED = "this kernel's tls module does not have this cipher"
     VERSION_REFUSED = "this kernel's tls module does not take this version and cipher"
     SUITE_UNKNOWN = "no kernel has a cipher type for the negotiated suite"
+    RECORDS_LIMITED = "the peer accepts only smaller records, to which this kernel cannot be limited"
     NOT_ESTABLISHED = "the connection is not established"
     KERNEL_REFUSED = "the kernel refused for another reason"
     NO_RING_SETSOCKOPT = "this kernel's io_uring has no setsockopt"
@@ -133,6 +135,7 @@ def install(
             step = _step(direction)
             _set_keys(tried, connection, keys, direction)
             taken.append(direction)
+            _limit_records(connection, keys, direction)
             if wipe:
                 keys.of(direction).wipe()
     except OSError as error:
@@ -169,6 +172,9 @@ def install_linked(
         return Refused(step="probing IORING_OP_URING_CMD", reason=Why.NO_RING_SETSOCKOPT, errno=answer.errno)
     if (asked := _asked_before(keys, directions)) is not None:  # a refusal is false
         return asked
+    if Direction.TX in directions and _record_limit(keys):
+        answered = "the peer accepts only smaller records"
+        raise UsageError(tried, answered=answered, remedy="Use `install`, which tells the kernel before the first.")
     before = Counters.read()
     results = _submit(connection, keys, directions, first, tried)
     refused = _refused_step(results, directions)
@@ -301,12 +307,24 @@ def _settle(
 def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refused | None:
     """Return the kernel's refusal on another socket, or None."""
     suite = keys.suite
+    if Direction.TX in directions and _record_limit(keys) and not (told := capabilities.max_payload()):
+        return Refused(step=f"probing {LIMIT}", reason=Why.RECORDS_LIMITED, errno=told.errno)
     for direction in directions:
         answer = capabilities.accepts(suite.version.wire, suite.cipher.kernel_type, direction)
         if not answer:
             step = _step(direction) if capabilities.ulp() else ATTACH
             return Refused(step=f"probing {step}", reason=_reason(answer.errno), errno=answer.errno)
     return None
+
+
+def _record_limit(keys: TrafficKeys) -> int | None:
+    """Return how many bytes the peer lets a record of ours hold, if fewer than usual."""
+    return keys.tx.origin.handshake.record_limit if keys.tx.origin else None
+
+
+def _limit_records(connection: Connection, keys: TrafficKeys, direction: Direction) -> None:
+    if direction is Direction.TX and (limit := _record_limit(keys)):
+        ktls.set_max_payload(connection.socket, limit)
 
 
 def _installed(

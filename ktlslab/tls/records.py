@@ -24,6 +24,8 @@ MAX_CIPHERTEXT = MAX_PLAINTEXT + 256  # TLS 1.3, RFC 8446 5.2
 MAX_CIPHERTEXT_TLS12 = MAX_PLAINTEXT + 2048  # RFC 5246 6.2.3
 LEGACY_VERSION = 0x0303  # in the headers of both versions
 
+_MAX_FRAGMENT_LENGTH = 1  # the extension of RFC 6066, 4, and what its codes mean
+_FRAGMENT_LENGTHS = {1: 2**9, 2: 2**10, 3: 2**11, 4: 2**12}
 _HANDSHAKE_HEADER_BYTES = 4  # type, and a length of three bytes (RFC 8446 4)
 
 
@@ -156,6 +158,33 @@ class RecordSplitter:
         if len(self._buffer) < HEADER_BYTES:
             return None
         return RecordHeader.parse(bytes(self._buffer[:HEADER_BYTES]))
+
+
+def max_fragment_length(payload: bytes) -> int | None:
+    """Return the length that a ClientHello or ServerHello asks for or grants (RFC 6066, 4), by its handshake record.
+
+    None if it does not, or is no whole Hello. An encrypted record is none either: of TLS 1.3, ask the ClientHello.
+    """
+    hello = memoryview(payload)[_HANDSHAKE_HEADER_BYTES:]
+    at = 2 + 32  # version, random
+    try:
+        at += 1 + hello[at]  # session id
+        if payload[0] == HandshakeType.CLIENT_HELLO:
+            at += 2 + int.from_bytes(hello[at : at + 2], "big")  # suites
+            at += 1 + hello[at]  # compression methods
+        elif payload[0] == HandshakeType.SERVER_HELLO:
+            at += 3
+        else:
+            return None
+        at += 2
+        while at + 4 <= len(hello):
+            kind, size = int.from_bytes(hello[at : at + 2], "big"), int.from_bytes(hello[at + 2 : at + 4], "big")
+            if kind == _MAX_FRAGMENT_LENGTH:
+                return _FRAGMENT_LENGTHS.get(hello[at + 4])
+            at += 4 + size
+    except IndexError:
+        pass
+    return None
 
 
 def describe(record: Record) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ktlslab import https
 from ktlslab.errors import RingUnavailableError
+from ktlslab.http import client as https
 from ktlslab.linux import capabilities
 from ktlslab.linux.ring import Ring
 from ktlslab.session import open_session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -99,3 +100,22 @@ def test_a_lent_ring_is_used_and_left_open(tcp_peer):
         with connect("localhost", peer.port, ring=ring) as connection:
             assert connection.engine.ring is ring
         assert not ring.closed
+
+
+def test_an_address_that_is_slow_is_used_after_all_if_no_other_answers(monkeypatch, io_engine):
+    """The first address answers TCP's second try, after a second; at the other nobody listens (RFC 8305)."""
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, socket.socket() as first:
+        address = listener.getsockname()
+        first.connect(address)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*kind, address), (*kind, ("127.0.0.1", 1))])
+
+        def make_room():
+            listener.accept()[0].close()
+
+        threading.Timer(0.5, make_room).start()
+        with connect("slow.example", 443, io_engine=io_engine, timeout=10.0) as connection:
+            assert connection.peer == address
+            connection.engine.send(connection.socket, b"hello")
+            with listener.accept()[0] as accepted:
+                assert accepted.recv(10) == b"hello"

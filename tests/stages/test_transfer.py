@@ -248,15 +248,6 @@ def test_a_peer_that_vanished_with_a_reset_ends_the_stream_for_good(ends):
     assert time.monotonic() - started < 10
 
 
-@BOTH_VERSIONS
-def test_closing_does_not_wait_for_ever_for_a_peer_that_does_not_answer(ends, monkeypatch):
-    monkeypatch.setattr(ending, "LINGER_S", 0.2)
-    stream, _ = ends
-    started = time.monotonic()
-    stream.close()
-    assert 0.15 < time.monotonic() - started < 10
-
-
 @pytest.mark.parametrize("layer", ["plain", "userspace"])
 def test_nothing_waits_for_ever_for_a_peer_that_does_not_read(tls_pair, plain_pair, tmp_path, layer, io_engine):
     if layer == "plain":

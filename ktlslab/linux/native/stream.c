@@ -46,7 +46,8 @@ static PyObject *call(PyObject *callable, PyObject *argument) {
   return answer;
 }
 
-/* Call `pull` or `push`: how many bytes it moved, or -1 and an exception. */
+/* Call `pull` or `push`: how many bytes it moved, or -1 and an exception. A signal's handler runs now: if it ran once the
+   call is over, what it raises would look like the call's, and the stream would not know that bytes are lost. */
 static Py_ssize_t moved(PyObject *callable, PyObject *buffer) {
   if (!callable) {
     PyErr_SetString(PyExc_ValueError, "no session");
@@ -56,7 +57,7 @@ static Py_ssize_t moved(PyObject *callable, PyObject *buffer) {
   if (!count) return -1;
   Py_ssize_t bytes = PyLong_AsSsize_t(count);
   Py_DECREF(count);
-  return bytes;
+  return PyErr_CheckSignals() ? -1 : bytes;
 }
 
 /* What was raised, which the methods above get as their `error`, or None. */

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -48,6 +49,8 @@ _BROKEN = {
     errno.EBADMSG: "A record did not decrypt: damaged on the way, or wrong keys or sequence number. ",
     errno.EMSGSIZE: "A record's header claims more than a record may hold: it was damaged, or is not TLS. ",
 }
+# Reasons of OpenSSL such as "unknown alert type" are its own.
+_RECEIVED_ALERT = re.compile(r"\b(?:tls|tlsv1|tlsv13|sslv3) alert ([a-z ]+)")
 # The alert that this end sends before it gives up (RFC 8446, 6.2).
 _ALERTS = {
     errno.EBADMSG: AlertDescription.BAD_RECORD_MAC,
@@ -72,6 +75,7 @@ class Condition(_hot.Flow):
         self.finished = False  # this end has sent close_notify and FIN: nothing more is sent
         self.held = False  # the kernel may hold back the last record (MSG_MORE)
         self.untold = False  # the failure has not been raised yet
+        self.told = False  # this end has sent a fatal alert
         self.reset = False  # `lost` has seen that the peer reset the connection
         self.owed = False  # the peer has requested a KeyUpdate
         # What the compiled part reads and writes in every operation: see also `watch`.
@@ -251,13 +255,15 @@ class Condition(_hot.Flow):
         else:
             reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
             answered = "; ".join(reason[2] for reason in reasons) or type(error).__name__
-            # OpenSSL says "ssl/tls alert bad record mac"; RFC 8446 calls it bad_record_mac.
-            alert = answered.partition(" alert ")[2].replace(" ", "_")
+            # OpenSSL says "ssl/tls alert bad record mac" of a received alert; RFC 8446 calls it bad_record_mac.
+            found = _RECEIVED_ALERT.search(answered)
+            alert = found[1].replace(" ", "_") if found else ""
         if alert:
             said = f"the peer sent the alert {alert}"
             failure: StreamError = AlertError(self.tried(verb), alert=alert, answered=said)
         else:
             failure = StreamError(self.tried(verb), answered=answered, remedy="Open a new session.")
+            self.told = True  # OpenSSL sends an alert by itself
         self.fail(failure)
         return failure
 
@@ -268,3 +274,4 @@ class Condition(_hot.Flow):
         with contextlib.suppress(OSError):
             self.connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self.sender.send_record(bytes([AlertLevel.FATAL, description]), ContentType.ALERT)
+            self.told = True

@@ -26,7 +26,7 @@ class Control:
 
     def __init__(self, condition: Condition, watch: Watch, updates: KeyUpdates | None) -> None:
         self._condition, self._watch, self._updates = condition, watch, updates
-        self._record_bytes = MAX_PLAINTEXT
+        self.record_bytes = MAX_PLAINTEXT
 
     def send_record(self, data: Buffer, record_type: int) -> None:
         """`Stream.send_record`."""
@@ -36,9 +36,9 @@ class Control:
         _checks.whole(tried, "record_type", record_type, 0, _MAX_TYPE)
         _checks.buffer(tried, "data", data)
         size = len(data := in_bytes(data))
-        if not 1 <= size <= self._record_bytes:
+        if not 1 <= size <= self.record_bytes:
             answered = f"`data` has {size} bytes"
-            raise UsageError(tried, answered=answered, remedy=f"One record holds 1 to {self._record_bytes} bytes.")
+            raise UsageError(tried, answered=answered, remedy=f"One record holds 1 to {self.record_bytes} bytes.")
         condition.attend(verb)
         self._watch.count(verb, 1, 0)
         try:
@@ -84,7 +84,7 @@ class Control:
                 raise MachineError(tried, answered=errno_name(error.errno), remedy=remedy) from error
             remedy = "Give 64 to 16384 bytes for TLS 1.2, 63 to 16384 for TLS 1.3, while no record is held back."
             raise UsageError(tried, answered=errno_name(error.errno or 0), remedy=remedy) from error
-        self._condition.record_bytes = self._record_bytes = size
+        self._condition.record_bytes = self.record_bytes = size
 
     def _needs_the_kernel(self, tried: str, remedy: str) -> None:
         layer = self._condition.layers[Direction.TX]

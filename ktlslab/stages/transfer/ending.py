@@ -1,11 +1,13 @@
 """The end of a stream: close_notify, then FIN, then a wait until the peer's TCP has acknowledged every byte.
 
 Closing a socket that holds unread bytes (the session tickets of TLS 1.3 are enough) resets the connection, and data
-that has not yet arrived is lost. So everything that the peer still sends is read and discarded meanwhile.
+that has not yet arrived is lost. So everything that the peer still sends is read and discarded meanwhile. A peer that
+is silent has no such bytes: once it has acknowledged everything, there is nothing to wait for (RFC 9112, 9.6).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -24,7 +26,8 @@ from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
 
-LINGER_S = 1.0  # how long a silent peer that has everything may take to close
+LINGER_S = 1.0  # a peer that has everything and goes on sending is listened to until it is silent for so long
+_GLANCE_S = 0.1  # and so long, if all that it sent had come before
 _LOOK_S = 0.02  # no event tells of an acknowledgement, so it is looked for this often, at first more often
 
 
@@ -36,12 +39,15 @@ def end_sending(condition: Condition) -> None:
     condition.connection.socket.shutdown(socket.SHUT_WR)
 
 
-def farewell(condition: Condition) -> KtlsLabError | None:
+def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     """End the sending and wait, for the connection's time-out at most, until all that was sent has arrived.
 
-    Returns the error to raise where that is not so.
+    Returns the error to raise where that is not so. Without `wait`, only what can be sent at once is.
     """
     sock, timeout = condition.connection.socket, condition.connection.engine.timeout
+    if not wait:
+        _leave(condition)
+        return None
     # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
     delivered = not condition.held and not tcpinfo.unacknowledged(sock)
     lost = None if condition.finished else condition.lost()
@@ -68,6 +74,22 @@ def farewell(condition: Condition) -> KtlsLabError | None:
     return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
 
 
+def _leave(condition: Condition) -> None:
+    """End the sending, unless the peer's TCP has no room for it, and discard what has come."""
+    sock, engine = condition.connection.socket, condition.connection.engine
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    with contextlib.suppress(OSError, SSL.Error):
+        if not condition.finished and not condition.lost() and poll.poll(0):
+            engine.limit(sock, Direction.TX, _LOOK_S)
+            end_sending(condition)
+        waste = memoryview(bytearray(MAX_PLAINTEXT))
+        poll.register(sock, select.POLLIN)
+        until = time.monotonic() + _LOOK_S
+        while not condition.ended and poll.poll(0) and _discard(sock, waste) is not None and time.monotonic() < until:
+            pass
+
+
 def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
     """Discard what the peer still sends, until it has acknowledged everything, and has closed or falls silent."""
     sock = condition.connection.socket
@@ -75,30 +97,34 @@ def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
     reading = not condition.ended
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    heard, pause = time.monotonic(), 0.001
+    heard, pause, patience = time.monotonic(), 0.001, 0.0
+    known = heard + _GLANCE_S / 10  # what comes until then was there before, and may be no more than session tickets
     while not bound.over() and tcpinfo.state(sock) != tcpinfo.CLOSED:
         silent = time.monotonic() - heard
         arrived = not tcpinfo.unacknowledged(sock)
-        if arrived and (not reading or silent > LINGER_S):
+        if arrived and not (reading and (silent < patience or poll.poll(0))):
             return
-        wait = LINGER_S - silent if arrived else pause
+        wait = patience - silent if arrived else pause
         if (left := bound.left()) is not None:
             wait = min(wait, left)
         pause = min(2 * pause, _LOOK_S)
         if not reading:
             time.sleep(wait)
         elif poll.poll(max(1, int(wait * 1000))):
-            heard = time.monotonic()
-            reading = _discard(sock, waste)
+            came, heard = _discard(sock, waste), time.monotonic()
+            reading = came is not None
+            if came:
+                patience = LINGER_S if heard > known else _GLANCE_S
 
 
-def _discard(sock: socket.socket, waste: memoryview) -> bool:
-    """Read and discard once. Return whether more may come."""
+def _discard(sock: socket.socket, waste: memoryview) -> bool | None:
+    """Read and discard once. Return whether it was data, as far as can be told; None if nothing more may come."""
     try:
         # With room for a record type, kTLS returns control records too.
         count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE, socket.MSG_DONTWAIT)
     except BlockingIOError:  # part of a record
-        return True
-    except OSError:  # a reset, a bad record, or new keys
         return False
-    return bool(count) and not (control and control[0][2][0] == ContentType.ALERT)
+    except OSError:  # a reset, a bad record, or new keys
+        return None
+    kind = control[0][2][0] if control else ContentType.APPLICATION_DATA
+    return None if not count or kind == ContentType.ALERT else kind == ContentType.APPLICATION_DATA

@@ -23,6 +23,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.keyupdate import UPDATE_REQUESTED
+from ktlslab.stages.transfer.manners import Manners
 from ktlslab.stages.transfer.sides import truncated
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
 from ktlslab.tls.records import ContentType, HandshakeType
@@ -44,6 +45,7 @@ class KernelReceiver:
 
     `updates` are the next keys. `asked` is called if the peer requests a KeyUpdate. `tickets` collects the
     NewSessionTicket messages. `library` gets each KeyUpdate if OpenSSL makes the records that this end sends.
+    `manners` says what else may come after the handshake.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class KernelReceiver:
         updates: KeyUpdates | None = None,
         asked: Callable[[], None] | None = None,
         library: Library | None = None,
+        manners: Manners | None = None,
     ) -> None:
         self._connection, self._tickets = connection, tickets
+        self._manners = manners or Manners()
         self._updates, self._asked, self._library = updates, asked, library
         self.pull = connection.engine.receiver(connection.socket)
         self.left = memoryview(b"")
@@ -193,7 +197,7 @@ class KernelReceiver:
         """Act on a control record. Return True if it is the clean end."""
         if record_type == ContentType.ALERT and len(payload) == ALERT_BYTES:
             alert = Alert.parse(payload)
-            if alert.fatal:
+            if alert.fatal and not self._manners.mere_warning(alert):
                 raise AlertError(self._tried, alert=alert.name, answered=f"the peer sent the alert {alert}")
             self.ended = alert.is_close_notify
             return self.ended
@@ -210,8 +214,10 @@ class KernelReceiver:
         return False
 
     def _message(self, message: bytes) -> None:
-        if message[0] == HandshakeType.NEW_SESSION_TICKET:
+        if message[0] == HandshakeType.NEW_SESSION_TICKET and self._manners.tickets:
             self._tickets.append(message)
+        elif message[0] == self._manners.renegotiation:
+            self._manners.decline()
         elif message[0] == HandshakeType.KEY_UPDATE and len(message) == 5 and message[4] <= UPDATE_REQUESTED:
             self._key_update(message)
         else:

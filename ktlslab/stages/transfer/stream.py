@@ -24,6 +24,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.linux.views import in_bytes, let_go
 from ktlslab.stages.bound import Bound
+from ktlslab.stages.lastword import let_it_be_heard
 from ktlslab.stages.transfer import claims, sides
 from ktlslab.stages.transfer.condition import Condition
 from ktlslab.stages.transfer.control import Control
@@ -32,6 +33,7 @@ from ktlslab.stages.transfer.files import Files
 from ktlslab.stages.transfer.inlet import Inlet
 from ktlslab.stages.transfer.keyupdate import KeyUpdates
 from ktlslab.stages.transfer.library import Library, resumption
+from ktlslab.stages.transfer.manners import Manners
 from ktlslab.stages.transfer.memory import InMemory, InMemoryReceiver
 from ktlslab.stages.transfer.receiver import KernelReceiver
 from ktlslab.stages.transfer.userspace import Userspace, UserspaceReceiver
@@ -91,6 +93,8 @@ class Stream(_hot.Stream, Closing):
         self._inlet = Inlet(self._condition, self._watch, receiver)
         self._files = Files(self._condition, self._watch)
         self._control = Control(self._condition, self._watch, self._updates)
+        if handshake and Direction.TX in kernel and handshake.record_limit:
+            self._control.record_bytes = self._condition.record_bytes = handshake.record_limit
         self._owner = 0  # in a forked process: the one that made the stream
         forks.register(self)
 
@@ -121,8 +125,9 @@ class Stream(_hot.Stream, Closing):
             sender = self._library.sender
         if rx == "kernel":
             library = self._library if tx == "userspace" else None
+            manners = Manners(handshake, sender.send_record)
             return sender, KernelReceiver(
-                connection, tickets=self.tickets, updates=self._updates, asked=owe, library=library
+                connection, tickets=self.tickets, updates=self._updates, asked=owe, library=library, manners=manners
             )
         if handshake:
             asked = owe if tx == "kernel" and handshake.version is Version.TLS13 else None
@@ -349,12 +354,13 @@ class Stream(_hot.Stream, Closing):
         except BaseException as error:  # noqa: BLE001
             condition.give_up("ending the sending", error)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Send close_notify and FIN, wait until the peer's TCP has acknowledged everything, then close.
 
-        Meanwhile, what the peer still sends is discarded. Once everything has arrived, a peer that is silent is given a
-        second to close. Raises PeerTimeoutError if something was not acknowledged within the connection's time-out, and
-        StreamError if the last data sent may not have arrived for another reason, such as a reset.
+        Meanwhile, what the peer still sends is discarded; once everything has arrived, until it is silent for a second.
+        `wait` false is for protocols whose answers show that the peer has everything. Raises PeerTimeoutError if
+        something was not acknowledged within the connection's time-out, and StreamError if the last data sent may not
+        have arrived for another reason, such as a reset.
         """
         condition = self._condition
         if condition.closed:
@@ -365,7 +371,9 @@ class Stream(_hot.Stream, Closing):
         condition.close()
         try:
             if not condition.failure:
-                problem = farewell(condition)
+                problem = farewell(condition, wait=wait)
+            elif condition.told:
+                let_it_be_heard(self.connection.socket)
         finally:  # even if something interrupts the farewell
             if self._updates:
                 self._updates.wipe()

@@ -1,0 +1,8 @@
+"""An HTTPS client: h11 speaks HTTP/1.1 without I/O, as our handshake does TLS, and a session moves the bytes.
+
+* `urls`: what a URL says, also one as people type it; `proxies`: those of the environment, which are refused;
+* `messages`: what is asked; `bodies`: what is sent with it;
+* `limits`: how long it may take; `exchange`: one request and its answer on a session;
+* `response`: an answer, whose body may be read in pieces; `saving`: into a file, whole or not at all;
+* `client`: `Client`, which keeps connections and follows redirects; `get`, `post`, `request`.
+"""

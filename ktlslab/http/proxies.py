@@ -1,0 +1,20 @@
+"""Proxies: ktlslab speaks to servers directly, and says so rather than pass one over in silence."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import Any
+
+from ktlslab.errors import ProxyError
+
+_environment: Any = urllib.request  # its functions for proxies are known to all but the type checker
+
+
+def refuse_proxy(host: str) -> None:
+    """Raise ProxyError if the environment names a proxy for this host (https_proxy, all_proxy; not no_proxy)."""
+    named = _environment.getproxies_environment()
+    for scheme in ("https", "all"):
+        if scheme in named and not _environment.proxy_bypass_environment(host, named):
+            remedy = f"Go directly: set no_proxy={host}, or give --noproxy '*' (Client(proxies='ignore'))."
+            answered = f"the environment names a proxy by {scheme}_proxy, and ktlslab speaks to servers directly"
+            raise ProxyError(f"connecting to {host}", answered=answered, remedy=remedy)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ktlslab import https
+import ktlslab
 from ktlslab.session import accept_session, open_session
 from ktlslab.stages import BOTH, ServerConfig, export, install, kernel_suites
 from ktlslab.tls.libraries import RUSTLS_SUITES
@@ -121,7 +121,7 @@ def test_the_tickets_of_a_rustls_server_are_one_record_and_counted(meet, pattern
 def test_a_page_comes_by_rustls_and_the_kernel(nginx, certificates, pattern, io_engine):
     port = nginx({"file": pattern(1 << 20)})
     config = certificates.config(library="rustls")
-    got = https.get(
+    got = ktlslab.get(
         f"https://localhost:{port}/file", config=config, record_layer="kernel", io_engine=io_engine, timeout=PATIENCE_S
     )
     assert (got.status, got.body == pattern(1 << 20)) == (200, True)
@@ -136,7 +136,7 @@ def test_httpbin_by_rustls_and_io_uring_where_the_kernel_makes_the_records(httpb
         ("get?of=ktlslab", "userspace"),
     ):
         url = f"https://localhost:{httpbin}/{path}"
-        got = https.get(url, config=config, record_layer=layer, io_engine="uring", timeout=PATIENCE_S)
+        got = ktlslab.get(url, config=config, record_layer=layer, io_engine="uring", timeout=PATIENCE_S)
         session = got.session
         assert (got.status, session.library, session.record_layer, session.io_engine) == (200, "rustls", layer, "uring")
         taken = ["export", "install"] if layer == "kernel" else []

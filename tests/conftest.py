@@ -395,11 +395,13 @@ def httpbin(certificates, tmp_path):
     with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
     pem, log = str(certificates.server("good")), tmp_path / "httpbin.log"
-    argv = [sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{LOOPBACK}:{port}", "--log-file", str(log)]
-    with running([*argv, "--certfile", pem, "--keyfile", pem], stdin=subprocess.DEVNULL) as process:
+    argv = [sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{LOOPBACK}:{port}", "--threads", "4"]
+    argv += ["--log-file", str(log), "--certfile", pem, "--keyfile", pem]
+    with running(argv, stdin=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection((LOOPBACK, port)):
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection((LOOPBACK, port)).close()
                 yield port
                 return
             time.sleep(0.05)

@@ -81,6 +81,7 @@ class Session(Closing):
         self.suite_name = handshake.suite_name if handshake else None
         self.suite = handshake.suite if handshake else None
         self.alpn = handshake.alpn if handshake else None
+        self.library = handshake.machine.library.name if handshake else None  # of the handshake
 
     @property
     def record_layer(self) -> str:

@@ -25,6 +25,7 @@ from handpeer import HandPeers
 from OpenSSL import SSL
 
 from ktlslab.stages import ClientConfig, Connection, Handshake, connect, handshake
+from ktlslab.tls.libraries import RUSTLS_SUITES
 from ktlslab.tls.suites import CIPHERS, Suite, Version
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,13 +40,20 @@ SUITES = tuple(
 
 
 def pytest_generate_tests(metafunc):
-    """Parametrize `suite` with each cipher in each version, and `io_engine` with both engines."""
+    """Parametrize `suite` with each cipher in each version, `io_engine` with both engines, `library` with both."""
     given = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
     wanted = set(metafunc.fixturenames) - given
+    if {"suite", "library"} <= wanted:
+        both = [("openssl", s) for s in SUITES] + [("rustls", s) for s in SUITES if s in RUSTLS_SUITES]
+        ids = [f"{library}-{s.version.label}-{s.cipher.name}" for library, s in both]
+        metafunc.parametrize(("library", "suite"), both, ids=ids)
+        wanted -= {"suite", "library"}
     if "suite" in wanted:
         metafunc.parametrize("suite", SUITES, ids=[f"{s.version.label}-{s.cipher.name}" for s in SUITES])
     if "io_engine" in wanted:
         metafunc.parametrize("io_engine", ["syscall", "uring"])
+    if "library" in wanted:
+        metafunc.parametrize("library", ["openssl", "rustls"])
 
 
 def _names(names):
@@ -238,10 +246,13 @@ class Pair:
 
 @pytest.fixture
 def tls_pair(certificates):
-    """tls_pair(suite=..., io_engine=..., first=b"...") -> Pair; the server sends `first` right after its handshake."""
+    """tls_pair(suite=..., io_engine=..., first=b"...", library=...) -> Pair, whose handshake is the client's.
+
+    The server sends `first` right after its handshake.
+    """
     with contextlib.ExitStack() as ends:
 
-        def make(*, suite=None, ciphers=None, io_engine="syscall", first=b"", timeout=PATIENCE):
+        def make(*, suite=None, ciphers=None, io_engine="syscall", first=b"", timeout=PATIENCE, library="openssl"):
             accepted = []
 
             def serve(sock):
@@ -256,8 +267,9 @@ def tls_pair(certificates):
             peer = Peer(serve)
             ends.callback(peer.close)
             connection = ends.enter_context(connect("localhost", peer.port, io_engine=io_engine, timeout=timeout))
-            # OpenSSL offers AES-CCM for TLS 1.2 only on request.
-            finished = handshake(connection, certificates.config(suites=(suite,) if suite else None))
+            # OpenSSL offers AES-CCM for TLS 1.2 only on request; rustls always offers all suites of TLS 1.3.
+            suites = (suite,) if suite and library == "openssl" else None
+            finished = handshake(connection, certificates.config(suites=suites, library=library))
             peer.join()
             tls, sock = accepted[0]
             return Pair(handshake=finished, tls=tls, sock=sock)
@@ -375,6 +387,25 @@ def nginx(certificates, tmp_path):
             pytest.fail(f"nginx did not start: {(folder / 'log').read_text()}")
 
         yield start
+
+
+@pytest.fixture
+def httpbin(certificates, tmp_path):
+    """Give the port of httpbin, which gunicorn serves with the standard library's ssl."""
+    with socket.create_server((LOOPBACK, 0)) as free:
+        port = free.getsockname()[1]
+    pem, log = str(certificates.server("good")), tmp_path / "httpbin.log"
+    argv = [sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{LOOPBACK}:{port}", "--threads", "4"]
+    argv += ["--log-file", str(log), "--certfile", pem, "--keyfile", pem]
+    with running(argv, stdin=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection((LOOPBACK, port)).close()
+                yield port
+                return
+            time.sleep(0.05)
+        pytest.fail(f"httpbin did not start: {log.read_text()}")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import struct
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from ktlslab._closing import Closing
@@ -34,12 +35,14 @@ from ktlslab.tls.records import MAX_PLAINTEXT, ContentType, HandshakeType, Recor
 from ktlslab.tls.suites import Version
 
 PATIENCE_S = 60.0  # an emulated machine is slow; every wait still ends
+RUSTLS = "-rustls"  # a layer whose handshake, and so whose userspace, is rustls'
 LAYERS = {
     "plain": (),
     "userspace": (),
     "kernel": tuple(Direction),
     "kernel-tx": (Direction.TX,),
     "kernel-rx": (Direction.RX,),
+    f"userspace{RUSTLS}": (),
 }
 _SEGMENT_BYTES = 1400
 CLOSE_NOTIFY = bytes([AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY])
@@ -204,24 +207,29 @@ class HandPeers(Closing):
         self._open = self._owned.enter_context(contextlib.ExitStack())
 
     def open(self, layer, engine, role, *, version=Version.TLS13, suite=None, timeout=PATIENCE_S, buffers=None):
-        """Return (stream, peer) in this record layer. `role` is the Stream's; other arguments as for `shake`."""
+        """Return (stream, peer) in this record layer, also kernel-tx-rustls and the like. `role` is the Stream's.
+
+        Other arguments as for `shake`.
+        """
         if layer == "plain":
             connection, other = self.connected(engine, role, buffers)
             finished, peer = None, HandPeer(other.socket)
         else:
-            finished, peer = self.shake(engine, role, version=version, suite=suite, buffers=buffers)
+            library = "rustls" if layer.endswith(RUSTLS) else "openssl"
+            finished, peer = self.shake(engine, role, version=version, suite=suite, buffers=buffers, library=library)
             connection = finished.connection
-        kernel = LAYERS[layer]
+        kernel = LAYERS[layer.removesuffix(RUSTLS)]
         if kernel:
             installed = install(connection, export(finished), kernel)
             assert installed, repr(installed)
         bound(connection, timeout)
         return Stream(connection, finished, kernel), peer
 
-    def shake(self, engine, role, *, version=Version.TLS13, suite=None, buffers=None):
+    def shake(self, engine, role, *, version=Version.TLS13, suite=None, buffers=None, library="openssl"):
         """Return (handshake, peer): the handshake is the Stream's, ready to be exported.
 
-        `suite` (a Suite) chooses the version as well. `buffers` is a size for the sockets' buffers at both ends.
+        `suite` (a Suite) chooses the version as well. `buffers` is a size for the sockets' buffers at both ends. The
+        peer's handshake is OpenSSL's, the Stream's is the `library`'s.
         """
         offer = {"suites": (suite,)} if suite else {"versions": (version,)}
         configs = {
@@ -230,7 +238,7 @@ class HandPeers(Closing):
         }
         connection, other = self.connected(engine, role, buffers)
         theirs = self._pool.submit(handshake, other, configs["server" if role == "client" else "client"])
-        finished = handshake(connection, configs[role])
+        finished = handshake(connection, replace(configs[role], library=library))
         shaken = theirs.result(PATIENCE_S)
         secrets = traffic_secrets(shaken) if shaken.version is Version.TLS13 else (b"", b"")
         return finished, HandPeer(other.socket, export(shaken), secrets)

@@ -47,7 +47,10 @@ KERNELS = {
     "6.12": "emulated",
 }
 # What the tests import, in a disk image: an emulated guest reads the share far more slowly.
-IMPORTED = ("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi", "hypothesis")
+IMPORTED = (
+    *("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi", "hypothesis", "rtls"),
+    *("httpbin", "gunicorn"),
+)
 SECONDS = 1200.0  # a few minutes on an idle machine
 # How much some tests do: see tests/kernel/test_leaks.py and test_model.py.
 AMOUNTS = ("KTLSLAB_LEAK_SESSIONS", "KTLSLAB_MODEL_SECONDS")

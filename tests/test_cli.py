@@ -69,13 +69,15 @@ def test_some_promises_are_checked_by_name_and_by_group(tmp_path):
     assert set(read_scoreboard(table)["group"]) == {"peek", "send shaping"}
 
 
-def test_get_prints_the_body_and_on_request_the_stages(s_server_url):
+@pytest.mark.parametrize("library", [[], ["--library", "rustls"]], ids=["openssl", "rustls"])
+def test_get_prints_the_body_and_on_request_the_stages(s_server_url, library):
     url, ca = s_server_url
-    done = run("get", url, "--ca", ca, "-v")
+    done = run("get", url, "--ca", ca, "-v", *library)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "served"
     for stage in ("connect", "handshake", "export", "install", "session"):
         assert stage in done.stderr
+    assert f"by {library[-1] if library else 'openssl'})" in done.stderr
 
 
 def test_asking_for_the_kernel_where_it_cannot_is_a_failure_that_says_why(s_server_url):

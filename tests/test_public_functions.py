@@ -138,12 +138,12 @@ def cases(room):
         "ClientConfig": lambda: Case(
             ktlslab.ClientConfig,
             dict.fromkeys(("server_name", "ca", "verify", "versions", "suites", "groups", "alpn", "certificate", "key"))
-            | {"verify": True, "versions": "1.3", "alpn": (), "resume": None, "psk": None},
+            | {"verify": True, "versions": "1.3", "alpn": (), "resume": None, "psk": None, "library": "rustls"},
         ),
         "ServerConfig": lambda: Case(
             ktlslab.ServerConfig,
             {"certificate": "x.pem", "key": None, "versions": ["1.2"], "suites": None, "groups": None, "alpn": ()}
-            | {"client_ca": None, "psk": None},
+            | {"client_ca": None, "psk": None, "library": "rustls"},
         ),
         "Psk": lambda: Case(ktlslab.Psk, {"identity": "lab", "key": b"agreed on"}),
         "make_certificates": lambda: Case(

@@ -31,6 +31,7 @@ def client(options: argparse.Namespace) -> Client:
         key=options.key,
         versions=_VERSIONS[options.tls] if options.tls else tuple(Version),
         suites=(Suite.of(options.suite),) if options.suite else None,
+        library=options.library,
     )
     return Client(
         config=config,

@@ -45,6 +45,7 @@ def _path(group: Any, machine: str) -> None:
     layers = "kernel: fail rather than fall back; default auto"
     group.add_argument("--record-layer", choices=["auto", "kernel", "userspace"], default="auto", help=layers)
     group.add_argument("--io-engine", choices=["auto", "uring", "syscall"], default="auto")
+    group.add_argument("--library", choices=["openssl", "rustls"], default="openssl", help="what does the handshake")
     group.add_argument("--tls", choices=["1.2", "1.3"], help="use only this version of TLS")
     group.add_argument("--suite", metavar="NAME", help="offer only this cipher suite")
 

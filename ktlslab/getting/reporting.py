@@ -69,6 +69,7 @@ def facts(url: str, answer: Response | None, *, status: int = 0, error: str = ""
         "resumed": session.resumed,
         "record_layer": session.record_layer,
         "io_engine": session.io_engine,
+        "library": session.library,
         "why": [why.value for why in session.why],
     }
 

@@ -49,7 +49,7 @@ EFFECT_COLUMNS = [
     *("quantity", "ratio", "low", "high", "blocks", "floor", "verdict", "reason"),
 ]
 _KERNELS = {"kernel": "kTLS", "kernel-tx": "kTLS TX", "kernel-rx": "kTLS RX", "openssl-ktls": "OpenSSL's kTLS"}
-_LAYERS = ("userspace", *_KERNELS, "stdlib-ssl")
+_LAYERS = ("userspace", *_KERNELS, "stdlib-ssl", "userspace-rustls")
 _ENGINES = ("syscall", "uring")
 _ROUNDS, _SETTLED = 1000, 1e-9  # iterations of a fit at most; when it has converged, in natural logarithms
 _STAYS_BELOW = 0.98  # the floor's quantile, on each side: it keeps false alarms under 5 in 100 with a margin
@@ -142,6 +142,7 @@ def contrasts() -> Iterator[Contrast]:
         for layer, effect in _KERNELS.items():
             for over, suffix in (("userspace", ""), ("stdlib-ssl", " over ssl")):
                 yield Contrast(effect + suffix, (f"{layer}+{engine}",), (f"{over}+{engine}",), engine)
+        yield Contrast("rustls", (f"userspace-rustls+{engine}",), (f"userspace+{engine}",), engine)
         yield Contrast("userspace over ssl", (f"userspace+{engine}",), (f"stdlib-ssl+{engine}",), engine)
         for layer in _LAYERS:
             yield Contrast("TLS tax", (f"{layer}+{engine}",), (f"plain+{engine}",), engine)

@@ -1,8 +1,10 @@
 """A measured connection with any record layer: the calls that a step repeats, bound once, and the proof of path.
 
-Most arms are a ktlslab `Session`. Two are OpenSSL's own. `stdlib-ssl` is Python's SSLSocket, blocking, as in common
-use. `openssl-ktls` is the same with SSL_OP_ENABLE_KTLS, where OpenSSL itself passes its keys to the kernel. The socket
-shows for which directions it did: Debian 12's OpenSSL 3.0 installs both for TLS 1.2, but only TX for TLS 1.3.
+Most arms are a ktlslab `Session`. In `userspace-rustls` rustls has OpenSSL's place and is called from Python: comparing
+it with `userspace` compares the bindings as well. Two arms are OpenSSL's own. `stdlib-ssl` is Python's SSLSocket,
+blocking, as in common use. `openssl-ktls` is the same with SSL_OP_ENABLE_KTLS, where OpenSSL itself passes its keys to
+the kernel. The socket shows for which directions it did: Debian 12's OpenSSL 3.0 installs both for TLS 1.2, but only TX
+for TLS 1.3.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ktlslab.errors import MachineError, RecordLayerUnavailableError, TruncatedError
+from ktlslab.errors import MachineError, MissingExtraError, RecordLayerUnavailableError, TruncatedError
 from ktlslab.linux import ktls
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer, Ring
 from ktlslab.measure.peer import offered, set_up
 from ktlslab.measure.plan import BLOCKING_ONLY, Cell
+from ktlslab.packages import require
 from ktlslab.runs import clocks
 from ktlslab.session import Session, open_session
 from ktlslab.stages import BOTH, ClientConfig, Why, connect
+from ktlslab.tls.libraries import RUSTLS_SUITES, Name
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite, Version
 
@@ -33,10 +37,13 @@ from ktlslab.tls.suites import Suite, Version
 # would time out at once, so there is no timeout.
 TIMEOUT_S = None if clocks.current() == "instructions" else 60.0
 OP_ENABLE_KTLS = 1 << 3  # ssl.OP_ENABLE_KTLS from Python 3.12 on
+RUSTLS = "userspace-rustls"
 _NAME = "localhost"  # the name in the peer's certificate, whatever its address
 _VERSIONS = {Version.TLS12: ssl.TLSVersion.TLSv1_2, Version.TLS13: ssl.TLSVersion.TLSv1_3}
 _TX, _RX = (Direction.TX,), (Direction.RX,)
 _SESSION = {BOTH: "kernel", _TX: "kernel-tx", _RX: "kernel-rx"}
+_OTHERWISE = {None: "plain", "openssl": "userspace", "rustls": RUSTLS}  # by the library of the handshake
+_UNLIMITED = {"userspace", "kernel-rx", "stdlib-ssl", RUSTLS}
 _OPENSSL = {BOTH: "openssl-ktls", _TX: "openssl-ktls"}
 
 
@@ -110,10 +117,17 @@ def refuse(cell: Cell) -> None:
     if cell.suite and Suite[cell.suite].openssl_name not in _offered():
         answered = f"the peer's {ssl.OPENSSL_VERSION} does not offer the suite"
         raise LeftOut(_tried(cell), answered=answered, remedy="Python 3.15 and later can add TLS 1.3 suites.")
-    if cell.record_size < MAX_PLAINTEXT and cell.record_layer in {"userspace", "kernel-rx", "stdlib-ssl"}:
-        answered = "neither pyOpenSSL nor the standard library's ssl can limit the records that OpenSSL makes"
+    if cell.record_size < MAX_PLAINTEXT and cell.record_layer in _UNLIMITED:
+        answered = "neither pyOpenSSL, rtls nor the standard library's ssl can limit the records that the library makes"
         remedy = "Use an arm in which the kernel makes the sent records, or plain."
         raise LeftOut(_tried(cell), answered=answered, remedy=remedy)
+    if cell.record_layer == RUSTLS:
+        if Suite[cell.suite] not in RUSTLS_SUITES:
+            raise LeftOut(_tried(cell), answered="rustls does not have the suite", remedy="Choose another suite.")
+        try:
+            require("rustls", "rtls")
+        except MissingExtraError as error:
+            raise LeftOut(_tried(cell), answered=error.answered, remedy=error.remedy) from error
 
 
 _offered = functools.cache(offered)
@@ -124,13 +138,13 @@ def _tried(cell: Cell) -> str:
 
 
 def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
-    config = ClientConfig(server_name=_NAME, ca=ports.ca, suites=(Suite[cell.suite],)) if cell.suite else None
+    rustls = cell.record_layer == RUSTLS
     try:
         session = open_session(
             ports.address,
             ports.plain if cell.record_layer == "plain" else ports.secure,
-            config=config,
-            record_layer=cell.record_layer,  # type: ignore[arg-type]  # the plan has checked it
+            config=_config(cell, ports) if cell.suite else None,
+            record_layer="userspace" if rustls else cell.record_layer,  # type: ignore[arg-type]  # the plan has checked it
             io_engine=cell.io_engine,  # type: ignore[arg-type]
             ring=ring,
             timeout=TIMEOUT_S,
@@ -139,9 +153,20 @@ def _session(cell: Cell, ports: Ports, ring: Ring | None) -> Channel:
         raise unmet(cell, error) from error
     with contextlib.ExitStack() as undo:
         undo.callback(session.close)
+        if rustls and session.suite_name != cell.suite:
+            answered = f"rtls cannot choose a TLS 1.3 suite; the peer chose {session.suite_name}"
+            raise LeftOut(_tried(cell), answered=answered, remedy="Measure that suite.")
         limit_records(session, cell)
         undo.pop_all()
     return channel_of(session)
+
+
+def _config(cell: Cell, ports: Ports) -> ClientConfig:
+    suite = Suite[cell.suite]
+    if cell.record_layer == RUSTLS and suite.version is Version.TLS13:
+        return ClientConfig(server_name=_NAME, ca=ports.ca, versions=(suite.version,), library="rustls")
+    library: Name = "rustls" if cell.record_layer == RUSTLS else "openssl"
+    return ClientConfig(server_name=_NAME, ca=ports.ca, suites=(suite,), library=library)
 
 
 def limit_records(session: Session, cell: Cell) -> None:
@@ -165,7 +190,7 @@ def channel_of(session: Session) -> Channel:
         kernel=tuple(direction for direction in Direction if stream.layers[direction] == "kernel"),
         cipher_type=session.suite.cipher.kernel_type if session.suite else 0,
         names=_SESSION,
-        otherwise="plain" if session.suite_name is None else "userspace",
+        otherwise=_OTHERWISE[session.library],
     )
 
 

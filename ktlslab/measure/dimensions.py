@@ -13,7 +13,10 @@ from ktlslab.measure.link import Link
 from ktlslab.tls.records import MAX_PLAINTEXT
 from ktlslab.tls.suites import Suite
 
-RECORD_LAYERS = ("plain", "userspace", "kernel", "kernel-tx", "kernel-rx", "stdlib-ssl", "openssl-ktls")
+RECORD_LAYERS = (
+    *("plain", "userspace", "kernel", "kernel-tx", "kernel-rx"),
+    *("stdlib-ssl", "openssl-ktls", "userspace-rustls"),
+)
 IO_ENGINES = ("syscall", "uring")
 WORKLOADS = ("echo", "upload", "download", "sendfile", "serve")
 KIB = 1024

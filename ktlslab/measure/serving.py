@@ -289,7 +289,7 @@ def _open(cell: Cell, count: int, address: str, process: subprocess.Popen[bytes]
 def _accept(cell: Cell, listener: socket.socket, config: ServerConfig) -> tuple[Channel, Served]:
     if cell.record_layer == "userspace":
         connection = accept(listener, io_engine="syscall", timeout=TIMEOUT_S)
-        library = handshake(connection, config).machine.library
+        library = handshake(connection, config).machine.library.connection
         openssl.release_buffers(library)
         return _bare(connection.socket), Served(connection.socket.fileno(), library)
     try:

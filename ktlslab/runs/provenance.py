@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -79,11 +80,16 @@ def collect(job: Job, labels: dict[str, str]) -> dict[str, Any]:
         "liburing": LIBURING,
         "client_openssl": SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode(),
         "peer_openssl": ssl.OPENSSL_VERSION,
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {name: importlib.metadata.version(name) for name in (*_PACKAGES, *_more(job.plan))},
         "commit": job.commit,
         "plan": job.plan,
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _more(plan: Any) -> tuple[str, ...]:
+    """Return the packages that only this plan's arms use."""
+    return ("rtls",) if "rustls" in str(plan) and importlib.util.find_spec("rtls") else ()
 
 
 def is_emulated() -> bool:

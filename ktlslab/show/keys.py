@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ktlslab.errors import HandshakeError, SuiteUnsupportedError
+from ktlslab.errors import SuiteUnsupportedError
 from ktlslab.linux import ktls
 from ktlslab.show.html import (
     HUES,
@@ -27,6 +27,7 @@ from ktlslab.show.html import (
     strip,
     table,
 )
+from ktlslab.stages.keys import tls12_secrets
 from ktlslab.tls import keylog
 from ktlslab.tls.keyschedule import WRITE_IV_BYTES, key_block, traffic_key
 from ktlslab.tls.suites import CIPHERS, Suite, Version
@@ -134,10 +135,7 @@ def _label(label: str, length: int) -> Field:
 
 
 def _tls12(handshake: Handshake, suite: Suite, *, reveal: bool) -> list[str]:
-    library = handshake.machine.library
-    master, client, server = library.master_key(), library.client_random(), library.server_random()
-    if master is None or client is None or server is None:
-        raise HandshakeError("showing the master secret", answered="the library has none", remedy="Handshake first.")
+    master, client, server = tls12_secrets(handshake)
     block = key_block(master, client, server, suite)
     explicit = suite.cipher.explicit_nonce_bytes
     fixed = (

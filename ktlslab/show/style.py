@@ -53,6 +53,7 @@ LAYERS = {
     "kernel-rx": ("#009E73", "<"),
     "stdlib-ssl": ("#E69F00", "D"),
     "openssl-ktls": ("#CC79A7", "v"),
+    "userspace-rustls": ("#882255", "p"),
 }
 SERIES = (("#0072B2", "^"), ("#D55E00", "s"), ("#009E73", "o"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 ENGINES: dict[str, Any] = {"uring": "-", "syscall": (0, (4, 2))}

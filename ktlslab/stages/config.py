@@ -1,19 +1,20 @@
-"""What each end of a handshake offers and requires. `tls.contexts` turns it into OpenSSL's contexts."""
+"""What each end of a handshake offers and requires. `tls.libraries` turns it into the contexts of a TLS library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ktlslab import _checks
 from ktlslab.errors import UsageError
-from ktlslab.tls import openssl
+from ktlslab.packages import require
+from ktlslab.tls import libraries
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
-    from OpenSSL import SSL
+    from ktlslab.tls.libraries.openssl import OpenSsl
 
 T = TypeVar("T")
 
@@ -47,12 +48,12 @@ class Resumption:
 
     __slots__ = ("_former", "_session", "server_name")
 
-    def __init__(self, session: SSL.Session, server_name: str, former: ClientConfig | None) -> None:
+    def __init__(self, session: object, server_name: str, former: ClientConfig | None) -> None:
         self._session = session
         self._former = former
         self.server_name = server_name
 
-    def offer(self, library: SSL.Connection, config: ClientConfig) -> None:
+    def offer(self, library: OpenSsl, config: ClientConfig) -> None:
         """Let a client offer this session before its handshake begins.
 
         UsageError if the client verifies certificates, and the earlier session did not or trusted other authorities.
@@ -62,7 +63,7 @@ class Resumption:
             answered = "that session did not check the server's certificate, or trusted other authorities"
             remedy = "Resume with the `verify` and `ca` of the earlier session, or open a new one."
             raise UsageError(f"resuming a session with {self.server_name}", answered=answered, remedy=remedy)
-        openssl.resume(library, self._session)
+        library.resume(self._session)
 
     def __repr__(self) -> str:
         return f"Resumption({self.server_name})"
@@ -75,7 +76,8 @@ class ClientConfig:
     `server_name` (default: the host connected to) is sent as SNI and must be in the certificate. `ca` is a PEM file of
     trusted authorities; None means the system's. `suites` limits the offered suites, and so the versions. `groups` are
     the key exchange groups by OpenSSL's names, best first. `certificate` and `key` (PEM; None: in the same file)
-    authenticate this client if the server asks. `resume` offers an earlier session, `psk` a pre-shared key.
+    authenticate this client if the server asks. `resume` offers an earlier session, `psk` a pre-shared key. `library`
+    does the handshake: openssl, or rustls (an extra), which has neither groups, `resume` nor `psk`.
 
     Each tuple may be given as a list or a single value, a suite or version by its name (`Suite.of`, `Version.of`), and
     a path as a string. Raises UsageError for invalid values.
@@ -92,6 +94,7 @@ class ClientConfig:
     key: Path | None = None
     resume: Resumption | None = None
     psk: Psk | None = None
+    library: libraries.Name = "openssl"
 
     def __post_init__(self) -> None:
         tried = "configuring a TLS client"
@@ -99,6 +102,7 @@ class ClientConfig:
         _checks.optional(_checks.text, tried, "server_name", self.server_name, "a host's name")
         _checks.instance(tried, "verify", self.verify, bool)
         _checks.optional(_checks.instance, tried, "resume", self.resume, Resumption, "Stream.resumption() gives one")
+        _known(self, tried, ("groups", "psk", "resume"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +111,9 @@ class ServerConfig:
 
     `certificate` is a PEM chain, `key` its key (None: in the same file); `ktlslab.make_certificates` makes temporary
     ones. `alpn` is in order of preference. With `client_ca`, a client must present a certificate of that authority.
-    Connections accepted with equal configs share ticket keys, so a client may resume with any of them. Lists, names
-    and strings work as in `ClientConfig`.
+    Connections accepted with equal configs share ticket keys, so a client may resume with any of them. `library` does
+    the handshake: openssl, or rustls (an extra), which lacks `groups`, `client_ca` and `psk`, and resumes nothing.
+    Lists, names and strings work as in `ClientConfig`.
     """
 
     certificate: Path
@@ -119,11 +124,13 @@ class ServerConfig:
     alpn: tuple[str, ...] = ()
     client_ca: Path | None = None
     psk: Psk | None = None
+    library: libraries.Name = "openssl"
 
     def __post_init__(self) -> None:
         tried = "configuring a TLS server"
         _checks.path(tried, "certificate", self.certificate)
         _settle(self, tried, ("certificate", "key", "client_ca"))
+        _known(self, tried, ("groups", "psk", "client_ca"))
 
 
 def _settle(config: ClientConfig | ServerConfig, tried: str, paths: tuple[str, ...]) -> None:
@@ -138,6 +145,28 @@ def _settle(config: ClientConfig | ServerConfig, tried: str, paths: tuple[str, .
     _checks.optional(_checks.instance, tried, "psk", config.psk, Psk)
     for name, value in settled.items():
         object.__setattr__(config, name, value)  # frozen for everyone else
+
+
+def _known(config: ClientConfig | ServerConfig, tried: str, lacking: tuple[str, ...]) -> None:
+    """Check that the library is known and installed, and has what the config asks for. `lacking`: what rustls has not.
+
+    It is rtls that has no call for these. Nor can it choose among the suites of TLS 1.3.
+    """
+    _checks.word(tried, "library", config.library, get_args(libraries.Name))
+    if config.library != "rustls":
+        return
+    require("rustls", "rtls")
+    asked = [f"`{name}`" for name in lacking if getattr(config, name)]
+    if config.suites is not None:
+        asked += [suite.name for suite in config.suites if suite not in libraries.RUSTLS_SUITES]
+        tls13 = {suite for suite in libraries.RUSTLS_SUITES if suite.version is Version.TLS13}
+        if Version.TLS13 in config.versions and tls13 & set(config.suites) not in (set(), tls13):
+            asked.append("some suites of TLS 1.3 without the others")
+        if not any(suite.version in config.versions for suite in config.suites):
+            asked.append("versions without suites")
+    if asked:
+        remedy = 'Leave it out, or let OpenSSL do the handshake: library="openssl".'
+        raise UsageError(tried, answered=f"rustls, by rtls, has no {', no '.join(asked)}", remedy=remedy)
 
 
 def _some(tried: str, name: str, value: Any, check: Callable[[str, str, Any], T]) -> tuple[T, ...] | None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Never
 
 from cryptography import x509
-from OpenSSL import SSL
 
 from ktlslab import _checks
 from ktlslab._html import card
@@ -25,10 +25,10 @@ from ktlslab.stages.bound import Bound
 from ktlslab.stages.config import ClientConfig, ServerConfig
 from ktlslab.stages.connection import HANDSHAKE, Connection
 from ktlslab.stages.lastword import let_it_be_heard
-from ktlslab.tls import openssl
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
-from ktlslab.tls.contexts import Noted, client_context, server_context
 from ktlslab.tls.keylog import KeylogLine
+from ktlslab.tls.libraries import AUTHORITY, UNNAMED, WRONG_NAME, Library, LibraryError
+from ktlslab.tls.libraries.openssl import OpenSsl
 from ktlslab.tls.records import (
     HEADER_BYTES,
     ContentType,
@@ -49,6 +49,10 @@ _PROBLEMS = {
     18: ("the certificate is self-signed", "Trust it with ca=FILE (--ca FILE) if it is yours."),
     19: ("the chain ends in a self-signed certificate that is not trusted", "Trust it with ca=FILE (--ca FILE)."),
     20: ("the issuer is not trusted", "Name the authority's PEM file with ca=FILE (--ca FILE)."),
+    AUTHORITY: (
+        "the certificate is an authority's, not a server's",
+        "The server needs one that an authority issued to it.",
+    ),
     21: ("the chain is incomplete", "The server must send its intermediate certificates."),
 }
 
@@ -73,19 +77,20 @@ class Handshake:
     def record_limit(self) -> int | None:
         """How many bytes of payload the peer lets this end put into a record, if it asked for fewer than 16,384.
 
-        By max_fragment_length (RFC 6066), which OpenSSL grants as a server and does not ask for as a client. It knows
-        nothing of record_size_limit (RFC 8449), which is thus never agreed on.
+        By max_fragment_length (RFC 6066), which OpenSSL grants as a server and does not ask for as a client, and rustls
+        neither. Both know nothing of record_size_limit (RFC 8449), which is thus never agreed on.
         """
         asked = (r.payload for way, r in self.machine.transcript if way == "received")
         first = next((max_fragment_length(p) for p in asked if p[:1] == bytes([HandshakeType.CLIENT_HELLO])), None)
-        return first if self.role == "server" else None
+        return first if self.role == "server" and self.machine.library.name == "openssl" else None
 
     def __repr__(self) -> str:
-        return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name})"
+        return f"Handshake({self.server_name}, {self.version.label}, {self.suite_name}, by {self.machine.library.name})"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("version", self.version.label), ("cipher suite", self.suite_name)]
-        rows += [("this end", self.role), ("application protocol", self.alpn or "none agreed")]
+        rows += [("TLS library", self.machine.library.name), ("this end", self.role)]
+        rows += [("application protocol", self.alpn or "none agreed")]
         rows += [("resumed", "yes: no certificate was sent")] if self.resumed else []
         rows += [(f"{direction} record", describe(record)) for direction, record in self.machine.transcript]
         return card(f"Handshake with {self.server_name}", rows)
@@ -107,10 +112,9 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
     else:
         role = "client"
         name = config.server_name or connection.host
-        library, verified = _client(config, name), not config.verify
+        library = _client(config, name)
+        verified = not config.verify or library.checks_names
     connection.begin(tried, HANDSHAKE)
-    noted = Noted()
-    library.set_app_data(noted)
     machine = UnbufferedConnection(library, server=role == "server")
     tried = f"TLS handshake with {name} at {connection.target}"
     psk = config.psk is not None
@@ -129,53 +133,53 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
                     record = _read_record(connection, tried)
                     try:
                         machine.feed(record)
-                    except SSL.Error as error:
-                        _give_up(connection, machine, error, noted.problems, tried)
+                    except LibraryError as error:
+                        _give_up(connection, machine, error, name, tried)
                     except HandshakeError:  # from one of our callbacks, such as the choice of a protocol
                         _send_alert(connection, machine, tried)
                         raise
     if not verified:
         _verify_name(machine.library, name, tried, psk=psk)
-    suite_name = machine.library.get_cipher_name() or "?"
-    suite = Suite.from_openssl(suite_name)
+    suite = library.suite
     return Handshake(
         connection=connection,
         machine=machine,
         version=machine.version,
         suite=suite,
-        suite_name=suite.name if suite else suite_name,
-        # A client may send anything as a server name; it is only shown.
-        server_name=name
-        if role == "client"
-        else (machine.library.get_servername() or b"").decode("ascii", "backslashreplace"),
+        suite_name=suite.name if suite else library.suite_name,
+        server_name=name if role == "client" else library.server_name,
         role=role,
-        resumed=openssl.resumed(machine.library),
+        resumed=library.resumed,
         config=config,
-        alpn=machine.library.get_alpn_proto_negotiated().decode() or None,
-        secrets=noted.secrets,
+        alpn=library.alpn,
+        secrets=library.secrets,
     )
 
 
-def _client(config: ClientConfig, name: str) -> SSL.Connection:
-    library = SSL.Connection(client_context(config), None)
+def _client(config: ClientConfig, name: str) -> Library:
+    asked = name
     if not _is_ip(name):
         try:
-            library.set_tlsext_host_name(name.encode("idna"))
+            asked = name.encode("idna").decode()
         except UnicodeError as error:
             remedy = "Give the name that the server's certificate holds."
             raise UsageError(f"asking for the server {name!r}", answered=str(error), remedy=remedy) from error
-    if config.alpn:
-        library.set_alpn_protos([protocol.encode() for protocol in config.alpn])
+    if config.library == "rustls":
+        from ktlslab.tls.libraries.rustls import Rustls  # noqa: PLC0415 - an extra
+
+        return Rustls.client(config, asked)
+    library = OpenSsl.client(config, None if _is_ip(name) else asked)
     if config.resume:
         config.resume.offer(library, config)
-    library.set_connect_state()
     return library
 
 
-def _server(config: ServerConfig) -> SSL.Connection:
-    library = SSL.Connection(server_context(config), None)
-    library.set_accept_state()
-    return library
+def _server(config: ServerConfig) -> Library:
+    if config.library == "rustls":
+        from ktlslab.tls.libraries.rustls import Rustls  # noqa: PLC0415 - an extra
+
+        return Rustls.server(config)
+    return OpenSsl.server(config)
 
 
 def _is_ip(name: str) -> bool:
@@ -186,7 +190,7 @@ def _is_ip(name: str) -> bool:
     return True
 
 
-def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -> None:
+def _verify_name(library: Library, name: str, tried: str, *, psk: bool) -> None:
     """Check the server's name by RFC 9525 (service-identity), before the client's last flight is sent.
 
     A server that accepts the client's PSK has authenticated itself by that and sends no certificate.
@@ -198,8 +202,8 @@ def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -
         verify_certificate_ip_address,
     )
 
-    certificate = library.get_peer_certificate(as_cryptography=True)
-    if psk and certificate is None and (openssl.resumed(library) or "PSK" in (library.get_cipher_name() or "")):
+    certificate = library.certificate
+    if psk and certificate is None and (library.resumed or "PSK" in library.suite_name):
         return
     try:
         if certificate is None:
@@ -210,18 +214,22 @@ def _verify_name(library: SSL.Connection, name: str, tried: str, *, psk: bool) -
             verify_certificate_hostname(certificate, name)
     except (VerificationError, Unacceptable) as error:
         assert certificate is not None  # noqa: S101 - for the type checker: it was looked into
-        remedy = f"It is for {_names(certificate)}: connect to such a name, or give it as server_name."
-        raise CertificateError(tried, answered=f"the certificate is not for {name!r}", remedy=remedy) from error
+        raise _wrong_name(tried, name, _names(certificate)) from error
 
 
-def _names(certificate: x509.Certificate) -> str:
-    """Return the host names and addresses of a certificate, as text."""
+def _wrong_name(tried: str, name: str, names: Sequence[str]) -> CertificateError:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    listed = f"{', '.join(names[:_MAX_NAMES])}{more}" if names else "no host at all"
+    remedy = f"It is for {listed}: connect to such a name, or give it as server_name."
+    return CertificateError(tried, answered=f"the certificate is not for {name!r}", remedy=remedy)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    """Return the host names and addresses of a certificate."""
     with contextlib.suppress(x509.ExtensionNotFound, ValueError):
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))]
-        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        return f"{', '.join(names[:_MAX_NAMES])}{more}"
-    return "no host at all"
+        return [*held.get_values_for_type(x509.DNSName), *map(str, held.get_values_for_type(x509.IPAddress))]
+    return []
 
 
 def _send_all(connection: Connection, data: bytes, tried: str) -> None:
@@ -279,7 +287,7 @@ def _broken(number: int, tried: str) -> HandshakeError:
 
 
 def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: str) -> None:
-    """Try to send the alert that OpenSSL made, if it made one, and let the peer read it before the connection ends."""
+    """Try to send the library's alert, if it made one, and let the peer read it before the connection ends."""
     if alert := machine.encode():
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
@@ -287,25 +295,33 @@ def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: st
 
 
 def _give_up(
-    connection: Connection, machine: UnbufferedConnection, error: SSL.Error, problem: list[int], tried: str
+    connection: Connection, machine: UnbufferedConnection, error: LibraryError, name: str, tried: str
 ) -> Never:
     """Send the alert and raise the failure with a message for people."""
     _send_alert(connection, machine, tried)
-    if problem:
-        answered, remedy = _PROBLEMS.get(
-            problem[0], (f"the certificate was not accepted (X509_V_ERR {problem[0]})", "See openssl-verify(1).")
-        )
+    if error.problem == WRONG_NAME and error.names is not None:
+        raise _wrong_name(tried, name, error.names) from error
+    if error.problem:
+        answered, remedy = _PROBLEMS.get(error.problem) or _unnamed(error)
         raise CertificateError(tried, answered=answered, remedy=remedy) from error
-    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    answered = "; ".join(reason[2] for reason in reasons) or "OpenSSL gave no reason"
+    answered, said = error.reason, error.alert
     who, last = machine.transcript[-1] if machine.transcript else ("", None)
     if last and last.header.content_type == ContentType.ALERT and len(last.payload) == ALERT_BYTES:
-        alert = Alert.parse(last.payload)
         if who == "received":
-            said = f"the peer sent the alert {alert}"
-            raise HandshakeError(tried, answered=said, remedy="Try other versions or suites.") from error
-        answered = f"{answered}; this end sent the alert {alert}"
+            said = str(Alert.parse(last.payload))
+        else:
+            answered = f"{answered}; this end sent the alert {Alert.parse(last.payload)}"
+    if said:
+        answered = f"the peer sent the alert {said}"
+        raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error
     if "did not return a certificate" in answered:
         remedy = "The client must give one: ClientConfig(certificate=..., key=...)."
         raise CertificateError(tried, answered=answered, remedy=remedy) from error
     raise HandshakeError(tried, answered=answered, remedy="Try other versions or suites.") from error
+
+
+def _unnamed(error: LibraryError) -> tuple[str, str]:
+    """Return what is wrong with a certificate, and what to do, where it is not in the table."""
+    if error.problem == UNNAMED:
+        return f"the certificate was not accepted ({error.reason})", "Is it the right server, and its whole chain?"
+    return f"the certificate was not accepted (X509_V_ERR {error.problem})", "See openssl-verify(1)."

@@ -1,7 +1,7 @@
 """Stage 3, export: from the library's secrets to the keys that the kernel needs.
 
-TLS 1.3 (RFC 8446, 7.3) expands the key and write IV of each direction from its application traffic secret, which
-OpenSSL passes to the keylog callback. TLS 1.2 (RFC 5246, 6.3) cuts the keys of both directions from one key block, made
+TLS 1.3 (RFC 8446, 7.3) expands the key and write IV of each direction from its application traffic secret, which the
+library puts into its key log. TLS 1.2 (RFC 5246, 6.3) cuts the keys of both directions from one key block, made
 from the master secret and the two randoms. The sequence number counts the records that the application keys have
 protected so far, session tickets included. It cannot be recomputed, so the state machine counts it.
 """
@@ -20,6 +20,7 @@ from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.tls import keylog
 from ktlslab.tls.keyschedule import kernel_iv_tls12, key_block, sequence_bytes, split_write_iv, traffic_key
+from ktlslab.tls.records import server_random
 from ktlslab.tls.suites import Suite, Version
 
 if TYPE_CHECKING:
@@ -238,11 +239,23 @@ def _tls13(handshake: Handshake, suite: Suite) -> tuple[KeyAndIv, KeyAndIv]:
 
 
 def _tls12(handshake: Handshake, suite: Suite) -> tuple[KeyAndIv, KeyAndIv]:
-    library = handshake.machine.library
-    master, client, server = library.master_key(), library.client_random(), library.server_random()
-    if master is None or client is None or server is None:
-        remedy = "Export after the handshake."
-        raise HandshakeError("exporting the master secret", answered="the library has none yet", remedy=remedy)
-    block = key_block(master, client, server, suite)
+    block = key_block(*tls12_secrets(handshake), suite)
     ours, theirs = (block.client_key, block.client_iv), (block.server_key, block.server_iv)
     return (ours, theirs) if handshake.role == "client" else (theirs, ours)
+
+
+def tls12_secrets(handshake: Handshake) -> tuple[bytes, bytes, bytes]:
+    """Return what TLS 1.2's keys are made of: the master secret, the client's random and the server's.
+
+    The key log has the first two. The server's stands in its hello, in the clear.
+    """
+    line = handshake.secrets.get(keylog.CLIENT_RANDOM)
+    server = server_random(
+        record
+        for direction, record in handshake.machine.transcript
+        if direction == ("received" if handshake.role == "client" else "sent")
+    )
+    if line is None or server is None:
+        remedy = "Export after the handshake."
+        raise HandshakeError("exporting the master secret", answered="the library has none yet", remedy=remedy)
+    return line.secret, line.client_random, server

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .alerts import ALERT_BYTES, Alert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 HEADER_BYTES = 5
 MAX_PLAINTEXT = 2**14
@@ -205,6 +205,17 @@ def describe(record: Record) -> str:
         messages = _handshake_messages(record.payload)
         return f"{said}: {', '.join(messages)}" if messages else f"{said} (encrypted, or part of a message)"
     return f"{said} (encrypted)"
+
+
+def server_random(records: Iterable[Record]) -> bytes | None:
+    """Return the 32 random bytes of a ServerHello (RFC 5246, 7.4.1.3), the first message of what a server sent."""
+    hello = b""
+    for record in records:
+        if record.header.content_type != ContentType.HANDSHAKE:
+            break
+        hello += record.payload
+    found = hello[_HANDSHAKE_HEADER_BYTES + 2 :][:32]  # after the version
+    return found if len(found) == 32 and hello[0] == HandshakeType.SERVER_HELLO else None
 
 
 def _handshake_messages(payload: bytes) -> list[str]:

@@ -1,7 +1,7 @@
 """A TLS connection without I/O: a state machine whose state says what to do next.
 
-pyOpenSSL does the cryptography over two memory BIOs. This class maps its progress to the states of rustls' unbuffered
-API, so a driver only moves bytes:
+A library does the cryptography (`libraries`: OpenSSL, or rustls). This class maps its progress to the states of rustls'
+unbuffered API, so a driver only moves bytes:
 
     ENCODE_TLS_DATA      call `encode` for the bytes to send
     TRANSMIT_TLS_DATA    send them, then call `transmitted`
@@ -19,15 +19,9 @@ import functools
 from collections import deque
 from enum import Enum
 
-from OpenSSL import SSL
-
+from .libraries import Buffer, Library, Traffic
 from .records import HEADER_BYTES, Record, RecordSplitter
 from .suites import Version
-from .traffic import Traffic
-
-Buffer = bytes | bytearray | memoryview
-
-_CHUNK = 1 << 14
 
 
 class State(Enum):
@@ -41,10 +35,10 @@ class State(Enum):
 
 
 class UnbufferedConnection:
-    """One TLS connection over memory BIOs. OpenSSL's SSL.Error passes through; the stages turn it into a message."""
+    """One TLS connection. The library's LibraryError passes through; the stages turn it into a message."""
 
-    def __init__(self, connection: SSL.Connection, *, server: bool = False) -> None:
-        self.library = connection
+    def __init__(self, library: Library, *, server: bool = False) -> None:
+        self.library = library
         self._server = server
         self.finished = False
         self.transcript: list[tuple[str, Record]] = []  # ("sent" or "received", record), up to the handshake's end
@@ -68,7 +62,7 @@ class UnbufferedConnection:
     @property
     def version(self) -> Version:
         """The version that was negotiated."""
-        return Version.of(self.library.get_protocol_version_name())
+        return self.library.version
 
     @property
     def sequence_numbers(self) -> tuple[int, int]:
@@ -91,24 +85,21 @@ class UnbufferedConnection:
         """Feed exactly one record: a handshake record until the handshake is done, then any record."""
         if self.finished:
             self.rx_records += 1
-            self.library.bio_write(record)
+            self.library.feed(record)
             return
         raw = bytes(record)
         splitter = RecordSplitter()
         splitter.feed(raw)
         self.transcript += [("received", r) for r in splitter]
-        self.library.bio_write(raw)
+        self.library.feed(raw)
         self._step()
 
     def _step(self) -> None:
-        """Let OpenSSL go as far as it can. Before a failure is raised, its alert is available from `encode`."""
+        """Let the library go as far as it can. Before a failure is raised, its alert is available from `encode`."""
         try:
-            self.library.do_handshake()
-            self.finished = True
-        except SSL.WantReadError:
-            pass
+            self.finished = self.library.advance()
         finally:
-            data = self._drain()
+            data = self.library.take()
             if data:
                 self._outgoing.append(data)
                 self._sent.feed(data)
@@ -120,7 +111,7 @@ class UnbufferedConnection:
     @functools.cached_property
     def traffic(self) -> Traffic:
         """The sealing and opening of application data."""
-        return Traffic(self.library)
+        return self.library.traffic
 
     @property
     def uncounted(self) -> bool:
@@ -132,7 +123,7 @@ class UnbufferedConnection:
         return self._counted(self.traffic.seal(data))
 
     def shut_down(self) -> None:
-        """Let OpenSSL make close_notify. OSError EBUSY while another thread is in OpenSSL."""
+        """Let the library make close_notify. OSError EBUSY while another thread is in OpenSSL."""
         self.traffic.check_free()
         self.library.shutdown()
 
@@ -142,11 +133,3 @@ class UnbufferedConnection:
             at += HEADER_BYTES + int.from_bytes(records[at + 3 : at + 5], "big")
             self.tx_records += 1
         return records
-
-    def _drain(self) -> bytes:
-        data = b""
-        try:
-            while True:
-                data += self.library.bio_read(_CHUNK)
-        except SSL.WantReadError:
-            return data

@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 from ktlslab._closing import Closing
+from tests.handpeer import RUSTLS
 from tests.matrix import ROWS
 from tests.matrix.rows import Row
 from tests.matrix.running import AT_ONCE, Crew
@@ -27,7 +28,10 @@ class Cells(Closing):
         chosen = (item for item in request.session.items if getattr(item, "module", None) is request.module)
         cells = (item.callspec.params for item in chosen if hasattr(item, "callspec"))
         self._seen = {
-            (cell["row"].name, cell["layer"]): self._crew.start(cell["row"], cell["layer"], thin=thin) for cell in cells
+            (cell["row"].name, cell["layer"]): self._crew.start(
+                cell["row"], cell["layer"], thin=thin or cell["layer"].endswith(RUSTLS)
+            )
+            for cell in cells
         }
 
     def close(self) -> None:

@@ -27,10 +27,10 @@ from typing import Any
 
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Version
-from tests.handpeer import LAYERS, HandPeers
+from tests.handpeer import LAYERS, RUSTLS, HandPeers
 
 ALL = tuple(LAYERS)
-TLS = ("userspace", "kernel", "kernel-tx", "kernel-rx")
+TLS = tuple(layer for layer in LAYERS if layer != "plain")
 KERNEL = ("kernel", "kernel-tx", "kernel-rx")
 KERNEL_SENDS = ("kernel", "kernel-tx")
 KERNEL_RECEIVES = ("kernel", "kernel-rx")
@@ -98,7 +98,8 @@ class Row:
                 yield Place(layer=layer, engine=engine, role=role, variant=variant, version=version)
 
     def outcome_at(self, place: Place) -> str:
-        facts = {place.layer, place.engine, place.role, SERIES, STARVES, place.version.label, named(place.variant)}
+        layers = {place.layer, place.layer.removesuffix(RUSTLS)}
+        facts = {*layers, place.engine, place.role, SERIES, STARVES, place.version.label, named(place.variant)}
         return next((seen for when, seen in self.where.items() if set(when.split()) <= facts), self.expected)
 
 

@@ -22,6 +22,8 @@ ARMS = [
     ("userspace", "syscall"),
     ("userspace", "uring"),
     ("stdlib-ssl", "syscall"),
+    ("userspace-rustls", "syscall"),
+    ("userspace-rustls", "uring"),
 ]
 SUITE = "TLS_AES_256_GCM_SHA384"
 RECORD = {"TLS 1.3": 22, "TLS 1.2": 29}  # header, inner type and tag; header, explicit nonce and tag
@@ -191,7 +193,7 @@ def test_arms_that_this_machine_has_not_are_left_out_with_the_reason(laboratory)
     assert not isinstance(caught.value, LeftOut)
 
 
-@pytest.mark.parametrize("layer", ["userspace", "stdlib-ssl"])
+@pytest.mark.parametrize("layer", ["userspace", "stdlib-ssl", "userspace-rustls"])
 def test_records_that_cannot_be_limited_are_left_out(laboratory, layer):
     with pytest.raises(LeftOut, match="limit the records"):
         laboratory.arm(cell_of(layer, record_size=1024))
@@ -214,6 +216,15 @@ def test_a_suite_that_the_standard_library_cannot_choose_is_left_out(laboratory,
     else:
         with pytest.raises(LeftOut, match=r"cannot choose.*TLS_AES_256_GCM_SHA384"):
             laboratory.arm(cell)
+
+
+def test_a_suite_that_rustls_cannot_choose_or_has_not_is_left_out(laboratory):
+    with pytest.raises(LeftOut, match=r"rtls cannot choose.*TLS_AES_256_GCM_SHA384"):
+        laboratory.arm(cell_of("userspace-rustls", suite="TLS_CHACHA20_POLY1305_SHA256"))
+    with pytest.raises(LeftOut, match="rustls does not have the suite"):
+        laboratory.arm(cell_of("userspace-rustls", suite="TLS_ECDHE_ECDSA_WITH_AES_128_CCM"))
+    cell = cell_of("userspace-rustls", suite="TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256")
+    assert sample(laboratory, cell)["record_layer_observed"] == "userspace-rustls"
 
 
 def test_the_standard_library_speaks_the_older_version_too(laboratory):

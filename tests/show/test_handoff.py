@@ -106,7 +106,7 @@ def secrets(lesson):
     found = [side.key.reveal() for side in (lesson.keys.tx, lesson.keys.rx)]
     found += [line.secret for line in lesson.shake.secrets.values()]
     if lesson.shake.version is Version.TLS12:
-        return [*found, lesson.shake.machine.library.master_key()]
+        return [*found, lesson.shake.machine.library.connection.master_key()]
     return [*found, lesson.keys.tx.write_iv.reveal(), lesson.keys.rx.write_iv.reveal()]
 
 

@@ -10,7 +10,8 @@ from OpenSSL import SSL
 
 from ktlslab.errors import HandshakeError, SuiteUnsupportedError, UsageError
 from ktlslab.linux.ktls import CryptoInfo
-from ktlslab.stages import Secret, Stream, connect, export, handshake, handshaking
+from ktlslab.stages import Secret, Stream, connect, export, handshake
+from ktlslab.tls.libraries import openssl
 from ktlslab.tls.protect import open_record, seal
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Suite, Version
@@ -62,8 +63,8 @@ def test_records_taken_in_before_the_export_are_counted(tls_pair):
     header = sock.recv(5)
     pair.handshake.machine.feed(header + sock.recv(int.from_bytes(header[3:], "big")))
     with pytest.raises(HandshakeError, match=r"Read them first: the kernel cannot take over in the middle of a record"):
-        pair.handshake.machine.library.recv(1) and export(pair.handshake)
-    pair.handshake.machine.library.recv(100)
+        pair.handshake.machine.library.connection.recv(1) and export(pair.handshake)
+    pair.handshake.machine.library.connection.recv(100)
     assert export(pair.handshake).rx.sequence == before.rx.sequence + 1
 
 
@@ -141,8 +142,8 @@ def test_a_session_with_short_tags_is_never_exported_as_its_neighbour(
             context.set_cipher_list(f"{name}:@SECLEVEL=0".encode())
         return context
 
-    offer = handshaking.client_context
-    monkeypatch.setattr(handshaking, "client_context", lambda config: limited(offer(config)))
+    offer = openssl.client_context
+    monkeypatch.setattr(openssl, "client_context", lambda config: limited(offer(config)))
     server = limited(SSL.Context(SSL.TLS_SERVER_METHOD))
     server.use_certificate_chain_file(str(certificates.server("good")))
     server.use_privatekey_file(str(certificates.server("good")))

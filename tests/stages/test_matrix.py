@@ -14,6 +14,6 @@ def cells(request):
 
 
 @pytest.mark.timeout(300)
-@each_on(("plain", "userspace"))
+@each_on(("plain", "userspace", "userspace-rustls"))
 def test_outcome(cells, record_property, row, layer):
     cells.check(row, layer, record_property)

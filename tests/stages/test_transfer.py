@@ -1,4 +1,4 @@
-"""The stream's promises where OpenSSL makes the records, or nobody does: the same as with kernel TLS."""
+"""The stream's promises where OpenSSL or rustls makes the records, or nobody does: the same as with kernel TLS."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def no_long_farewell(monkeypatch):
 
 
 @pytest.fixture
-def ends(tls_pair, negotiated, io_engine):
+def ends(tls_pair, negotiated, io_engine, library):
     """(stream, pair): a userspace stream and the other end."""
-    pair = tls_pair(suite=negotiated, io_engine=io_engine)
+    pair = tls_pair(suite=negotiated, io_engine=io_engine, library=library)
     return Stream(pair.connection, pair.handshake), pair
 
 
@@ -66,8 +66,8 @@ def test_any_buffer_may_be_sent_and_a_small_one_filled_in_parts(ends):
 
 
 @BOTH_VERSIONS
-def test_without_a_time_out_everything_is_waited_for(tls_pair, negotiated, io_engine):
-    pair = tls_pair(suite=negotiated, io_engine=io_engine)
+def test_without_a_time_out_everything_is_waited_for(tls_pair, negotiated, io_engine, library):
+    pair = tls_pair(suite=negotiated, io_engine=io_engine, library=library)
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         pair.connection.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", 0, 0))
     pair.connection.engine.timeout = None
@@ -118,13 +118,13 @@ def digest(tls, _sock):
 
 @BOTH_VERSIONS
 def test_a_mebibyte_arrives_whole_by_send_and_by_sendfile_though_nothing_is_ever_received(  # noqa: PLR0917 - fixtures
-    tls_peer, certificates, tmp_path, monkeypatch, negotiated, io_engine
+    tls_peer, certificates, tmp_path, monkeypatch, negotiated, io_engine, library
 ):
     monkeypatch.setattr(ending, "LINGER_S", 20)
     (tmp_path / "file").write_bytes(MEBIBYTE)
     peer = tls_peer(digest, suite=negotiated, connections=2)
     for by_file in (True, False):
-        options = {"config": certificates.config(), "record_layer": "userspace", "io_engine": io_engine}
+        options = {"config": certificates.config(library=library), "record_layer": "userspace", "io_engine": io_engine}
         with open_session("localhost", peer.port, **options) as session:
             if by_file:
                 with (tmp_path / "file").open("rb") as file:
@@ -136,9 +136,9 @@ def test_a_mebibyte_arrives_whole_by_send_and_by_sendfile_though_nothing_is_ever
 
 
 @BOTH_VERSIONS
-def test_a_mebibyte_is_received_whole_up_to_its_clean_end(tls_peer, certificates, negotiated, io_engine):
+def test_a_mebibyte_is_received_whole_up_to_its_clean_end(tls_peer, certificates, negotiated, io_engine, library):
     peer = tls_peer(lambda tls, _sock: (tls.sendall(MEBIBYTE), tls.shutdown()), suite=negotiated)
-    options = {"config": certificates.config(), "record_layer": "userspace", "io_engine": io_engine}
+    options = {"config": certificates.config(library=library), "record_layer": "userspace", "io_engine": io_engine}
     with open_session("localhost", peer.port, **options) as session:
         got = bytearray(len(MEBIBYTE))
         session.stream.recv_exactly_into(got)
@@ -225,8 +225,8 @@ def test_after_closing_nothing_is_sent_or_received(ends, tmp_path):
 
 
 @BOTH_VERSIONS
-def test_a_time_out_is_an_error_after_which_one_may_go_on(tls_pair, negotiated, io_engine):
-    pair = tls_pair(suite=negotiated, io_engine=io_engine, timeout=0.3)
+def test_a_time_out_is_an_error_after_which_one_may_go_on(tls_pair, negotiated, io_engine, library):
+    pair = tls_pair(suite=negotiated, io_engine=io_engine, timeout=0.3, library=library)
     stream = Stream(pair.connection, pair.handshake)
     with pytest.raises(PeerTimeoutError, match=r"nothing moved within 0\.3 s\. Try again"):
         stream.recv_exactly_into(bytearray(4))

@@ -2,6 +2,7 @@
 
 * `stream`: `Stream`, the public class;
 * `sides`: sending and receiving, for each record layer; `receiver`: receiving if the kernel decrypts;
+* `userspace` and `memory`: both, if OpenSSL makes the records, or rustls;
 * `inlet`: what a plain receive cannot handle: control records and the end of the stream;
 * `files`: sending from files and pipes; `control`: sending control records, new keys and smaller records;
 * `condition`: whether a stream still works, and which error each failure becomes;

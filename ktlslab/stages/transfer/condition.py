@@ -37,6 +37,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.bound import unshortened
 from ktlslab.tls.alerts import AlertDescription, AlertLevel
+from ktlslab.tls.libraries import LibraryError
 from ktlslab.tls.records import ContentType
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class Condition(_hot.Flow):
 
     def give_up(self, verb: str, error: BaseException) -> NoReturn:
         """Raise the error of a call of this stream that ended by `error`; keep it if it ends the stream."""
-        if isinstance(error, OSError | SSL.Error):
+        if isinstance(error, OSError | SSL.Error | LibraryError):
             raise self.failed(verb, error) from error
         if not isinstance(error, KtlsLabError):
             answered = f"{type(error).__name__} interrupted it, maybe in the middle of a record"
@@ -221,7 +222,7 @@ class Condition(_hot.Flow):
 
     def failed(self, verb: str, error: Exception) -> KtlsLabError:
         """Return the error to raise if a socket or OpenSSL failed, and keep it if it ends the stream."""
-        if isinstance(error, SSL.Error):
+        if isinstance(error, SSL.Error | LibraryError):
             return self._library_failed(verb, error)
         assert isinstance(error, OSError)  # noqa: S101 - nothing else is caught
         if error.errno == errno.EBUSY:  # from the ring or from `tls.traffic`: nothing was done
@@ -248,12 +249,16 @@ class Condition(_hot.Flow):
         waited = self.connection.engine.timeout if own is None else own
         return f"nothing moved within {waited} s", "Try again, or give a longer timeout."
 
-    def _library_failed(self, verb: str, error: SSL.Error) -> KtlsLabError:
-        reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-        answered = "; ".join(reason[2] for reason in reasons) or type(error).__name__
-        # OpenSSL says "ssl/tls alert bad record mac" of a received alert; RFC 8446 calls it bad_record_mac.
-        if found := _RECEIVED_ALERT.search(answered):
-            alert = found[1].replace(" ", "_")
+    def _library_failed(self, verb: str, error: SSL.Error | LibraryError) -> KtlsLabError:
+        if isinstance(error, LibraryError):
+            answered, alert = error.reason, error.alert
+        else:
+            reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+            answered = "; ".join(reason[2] for reason in reasons) or type(error).__name__
+            # OpenSSL says "ssl/tls alert bad record mac" of a received alert; RFC 8446 calls it bad_record_mac.
+            found = _RECEIVED_ALERT.search(answered)
+            alert = found[1].replace(" ", "_") if found else ""
+        if alert:
             said = f"the peer sent the alert {alert}"
             failure: StreamError = AlertError(self.tried(verb), alert=alert, answered=said)
         else:

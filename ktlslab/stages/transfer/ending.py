@@ -20,6 +20,7 @@ from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamError
 from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.stages.bound import Bound
+from ktlslab.tls.libraries import LibraryError
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
             if not condition.finished:
                 end_sending(condition)
             _await_acknowledgement(condition, bound)
-    except (OSError, SSL.Error) as error:
+    except (OSError, SSL.Error, LibraryError) as error:
         if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
             reset = delivered and tcpinfo.state(sock) == tcpinfo.CLOSED
             in_use = isinstance(error, OSError) and error.errno == errno.EBUSY  # then the peer gets no close_notify

@@ -21,6 +21,7 @@ from ktlslab.linux.ktls import Direction
 from ktlslab.linux.patience import again
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.transfer.receiver import KernelReceiver, not_taken, write
+from ktlslab.tls.libraries import LibraryError
 
 if TYPE_CHECKING:
     from ktlslab.stages.transfer.condition import Condition
@@ -100,7 +101,7 @@ class Inlet:
         condition = self._condition
         if condition.closed and isinstance(error, Exception):  # by another thread, while this one waited
             condition.attend_to_the_end("receiving")
-        if isinstance(error, OSError | SSL.Error) or (
+        if isinstance(error, OSError | SSL.Error | LibraryError) or (
             isinstance(error, KtlsLabError) and not isinstance(error, UsageError)
         ):
             raise condition.received(error) from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ktlslab.stages.config import ClientConfig, Resumption
 from ktlslab.stages.keys import traffic_secrets
+from ktlslab.stages.transfer.memory import InMemory
 from ktlslab.stages.transfer.userspace import Userspace
 from ktlslab.tls.keyschedule import next_traffic_secret, traffic_key
 from ktlslab.tls.protect import seal
@@ -34,9 +35,12 @@ class Library:
         self._fed = 0
 
     @functools.cached_property
-    def sender(self) -> Userspace:
+    def sender(self) -> Userspace | InMemory:
         """The sending side, if the library makes the records that this end sends; and what messages are fed to."""
-        return Userspace(self._connection, self._handshake.machine, alone=False)
+        machine = self._handshake.machine
+        if machine.library.name == "rustls":
+            return InMemory(self._connection, machine)
+        return Userspace(self._connection, machine, alone=False)
 
     def told(self, message: bytes) -> None:
         """Feed one post-handshake message to the library."""
@@ -58,7 +62,7 @@ class Library:
 
 
 def resumption(handshake: Handshake) -> Resumption | None:
-    """Return the library's own session for resumption; in TLS 1.3 None until a ticket has arrived."""
-    session = handshake.machine.library.get_session()
+    """Return the library's own session for resumption; None if it gives none, in TLS 1.3 until a ticket has arrived."""
+    session = handshake.machine.library.session
     former = handshake.config if isinstance(handshake.config, ClientConfig) else None
     return Resumption(session, handshake.server_name, former) if session else None

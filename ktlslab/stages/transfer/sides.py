@@ -1,7 +1,7 @@
 """The two sides of a stream, sending and receiving, for each record layer.
 
 Plain: bytes are sent as they are. Kernel: plain bytes go into the socket, as with plain TCP; receiving is in
-`receiver`. Userspace: OpenSSL makes the records; see `userspace`.
+`receiver`. Userspace: OpenSSL makes the records in `userspace`, rustls in `memory`.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class PlainReceiver:
 
 
 def no_record(data: Buffer, record_type: int) -> NoReturn:
-    """Refuse: OpenSSL's binding for Python has no such call."""
-    answered = f"OpenSSL cannot be asked to send a record of type {record_type} ({len(data)} bytes)"
+    """Refuse: neither library's binding for Python has such a call."""
+    answered = f"the TLS library cannot be asked to send a record of type {record_type} ({len(data)} bytes)"
     raise StreamError("sending a control record", answered=answered, remedy="Let the kernel send: kernel-tx.")
 
 

@@ -34,6 +34,7 @@ from ktlslab.stages.transfer.inlet import Inlet
 from ktlslab.stages.transfer.keyupdate import KeyUpdates
 from ktlslab.stages.transfer.library import Library, resumption
 from ktlslab.stages.transfer.manners import Manners
+from ktlslab.stages.transfer.memory import InMemory, InMemoryReceiver
 from ktlslab.stages.transfer.receiver import KernelReceiver
 from ktlslab.stages.transfer.userspace import Userspace, UserspaceReceiver
 from ktlslab.stages.transfer.watch import Watch
@@ -55,7 +56,7 @@ class Stream(_hot.Stream, Closing):
     """Bytes to and from the peer.
 
     With system calls, two threads may use the stream at once if the kernel makes the records, or nobody does: one
-    sends, the other receives. With io_uring, or where OpenSSL makes the records of both directions, one thread at a
+    sends, the other receives. With io_uring, or where a library makes the records of both directions, one thread at a
     time may use it; a second one's call raises UsageError and has done nothing. `close` ends a receive in another
     thread.
 
@@ -115,8 +116,9 @@ class Stream(_hot.Stream, Closing):
     def _sides(self, handshake: Handshake | None) -> tuple[sides.Sender, sides.Receiver]:
         connection, tx, rx = self.connection, self.layers[Direction.TX], self.layers[Direction.RX]
         owe = self._condition.owe
+        rustls = handshake and handshake.machine.library.name == "rustls"
         if handshake and not self._kernel:
-            both = Userspace(connection, handshake.machine)
+            both = (InMemory if rustls else Userspace)(connection, handshake.machine)
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if self._library and tx == "userspace":
@@ -129,7 +131,7 @@ class Stream(_hot.Stream, Closing):
             )
         if handshake:
             asked = owe if tx == "kernel" and handshake.version is Version.TLS13 else None
-            return sender, UserspaceReceiver(connection, handshake.machine, asked)
+            return sender, (InMemoryReceiver if rustls else UserspaceReceiver)(connection, handshake.machine, asked)
         return sender, sides.PlainReceiver(connection)
 
     @property

@@ -22,7 +22,7 @@ from ktlslab.linux.ring import Buffer
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.sides import MORE, no_record, push_all, truncated
 from ktlslab.tls.records import HEADER_BYTES
-from ktlslab.tls.traffic import FUNCTIONS
+from ktlslab.tls.traffic import FUNCTIONS, Traffic
 
 if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
@@ -40,12 +40,13 @@ class Userspace(_hot.Tls):
         self, connection: Connection, machine: UnbufferedConnection, *, alone: bool = True, tells: bool = False
     ) -> None:
         self._connection, self._machine = connection, machine
+        self._traffic: Traffic = machine.traffic  # type: ignore[assignment]  # OpenSSL's
         self._held = bytearray()
         self.apart = threading.Lock()  # held to `tell`, and to let OpenSSL make close_notify
         if alone and connection.engine.name == "syscall":
-            self._begin(machine.traffic.own(connection.socket.fileno()))
+            self._begin(self._traffic.own(connection.socket.fileno()))
         else:
-            self._begin(machine.traffic.memory(), tells=tells)
+            self._begin(self._traffic.memory(), tells=tells)
 
     def _begin(self, session: tuple[int, int, int], *, tells: bool = False) -> None:
         self._on_socket = not session[1]
@@ -66,7 +67,7 @@ class Userspace(_hot.Tls):
         with self.apart:
             self._machine.shut_down()
         if self._on_socket:
-            self._begin(self._machine.traffic.memory())
+            self._begin(self._traffic.memory())
             return
         with Bound(self._connection, Direction.TX) as bound:
             while self.carry():
@@ -105,7 +106,7 @@ class Userspace(_hot.Tls):
 
     def failed(self, answer: int, error: int, receives: int) -> NoReturn:
         """Raise SSL.Error, or the OSError or TruncatedError that OpenSSL has met on the socket."""
-        failure = self._machine.traffic.explained(answer, error)
+        failure = self._traffic.explained(answer, error)
         syscall = isinstance(failure, SSL.SysCallError)
         if receives and (failure.args[0] == -1 if syscall else "unexpected eof" in str(failure)):
             raise truncated(self._connection, "userspace") from failure
@@ -127,6 +128,6 @@ class UserspaceReceiver(Userspace):
         OpenSSL does not show this until it writes. So it is made to write a byte, which is not sent because the kernel
         sends; its answer would precede that byte.
         """
-        sealed = self._machine.traffic.seal(b"\0")
+        sealed = self._traffic.seal(b"\0")
         if self._asked and len(sealed) > HEADER_BYTES + int.from_bytes(sealed[3:5], "big"):
             self._asked()

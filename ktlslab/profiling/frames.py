@@ -180,7 +180,7 @@ def read_profile(path: str | Path) -> Profile:
         provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         answered = unreadable(path, error)
-        if path.exists() and not is_profile(path):
+        if path.is_file() and not is_profile(path):
             answered = f"it is no profile: beside one lies {beside(path, _TREE).name}"
         raise TableError(f"reading {path}", answered=answered, remedy=f"Give {_SOURCE}.") from error
     # Profiles from before the workload `serve` lack it.

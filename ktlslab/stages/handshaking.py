@@ -291,7 +291,7 @@ def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: st
     if alert := machine.encode():
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
-            let_it_be_heard(connection.socket)
+            let_it_be_heard(connection.socket, connection.engine.timeout)
 
 
 def _give_up(

@@ -16,9 +16,10 @@ _MAX_BYTES = 1 << 24
 _CHUNK = 1 << 16
 
 
-def let_it_be_heard(sock: socket.socket) -> None:
-    """End the sending and discard what comes until the peer closes: for DRAIN_S and 16 MiB at most."""
-    poll, until, left = select.poll(), time.monotonic() + DRAIN_S, _MAX_BYTES
+def let_it_be_heard(sock: socket.socket, timeout: float | None) -> None:
+    """End the sending and discard what comes until the peer closes: for the time-out, DRAIN_S and 16 MiB at most."""
+    seconds = DRAIN_S if timeout is None else min(timeout, DRAIN_S)
+    poll, until, left = select.poll(), time.monotonic() + seconds, _MAX_BYTES
     with contextlib.suppress(OSError):  # it is gone already
         sock.shutdown(socket.SHUT_WR)
         poll.register(sock, select.POLLIN)

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from OpenSSL import SSL
 
-from ktlslab.errors import AlertError, CertificateError, HandshakeError
+from ktlslab.errors import AlertError, CertificateError, HandshakeError, StreamError
 from ktlslab.session import accept_session, open_session, session_pair
 from ktlslab.stages import ClientConfig, ServerConfig, Stream
+from ktlslab.stages.lastword import DRAIN_S
 from ktlslab.stages.transfer import ending
 from ktlslab.tls.suites import Suite, Version
+from tests.handpeer import HandPeers
 
 TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 TLS13 = Suite.TLS_AES_128_GCM_SHA256
@@ -44,6 +46,17 @@ def test_a_server_does_not_wait_for_an_idle_client(suite, io_engine):
         server.close()
         assert time.monotonic() - started < ending.LINGER_S / 2
         assert client.stream.recv() == b"answer"
+
+
+def test_a_last_word_is_waited_for_no_longer_than_the_time_out(io_engine):
+    with HandPeers() as peers:
+        stream, peer = peers.open("userspace", io_engine, "client", timeout=0.05)
+        peer.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises(StreamError):
+            stream.recv()
+        started = time.monotonic()
+        stream.close()
+        assert time.monotonic() - started < DRAIN_S / 2
 
 
 def test_a_peer_that_is_still_talking_is_listened_to(plain_pair, io_engine):

@@ -373,7 +373,7 @@ class Stream(_hot.Stream, Closing):
             if not condition.failure:
                 problem = farewell(condition, wait=wait)
             elif condition.told:
-                let_it_be_heard(self.connection.socket)
+                let_it_be_heard(self.connection.socket, self.connection.engine.timeout)
         finally:  # even if something interrupts the farewell
             if self._updates:
                 self._updates.wipe()

@@ -188,7 +188,8 @@ def _cell(kernels: int) -> str:
 
 
 def _count(found: list[str | None], cell: str) -> str:
-    said = " ".join(f"{_MARKS[verdict]}{found.count(verdict)}" for verdict in VERDICTS if verdict in found)
+    # A word joiner: else a line may break after the dash.
+    said = " ".join(f"{_MARKS[verdict]}&#8288;{found.count(verdict)}" for verdict in VERDICTS if verdict in found)
     return f'<span style="{cell};font-weight:bold;white-space:normal">{said}</span>'
 
 

@@ -9,6 +9,7 @@
  */
 #include "hot.h"
 
+#include <math.h>
 #include <netinet/tcp.h>
 #include <structmember.h>
 
@@ -167,6 +168,11 @@ static void let_go(PyObject *view) {
   PyErr_Restore(type, error, trace);
 }
 
+/* Without a time-out nobody reads the clock: that would cost as much as a small record. */
+static int in_time(const Flow *flow, int64_t began_ns) {
+  return isinf(flow->fill_s) || (double)(kl_deadline(0) - began_ns) < flow->fill_s * 1e9;
+}
+
 /* Receive the rest of a buffer that has its first bytes: how many it has then, maybe not all, and maybe an exception.
    `got`: by the last receive. */
 static Py_ssize_t filled(Flow *flow, PyObject *buffer, Py_ssize_t have, Py_ssize_t size, Py_ssize_t *got, int64_t began_ns) {
@@ -176,7 +182,7 @@ static Py_ssize_t filled(Flow *flow, PyObject *buffer, Py_ssize_t have, Py_ssize
   PyBuffer_Release(&bytes);
   PyObject *whole = counts_bytes ? PyMemoryView_FromObject(buffer) : NULL;
   if (!whole) return have;
-  while (have < size && --flow->until_look >= 0 && (double)(kl_deadline(0) - began_ns) < flow->fill_s * 1e9) {
+  while (have < size && --flow->until_look >= 0 && in_time(flow, began_ns)) {
     PyObject *rest = PySequence_GetSlice(whole, have, size);
     *got = rest ? moved(flow->pull, rest) : -1;
     if (rest) let_go(rest);
@@ -195,7 +201,7 @@ static PyObject *stream_recv_exactly_into(PyObject *object, PyObject *const *arg
   Py_ssize_t got = moved(flow->pull, buffer), size = got < 0 ? 0 : PyObject_Size(buffer), have = got;
   int64_t began_ns = 0;
   if (0 < have && have < size) {
-    began_ns = kl_deadline(0);
+    if (!isinf(flow->fill_s)) began_ns = kl_deadline(0);
     have = filled(flow, buffer, have, size, &got, began_ns);
   }
   if (have < 0 || have != size)

@@ -82,7 +82,7 @@ def struct(crypto_info: CryptoInfo, reveal: bool = False) -> Picture:  # noqa: F
         heading("The same as it lies in memory"),
         _memory(dump),
         heading("Where the write IV went"),
-        _nonce(crypto_info, reveal=reveal),
+        _write_iv(crypto_info, reveal=reveal),
     ]
     fields = ", ".join(f"{field} at {offset} ({size})" for field, offset, size in layout)
     return picture(f"struct {name}, {len(data)} bytes", *parts, text=f"struct {name}: {fields}")
@@ -193,7 +193,7 @@ def _memory(fields: list[Field]) -> str:
     return f'<div style="{MONO}">' + "\n".join(lines) + "</div>"
 
 
-def _nonce(info: CryptoInfo, *, reveal: bool) -> str:
+def _write_iv(info: CryptoInfo, *, reveal: bool) -> str:
     """Show the write IV as the struct's two fields."""
     salt = secret("salt", info.salt, "salt", reveal=reveal)
     iv = secret("iv", info.iv, "iv", reveal=reveal)

@@ -76,6 +76,7 @@ collect_missing() {
     need openssl 'command -v openssl'
     need nginx 'command -v nginx'
     need cpio 'command -v cpio'
+    need curl 'command -v curl'
     need chromium 'command -v chromium || command -v chromium-browser'
   fi
 }

@@ -136,6 +136,7 @@ def test_sessions_leave_nothing_behind(nginx, certificates, record_property):
     record_property("leaks", f"{SESSIONS} sessions after {WARM_UP} to warm up, {seconds:.0f} s")
     record_property("leaks", f"before: {before}")
     record_property("leaks", f"after:  {after}")
-    gone = (before.descriptors, before.rings, before.kernel_tx, before.kernel_rx)
-    assert (after.descriptors, after.rings, after.kernel_tx, after.kernel_rx) == gone
+    # What the last session of the warm-up had may have been closing still, at the other end.
+    for held in ("descriptors", "rings", "kernel_tx", "kernel_rx"):
+        assert getattr(after, held) <= getattr(before, held), held
     assert after.memory_kb <= before.memory_kb + BOUND_KB

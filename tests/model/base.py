@@ -18,7 +18,6 @@ from model.remote import Remote
 from ktlslab.errors import KtlsLabError
 from ktlslab.linux import capabilities
 from ktlslab.promises.pair import unsent
-from ktlslab.stages.transfer import ending
 from ktlslab.tls.records import MAX_PLAINTEXT, RecordSplitter
 from ktlslab.tls.suites import Suite, Version
 
@@ -77,7 +76,6 @@ class Base(stateful.RuleBasedStateMachine):
     )
     def open(self, layer, engine, role, suite):
         type(self).runs += 1
-        ending.LINGER_S = 0.02
         self.before = resources()
         # Where OpenSSL uses the socket itself, the time-out limits each of its waits, which progress interrupts.
         self.waits = 5 if (layer, engine) == ("userspace", "syscall") else 1

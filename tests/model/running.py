@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 import sys
@@ -12,6 +13,8 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 from model.contract import LATE, Fault
 from model.machine import Machine, start
+
+from ktlslab.stages.transfer import ending
 
 BATCH = 25  # runs between two looks at the clock
 STEPS = 20
@@ -37,7 +40,7 @@ def run(layers, seconds, *, timeout=0.15, collect=False, say=False, first_seed=N
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    with start() as peers:
+    with start() as peers, short_waits():
         machine = type("Machine", (Machine,), {**made, "peers": peers})
         deadline, busy = time.monotonic() + seconds, 0
         number = random.randrange(1 << 32) if first_seed is None else first_seed  # noqa: S311 - no secret
@@ -57,6 +60,16 @@ def run(layers, seconds, *, timeout=0.15, collect=False, say=False, first_seed=N
                 sys.stderr.write(f"{machine.runs} runs, {machine.calls} calls, seed {number}: no fault\n")
             number += 1
     return f"{machine.runs} runs, {machine.calls} calls, {busy} of them late once because this machine was busy"
+
+
+@contextlib.contextmanager
+def short_waits():
+    """Let no close wait long for a peer that goes on."""
+    before, ending.LINGER_S = ending.LINGER_S, 0.02
+    try:
+        yield
+    finally:
+        ending.LINGER_S = before
 
 
 def _collect_always():

@@ -24,7 +24,7 @@ int shown(char *at, int x) { secret(at); return dull(x); }
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
+def shared(tmp_path_factory):
     """Return two shared objects of the same code: with symbols, and stripped."""
     folder = tmp_path_factory.mktemp("elf")
     (folder / "x.c").write_text(SOURCE)
@@ -71,17 +71,17 @@ def test_an_allocator_has_the_same_name_in_every_kernel():
     assert KernelSymbols("10 T kmem_cache_alloc_node_noprof\n").find(0x10).function == "kmem_cache_alloc_node"
 
 
-def test_functions_have_their_names_where_the_file_has_them(library):
-    functions = {name: Elf(library / "full.so") for name in ("shown", "secret", "dull")}
+def test_functions_have_their_names_where_the_file_has_them(shared):
+    functions = {name: Elf(shared / "full.so") for name in ("shown", "secret", "dull")}
     for name, elf in functions.items():
-        offset = int(symbol(library / "full.so", name), 16)
+        offset = int(symbol(shared / "full.so", name), 16)
         assert elf.find(offset) == (name, 0)
         assert elf.find(offset + 1) == (name, 1)
 
 
-def test_a_stripped_files_functions_are_named_by_what_they_do(library):
-    elf = Elf(library / "bare.so")
-    at = {name: int(symbol(library / "full.so", name), 16) for name in ("shown", "secret", "dull")}
+def test_a_stripped_files_functions_are_named_by_what_they_do(shared):
+    elf = Elf(shared / "bare.so")
+    at = {name: int(symbol(shared / "full.so", name), 16) for name in ("shown", "secret", "dull")}
     assert elf.find(at["shown"]) == ("shown", 0)
     assert elf.find(at["secret"]) == (f"aes@{at['secret']:#x}", 0)
     assert elf.find(at["dull"] + 1) == (f"code@{at['dull']:#x}", 1)
@@ -93,8 +93,8 @@ def symbol(path, name):
     return next(line.split()[0] for line in lines if line.split()[-1] == name)
 
 
-def test_user_code_is_found_by_its_mapping(library):
-    path = str(library / "full.so")
+def test_user_code_is_found_by_its_mapping(shared):
+    path = str(shared / "full.so")
     offset = int(symbol(path, "dull"), 16)
     base = 0x7F0000000000
     code = UserCode([[base, base + 0x1000, 0x1000, path], [0x9000, 0xA000, 0, "[vdso]"], [0x5000, 0x6000, 0, ""]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from conftest import send_close_notify
 
 from ktlslab.errors import CertificateError, StreamError, TruncatedError, UsageError
 from ktlslab.http import client as https
@@ -49,7 +50,7 @@ def answering(*parts, close_notify=True):
         for part in parts:
             tls.sendall(part)
         if close_notify:
-            tls.shutdown()
+            send_close_notify(tls)
 
     return serve
 

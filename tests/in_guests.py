@@ -4,7 +4,8 @@
     in_guests.py RESULTS [-- ARGUMENT...]
                                  run in each guest and write RESULTS/SERIES.xml; arguments go to pytest; prints what the
                                  tests recorded: each fault's error on each kernel, and what many sessions leave behind
-    in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml
+    in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml, and
+                                 RESULTS/booting.xml for those that boot guests themselves
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
 A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
@@ -36,7 +37,12 @@ from ktlslab.guests import boot, fetch, kernelimage
 from ktlslab.guests.kernels import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
-HERE = "coverage run -m pytest tests --ignore=tests/kernel --hypothesis-profile=ci -q -rs"
+HERE = "coverage run --parallel-mode -m pytest --hypothesis-profile=ci -q -rs"
+# What boots guests or takes the host's lock for measuring: one after the other, beside all other tests.
+BOOTING = (
+    *("tests/estimating", "tests/guests", "tests/measure", "tests/notebooks", "tests/profiling", "tests/promises"),
+    *("tests/test_cli.py", "tests/test_data.py", "tests/test_trouble.py"),
+)
 # Each with pytest's choice of marks; what takes longest first.
 KERNELS = {
     "newest": "",
@@ -105,9 +111,9 @@ def at_once() -> int:
     return max(1, min(1 + len(KERNELS), os.cpu_count() or 1, memory // GUEST_BYTES))
 
 
-def run_here(results: Path) -> bool:
-    """Run the tests that need no guest of ours, and return whether all passed. What pytest prints is seen at once."""
-    argv = [sys.executable, "-m", *HERE.split(), f"--junitxml={results / 'here.xml'}"]
+def run_here(report: Path, chosen: Iterable[str]) -> bool:
+    """Run tests on this machine, and return whether all passed. What pytest prints is seen at once."""
+    argv = [sys.executable, "-m", *HERE.split(), f"--junitxml={report}", *chosen]
     return subprocess.run(argv, cwd=ROOT, check=False).returncode == 0
 
 
@@ -226,9 +232,14 @@ def main() -> int:
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
     results.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(at_once()) as pool:  # what is longest begins first
-        here = [pool.submit(run_here, results)] if options.here else []
-        guests = [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in chosen]
-        good = [job.result() for job in here + guests]
+        jobs = []
+        if options.here:
+            rest = ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *BOOTING))]
+            jobs += [pool.submit(run_here, results / "booting.xml", BOOTING)]
+        jobs += [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in chosen]
+        if options.here:
+            jobs += [pool.submit(run_here, results / "here.xml", rest)]
+        good = [job.result() for job in jobs]
     show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel, _ in chosen})
     return 0 if all(good) else 1
 

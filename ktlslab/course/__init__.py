@@ -8,6 +8,7 @@
     promised     notebook 04
     kernels      notebook 05
     race         notebook 08
+    inside       notebook 09
     trust        notebook 10
 
 A check takes what was given and the answer, whatever that is: it never raises for a wrong one. An answer that is still

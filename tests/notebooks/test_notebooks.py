@@ -15,11 +15,11 @@ from ktlslab.show import notebooks
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE, AFTER, KERNELS, TRUST, RACE = (
+HANDOFF, COMPARE, AFTER, KERNELS, RACE, INSIDE, TRUST = (
     FOLDER / f"{name}.ipynb"
     for name in (
         *("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels"),
-        *("10-how-far-can-a-figure-be-trusted", "08-the-handoff-race"),
+        *("08-the-handoff-race", "09-inside-the-kernel", "10-how-far-can-a-figure-be-trusted"),
     )
 )
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
@@ -188,6 +188,15 @@ def test_three_kernels_are_shown_from_the_recorded_tables(home):
     assert "found from A to B" in shown["compare"]
     drawn = [path.name for path in notebooks.pictures_of(target)]
     assert drawn == [f"{KERNELS.stem}-{name}.png" for name in ("kernels", "sign-map", "depth", "wall-sign-map")]
+
+
+def test_the_way_of_a_record_is_shown_from_the_recorded_trees(home):
+    shown = outputs(home / "root" / INSIDE.name)
+    assert "tls_sw_sendmsg | net/tls/tls_sw.c" in shown["send-kernel"]
+    assert "_copy_from_iter | lib/iov_iter.c" in shown["send-userspace"]
+    assert "tls_strp_check_rcv | net/tls/tls_strp.c" in shown["arrive"]
+    assert 'title="SSL_read [' in shown["receive"]
+    assert "do_tcp_sendpages" in shown["older"]
 
 
 def test_how_far_a_figure_can_be_trusted_is_shown_from_the_recorded_tables(home):

@@ -7,6 +7,7 @@
     after        notebook 03
     promised     notebook 04
     kernels      notebook 05
+    rekey        notebook 06
     race         notebook 08
     inside       notebook 09
     trust        notebook 10

@@ -15,11 +15,11 @@ from ktlslab.show import notebooks
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE, AFTER, KERNELS, RACE, INSIDE, TRUST = (
+HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RACE, INSIDE, TRUST = (
     FOLDER / f"{name}.ipynb"
     for name in (
         *("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels"),
-        *("08-the-handoff-race", "09-inside-the-kernel", "10-how-far-can-a-figure-be-trusted"),
+        *("06-keyupdate", "08-the-handoff-race", "09-inside-the-kernel", "10-how-far-can-a-figure-be-trusted"),
     )
 )
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
@@ -53,7 +53,7 @@ def quiet(tmp_path, monkeypatch):
 def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
     assert all(re.match(r"\d\d-", path.name) for path in NOTEBOOKS)
     assert len({path.name[:3] for path in NOTEBOOKS}) == len(NOTEBOOKS)
-    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER, RACE]
+    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER, REKEY, RACE]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -138,6 +138,27 @@ def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     assert "b'an answer'" in shown["carry-on"]
     assert "Installed" in shown["linked"]
     assert "kernel: StreamError: EBADMSG" in shown["harm"]
+
+
+def test_the_play_runs_to_its_end_with_openssl_in_the_kernel_s_part(home):
+    shown = outputs(home / "root" / REKEY.name)
+    assert "server → client | 1 | 0 | 'three'" in shown["act-1"]
+    assert "client → server | 0 | 1 | KeyUpdate, update_not_requested" in shown["act-3"]
+    assert "client → server | 1 | 0 | 'two'" in shown["act-3"]
+    if not capabilities.probe().ktls:
+        assert "KeyUpdateError" in shown["act-2"]
+        assert "recv | no tls module | EKEYEXPIRED | EBADMSG" in shown["act-4"]
+        assert "does this arrive?" in shown["act-5"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_play_runs_in_a_guest_on_real_ktls(tmp_path):
+    spec = guests.install("uml", prefix=tmp_path)
+    shown = outputs(notebooks.execute(REKEY, tmp_path / "06.ipynb", kernel=spec.name, specs=spec.parent))
+    assert "key changes there so far: TX 0, RX 1" in shown["act-1"]
+    assert "client → server | 1 | 0 | 'two'" in shown["act-2-after"]
+    assert "recv | EKEYEXPIRED | EKEYEXPIRED | EBADMSG" in shown["act-4"]
+    assert "does this arrive?" in shown["act-5"]
 
 
 def test_the_handoff_race_runs_to_its_end_without_ktls_too(home):

@@ -8,6 +8,7 @@
     promised     notebook 04
     kernels      notebook 05
     rekey        notebook 06
+    ring         notebook 07
     race         notebook 08
     inside       notebook 09
     trust        notebook 10

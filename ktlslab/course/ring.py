@@ -164,7 +164,7 @@ def dearer(depths: pd.DataFrame, answer: object) -> Verdict:
         raise UsageError("checking an answer", answered="`depths` has no depth 1, or no other", remedy=remedy)
     if verdict := unanswered(answer) or not_figure(answer):
         return verdict
-    by_calls, by_ring = float(rows.loc[1, "syscall"]), float(rows.loc[1, "uring"])
+    by_calls, by_ring = float(rows["syscall"].loc[1]), float(rows["uring"].loc[1])
     if near(answer, by_ring - by_calls):
         return right(f"{by_ring - by_calls:,.0f}: submission, completion and polling, with nothing to share them with.")
     last = rows.iloc[-1]

@@ -13,6 +13,7 @@ The first four show the refusal where this machine has no io_uring.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 from collections.abc import Callable, Iterable
@@ -68,12 +69,19 @@ def run(*operations: Operation) -> Lines:
     with Ring(max(8, len(operations))) as ring:
         tokens = ring.start(*operations)
         done: list[Completion] = []
-        while ring.in_flight:
-            done += ring.reap(1, timeout=_WAIT_S)
-    rows = []
+        with contextlib.suppress(TimeoutError):  # closing the ring cancels what is still in flight
+            while ring.in_flight:
+                done += ring.reap(1, timeout=_WAIT_S)
+    rows: list[tuple[str, ...]] = []
     for one in done:
         at = tokens.index(one.token)
         rows.append((str(at + 1), _name(operations[at]), str(one.result), _meaning(operations[at], one)))
+    finished = {one.token for one in done}
+    rows += [
+        (str(at), _name(one), "", f"nothing within {_WAIT_S:g} seconds: cancelled")
+        for at, (token, one) in enumerate(zip(tokens, operations, strict=True), start=1)
+        if token not in finished
+    ]
     caption = (
         f"{plural(len(operations), 'operation')} in one submission. The completions, in the order of their coming:"
     )
@@ -171,7 +179,8 @@ def _small(frame: pd.DataFrame) -> pd.DataFrame:
         remedy = "Sweep the standard plan: it has several depths."
         raise UsageError("comparing I/O engines", answered="the table has no depth above 1", remedy=remedy)
     newest = max(rows["machine"].unique(), key=lambda name: [int(part) for part in str(name).split(".")])
-    return rows[rows["machine"] == newest]
+    some: pd.DataFrame = rows[rows["machine"] == newest]
+    return some
 
 
 def _said(rows: pd.DataFrame, what: str) -> str:

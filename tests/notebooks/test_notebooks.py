@@ -15,11 +15,12 @@ from ktlslab.show import notebooks
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RACE, INSIDE, TRUST = (
+HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST = (
     FOLDER / f"{name}.ipynb"
     for name in (
         *("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels"),
-        *("06-keyupdate", "08-the-handoff-race", "09-inside-the-kernel", "10-how-far-can-a-figure-be-trusted"),
+        *("06-keyupdate", "07-io-uring", "08-the-handoff-race", "09-inside-the-kernel"),
+        "10-how-far-can-a-figure-be-trusted",
     )
 )
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
@@ -53,7 +54,7 @@ def quiet(tmp_path, monkeypatch):
 def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
     assert all(re.match(r"\d\d-", path.name) for path in NOTEBOOKS)
     assert len({path.name[:3] for path in NOTEBOOKS}) == len(NOTEBOOKS)
-    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER, REKEY, RACE]
+    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER, REKEY, RING, RACE]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -159,6 +160,30 @@ def test_the_play_runs_in_a_guest_on_real_ktls(tmp_path):
     assert "client → server | 1 | 0 | 'two'" in shown["act-2-after"]
     assert "recv | EKEYEXPIRED | EKEYEXPIRED | EBADMSG" in shown["act-4"]
     assert "does this arrive?" in shown["act-5"]
+
+
+def test_rings_run_to_their_end_without_ktls_too(home):
+    target = home / "root" / RING.name
+    shown = outputs(target)
+    assert "17 bytes" in shown["depth-received"]
+    assert "2 | send | 4 | 4 bytes\n1 | recv | 4 | 4 bytes" in shown["order"]
+    assert "ECANCELED" in shown["linked"]
+    assert "ETIME" in shown["limit"]
+    assert "b'three' | b'three'" in shown["multishot"]
+    assert "TCP | 4 bytes | the buffer is free again" in shown["zero-copy"]
+    assert [path.name for path in notebooks.pictures_of(target)] == [f"{RING.stem}-against.png"]
+    if not capabilities.probe().ktls:
+        assert "this kernel has no tls module" in shown["typed"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_rings_run_in_a_guest_on_real_ktls(tmp_path):
+    spec = guests.install("uml", prefix=tmp_path)
+    shown = outputs(notebooks.execute(RING, tmp_path / "07.ipynb", kernel=spec.name, specs=spec.parent))
+    assert "recv, multishot | b'data'; EIO" in shown["typed"]
+    assert "type 23: 4 bytes; type 22: 10 bytes; type 23: 4 bytes" in shown["typed"]
+    assert "the buffer is free again" in shown["zero-copy"].split("kTLS")[1]
+    assert "depth 64" in shown["pays"]
 
 
 def test_the_handoff_race_runs_to_its_end_without_ktls_too(home):

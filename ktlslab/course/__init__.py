@@ -2,6 +2,7 @@
 
     verdicts     what a check says: right, wrong and why, or not answered yet
     puzzle       a made-up session: keys, write IVs, records
+    machines     notebook 00
     handoff      notebook 01
     comparing    notebook 02
     after        notebook 03

@@ -15,10 +15,16 @@ from ktlslab.show import notebooks
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST = (
+MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST = (
     FOLDER / f"{name}.ipynb"
     for name in (
-        *("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels"),
+        *(
+            "00-what-can-this-machine-do",
+            "01-the-handoff",
+            "02-sweep-and-compare",
+            "03-after-the-handoff",
+            "05-three-kernels",
+        ),
         *("06-keyupdate", "07-io-uring", "08-the-handoff-race", "09-inside-the-kernel"),
         "10-how-far-can-a-figure-be-trusted",
     )
@@ -52,8 +58,7 @@ def quiet(tmp_path, monkeypatch):
 
 
 def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
-    assert all(re.match(r"\d\d-", path.name) for path in NOTEBOOKS)
-    assert len({path.name[:3] for path in NOTEBOOKS}) == len(NOTEBOOKS)
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}-" for number in range(len(NOTEBOOKS))]
     assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER, REKEY, RING, RACE]
 
 
@@ -78,6 +83,16 @@ def test_prose_holds_no_measured_figure(path):
     for cell in cells(path, "markdown"):
         found = re.search(MEASURED, "".join(cell["source"]))
         assert found is None, found
+
+
+def test_what_this_machine_can_do_ends_with_a_session_that_a_kernel_makes(home):
+    shown = outputs(home / "root" / MACHINES.name)
+    assert "What this machine can do" in shown["doctor"]
+    assert "TLS 1.3 AES-256-GCM" in shown["suites"]
+    assert "The server received b'hello'" in shown["first-here"]
+    assert "The client's record layer: kernel+" in shown["first-there"]
+    assert "/proc/net/tls_stat | " in shown["first-there"]
+    assert "ktlslab kernelspec install" in shown["choices"]
 
 
 def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):

@@ -1,6 +1,7 @@
 """What this machine can do, and what a guest's kernel can: suites side by side, a first session, Jupyter's kernels.
 
     choices()           the kernels for JupyterLab's menu: what each is good for, and how it gets there
+    notebooks(folder)   the notebooks, and the kernel that each asks for
     suites(there)       which suites this kernel takes, beside those of another machine
     session(where)      a first session, both ends in one process, on a machine
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from ktlslab import guests
@@ -31,31 +33,37 @@ _ASK = f"import json; from ktlslab.show.machines import {{0}}; print({_ANSWER!r}
 
 
 def choices() -> Lines:
-    """Return the Jupyter kernels that one may choose: which exist here, and what they are for."""
+    """Return the Jupyter kernels that one may choose: which exist here, what they are for, how to get them."""
     have = [name for user in (False, True) for name in installed(user=user)]
-    looking, counting = (
-        f'"Linux … with kTLS{kind}": {_found(have, user_mode=bool(kind))}' for kind in (" (user mode)", "")
-    )
-    own = "has kTLS" if capabilities.probe().ktls else "has no kTLS"
-    kind = "a user-mode kernel" if cpu.is_user_mode() else "this machine's own"
+    own = "with kTLS" if capabilities.probe().ktls else "without kTLS"
+    kind = "a user-mode kernel" if cpu.is_user_mode() else "this machine's kernel"
     rows = [
+        ("Python 3 (ipykernel)", f"{kind}, {own}", "what was recorded; live, with OpenSSL where it cannot", "is there"),
         (
-            f'"Python 3 (ipykernel)": Linux {platform.release()}, {kind}, {own}',
-            "all that was recorded; live, with OpenSSL where the kernel cannot",
-            "it is always there",
+            "Linux … with kTLS (user mode)",
+            "an ordinary process",
+            "looking: handoff, KeyUpdate, io_uring",
+            _way_there(have, "ktlslab kernelspec install", user_mode=True),
         ),
         (
-            looking,
-            "looking: handoff, KeyUpdate, io_uring; starts in seconds, as fast as this CPU",
-            f"ktlslab kernelspec install ({_startable(user_mode=True)})",
-        ),
-        (
-            counting,
-            "counting instructions, tracepoints, kernels of three series; an emulated CPU, slow",
-            f"ktlslab kernelspec install --kernel newest ({_startable(user_mode=False)})",
+            "Linux … with kTLS",
+            "a guest in QEMU",
+            "counting, tracepoints, older kernels",
+            _way_there(have, "ktlslab kernelspec install --kernel newest", user_mode=False),
         ),
     ]
-    return Lines(head=("in JupyterLab's menu", "for", "how it gets there"), rows=rows)
+    return Lines(head=("in JupyterLab's menu", "runs in", "is for", "how it gets there"), rows=rows)
+
+
+def notebooks(folder: str | Path = ".") -> Lines:
+    """Return the notebooks of a folder: number, title, and the Jupyter kernel that each asks for."""
+    rows = []
+    for path in sorted(Path(folder).glob("[0-9][0-9]-*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        title = "".join(notebook["cells"][0]["source"]).partition("\n")[0].removeprefix("# ")
+        wanted = notebook["metadata"].get("ktlslab", {}).get("kernel_tls")
+        rows.append((path.name[:2], title, "with kTLS (user mode)" if wanted else "Python 3 (ipykernel)"))
+    return Lines(head=("", "notebook", "Jupyter kernel"), rows=rows, caption="" if rows else "No notebooks lie here.")
 
 
 def suites(there: str = HERE) -> Lines:
@@ -130,18 +138,15 @@ def _asked(where: str, function: str) -> dict[str, Any]:
     raise GuestError(f"asking the kernel {where}", answered=answered, remedy="`ktlslab doctor` says what is missing.")
 
 
-def _found(names: list[str], *, user_mode: bool) -> str:
-    """Say which guests' kernels of one kind are in Jupyter's menu."""
-    some = [name for name in names if name.startswith(USER_MODE) == user_mode]
-    return f"there ({', '.join(some)})" if some else "not there yet"
-
-
-def _startable(*, user_mode: bool) -> str:
+def _way_there(have: list[str], command: str, *, user_mode: bool) -> str:
+    """Say that a kind of guest's kernel is in Jupyter's menu, how it gets there, or why it cannot."""
+    if some := [name for name in have if name.startswith(USER_MODE) == user_mode]:
+        return f"is there: {', '.join(some)}"
     if missing := [need.name for need in guests.prerequisites(user_mode=user_mode) if not need.present]:
-        return f"here {', '.join(missing)} is missing"
+        return f"{command}, once {', '.join(missing)} is here"
     try:
         if user_mode:
             usermode.check_network()
     except KtlsLabError as error:
-        return error.answered
-    return "it can be started here"
+        return f"not here: {error.answered}"
+    return command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 
 import pytest
 
@@ -11,14 +12,15 @@ from ktlslab.errors import GuestError, KtlsLabError
 from ktlslab.linux import capabilities
 from ktlslab.show import machines
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
 
 def test_the_choice_of_jupyter_kernels_names_this_kernel_and_two_kinds_of_guests():
     rows = machines.choices().rows
-    assert platform.release() in rows[0][0]
-    assert ("has kTLS" if capabilities.probe().ktls else "has no kTLS") in rows[0][0]
+    assert ("with kTLS" if capabilities.probe().ktls else "without kTLS") in rows[0][1]
     assert "user mode" in rows[1][0]
-    assert rows[1][2].startswith("ktlslab kernelspec install (")
-    assert "--kernel newest" in rows[2][2]
+    assert "ktlslab kernelspec install" in rows[1][3] or "is there" in rows[1][3]
+    assert "--kernel newest" in rows[2][3] or "is there" in rows[2][3]
 
 
 def test_what_is_missing_for_guests_is_said(monkeypatch):
@@ -26,7 +28,17 @@ def test_what_is_missing_for_guests_is_said(monkeypatch):
         name, present = "the-missing-program", False
 
     monkeypatch.setattr(guests, "prerequisites", lambda **_: [Need])
-    assert "the-missing-program is missing" in repr(machines.choices())
+    monkeypatch.setattr(machines, "installed", lambda **_: {})
+    assert "once the-missing-program is here" in repr(machines.choices())
+    monkeypatch.setattr(machines, "installed", lambda **_: {"uml": None})
+    assert machines.choices().rows[1][3] == "is there: uml, uml"
+
+
+def test_the_notebooks_are_listed_with_the_kernel_that_each_asks_for(tmp_path):
+    rows = {number: (title, kernel) for number, title, kernel in machines.notebooks(NOTEBOOKS).rows}
+    assert rows["00"] == ("What can this machine do?", "Python 3 (ipykernel)")
+    assert rows["06"][1] == "with kTLS (user mode)"
+    assert "No notebooks lie here" in repr(machines.notebooks(tmp_path))
 
 
 def test_here_every_suite_has_an_answer():

@@ -1,4 +1,4 @@
-"""Notebook 07's exercises: the number of a handoff, a number that was lost, what may happen before the kernel has it.
+"""Notebook 08's exercises: the number of a handoff, a number that was lost, what may happen before the kernel has it.
 
 made()                        a server's records, of which a program has read some; made up
 ledger(given)                 what became of each

@@ -1,4 +1,4 @@
-"""Notebook 06's exercises: what a clock adds, an estimate by weights, and what no count shows.
+"""Notebook 10's exercises: what a clock adds, an estimate by weights, and what no count shows.
 
 made()                     a copy that two CPUs count, and a profile with weights; made up
 counted(given, with, without)   kernel over userspace, as each CPU counts it

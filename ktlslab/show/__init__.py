@@ -1,6 +1,11 @@
 """What a person looks at: pictures of the handoff, plots of a table, and the notebooks' own helpers.
 
     handoff      HTML pictures of one session, byte by byte; needs nothing but a browser
+    machines     what this machine can do, and what a guest's kernel can
+    race         which record a handoff begins with
+    play         KeyUpdate in acts, the server's part by hand
+    rings        io_uring, tried here and recorded
+    way          one record's way through the kernel, from a profile's call tree
     server       a TLS server to hand off from, with a record of every byte that passed
     plots        from a table of samples: latency, CPU, throughput, the sign map of kernel over userspace, where the
                  CPU went, kernels side by side, distributions, the effect of depth

@@ -1,6 +1,6 @@
 """How far a figure can be trusted: one question to a function, one picture or small table to a question.
 
-Notebook 06 asks them all. Nothing here merges what two CPUs counted, and an estimate has a column of its own.
+Notebook 10 asks them all. Nothing here merges what two CPUs counted, and an estimate has a column of its own.
 
     two_cpus        what each of two emulated CPUs says of kernel TLS, side by side
     classes         where the instructions of a few cells went

@@ -71,9 +71,10 @@ class Bar:
             yield from child.walk(depth + 1)
 
 
-def bars(profile: Profile, *, mode: str | None = None, **only: Any) -> list[Bar]:
+def bars(profile: Profile, *, mode: str | None = None, under: str | None = None, **only: Any) -> list[Bar]:
     """Return the trees of one cell's end. `mode`: "kernel" leaves user code out: each system call is a tree.
 
+    `under`: a function's name; only what it executed and called.
     `only`: fields of the cell, `machine`, `end` (by default client): record_layer="kernel", payload_bytes=16384.
     UsageError where they do not leave one cell.
     """
@@ -92,7 +93,7 @@ def bars(profile: Profile, *, mode: str | None = None, **only: Any) -> list[Bar]
         made[row["node"]] = bar
         above = made.get(row["parent"])
         (roots if above is None else above.children).append(bar)
-    return roots
+    return roots if under is None else [bar for root in roots for _, bar in root.walk() if bar.name == under]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,10 @@ def _ways(profile: Profile, more: tuple[dict[str, Any], ...], mode: str | None, 
 
 def _name(profile: Profile, choice: dict[str, Any]) -> str:
     """Name a cell's end, and say for how many of the timed steps its tree stands."""
-    end = choice.get("end", CLIENT)
-    row = selected(profile.trees, {"end": end, **choice}).iloc[0]
-    name = cell_name({field: row[field] for field in ("machine", *CELL, "end")})
+    end, under = choice.get("end", CLIENT), choice.get("under")
+    fields = {field: value for field, value in choice.items() if field != "under"}
+    row = selected(profile.trees, {"end": end, **fields}).iloc[0]
+    name = cell_name({field: row[field] for field in ("machine", *CELL, "end")}) + (f", {under}" if under else "")
     for check in profile.provenance.get(row["run_id"], {}).get("cells", ()):
         if all(check[field] == row[field] for field in CELL) and end in check.get("alike", {}):
             name += f", as in {check['alike'][end]} of {check['steps']} timed steps"

@@ -1,4 +1,4 @@
-"""Notebook 07's checks: each knows the right answer, and says of each wrong one what is wrong with it."""
+"""Notebook 08's checks: each knows the right answer, and says of each wrong one what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of notebooks 04, 05 and 06: each knows the right answer, and says what is wrong with a wrong one."""
+"""The checks of notebooks 04, 05 and 10: each knows the right answer, and says what is wrong with a wrong one."""
 
 from __future__ import annotations
 

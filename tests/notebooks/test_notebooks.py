@@ -15,11 +15,18 @@ from ktlslab.show import notebooks
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HANDOFF, COMPARE, AFTER, KERNELS, TRUST, RACE = (
+MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST = (
     FOLDER / f"{name}.ipynb"
     for name in (
-        *("01-the-handoff", "02-sweep-and-compare", "03-after-the-handoff", "05-three-kernels"),
-        *("06-how-far-can-a-figure-be-trusted", "07-the-handoff-race"),
+        *(
+            "00-what-can-this-machine-do",
+            "01-the-handoff",
+            "02-sweep-and-compare",
+            "03-after-the-handoff",
+            "05-three-kernels",
+        ),
+        *("06-keyupdate", "07-io-uring", "08-the-handoff-race", "09-inside-the-kernel"),
+        "10-how-far-can-a-figure-be-trusted",
     )
 )
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
@@ -51,8 +58,13 @@ def quiet(tmp_path, monkeypatch):
 
 
 def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}-" for number in range(1, len(NOTEBOOKS) + 1)]
-    assert [path for path in NOTEBOOKS if notebooks.wants_ktls(path)] == [HANDOFF, AFTER, RACE]
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}-" for number in range(len(NOTEBOOKS))]
+    for path in NOTEBOOKS:
+        begin = "".join(cells(path, "markdown")[0]["source"])
+        said = [line for line in begin.splitlines() if "Jupyter kernel" in line]
+        assert said, path.name
+        assert "Afterwards you can" in begin
+        assert notebooks.wants_ktls(path) == any("with kTLS" in line for line in said), path.name
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -76,6 +88,16 @@ def test_prose_holds_no_measured_figure(path):
     for cell in cells(path, "markdown"):
         found = re.search(MEASURED, "".join(cell["source"]))
         assert found is None, found
+
+
+def test_what_this_machine_can_do_ends_with_a_session_that_a_kernel_makes(home):
+    shown = outputs(home / "root" / MACHINES.name)
+    assert "What this machine can do" in shown["doctor"]
+    assert "TLS 1.3 AES-256-GCM" in shown["suites"]
+    assert "The server received b'hello'" in shown["first-here"]
+    assert "The client's record layer: kernel+" in shown["first-there"]
+    assert "/proc/net/tls_stat | " in shown["first-there"]
+    assert "ktlslab kernelspec install" in shown["choices"]
 
 
 def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
@@ -139,6 +161,51 @@ def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     assert "kernel: StreamError: EBADMSG" in shown["harm"]
 
 
+def test_the_play_runs_to_its_end_with_openssl_in_the_kernel_s_part(home):
+    shown = outputs(home / "root" / REKEY.name)
+    assert "server → client | 1 | 0 | 'three'" in shown["act-1"]
+    assert "client → server | 0 | 1 | KeyUpdate, update_not_requested" in shown["act-3"]
+    assert "client → server | 1 | 0 | 'two'" in shown["act-3"]
+    if not capabilities.probe().ktls:
+        assert "KeyUpdateError" in shown["act-2"]
+        assert "recv | no tls module | EKEYEXPIRED | EBADMSG" in shown["act-4"]
+        assert "does this arrive?" in shown["act-5"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_play_runs_in_a_guest_on_real_ktls(tmp_path):
+    spec = guests.install("uml", prefix=tmp_path)
+    shown = outputs(notebooks.execute(REKEY, tmp_path / "06.ipynb", kernel=spec.name, specs=spec.parent))
+    assert "key changes there so far: TX 0, RX 1" in shown["act-1"]
+    assert "client → server | 1 | 0 | 'two'" in shown["act-2-after"]
+    assert "recv | EKEYEXPIRED | EKEYEXPIRED | EBADMSG" in shown["act-4"]
+    assert "does this arrive?" in shown["act-5"]
+
+
+def test_rings_run_to_their_end_without_ktls_too(home):
+    target = home / "root" / RING.name
+    shown = outputs(target)
+    assert "17 bytes" in shown["depth-received"]
+    assert "2 | send | 4 | 4 bytes\n1 | recv | 4 | 4 bytes" in shown["order"]
+    assert "ECANCELED" in shown["linked"]
+    assert "ETIME" in shown["limit"]
+    assert "b'three' | b'three'" in shown["multishot"]
+    assert "TCP | 4 bytes | the buffer is free again" in shown["zero-copy"]
+    assert [path.name for path in notebooks.pictures_of(target)] == [f"{RING.stem}-against.png"]
+    if not capabilities.probe().ktls:
+        assert "this kernel has no tls module" in shown["typed"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_rings_run_in_a_guest_on_real_ktls(tmp_path):
+    spec = guests.install("uml", prefix=tmp_path)
+    shown = outputs(notebooks.execute(RING, tmp_path / "07.ipynb", kernel=spec.name, specs=spec.parent))
+    assert "recv, multishot | b'data'; EIO" in shown["typed"]
+    assert "type 23: 4 bytes; type 22: 10 bytes; type 23: 4 bytes" in shown["typed"]
+    assert "the buffer is free again" in shown["zero-copy"].split("kTLS")[1]
+    assert "depth 64" in shown["pays"]
+
+
 def test_the_handoff_race_runs_to_its_end_without_ktls_too(home):
     shown = outputs(home / "root" / RACE.name)
     assert "begins with record 0" in shown["ledger"]
@@ -153,7 +220,7 @@ def test_the_handoff_race_runs_to_its_end_without_ktls_too(home):
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_race_runs_in_a_guest_on_real_ktls(tmp_path):
     spec = guests.install("newest", prefix=tmp_path)
-    shown = outputs(notebooks.execute(RACE, tmp_path / "07.ipynb", kernel=spec.name, specs=spec.parent))
+    shown = outputs(notebooks.execute(RACE, tmp_path / "08.ipynb", kernel=spec.name, specs=spec.parent))
     said = [line.split(" | ")[1:] for line in shown["trials"].splitlines() if line.count(" | ") == 3]
     assert [line[0] for line in said] == ["0", "1", "0", "1", "0"]
     for _, by_hand, by_kernel in said[:2]:
@@ -187,6 +254,15 @@ def test_three_kernels_are_shown_from_the_recorded_tables(home):
     assert "found from A to B" in shown["compare"]
     drawn = [path.name for path in notebooks.pictures_of(target)]
     assert drawn == [f"{KERNELS.stem}-{name}.png" for name in ("kernels", "sign-map", "depth", "wall-sign-map")]
+
+
+def test_the_way_of_a_record_is_shown_from_the_recorded_trees(home):
+    shown = outputs(home / "root" / INSIDE.name)
+    assert "tls_sw_sendmsg | net/tls/tls_sw.c" in shown["send-kernel"]
+    assert "_copy_from_iter | lib/iov_iter.c" in shown["send-userspace"]
+    assert "tls_strp_check_rcv | net/tls/tls_strp.c" in shown["arrive"]
+    assert 'title="SSL_read [' in shown["receive"]
+    assert "do_tcp_sendpages" in shown["older"]
 
 
 def test_how_far_a_figure_can_be_trusted_is_shown_from_the_recorded_tables(home):

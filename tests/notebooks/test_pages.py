@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.timeout(600)  # the first test may be the one that executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-EXERCISES = "07-the-handoff-race"
+EXERCISES = "08-the-handoff-race"
 WIDTHS = (1280, 1920)
 A4 = 703  # pixels between margins of 12 mm
 SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them

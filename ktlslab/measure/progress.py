@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ktlslab._traceback import publisher
 from ktlslab.measure.estimate import duration, rate
 from ktlslab.measure.remainder import Remaining
 from ktlslab.packages import extra
@@ -18,10 +20,7 @@ class Progress:
     """Lines, and below them a bar that counts samples; nothing unless `shown`."""
 
     def __init__(self, *, shown: bool) -> None:
-        with extra("lab"):
-            from tqdm.auto import tqdm  # noqa: PLC0415 - only where something is measured
-
-        self._tqdm = tqdm
+        self._tqdm = _bars()
         self._shown = shown
         self._bar: Any = None
         self._read: Counter[Path] = Counter()
@@ -60,6 +59,18 @@ class Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _bars() -> Any:
+    """Return tqdm as it fits: a widget in a notebook where ipywidgets are installed, text everywhere else."""
+    with extra("lab"):
+        import tqdm  # noqa: PLC0415 - only where something is measured
+
+    if publisher() and importlib.util.find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm as widget  # noqa: PLC0415
+
+        return widget
+    return tqdm.tqdm
 
 
 def announcement(wanted: Sequence[Remaining], *, parts: int, at_once: int) -> list[str]:

@@ -180,7 +180,8 @@ def percent(ratio: float) -> str:
 def title(figure: Plot, text: str, frame: pd.DataFrame) -> None:
     """Put above the panels what is shown, where it was measured and by which clock."""
     letters = int(figure.get_size_inches()[0] * _LETTERS)
-    lines = [line for part in (text, place_name(frame)) for line in _even_lines(part, letters)]
+    figure.heading = text, place_name(frame)
+    lines = [line for part in figure.heading for line in _even_lines(part, letters)]
     figure.suptitle("\n".join(lines), fontsize=10)
 
 

@@ -45,17 +45,17 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 @magics_class
-class KtlsMagics(Magics):  # type: ignore[misc]  # IPython's decorators are not typed
+class KtlsMagics(Magics):
     """The magics. A mistake in a cell is a UsageError, which IPython shows as a card with its remedy."""
 
-    @line_magic  # type: ignore[untyped-decorator]
+    @line_magic
     def ktls_doctor(self, line: str) -> Diagnosis:
         """Show what this machine can do, and what to install for the rest."""
         if line.strip():
             raise UsageError("reading %ktls_doctor's line", answered=f"it has {line!r}", remedy="It takes nothing.")
         return doctor()
 
-    @line_cell_magic  # type: ignore[untyped-decorator]
+    @line_cell_magic
     def ktls_sweep(self, line: str, cell: str = "") -> None:
         """Measure a plan: %%ktls_sweep [NAME] [--plan PLAN] [--on MACHINE[,MACHINE]] [--clock CLOCK] [--output FILE].
 
@@ -72,6 +72,7 @@ class KtlsMagics(Magics):  # type: ignore[misc]  # IPython's decorators are not 
         except StoppedError as error:
             error.remedy = "Run the cell again to go on from there." if error.samples else error.remedy
             raise
+        assert self.shell is not None, "magics of a shell"  # noqa: S101 - for the type checker
         self.shell.user_ns[name] = frame
         print(f"{name} is a frame of {plural(len(frame), 'sample')}, written to {output}")  # noqa: T201 - the cell's
 

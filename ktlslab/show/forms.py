@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktlslab import _traceback, guests
-from ktlslab.errors import KtlsLabError, StoppedError
+from ktlslab.errors import KtlsLabError, StoppedError, UsageError
 from ktlslab.linux import capabilities
 from ktlslab.measure.dimensions import IO_ENGINES, KIB
 from ktlslab.measure.plan import PLANS, Plan
@@ -35,6 +35,8 @@ with extra("lab"):
     import ipywidgets as widgets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import pandas as pd
 
 _SUITES = (*PLANS["standard"].suites, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")
@@ -66,9 +68,9 @@ class SweepForm:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._boxes = {name: _boxes(name, *group) for name, group in _GROUPS.items()}
-        self._machine = widgets.Dropdown(options=_machines(), description="machine", layout={"width": "32em"})
-        self._file = widgets.Text(value=str(output), description="table", layout={"width": "20em"})
-        self._repeats = widgets.BoundedIntText(value=3, min=1, max=100, description="blocks", layout={"width": "11em"})
+        self._machine = widgets.Dropdown(options=_machines(), description="machine", **_named("26em"))
+        self._file = widgets.Text(value=str(output), description="table", **_named("16em"))
+        self._repeats = widgets.BoundedIntText(value=3, min=1, max=100, description="blocks", **_named("8em"))
         self._forecast, self._said, self._bar = widgets.HTML(), widgets.HTML(), widgets.IntProgress()
         self._run = widgets.Button(description="Run", button_style="primary", icon="play")
         self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
@@ -81,7 +83,9 @@ class SweepForm:
         self._box = widgets.VBox(
             [
                 widgets.HBox(groups, layout={"flex_flow": "row wrap", "grid_gap": "0 2.5em"}),
-                widgets.HBox([self._machine, self._repeats, self._file], layout={"flex_flow": "row wrap"}),
+                widgets.HBox(
+                    [self._machine, self._repeats, self._file], layout={"flex_flow": "row wrap", "grid_gap": "0 2em"}
+                ),
                 *(self._forecast, buttons, self._said, self._plot),
             ]
         )
@@ -186,12 +190,13 @@ class SweepForm:
         """Show what the choice would measure and how long that takes, or what is wrong with it."""
         machine, clock = self._machine.value
         try:
+            _refuse_kernel_without_ktls(self.plan, machine)
             lines = forecast(self.plan, machine, clock=clock, output=self.output)
             self._run.disabled = False
         except KtlsLabError as error:
-            lines = [error.answered, error.remedy]
+            lines = [f"{error.answered}. {error.remedy}"]
             self._run.disabled = True
-        self._forecast.value = "<br>".join(escape(line.strip()) for line in lines)
+        self._forecast.value = _paragraph(lines)
 
     def _choices(self) -> list[Any]:
         return [
@@ -210,7 +215,7 @@ class SweepForm:
             self._foresee()
 
     def _say(self, *lines: str) -> None:
-        self._said.value = "<br>".join(map(escape, lines))
+        self._said.value = _paragraph(lines)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         shown: dict[str, Any] = self._box._repr_mimebundle_(**options)
@@ -236,13 +241,32 @@ class _Lines(Progress):
 
 def _boxes(name: str, values: tuple[Any, ...], chosen: tuple[Any, ...]) -> dict[Any, Any]:
     """Return a check box for each value of a dimension."""
-    named = {"suites": suite_name, "payloads": size_name}.get(name, str)
+    named: dict[str, Callable[[Any], str]] = {"suites": suite_name, "payloads": size_name}
     return {
         value: widgets.Checkbox(
-            value=value in chosen, description=named(value), indent=False, layout={"width": "auto", "margin": "0"}
+            value=value in chosen,
+            description=named.get(name, str)(value),
+            indent=False,
+            layout={"width": "auto", "margin": "0"},
         )
         for value in values
     }
+
+
+def _named(width: str) -> dict[str, Any]:
+    return {"style": {"description_width": "initial"}, "layout": {"width": width}}
+
+
+def _paragraph(lines: Iterable[str]) -> str:
+    return f'<div style="line-height:1.4">{"<br>".join(escape(line.strip()) for line in lines)}</div>'
+
+
+def _refuse_kernel_without_ktls(plan: Plan, machine: str) -> None:
+    """Say before a sweep what would end it."""
+    asked = [layer for layer in plan.record_layers if layer.startswith("kernel") or layer == "openssl-ktls"]
+    if asked and machine == "here" and not capabilities.probe().ktls:
+        answered = f"this machine's kernel has no kTLS, so there is no record layer {asked[0]!r}"
+        raise UsageError(_TRIED, answered=answered, remedy="Choose a guest as the machine, or other record layers.")
 
 
 def _machines() -> list[tuple[str, tuple[str, str | None]]]:

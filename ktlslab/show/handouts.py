@@ -62,7 +62,7 @@ def as_page(notebook: Any, title: str) -> str:
         if "outputs" in cell:
             cell.outputs = [one for one in cell.outputs if not _is_widget(one)]
     exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="")  # type: ignore[no-untyped-call]
-    body, _ = exporter.from_notebook_node(still, {"metadata": {"name": title}})  # type: ignore[no-untyped-call]
+    body, _ = exporter.from_notebook_node(still, {"metadata": {"name": title}})
     body = re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)
     return str(body.replace("</head>", f"<style>{_PRINTED}</style></head>", 1))
 

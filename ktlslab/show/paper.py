@@ -116,16 +116,16 @@ def latex(frame: pd.DataFrame, *, digits: int = 3, caption: str = "", label: str
 @contextmanager
 def _printed(figure: Plot, inches: float) -> Iterator[None]:
     """Give a plot for a while a paper's width, smaller text, a legend that fits, and no title."""
-    size, legends = figure.get_size_inches().copy(), list(figure.legends)
+    (across, down), legends = figure.get_size_inches(), list(figure.legends)
     title = [one for one in figure.texts if one.get_text() == figure.get_suptitle()]
     keys = [_keys(legend) for legend in legends]
     rows = max((spec.get_gridspec().nrows for one in figure.axes if (spec := one.get_subplotspec())), default=1)
-    texts: list[tuple[Text, float]] = []
+    texts: list[tuple[Text, Any]] = []
     try:
         for one in title:
             one.set_visible(False)
             one.set_in_layout(False)
-        figure.set_size_inches(inches, 0.55 + rows * min(1.75, size[1] / rows))
+        figure.set_size_inches(inches, 0.55 + rows * min(1.75, down / rows))
         figure.legends.clear()
         for some in keys:
             common.legend(figure, some, "")
@@ -137,7 +137,7 @@ def _printed(figure: Plot, inches: float) -> Iterator[None]:
         for text, points in texts:
             text.set_fontsize(points)
         figure.legends[:] = legends
-        figure.set_size_inches(size)
+        figure.set_size_inches(across, down)
         for one in title:
             one.set_visible(True)
             one.set_in_layout(True)

@@ -9,6 +9,7 @@ import pytest
 
 import ktlslab
 from ktlslab.measure.plan import PLANS
+from ktlslab.stages.keys import Secret
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -19,9 +20,17 @@ def shown():
     with ktlslab.Relay(("127.0.0.1", 9), ktlslab.Fault("flip", record=3, part="tag")) as relay:
         client, server = ktlslab.session_pair(record_layer="userspace")
         with client, server:
-            keys = ktlslab.export(client.handshake)
+            one = {"key": Secret(bytes(16)), "write_iv": Secret(bytes(12)), "sequence": 0}
+            tx, rx = (ktlslab.DirectionKeys(suite=client.suite, **one) for _ in range(2))
             artefacts = [
-                *(client, client.stream, client.stream.connection, client.handshake, keys, keys.tx),
+                *(
+                    client,
+                    client.stream,
+                    client.stream.connection,
+                    client.handshake,
+                    ktlslab.TrafficKeys(tx=tx, rx=rx),
+                    tx,
+                ),
                 *(ktlslab.Counters({"TlsTxSw": 1}), ktlslab.probe(), ktlslab.doctor(), relay, relay.report()),
                 *(PLANS["standard"], ktlslab.read_profile(DATA / "profile.parquet")),
                 ktlslab.read_estimate(DATA / "estimate.parquet"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from html import unescape
 
 import pytest
 
 from ktlslab.errors import StoppedError, UsageError
+from ktlslab.linux import capabilities
 from ktlslab.runs.journal import Journal, journal_path
 from ktlslab.show.forms import SweepForm
 
@@ -48,7 +50,12 @@ def test_it_says_what_a_choice_takes_and_what_is_wrong_with_one(form):
     assert form._run.disabled
     choose(form, payloads=[64])
     assert not form._run.disabled
+    if not capabilities.probe().ktls:
+        choose(form, record_layers=["kernel"])
+        assert "no record layer 'kernel'. Choose a guest" in unescape(form._forecast.value)
+        assert form._run.disabled
     form._file.value = "t.csv"
+    choose(form, record_layers=["userspace"])
     assert "NAME.parquet" in form._forecast.value
     with pytest.raises(UsageError):
         SweepForm("t.csv")
@@ -61,7 +68,7 @@ def test_a_sweep_by_the_form(form):
     assert form.error is None, said(form)
     assert sorted(form.table["payload_bytes"].unique()) == [64, 1024]
     assert f"{len(form.table)} samples, written to" in said(form)
-    assert form._plot.value.startswith(b"\x89PNG")
+    assert bytes(form._plot.value).startswith(b"\x89PNG")
     assert form._bar.value == form._bar.max == len(form.table)
     assert form._halt.disabled
 

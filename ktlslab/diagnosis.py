@@ -52,7 +52,8 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         from ktlslab._html import Html, markup, table  # noqa: PLC0415 - only in a notebook
 
-        ready = "kTLS is available" if self.ready else "kTLS is not available yet"
+        here = next(one.ok for one in self.findings if one.name == "ktls")
+        ready = "kTLS here" if here else "kTLS in a guest" if self.ready else "no kTLS yet"
         rows = [
             ("✓" if one.ok else "✗", one.name, Html("<br>".join(map(markup, filter(None, (one.says, one.remedy))))))
             for one in self.findings

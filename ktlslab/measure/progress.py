@@ -1,4 +1,4 @@
-"""A sweep's messages on standard error: what it will do, how far it is, what it left out."""
+"""A sweep's messages on standard error, in a notebook on its page: what it will do, how far it is, what it left out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Progress:
 
     def line(self, text: str) -> None:
         if self._shown:
-            self._tqdm.write(text, file=sys.stderr)
+            # JupyterLab shows standard error as trouble, in red.
+            self._tqdm.write(text, file=sys.stdout if publisher() else sys.stderr)
 
     def begin(self, wanted: Sequence[Remaining], journal: Path, *, parts: int, at_once: int) -> None:
         """Announce the sweep, and start the bar with the rows in the journal."""

@@ -152,10 +152,10 @@ class SweepForm:
                 watching.join()
             self._show(self.table.to_dict("records"), plan)
             count = plural(len(self.table), "sample")
-            self._say(f"{count}, written to {output}. The frame is the form's .table.", *says.left_out_lines)
+            self._say(f"{count}, written to {self._file.value}. The frame is the form's .table.", *says.left_out_lines)
         except StoppedError as error:
             self.error = error
-            kept = f"{plural(error.samples, 'sample')} in whole blocks are safe in {journal}"
+            kept = f"{plural(error.samples, 'sample')} in whole blocks are safe in {journal_path(Path(error.output))}"
             self._say(f"Stopped. {kept}: Run goes on from there." if error.samples else "Stopped. Nothing is lost.")
         except KtlsLabError as error:
             self.error = error

@@ -79,6 +79,7 @@ def page(tmp_path, new_browser, jupyterlab, wait_for):
         browser.call("Emulation.setFocusEmulationEnabled", enabled=True)
         wait_for(lambda: browser.run(IDLE))
         yield browser
+        browser.resize(1280, 2000)
         browser.picture(tmp_path / "pages" / "at-the-end.png")
 
 
@@ -92,6 +93,7 @@ def pictures(page, tmp_path, wait_for):
             page.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
             light = str(theme == "light").lower()
             wait_for(lambda light=light: page.run(f"document.body.dataset.jpThemeLight === '{light}'"))
+            wait_for(lambda: page.run("!document.querySelector('#jupyterlab-splash')"))  # a change of theme shows one
             for width in (1280, 1920):
                 page.resize(width, 1100)
                 page.run(SHOW % cell)
@@ -155,9 +157,10 @@ def test_a_cell_that_is_interrupted_says_in_one_line_what_is_safe(page, pictures
     page.run(RUN % "plan")
     wait_for(lambda: "Plan unnamed" in page.run(TEXT % "plan"))
     page.run(RUN % "sweep")
-    bar = wait_for(lambda: re.search(r"\d+/\d+ \[", page.run(TEXT % "sweep")), seconds=90)
+    bar = wait_for(lambda: re.search(r"\d+/\d+\s+\[", page.run(TEXT % "sweep")), seconds=90)
     assert page.run("document.querySelectorAll('.jp-OutputArea-output .widget-hprogress').length")
-    wait_for(lambda: re.search(r"[1-9]\d/\d+ \[", page.run(TEXT % "sweep")), seconds=90)
+    assert page.run("document.querySelectorAll('[data-mime-type*=stderr]').length") == 0
+    wait_for(lambda: re.search(r"[1-9]\d/\d+\s+\[", page.run(TEXT % "sweep")), seconds=90)
     pictures("progress", "sweep")
     page.run("void jupyterapp.commands.execute('notebook:interrupt-kernel')")
     wait_for(lambda: "Interrupted: " in page.run(TEXT % "sweep"))

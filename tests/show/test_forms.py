@@ -82,7 +82,9 @@ def test_stopped_it_loses_nothing_and_goes_on(form):
     form.wait()
     assert isinstance(form.error, StoppedError)
     assert form.error.samples >= 6
-    assert f"{form.error.samples} samples in whole blocks are safe in {journal}: Run goes on" in said(form)
+    assert f"{form.error.samples} samples in whole blocks are safe in {form.error.output}.rows: Run goes on" in said(
+        form
+    )
     assert f"{form.error.samples} are there already" in form._forecast.value
     kept = len(Journal.read(journal).rows)
     form.run()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
 WIDTHS = {"column": 3.33, "page": 7.0}  # inches: one of two columns, and both
-_PANEL = 2.0  # inches: the narrowest panel whose axis can be read
+_PANEL = 1.7  # inches: the narrowest panel whose axis can be read
 _TEXT = 0.8  # of the size in a notebook
 _MAX_ROWS = 60  # of a table on a page
 _SPECIAL = {one: f"\\{one}" for one in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
@@ -125,10 +125,9 @@ def _printed(figure: Plot, inches: float) -> Iterator[None]:
         for one in title:
             one.set_visible(False)
             one.set_in_layout(False)
-        figure.set_size_inches(inches, 0.55 + rows * min(1.75, down / rows))
         figure.legends.clear()
-        for some in keys:
-            common.legend(figure, some, "")
+        lines = sum(common.legend(figure, some, "", width=inches / _TEXT) for some in keys)
+        figure.set_size_inches(inches, 0.3 + rows * min(1.75, down / rows) + 0.19 * lines)
         texts = [(one, one.get_fontsize()) for one in figure.findobj(Text)]
         for text, points in texts:
             text.set_fontsize(points * _TEXT)
@@ -166,7 +165,9 @@ def _said(value: Any, digits: int) -> str:
     if isinstance(value, float):
         if math.isnan(value):
             return "--"
-        return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+        if value == 0 or not 1e-4 <= abs(value) < math.inf:
+            return f"{value:.{digits}g}"
+        return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -74,12 +74,10 @@ def test_what_does_not_fit_is_refused_with_a_way_out(frame, tmp_path):
 
 
 def test_a_table_in_latex():
-    frame = pd.DataFrame(
-        {"cell_name": ["64 B & more", "50 %"], "ratio": [0.98765, float("nan")], "bytes": [64, 262144]}
-    )
+    frame = pd.DataFrame({"cell_name": ["64 B & more", "50 %"], "ratio": [1.0, float("nan")], "bytes": [64, 262144]})
     said = paper.latex(frame, caption="What it costs", label="tab:cost")
     assert r"\begin{tabular}{lrr}" in said
-    assert r"64 B \& more & 0.988 & 64 \\" in said
+    assert r"64 B \& more & 1.00 & 64 \\" in said
     assert r"50 \% & -- & 262,144 \\" in said
     assert "cell name & ratio & bytes" in said
     assert r"\toprule" in said

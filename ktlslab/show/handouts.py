@@ -7,6 +7,7 @@ of the notebook with its outputs that an editor opens for reading only. Solution
 from __future__ import annotations
 
 import copy
+import json
 import re
 import shutil
 import subprocess
@@ -104,10 +105,10 @@ def make(notebooks: Sequence[Path], folder: Path) -> list[Path]:
     solved, titles, made = [], {}, []
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-        made.append(_read_only(path, folder))
         titles[path.stem] = _title(notebook) or path.stem
         apart = [cell for cell in notebook.cells if cell.get("id") == SOLUTIONS]
         notebook.cells = [cell for cell in notebook.cells if cell.get("id") != SOLUTIONS]
+        made.append(_read_only(notebook, folder / path.name))
         solved += [new_markdown_cell(f"## {titles[path.stem]}\n\n{_unfolded(cell.source)}") for cell in apart]  # type: ignore[no-untyped-call]
         made.append(folder / f"{path.stem}.html")
         made[-1].write_text(as_page(notebook, titles[path.stem]), encoding="utf-8")
@@ -123,11 +124,10 @@ def make(notebooks: Sequence[Path], folder: Path) -> list[Path]:
     return [index, *made]
 
 
-def _read_only(notebook: Path, folder: Path) -> Path:
-    """Copy a notebook so that an editor opens it for reading only."""
-    target = folder / notebook.name
+def _read_only(notebook: Any, target: Path) -> Path:
+    """Write a notebook that an editor opens for reading only."""
     target.unlink(missing_ok=True)
-    shutil.copyfile(notebook, target)
+    target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     target.chmod(0o444)
     return target
 

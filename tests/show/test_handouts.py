@@ -47,7 +47,11 @@ def test_what_is_made(executed, tmp_path, monkeypatch):
     assert 'href="01-one.html"' in said
     assert 'href="solutions.html"' in said
     assert ".pdf" not in said
-    assert (folder / "01-one.ipynb").stat().st_mode & 0o222 == 0
+    copy = folder / "01-one.ipynb"
+    assert copy.stat().st_mode & 0o222 == 0
+    assert "measured" in copy.read_text()
+    assert "number = 2" not in copy.read_text()
+    nbformat.validate(nbformat.read(copy, as_version=4))
     handouts.make([executed], folder)  # again: a file for reading only is replaced
 
 

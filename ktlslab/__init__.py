@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ktlslab.relay import Fault, Relay
     from ktlslab.session import Session, accept_session, open_session, session_pair
     from ktlslab.show import plots
+    from ktlslab.show.forms import SweepForm
     from ktlslab.stages import (
         ClientConfig,
         Connection,
@@ -126,6 +127,9 @@ _HOMES = {
     "guests": "guests:",
     "errors": "errors:",
     "KtlsLabError": "errors",  # the root of every error
+    # notebooks
+    "SweepForm": "show.forms",  # a plan in a form, its rows in a plot as they arrive
+    "load_ipython_extension": "magics",  # %load_ext ktlslab: %ktls_doctor, %%ktls_sweep
 }
 
 __all__ = [
@@ -151,6 +155,7 @@ __all__ = [
     "Session",
     "Stream",
     "Suite",
+    "SweepForm",
     "TrafficKeys",
     "Version",
     "Why",

@@ -20,7 +20,7 @@ def lines(error: Any) -> list[str]:  # a KtlsLabError, whose module imports this
     name = type(error).__name__
     parts = [f"{name}: {error.tried}"]
     parts += [f"  {part}: {text}" for part, text in (("answered", error.answered), ("remedy", error.remedy)) if text]
-    if publish := _notebook():
+    if publish := publisher():
         # IPython asks twice, the second time for its history. What is raised again has another traceback.
         if getattr(error, "_displayed", None) is not error.__traceback__:
             error._displayed = error.__traceback__  # noqa: SLF001 - a note to ourselves
@@ -40,7 +40,7 @@ def html(error: Any) -> str:
     )
 
 
-def _notebook() -> Any:
+def publisher() -> Any:
     """Return the function that displays data in several formats, or None outside a Jupyter kernel."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None

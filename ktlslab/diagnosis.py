@@ -50,9 +50,22 @@ class Diagnosis:
         return "\n".join(str(finding) for finding in self.findings)
 
     def _repr_html_(self) -> str:
-        from ktlslab._html import card  # noqa: PLC0415 - only in a notebook
+        from ktlslab._html import Html, markup, table  # noqa: PLC0415 - only in a notebook
 
-        return card("What this machine can do", [(f.name, f"{f.says} {f.remedy}") for f in self.findings])
+        here = next(one.ok for one in self.findings if one.name == "ktls")
+        ready = "kTLS here" if here else "kTLS in a guest" if self.ready else "no kTLS yet"
+        rows = [
+            ("✓" if one.ok else "✗", one.name, Html("<br>".join(map(markup, filter(None, (one.says, one.remedy))))))
+            for one in self.findings
+        ]
+        suites = [
+            (name, *("✓" if taken else "✗" for taken in answers.values())) for name, answers in self.suites.items()
+        ]
+        return (
+            f'<div><div style="font-weight:bold">What this machine can do: {ready}</div>{table((), rows)}'
+            '<details><summary style="cursor:pointer">suites that this kernel takes</summary>'
+            f"{table(('', *(one.name for one in Direction)), suites)}</details></div>"
+        )
 
 
 def doctor() -> Diagnosis:

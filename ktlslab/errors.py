@@ -96,6 +96,21 @@ class KernelUnavailableError(MachineError):
     """The requested guest kernel is not available; the message lists those that are."""
 
 
+class StoppedError(KtlsLabError, KeyboardInterrupt):
+    """A sweep was interrupted or told to stop. `samples` of `output` are in its journal, in complete blocks.
+
+    This is a KeyboardInterrupt as well. IPython shows it in one line: nothing went wrong.
+    """
+
+    def __init__(self, tried: str, *, output: str, samples: int, answered: str = "", remedy: str = "") -> None:
+        self.output = output
+        self.samples = samples
+        super().__init__(tried, answered=answered, remedy=remedy)
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{self.answered[:1].upper()}{self.answered[1:]}. {self.remedy}"]
+
+
 class StorageError(MachineError):
     """A table or journal could not be written; earlier measurements are kept."""
 

@@ -1,6 +1,6 @@
 # Sourced by tests/run and notebooks/run in the project's folder. Installs what is missing and sets $python to the
-# interpreter in .venv. `source tests/setup.sh tests` also installs what only tests need. Running it again is safe: it
-# does not touch what is already installed.
+# interpreter in .venv. `source tests/setup.sh tests` also installs what only tests need, `handouts` what prints PDFs.
+# Running it again is safe: it does not touch what is already installed.
 # shellcheck shell=bash
 
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -68,6 +68,9 @@ collect_missing() {
     need ensurepip '"$(find_python)" -c "import ensurepip"'
   fi
   need Python.h 'test -e "$("$(interpreter)" -c "import sysconfig; print(sysconfig.get_path(\"include\"))")/Python.h"'
+  if [ "${1:-}" = handouts ]; then
+    want chromium 'command -v chromium || command -v chromium-browser'
+  fi
   if [ "${1:-}" = tests ]; then
     missing+=("${wanted[@]}")
     need ip 'command -v ip'

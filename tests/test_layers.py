@@ -16,6 +16,7 @@ HERE = Path(ktlslab.__file__).parent
 ORDER = (
     "cli",
     "getting",
+    "magics",
     "_output",
     "diagnosis",
     "course",
@@ -47,7 +48,6 @@ STRANGERS = {
     "promises": {"estimating", "measure", "profiling"},
     "runs": {"http", "relay", "session", "stages"},
     "guests": {"http", "session", "stages", "linux", "tls"},
-    "linux": {"_html"},
     "tls": {"_html", "_closing", "_lazy"},
     "_closing": {"_traceback", "_html"},
 }

@@ -220,6 +220,10 @@ def cases(room):
         **{f"Stream.{name}": in_stream(room, name, arguments, kept) for name, arguments, *kept in STREAM},
         "Ring": lambda: Case(ktlslab.Ring, {"entries": 4, "sqpoll": False, "defer_taskrun": False}),
         **{f"Ring.{name}": in_ring(room, name, arguments, kept) for name, arguments, *kept in RING},
+        "sweep that is told to stop": lambda: Case(
+            ktlslab.sweep, {"plan": "quick", "on": "no such machine", "stop": None}, kept=("on",)
+        ),
+        "SweepForm": lambda: Case(ktlslab.SweepForm, {"output": "form.parquet"}),
         "sweep of nothing": lambda: Case(ktlslab.sweep, {"plan": "no such plan", "on": "here"}, kept=("plan",)),
     }
 

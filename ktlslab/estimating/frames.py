@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ktlslab import _checks
+from ktlslab._html import table
 from ktlslab.errors import TableError
 from ktlslab.estimating.checking import summary
 from ktlslab.estimating.costs import COUNTED, IDENTITY, in_kernel
@@ -34,6 +35,7 @@ CELLS = (
     "reason",  # why there is no estimate; empty where there is one
 )
 _SOURCE = "one that `ktlslab estimate -o` wrote"
+_MAX_ROWS = 15  # on a page, where the frame is at hand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,28 @@ class Estimate:
 
     def __str__(self) -> str:
         return "\n".join(_said(self))
+
+    def __repr__(self) -> str:
+        known = int((self.predicted["reason"] == "").sum())
+        return f"Estimate({known} of {len(self.predicted)} cells that were not measured here)"
+
+    def _repr_html_(self) -> str:
+        """Show the largest part of what was estimated, and the weights folded."""
+        known = self.predicted[self.predicted["reason"] == ""]
+        rows = [(_cell(row), *_figures(row).split(", ", 1)) for row in _records(known.head(_MAX_ROWS))]
+        more = f"; {_MAX_ROWS} of them, all in the frame that is called predicted" * (len(known) > _MAX_ROWS)
+        weights = [
+            (name, f"{row['ns']:.3f}") for name, row in zip(self.weights.index, _records(self.weights), strict=True)
+        ]
+        refused = [(reason, len(some)) for reason, some in self.predicted.groupby("reason", sort=False) if reason]
+        return (
+            f'<div><div style="font-weight:bold">ESTIMATED, not measured: {len(known)} cells{more}</div>'
+            f"{table(('cell', 'nanoseconds per operation', 'over userspace'), rows)}"
+            f"{table(('refused because', 'cells'), refused, numbers=[1]) if refused else ''}"
+            '<details><summary style="cursor:pointer">weights on this CPU, in nanoseconds</summary>'
+            f"{table(('class', 'ns'), weights, numbers=[1])}</details>"
+            f"{table((), [(note,) for note in self.notes])}</div>"
+        )
 
 
 def read_estimate(path: str | Path) -> Estimate:

@@ -21,6 +21,7 @@ from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.linux.operations import Operation
 from ktlslab.linux.ring import Ring, transfer
+from ktlslab.tls.suites import CIPHERS
 
 TLS_VERSIONS = (0x0303, 0x0304)
 _USUAL = (TLS_VERSIONS[-1], ktls.COMMON[0])  # TLS 1.3, AES-128-GCM: every kernel with kTLS for 1.3 has it
@@ -65,6 +66,22 @@ class Probe:
             for (version, cipher, direction), answer in self.suites.items()
             if direction is Direction.TX
         )
+
+    def _repr_html_(self) -> str:
+        from ktlslab._html import Html, card, table  # noqa: PLC0415 - only in a notebook
+
+        rows: list[tuple[str, object]] = [("tls module", self.ulp), ("io_uring", self.io_uring)]
+        if self.ulp:  # without the module every suite has its answer
+            names = {cipher.kernel_type: cipher.name for cipher in CIPHERS}
+            lines = [
+                (
+                    f"{names[cipher]}, TLS 1.{version - 0x0301}",
+                    *(self.suites[version, cipher, one] for one in Direction),
+                )
+                for version, cipher in dict.fromkeys(key[:2] for key in self.suites)
+            ]
+            rows.append(("keys", Html(table(("", *(one.name for one in Direction)), lines))))
+        return card("What this kernel accepts", rows)
 
 
 @functools.cache

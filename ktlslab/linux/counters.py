@@ -34,3 +34,8 @@ class Counters:
         """Return the counters that changed, and by how much."""
         changed = {name: value - before[name] for name, value in self.values.items()}
         return Counters({name: value for name, value in changed.items() if value})
+
+    def _repr_html_(self) -> str:
+        from ktlslab._html import card  # noqa: PLC0415 - only in a notebook
+
+        return card("Counters of kTLS", list(self.values.items()) or [("none", "no tls module, or nothing changed")])

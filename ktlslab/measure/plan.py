@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ktlslab import _checks
+from ktlslab._html import card
 from ktlslab.errors import UsageError
 from ktlslab.measure.dimensions import (
     DIMENSIONS,
@@ -300,6 +301,18 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        """Show its dimensions, and of the other fields those that are not as usual, by their names in a file."""
+        usual = {one.name: one.default for one in fields(self)}
+        rows = [(name, _listed(getattr(self, name))) for name in DIMENSIONS if getattr(self, name)]
+        rows += [("also", "; ".join(f"{k} {_listed(v)}" for k, v in part.items())) for part in self.also]
+        rows += [
+            (name, f"{getattr(self, name)}")
+            for name in itertools.chain(*_SINGLE)
+            if name in {"repeats", "control"} or (name != "name" and getattr(self, name) != usual[name])
+        ]
+        return card(f"Plan {self.name}: {len(self.cells())} cells in {len(self.settings())} settings", rows)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         data = renamed(data)
@@ -309,6 +322,10 @@ class Plan:
             tried = f"reading plan {data.get('name', '')!r}"
             raise UsageError(tried, answered=f"a plan has no field {unknown[0]!r}", remedy=remedy)
         return cls(**data)
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values))
 
 
 def shuffled(cells: list[Cell], seed: int, setting: Setting, repeat: int) -> list[Cell]:

@@ -1,13 +1,15 @@
-"""A sweep's messages on standard error: what it will do, how far it is, what it left out."""
+"""A sweep's messages on standard error, in a notebook on its page: what it will do, how far it is, what it left out."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ktlslab._traceback import publisher
 from ktlslab.measure.estimate import duration, rate
 from ktlslab.measure.remainder import Remaining
 from ktlslab.packages import extra
@@ -18,17 +20,15 @@ class Progress:
     """Lines, and below them a bar that counts samples; nothing unless `shown`."""
 
     def __init__(self, *, shown: bool) -> None:
-        with extra("lab"):
-            from tqdm.auto import tqdm  # noqa: PLC0415 - only where something is measured
-
-        self._tqdm = tqdm
+        self._tqdm = _bars()
         self._shown = shown
         self._bar: Any = None
         self._read: Counter[Path] = Counter()
 
     def line(self, text: str) -> None:
         if self._shown:
-            self._tqdm.write(text, file=sys.stderr)
+            # JupyterLab shows standard error as trouble, in red.
+            self._tqdm.write(text, file=sys.stdout if publisher() else sys.stderr)
 
     def begin(self, wanted: Sequence[Remaining], journal: Path, *, parts: int, at_once: int) -> None:
         """Announce the sweep, and start the bar with the rows in the journal."""
@@ -60,6 +60,18 @@ class Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _bars() -> Any:
+    """Return tqdm as it fits: a widget in a notebook where ipywidgets are installed, text everywhere else."""
+    with extra("lab"):
+        import tqdm  # noqa: PLC0415 - only where something is measured
+
+    if publisher() and importlib.util.find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm as widget  # noqa: PLC0415
+
+        return widget
+    return tqdm.tqdm
 
 
 def announcement(wanted: Sequence[Remaining], *, parts: int, at_once: int) -> list[str]:

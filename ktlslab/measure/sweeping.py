@@ -25,23 +25,24 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ktlslab import _checks
-from ktlslab.errors import KtlsLabError, MachineError, UsageError
+from ktlslab.errors import KtlsLabError, MachineError, StoppedError, UsageError
 from ktlslab.guests import qemu
 from ktlslab.measure import fitting, parts
 from ktlslab.measure.blocks import unbroken
 from ktlslab.measure.parts import Part
 from ktlslab.measure.plan import Plan, named
-from ktlslab.measure.progress import Progress
+from ktlslab.measure.progress import Progress, announcement
 from ktlslab.measure.remainder import Remaining, remaining
 from ktlslab.measure.table import read_table, to_frame, write_table
 from ktlslab.packages import require
@@ -65,8 +66,9 @@ def sweep(
     clock: str | None = None,
     output: str | Path | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | Progress = True,
     executor: Executor | None = None,
+    stop: threading.Event | None = None,
 ) -> pd.DataFrame:
     """Measure a plan and return its table, one row per sample (`ktlslab.measure.table.SCHEMA`).
 
@@ -75,13 +77,15 @@ def sweep(
     `clock`: wall or instructions; the default is wall where
     the CPU is real, else instructions. `output`: NAME.parquet; without it the table is returned but not written.
     `resume`: continue an interrupted sweep, or extend the table of a finished one, with the same plan on the same
-    machines or on more. `progress`: report on standard error what the sweep will do and how far it is.
+    machines or on more. `progress`: report on standard error what the sweep will do and how far it is, or to this
+    `measure.progress.Progress`. `stop`: set from another thread, it ends the sweep as an interrupt (Ctrl-C) does.
 
     `executor`: a `concurrent.futures.Executor`. It runs picklable parts of about a minute each, and each result is kept
     as it arrives. `here` then means the host that runs a part; every host needs this version of ktlslab. No part begins
     a block after the plan's `minutes` are over by its host's clock.
 
     Raises UsageError, MachineError, GuestError, StorageError, TableError; rows measured until then are kept.
+    StoppedError if it is interrupted: it says where they are, also without an `output`, and how to continue.
     """
     require("lab", "pandas", "pyarrow", "tqdm")
     plan = named(plan)
@@ -90,16 +94,19 @@ def sweep(
     cpu = _counting_cpu(machines)
     source = "one of `concurrent.futures`, or of Dask distributed: client.get_executor()"
     _checks.optional(_checks.instance, "sweeping", "executor", executor, Executor, source)
+    _checks.optional(_checks.instance, "sweeping", "stop", stop, threading.Event)
     with contextlib.ExitStack() as stack:
-        if output is None:
+        if scratch := output is None:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ktlslab-sweep-"))) / "table.parquet"
         table = table_path("sweeping", "output", output)
-        say = Progress(shown=progress)
+        say = progress if isinstance(progress, Progress) else Progress(shown=bool(progress))
         stack.callback(say.close)
         _refuse_rows(table, resume=resume)
+        stack.enter_context(_keeping(plan, machines, table, scratch=scratch))
+        obey = _interrupted_by(stop)
         waited = ""
         if executor is None:
-            waited = stack.enter_context(measuring(say.line))
+            waited = stack.enter_context(measuring(say.line, look=obey))
             _refuse_rows(table, resume=resume)  # again: the previous holder of the lock may have left some
         journal = journal_path(table)
         so_far = Journal.read(journal)
@@ -116,14 +123,64 @@ def sweep(
                 _remove(journal)
                 so_far.write(journal)
             journal.mkdir(parents=True, exist_ok=True)
+
+        def look() -> None:
+            say.look(journal)
+            obey()
+
         if executor is None:
-            _measure_here(wanted, journal, say, waited)
+            _measure_here(wanted, journal, say, waited, look)
         else:
-            _measure_by(executor, wanted, journal, say)
+            _measure_by(executor, wanted, journal, say, look)
         frame = _finish(plan, journal, say)
         write_table(frame, table)
         _remove(journal)
     return frame
+
+
+def forecast(plan: Plan, on: str, *, clock: str | None = None, output: Path | None = None) -> list[str]:
+    """Return what a sweep on this host would do and about how long it would take, in lines.
+
+    `output`: a table of which it measures what is missing. Raises what `sweep` raises for these arguments.
+    """
+    machines = machines_of(on, clock)
+    fitting.refuse_what_does_not_fit(plan, machines)
+    so_far = Journal.read(journal_path(output)) if output else Journal()
+    wanted = [remaining(plan, where.name, where.clock, so_far) for where in machines]
+    in_turn, side_by_side, lanes = _cut(wanted)
+    return announcement(wanted, parts=len(in_turn) + len(side_by_side), at_once=lanes)
+
+
+def _interrupted_by(stop: threading.Event | None) -> Callable[[], None]:
+    """Return a function that does as Ctrl-C does once `stop` is set."""
+
+    def obey() -> None:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
+
+    return obey
+
+
+@contextlib.contextmanager
+def _keeping(plan: Plan, machines: Sequence[Machine], table: Path, *, scratch: bool) -> Iterator[None]:
+    """Say in a StoppedError what an interrupted sweep leaves. What lies in a `scratch` folder is moved out of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tried, journal = f"sweeping plan {plan.name!r}", journal_path(table)
+        so_far = Journal.read(journal)
+        samples = sum(remaining(plan, where.name, where.clock, so_far).done for where in machines)
+        if scratch and samples:
+            table = Path(tempfile.mkdtemp(prefix="ktlslab-stopped-")) / table.name
+            shutil.move(journal, journal_path(table))
+        if table.is_relative_to(Path.cwd()):
+            table = table.relative_to(Path.cwd())
+        journal = journal_path(table)
+        answered = f"interrupted: {samples} sample{'s' * (samples != 1)} in whole blocks are safe in {journal}"
+        remedy = f"The same sweep with output={str(table)!r} and resume=True (--resume) goes on from there."
+        if not samples:
+            answered, remedy = "interrupted before a block was whole", "Nothing is lost."
+        raise StoppedError(tried, output=str(table), samples=samples, answered=answered, remedy=remedy) from None
 
 
 def _refuse_rows(table: Path, *, resume: bool) -> None:
@@ -170,15 +227,22 @@ def _refuse_another_cpu(journal: Journal, cpu: str) -> None:
             raise UsageError("resuming a sweep", answered=answered, remedy=f"Choose another output. {counting.REMEDY}")
 
 
-def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, waited: str) -> None:
-    """Measure on this host: one part after the other under the wall clock, one per CPU where instructions count."""
+def _cut(wanted: Sequence[Remaining]) -> tuple[list[Part], list[Part], int]:
+    """Return the parts that run one after the other, those that run side by side, and how many of these at once."""
     counted = [one for one in wanted if one.clock == "instructions" and one.seconds]
     lanes = _lanes(wanted[0].plan) if counted else 1
     # As many parts per machine as make the lanes finish at about the same time.
     pieces = lanes // math.gcd(len(counted), lanes) if counted else 1
     in_turn = [part for one in wanted if one.clock != "instructions" for part in one.parts(1)]
     side_by_side = [part for one in counted for part in one.parts(pieces)]
-    lanes = max(1, min(lanes, len(side_by_side)))
+    return in_turn, side_by_side, max(1, min(lanes, len(side_by_side)))
+
+
+def _measure_here(
+    wanted: Sequence[Remaining], journal: Path, say: Progress, waited: str, look: Callable[[], None]
+) -> None:
+    """Measure on this host: one part after the other under the wall clock, one per CPU where instructions count."""
+    in_turn, side_by_side, lanes = _cut(wanted)
     say.begin(wanted, journal, parts=len(in_turn) + len(side_by_side), at_once=lanes)
     share = _Shares(wanted[0].plan.minutes, len(in_turn), len(side_by_side), lanes)
     ending = threading.Event()
@@ -188,10 +252,12 @@ def _measure_here(wanted: Sequence[Remaining], journal: Path, say: Progress, wai
 
     for width, some in ((1, in_turn), (lanes, side_by_side)):
         with ThreadPoolExecutor(width) as pool:
-            _collect(pool, measure, some, look=lambda: say.look(journal), ending=ending)
+            _collect(pool, measure, some, look=look, ending=ending)
 
 
-def _measure_by(executor: Executor, wanted: Sequence[Remaining], journal: Path, say: Progress) -> None:
+def _measure_by(
+    executor: Executor, wanted: Sequence[Remaining], journal: Path, say: Progress, look: Callable[[], None]
+) -> None:
     """Measure on an executor, and keep what each part returns as it arrives."""
     minutes = wanted[0].plan.minutes
     until = time.time() + minutes * 60 if minutes else None
@@ -205,7 +271,7 @@ def _measure_by(executor: Executor, wanted: Sequence[Remaining], journal: Path, 
             beside.write_bytes(lines)
             beside.replace(path)
 
-    _collect(executor, parts.run, todo, look=lambda: say.look(journal), keep=keep)
+    _collect(executor, parts.run, todo, look=look, keep=keep)
 
 
 class _Shares:

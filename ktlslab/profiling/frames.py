@@ -6,13 +6,14 @@ NAME.parquet holds the functions, NAME.tree.parquet the call trees, NAME.json th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ktlslab import _checks
+from ktlslab._html import table
 from ktlslab.errors import TableError
 from ktlslab.measure.plan import Cell
 from ktlslab.packages import extra, require
@@ -38,6 +39,8 @@ _TREE = "tree"
 # Of the trees: what the order and the levels of the nodes do not tell.
 _WRITTEN = tuple(name for name in TREE_COLUMNS if name not in {"node", "parent", "total"})
 _SOURCE = "one that `ktlslab profile -o` wrote"
+_UNIT = "instructions per operation"
+_MAX_PARTS = 8  # on a page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +80,11 @@ class Profile:
 
     def __str__(self) -> str:
         """Return a table per setting and suite: a column per arm, of the client and of the peer."""
+        return "\n\n".join(f"{name}: {_UNIT}\n{_aligned(lines)}" for name, lines in self._parts())
+
+    def _parts(self) -> Iterator[tuple[str, list[list[str]]]]:
+        """Yield for each setting, suite and end its name and its lines: the head, then class, mode and numbers."""
         alike = [name for name in ("machine", *CELL) if name not in {"record_layer", "io_engine", "tls_version"}]
-        parts = []
         for end in (CLIENT, PEER):
             for key, rows in self.functions[self.functions["end"] == end].groupby(alike, sort=False):
                 name = cell_name({**dict(zip(alike, key, strict=True)), "end": end})
@@ -93,11 +99,18 @@ class Profile:
                     [*index, *(f"{value:,.0f}" for value in row)]
                     for index, row in zip(table.index, table.to_numpy(), strict=True)
                 ]
-                parts.append(f"{name}: instructions per operation\n{_aligned(shown)}")
-        return "\n\n".join(parts)
+                yield name, shown
 
     def _repr_html_(self) -> str:
-        return f"<pre style='line-height:1.25'>{escape(str(self))}</pre>"
+        every = list(self._parts())
+        parts = [
+            f"<summary>{escape(name)}</summary>{table(head, rows, numbers=range(2, len(head)))}"
+            for name, (head, *rows) in every[:_MAX_PARTS]
+        ]
+        folded = "".join(f"<details{' open' * (at == 0)}>{part}</details>" for at, part in enumerate(parts))
+        more = len(every) - len(parts)
+        said = f"<div>and {more} more: functions has them all, classes() in a table</div>" if more > 0 else ""
+        return f"<div>Profile: {_UNIT}{folded}{said}</div>"
 
 
 def cell_name(named: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktlslab import _checks
 from ktlslab._closing import Closing
+from ktlslab._html import card
 from ktlslab.errors import MachineError
 from ktlslab.linux.patience import again
 from ktlslab.relay.fault import Fault
@@ -48,6 +49,11 @@ class Report:
     to_client: int
     to_server: int
     applied: bool
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("connections", self.connections)]
+        rows += [("records to the client", self.to_client), ("records to the server", self.to_server)]
+        return card("What the relay saw", [*rows, ("fault", "applied" if self.applied else "not applied")])
 
 
 class Relay(Closing):
@@ -109,6 +115,18 @@ class Relay(Closing):
     def __repr__(self) -> str:
         state = f"127.0.0.1:{self.port}" if self._process.poll() is None else "closed"
         return f"Relay({state} to {self.target[0]}:{self.target[1]}, {self.fault})"
+
+    def _repr_html_(self) -> str:
+        usual = {field.name: field.default for field in dataclasses.fields(Fault)}
+        given = {
+            name: value
+            for name, value in (dataclasses.asdict(self.fault) if self.fault else {}).items()
+            if value != usual[name]
+        }
+        rows: list[tuple[str, object]] = [("connect to", "{}:{}".format(*self.address))]
+        rows += [("state", "closed" if self._process.poll() is not None else "open")]
+        rows += [(f"fault: {name}", value) for name, value in given.items()] or [("fault", "none")]
+        return card("Relay to {}:{}".format(*self.target), rows)
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -16,11 +16,13 @@ _WORDS = 160  # of a command line
 
 
 @contextlib.contextmanager
-def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Iterator[str]:
+def measuring(
+    waiting: Callable[[str], object], path: Path | None = None, *, look: Callable[[], object] = bool
+) -> Iterator[str]:
     """Hold the host's lock, `LOCK` unless another path is given.
 
-    Where another measurement holds it, `waiting` is called once with a sentence that says so. The context's value is
-    that sentence, or "" where the lock was free.
+    Where another measurement holds it, `waiting` is called once with a sentence that says so, and `look` repeatedly:
+    what it raises ends the wait. The context's value is that sentence, or "" where the lock was free.
     """
     path = path or LOCK
     descriptor = _open(path)
@@ -34,6 +36,7 @@ def measuring(waiting: Callable[[str], object], path: Path | None = None) -> Ite
                 if not told:
                     told = f"waiting for {_holder(descriptor)} to end ({path}); it is safe to interrupt"
                     waiting(told)
+                look()
                 time.sleep(0.2)
         with contextlib.suppress(OSError):  # only information for those who wait
             os.ftruncate(descriptor, 0)

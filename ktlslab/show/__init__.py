@@ -11,9 +11,12 @@
                  CPU went, kernels side by side, distributions, the effect of depth
     reporting    all of them on one HTML page, with question, answer, method and provenance: `ktlslab report`
     tables       where a notebook's table comes from: swept now, or recorded
+    forms        a form for a sweep, whose rows are plotted as they arrive
+    paper        plots and tables for a paper: PDF, SVG, LaTeX
     notebooks    `python -m ktlslab.show.notebooks`: run the notebooks and keep what they show
+    handouts     the same for a class: pages, PDFs, and copies for reading only
 
-Each is imported by its own name, and only `plots`, `report` and `tables` import pandas or matplotlib: `handoff` and
+Each is imported by its own name, and only what shows a table imports pandas or matplotlib: `handoff` and
 `server` also run in a guest, where those two would take half a minute.
 """
 

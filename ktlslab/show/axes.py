@@ -180,7 +180,8 @@ def percent(ratio: float) -> str:
 def title(figure: Plot, text: str, frame: pd.DataFrame) -> None:
     """Put above the panels what is shown, where it was measured and by which clock."""
     letters = int(figure.get_size_inches()[0] * _LETTERS)
-    lines = [line for part in (text, place_name(frame)) for line in _even_lines(part, letters)]
+    figure.heading = text, place_name(frame)
+    lines = [line for part in figure.heading for line in _even_lines(part, letters)]
     figure.suptitle("\n".join(lines), fontsize=10)
 
 
@@ -191,10 +192,14 @@ def _even_lines(text: str, letters: int) -> list[str]:
     return next(lines for lines in wrapped if len(lines) <= fewest_lines)
 
 
-def legend(figure: Plot, keys: Sequence[Artist], note: str) -> None:
-    """Put below the panels what each line, point and bar is."""
+def legend(figure: Plot, keys: Sequence[Artist], note: str, *, width: float = 0) -> int:
+    """Put below the panels what each line, point and bar is, and return in how many lines.
+
+    `width`: in inches, where it is not the figure's.
+    """
     widths = [0.65 + 0.07 * len(str(key.get_label())) for key in keys]
-    columns = len(keys) if sum(widths) <= figure.get_size_inches()[0] else figure.get_size_inches()[0] / max(widths)
+    across = width or figure.get_size_inches()[0]
+    columns = len(keys) if sum(widths) <= across else across / max(widths)
     lines = -(-len(keys) // max(1, int(columns)))
     drawn = figure.legend(
         handles=list(keys),
@@ -207,6 +212,7 @@ def legend(figure: Plot, keys: Sequence[Artist], note: str) -> None:
         handlelength=3.2,
     )
     drawn.get_title().set_alpha(0.8)
+    return lines
 
 
 def floor_key(differ: str = "equal arms") -> Patch:

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ktlslab import guests
-from ktlslab.errors import KtlsLabError, MachineError, StorageError, TableError
+from ktlslab.errors import KtlsLabError, MachineError, MissingExtraError, StorageError, TableError
 from ktlslab.linux import capabilities
 from ktlslab.measure.sweeping import sweep
-from ktlslab.packages import extra, require
+from ktlslab.packages import extra, how_to_get, require
 from ktlslab.runs.journal import interrupted
 from ktlslab.runs.machines import machine
+from ktlslab.show import handouts
 from ktlslab.show.tables import VARIABLE, newest_recorded
 
 if TYPE_CHECKING:
@@ -34,27 +35,6 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 300
 HERE = "python3"
-# Paper does not scroll: what is wider than a page wraps, and is set smaller.
-_PRINTED = """
-@page { margin: 12mm; }
-@media print {
-  body { padding: 0 !important; }
-  .jp-InputPrompt, .jp-OutputPrompt { display: none !important; }
-  .jp-OutputArea-output, .jp-OutputArea-output div { overflow: visible !important; }
-  .jp-RenderedHTMLCommon { font-size: 11px !important; }
-  .jp-OutputArea-output table { font-size: 8.5px !important; }
-  .jp-OutputArea-output td, .jp-OutputArea-output th { padding: 1px 0.5em 1px 0 !important; }
-  .jp-OutputArea-output td { white-space: normal !important; }
-  .jp-InputArea pre, .jp-OutputArea-output pre, .jp-OutputArea-output [style*="white-space:pre"] {
-    white-space: pre-wrap !important;
-  }
-  .jp-InputArea pre, .jp-OutputArea-output pre { font-size: 10px !important; }
-  .jp-OutputArea-output [style*="white-space:pre"] { font-size: 9px !important; }
-  h1, h2, h3, .jp-Cell-inputWrapper { break-after: avoid; }
-  details td, .jp-InputArea pre, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
-  .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
-}
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         require("lab", "pandas", "matplotlib", "nbclient", "ipykernel")
         out.mkdir(parents=True, exist_ok=True)
-        return _run(notebooks, out, options.plan, options.on)
+        return _run(notebooks, out, options.plan, options.on, papers=options.handouts)
     except KtlsLabError as error:
         _say(f"failed: {error}")
         return 1
@@ -115,13 +95,15 @@ def execute(
 
 def as_html(notebook: Path) -> Path | None:
     """Write an executed notebook as HTML beside it; None where nbconvert is not installed."""
+    with extra("lab"):
+        import nbformat  # noqa: PLC0415
+
     try:
-        from nbconvert import HTMLExporter  # noqa: PLC0415
-    except ImportError:
+        page = handouts.as_page(nbformat.read(notebook, as_version=4), notebook.stem)  # type: ignore[no-untyped-call]
+    except MissingExtraError:
         return None
-    body, _ = HTMLExporter().from_filename(str(notebook))  # type: ignore[no-untyped-call]
     target = notebook.with_suffix(".html")
-    target.write_text(body.replace("</head>", f"<style>{_PRINTED}</style></head>", 1), encoding="utf-8")
+    target.write_text(page, encoding="utf-8")
     return target
 
 
@@ -136,7 +118,7 @@ def pictures_of(notebook: Path) -> list[Path]:
     return written
 
 
-def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
+def _run(notebooks: Path, out: Path, plan: str, on: str, *, papers: bool) -> int:
     began = time.monotonic()
     table, measured, why = _table(notebooks, out, plan, on)
     made = [("table", table)]
@@ -152,6 +134,12 @@ def _run(notebooks: Path, out: Path, plan: str, on: str) -> int:
             made.append(("notebook", done))
             made += [("plot", path) for path in pictures_of(done)]
     pages = [("page", page) for kind, path in made if kind == "notebook" and (page := as_html(path))]
+    if papers:
+        _say("handouts: pages, PDFs and copies to read")
+        executed = [path for kind, path in made if kind == "notebook"]
+        pages.append(("handouts", handouts.make(executed, out / "handouts")[0]))
+        if not handouts.browser():
+            _say(f"no PDFs: print the pages from any browser, or install Chromium: {how_to_get('chromium')}")
     _say("")
     for kind, path in [*made, *pages]:
         _say(f"{kind:>9}  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
@@ -220,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="where everything goes; default NOTEBOOKS/out")
     parser.add_argument("--plan", default="quick", help="quick, standard, full or a file; default quick")
     parser.add_argument("--on", default="auto", help="auto, here, or a guest's kernel; default auto")
+    parser.add_argument("--handouts", action="store_true", help="also make OUT/handouts: HTML and PDF for a class")
     return parser
 
 

@@ -98,10 +98,11 @@ class Plot(Figure):
     """A figure that shows itself in a notebook, sharp on a dense screen, without pyplot's global state.
 
     `alt` says what kind of picture it is, to those who do not see it; `caption` what its figures say, computed,
-    a sentence per line.
+    a sentence per line; `heading` what stands above it: what is shown, and where it was measured.
     """
 
     alt: str = ""
+    heading: tuple[str, ...] = ()
     caption: str = ""
 
     @property

@@ -129,6 +129,13 @@ class DirectionKeys:
         self.key.wipe()
         self.write_iv.wipe()
 
+    def _repr_html_(self) -> str:
+        named = f" of {self.origin.direction.name}" if self.origin else ""
+        rows: list[tuple[str, object]] = [("cipher", f"{self.suite.cipher.name}, {self.suite.version.label}")]
+        rows += [("key", self.key), ("write IV", self.write_iv)]
+        rows += [("sequence number", self.sequence), ("generation", self.generation)]
+        return card(f"Keys{named}", rows)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficKeys:

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ktlslab
-from ktlslab.errors import KtlsLabError, MachineError, UsageError
+from ktlslab.errors import KtlsLabError, MachineError, StoppedError, UsageError
 from ktlslab.guests import qemu
 from ktlslab.linux import capabilities
 from ktlslab.measure.blocks import cell_of
@@ -181,6 +183,50 @@ def test_an_ended_sweep_keeps_every_whole_block_and_resumes_without_repeating_a_
     assert (frame.groupby(["workload", "payload_bytes", "repeat"]).run_id.nunique() == 1).all()
     assert len(frame.attrs["provenance"]) == 2
     assert not journal_path(path).exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_sweep_that_is_told_to_stop_says_in_one_line_what_is_safe_and_goes_on(small, tmp_path, monkeypatch, named):
+    """Also where no output was named: then its rows are kept in a folder of their own."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    plan, stop = replace(small, payloads=(64,), repeats=200), threading.Event()
+
+    def after_some_rows():
+        while sum(len(rows.read_bytes().splitlines()) for rows in tmp_path.rglob("*.jsonl")) < 12:
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=after_some_rows, daemon=True).start()
+    with pytest.raises(StoppedError, match="are safe in") as caught:
+        sweep(plan, on="here", output="T.parquet" if named else None, progress=False, stop=stop)
+    error = caught.value
+    assert isinstance(error, KeyboardInterrupt)
+    (line,) = error._render_traceback_()
+    assert line.startswith(f"Interrupted: {error.samples} samples in whole blocks are safe in {error.output}.rows. The")
+    assert f"output={error.output!r} and resume=True" in line
+    assert named == (error.output == "T.parquet")
+    assert error.samples >= 6
+    wait_for_the_end(tmp_path)
+    shorter = replace(plan, repeats=200, minutes=0.02)
+    frame = sweep(shorter, on="here", output=error.output, resume=True, progress=False)
+    assert len(frame) >= error.samples
+
+
+def test_a_sweep_that_is_stopped_before_it_began_has_lost_nothing(small, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StoppedError, match="Nothing is lost") as caught:
+        sweep(small, on="here", output=tmp_path / "t.parquet", progress=False, stop=stop)
+    assert caught.value.samples == 0
+    assert len(sweep(small, on="here", output=tmp_path / "t.parquet", progress=False)) > 0
+
+
+def test_who_waits_for_another_measurement_can_be_stopped(tmp_path):
+    lock, look = tmp_path / "lock", iter([None, None])
+    with measuring(str, lock), pytest.raises(StopIteration), measuring(str, lock, look=lambda: next(look)):
+        pass
 
 
 def test_going_on_with_a_finished_table_measures_nothing_twice(small, tmp_path, capsys):

@@ -80,6 +80,14 @@ def settled(browser):
     return height
 
 
+def dress(browser, theme, wait_for):
+    """Change JupyterLab's theme, and wait until its splash screen is gone."""
+    light = str(theme == THEMES["light"]).lower()
+    browser.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{theme}'}})")
+    wait_for(lambda: browser.run(f"document.body.dataset.jpThemeLight === '{light}'"))
+    wait_for(lambda: browser.run("!document.querySelector('#jupyterlab-splash')"))
+
+
 def faults_of(browser, path, widths=WIDTHS, media=""):
     """Return what is wrong with the page at each width, and keep what it looks like."""
     found = []
@@ -98,8 +106,7 @@ def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
     browser.open(lab(f"/doc/tree/{name}.ipynb"), READY % cells)
     found = []
     for theme, title in THEMES.items():
-        browser.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
-        wait_for(lambda: browser.run(f"document.body.dataset.jpThemeLight === '{str(theme == 'light').lower()}'"))  # noqa: B023
+        dress(browser, title, wait_for)
         found += faults_of(browser, home / "pages" / f"{name}-{theme}")
     assert not found, "\n".join(found)
     assert browser.run(SLABS) == 0, "a plot has a background of its own"
@@ -158,6 +165,14 @@ def test_an_exercise_is_answered_wrong_and_right(browser, lab, home, wait_for):
     def write(code):
         browser.run(WRITE % (json.dumps(f"{code}\n\ncheck.harmless(harmless)"), answer))
 
+    def pictures(name):
+        for theme, title in THEMES.items():
+            dress(browser, title, wait_for)
+            for width in WIDTHS:
+                browser.resize(width)
+                browser.run(f"{CELL % 'exercise-3'}.node.scrollIntoView()")
+                browser.picture(home / "pages" / f"{name}-{theme}-{width}.png")
+
     browser.call("Emulation.setFocusEmulationEnabled", enabled=True)  # or no notebook is the current one
     wait_for(lambda: browser.run(IDLE))
     browser.run("void jupyterapp.commands.execute('notebook:run-all-cells')")
@@ -165,7 +180,7 @@ def test_an_exercise_is_answered_wrong_and_right(browser, lab, home, wait_for):
     verdict("Not answered yet")
     write('harmless = {"a"}')
     assert "4 of 5 are judged right" in verdict("Wrong")
-    browser.picture(home / "pages" / "answered-wrong.png")
+    pictures("answered-wrong")
     write('harmless = {"a", "d"}')
     assert "the other half" in verdict("Right")
-    browser.picture(home / "pages" / "answered-right.png")
+    pictures("answered-right")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ktlslab import _checks
 from ktlslab._checks import WRONG
 from ktlslab._closing import Closing
+from ktlslab._html import card
 from ktlslab.errors import PeerTimeoutError, StreamClosedError, TruncatedError
 from ktlslab.linux import _hot, forks
 from ktlslab.linux.ktls import Direction
@@ -386,6 +387,12 @@ class Stream(_hot.Stream, Closing):
     def __repr__(self) -> str:
         state = "closed" if self._condition.closed else "open"
         return f"Stream({self.connection.target}, {self.record_layer}+{self.connection.engine.name}, {state})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("record layer", self.record_layer)]
+        rows += [("I/O engine", self.connection.engine.name)]
+        rows += [("state", "closed" if self._condition.closed else "open")]
+        return card(f"Stream with {self.connection.target}", rows)
 
 
 def _listed(buffers: Sequence[Buffer]) -> Sequence[Buffer]:

@@ -61,13 +61,18 @@ class Wire:
 
 
 class DemoServer(Closing):
-    """A running server; a context manager. `ca` is the PEM file to trust it by."""
+    """A running server; a context manager. `ca` is the PEM file to trust it by.
 
-    def __init__(self) -> None:
+    `ciphers`: the suites of TLS 1.2 that it has, by OpenSSL's names; "" for the usual ones.
+    """
+
+    def __init__(self, ciphers: str = "") -> None:
         folder = Path(tempfile.mkdtemp(prefix="ktlslab-demo-"))
         self.ca = folder / "ca.pem"
         self._wires: dict[tuple[str, int], Wire] = {}
         self._context = _context(folder)
+        if ciphers:
+            self._context.set_ciphers(ciphers)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self.host = NAME

@@ -9,6 +9,7 @@
     kernels      notebook 05
     trust        notebook 06
     race         notebook 07
+    ways         notebook 11
 
 A check takes what was given and the answer, whatever that is: it never raises for a wrong one. An answer that is still
 `...` is not answered yet, so a notebook runs to its end before anybody has solved anything. The solutions stand folded

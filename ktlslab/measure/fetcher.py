@@ -28,7 +28,7 @@ from ktlslab.runs import clocks, provenance
 from ktlslab.runs.job import Job
 
 KIB = 1 << 10
-BODIES = (64, KIB, 16 * KIB, 64 * KIB, 256 * KIB, KIB * KIB)
+BODIES = (64, KIB, 16 * KIB, 256 * KIB, KIB * KIB, 4 * KIB * KIB)
 STAGES = ("connect", "handshake", "export", "install", "transfer", "close")
 REPEATS = 5
 _WARM_UP = 2

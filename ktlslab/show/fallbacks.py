@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ktlslab.certificates import make_certificates
@@ -45,6 +45,8 @@ from ktlslab.tls.suites import Suite, Version
 
 _REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _RARE = Suite.TLS_ECDHE_ECDSA_WITH_ARIA_256_GCM_SHA384
+# Of two versions, with fields of the same lengths.
+_SAME_FIELDS = (Suite.TLS_CHACHA20_POLY1305_SHA256, Suite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256)
 _CBC = "ECDHE-ECDSA-AES128-SHA"
 _SMALL = 512  # bytes in a record
 _PATIENCE_S = 30.0
@@ -141,12 +143,9 @@ def _rare_cipher(_: DemoServer) -> Found:
 
 def _two_versions(server: DemoServer) -> Found:
     with connect(server.host, server.port) as connection:
-        shake = handshake(connection, ClientConfig(ca=server.ca, versions=Version.TLS13))  # type: ignore[arg-type]
+        shake = handshake(connection, ClientConfig(ca=server.ca, suites=(_SAME_FIELDS[0],)))
         keys = export(shake)
-        older = next(
-            suite for suite in Suite if suite.cipher == keys.suite.cipher and suite.version is Version.TLS12
-        )
-        answer = install(connection, replace(keys, rx=replace(keys.rx, suite=older)))
+        answer = install(connection, replace(keys, rx=replace(keys.rx, suite=_SAME_FIELDS[1])))
         stream = Stream(connection, shake, answer.directions)
         return _answer(answer, f"{stream.record_layer}+{connection.engine.name}, {_page(stream)}")
 
@@ -243,15 +242,6 @@ def main(argv: list[str]) -> int:
         answered = "io_uring_setup: " + errno_name(1)
     print(json.dumps([happened.name if happened else None, answered, went_on]))  # noqa: T201 - the answer
     return 0
-
-
-def recorded(path: str | Path) -> list[Fallback]:
-    """Return the reasons in a file that `python -m ktlslab.show.recording FILE` wrote."""
-    return [Fallback(**one) for run in json.loads(Path(path).read_text()) for one in run["fallbacks"]]
-
-
-def to_json(found: Iterable[Fallback]) -> list[dict[str, str]]:
-    return [asdict(one) for one in found]
 
 
 if __name__ == "__main__":

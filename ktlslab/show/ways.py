@@ -1,25 +1,28 @@
 """Two ways to fetch, seen from the kernel: the system calls and the ring's operations of each, stage by stage.
 
-traces(server)      both ways, traced in this run; `recorded` reads what other kernels showed
+traces(server)      both ways, traced in this run (`recording.recorded` has those of other kernels)
 listed(trace)       every call on the connection or the ring, with the operations that it submitted
 summed(traces)      how many calls and operations each stage took, and who carried which bytes
 """
 
 from __future__ import annotations
 
-import json
+import errno
+import inspect
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ktlslab import _checks
+from ktlslab.errors import MachineError
 from ktlslab.linux import capabilities, tracing
 from ktlslab.linux.ring import Ring
 from ktlslab.linux.tracing import Call, Submission
-from ktlslab.show.html import Html, Lines, Picture, code, markup, picture, plural, prose, table
+from ktlslab.show.html import LINE, MONO, Html, Lines, Picture, code, markup, picture, plural, prose, table
 
 if TYPE_CHECKING:
     from ktlslab.show.server import DemoServer
@@ -90,6 +93,23 @@ class Trace:
         return cls(**{**found, "steps": steps})
 
 
+def source(way: str) -> Picture:
+    """Show the source of a way."""
+    from ktlslab.measure import ways  # noqa: PLC0415 - needs an extra
+
+    text = inspect.getsource(ways.WAYS[_checks.word("showing a source", "way", way, tuple(ways.WAYS))])
+    style = f"{MONO};border-left:0.25em solid {LINE};padding:0.2em 0.8em;overflow-x:auto;margin:0.3em 0"
+    return Picture(f'<div style="{style}">{escape(text)}</div>', text)
+
+
+def traced_or(server: DemoServer, others: Sequence[Trace]) -> tuple[list[Trace], str]:
+    """Return `traces`, or where this machine cannot trace, `others`; and a sentence that says which."""
+    try:
+        return traces(server), f"Traced in this run, on Linux {os.uname().release}."
+    except MachineError as error:
+        return list(others), f"As recorded on Linux {others[0].kernel}. Here it could not be traced: {error}"
+
+
 def traces(server: DemoServer, body_bytes: int = BODY_BYTES) -> list[Trace]:
     """Fetch from the server both ways, and trace each. MachineError where this machine cannot trace."""
     from ktlslab.measure import ways  # noqa: PLC0415 - needs an extra
@@ -116,7 +136,7 @@ def traces(server: DemoServer, body_bytes: int = BODY_BYTES) -> list[Trace]:
         found.append(
             Trace(
                 way=name,
-                kernel=capabilities_release(),
+                kernel=os.uname().release,
                 record_layer=fetched.record_layer,
                 suite=fetched.suite,
                 bytes=len(fetched.answer),
@@ -124,13 +144,6 @@ def traces(server: DemoServer, body_bytes: int = BODY_BYTES) -> list[Trace]:
             )
         )
     return found
-
-
-def capabilities_release() -> str:
-    """Return this kernel's release."""
-    import os  # noqa: PLC0415
-
-    return os.uname().release
 
 
 def _steps(calls: tracing.Calls, stages: Sequence[str], operations: Sequence[Submission]) -> tuple[Step, ...]:
@@ -186,15 +199,21 @@ def _done(steps: Sequence[Step]) -> str:
     """Return what calls of one kind did."""
     parts = []
     for step in steps:
-        for one in step.operations:
-            size = f" {one.result:,}" if one.size and one.result is not None else ""
-            parts.append(f"{one.name}{size}")
-        own = step.call.name in (*_SENDS, *_RECEIVES)
-        if own:
-            parts.append(f"{int(step.call.result):,} bytes" if step.call.result.isdigit() else step.call.error)
-        elif step.call.error:
+        parts += [_completed(one) for one in step.operations]
+        if step.call.error:
             parts.append(step.call.error)
+        elif step.call.name in (*_SENDS, *_RECEIVES):
+            parts.append(f"{int(step.call.result):,} bytes")
     return " · ".join(parts)
+
+
+def _completed(one: Submission) -> str:
+    """Return an operation and its result, if that is a number of bytes or an error."""
+    if one.result is None:
+        return f"{one.name} (not completed)"
+    if one.result < 0:
+        return f"{one.name} {errno.errorcode.get(-one.result, one.result)}"
+    return f"{one.name} {one.result:,}" if one.name in (*_RING_SENDS, *_RING_RECEIVES) else one.name
 
 
 def summed(found: Sequence[Trace]) -> Lines:
@@ -232,13 +251,3 @@ def payload(found: Sequence[Trace]) -> str:
             else f"{trace.way}: of {by_call:,} bytes of the transfer, io_uring carried none"
         )
     return "; ".join(said) + "."
-
-
-def to_json(found: Sequence[Trace]) -> list[dict[str, Any]]:
-    return [asdict(trace) for trace in found]
-
-
-def recorded(path: str | Path) -> list[Trace]:
-    """Return the traces in a file that `python -m ktlslab.show.ways FILE` wrote, on a kernel with kTLS."""
-    path = _checks.path("reading traces", "path", path)
-    return [Trace.from_json(one) for one in json.loads(path.read_text())["traces"]]

@@ -26,6 +26,7 @@ from pathlib import Path
 from ktlslab.errors import MachineError, UsageError
 from ktlslab.linux import _native
 from ktlslab.linux.ring import Ring
+from ktlslab.packages import how_to_get
 
 ENTER, SETUP = "io_uring_enter", "io_uring_setup"
 _SHOWN_BYTES = 4  # of a buffer: a record's header nearly, "tls" whole, and no byte of a key
@@ -90,7 +91,8 @@ def traced() -> Iterator[Calls]:
     calls = Calls()
     program = shutil.which("strace")
     if program is None:
-        raise MachineError("tracing system calls", answered="there is no strace", remedy="Install the package strace.")
+        remedy = f"Install it: {how_to_get('strace')}"
+        raise MachineError("tracing system calls", answered="there is no strace", remedy=remedy)
     with tempfile.TemporaryDirectory(prefix="ktlslab-calls-") as folder:
         written = Path(folder, "calls")
         argv = [program, "-qq", "-yy", f"-s{_SHOWN_BYTES}", "-o", str(written), "-p", str(threading.get_native_id())]

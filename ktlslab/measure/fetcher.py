@@ -69,11 +69,13 @@ def measured(laboratory: Laboratory, bodies: list[int], repeats: int) -> Iterato
 
 def _row(name: str, asked: Asked, ring: Ring, body: int) -> dict[str, Any]:
     """Fetch once, and return what each stage took. MachineError where the body is not the peer's."""
-    marks: list[tuple[str, int, int]] = []
+    begun: list[str] = []
+    times: list[tuple[int, int]] = []
     clock, cpu = time.monotonic_ns, clocks.CPU_CLOCK
 
-    def stage(begun: str) -> None:
-        marks.append((begun, clock(), time.clock_gettime_ns(cpu)))
+    def stage(name: str) -> None:
+        begun.append(name)
+        times.append((clock(), time.clock_gettime_ns(cpu)))
 
     gc.collect()
     before = Counters.read()
@@ -88,12 +90,11 @@ def _row(name: str, asked: Asked, ring: Ring, body: int) -> dict[str, Any]:
         "record_layer": fetched.record_layer,
         "io_engine": fetched.io_engine,
         "suite": fetched.suite,
-        "latency": marks[-1][1] - marks[0][1],
-        "client_cpu": marks[-1][2] - marks[0][2],
     }
-    for name_of, what in (("latency", 1), ("cpu", 2)):
-        took = {one[0]: other[what] - one[what] for one, other in zip(marks, marks[1:], strict=False)}
-        row |= {f"{name_of}_{stage}": took.get(stage, 0) for stage in STAGES}
+    for whole, part, what in (("latency", "latency", 0), ("client_cpu", "cpu", 1)):
+        took = {name: after[what] - at[what] for name, at, after in zip(begun, times, times[1:], strict=False)}
+        row[whole] = sum(took.values())
+        row |= {f"{part}_{name}": took.get(name, 0) for name in STAGES}
     return row
 
 

@@ -34,11 +34,12 @@ from ktlslab.runs.storage import store, table_path, unreadable
 if TYPE_CHECKING:
     import pandas as pd
 
+LOOKED_AT = (BODIES[0], BODIES[2], BODIES[-2])
 _TRIED = "measuring fetches"
 _LOOK_S = 0.2
 
 
-def fetches(
+def measure(
     on: str = "newest",
     *,
     output: str | Path | None = None,
@@ -73,7 +74,7 @@ def fetches(
     return frame
 
 
-def look(bodies: Sequence[int] = BODIES, repeats: int = 3) -> pd.DataFrame:
+def look(bodies: Sequence[int] = LOOKED_AT, repeats: int = 3) -> pd.DataFrame:
     """Time a few fetches in this process, whatever else this machine does: something to look at, not a measurement."""
     require("lab", "pandas")
     with Laboratory() as laboratory:
@@ -83,7 +84,7 @@ def look(bodies: Sequence[int] = BODIES, repeats: int = 3) -> pd.DataFrame:
 
 
 def read_fetches(path: str | Path) -> pd.DataFrame:
-    """Read a table that `fetches` wrote. TableError where it is none."""
+    """Read a table that `measure` wrote. TableError where it is none."""
     with extra("lab"):
         import pandas as pd  # noqa: PLC0415
     path = _checks.path("reading fetches", "path", path)
@@ -91,7 +92,9 @@ def read_fetches(path: str | Path) -> pd.DataFrame:
         frame = pd.read_parquet(path)
         frame.attrs["provenance"] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TableError(f"reading {path}", answered=unreadable(path, error), remedy="Give a table of fetches.") from error
+        raise TableError(
+            f"reading {path}", answered=unreadable(path, error), remedy="Give a table of fetches."
+        ) from error
     if missing := [name for name in ("way", "body_bytes", "latency", "client_cpu") if name not in frame]:
         raise TableError(f"reading {path}", answered=f"it lacks {missing[0]}", remedy="Give a table of fetches.")
     return frame
@@ -106,4 +109,4 @@ def _frame(rows: list[dict[str, Any]], runs: dict[str, Any]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    fetches(output=sys.argv[1], say=print)
+    measure(output=sys.argv[1], say=print)

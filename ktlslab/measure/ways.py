@@ -25,20 +25,19 @@ from ktlslab.stages import ClientConfig, Stream, connect, export, handshake, ins
 with extra("rustls"):
     import rtls
 
-ROOM_BYTES = 1 << 16  # of one receive
 BEFORE, NOW = "before", "now"
 Stage = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What to fetch: from which server, trusted by which PEM file, by which bytes; `size` of the answer, None: all."""
+    """What to fetch: from which server, trusted by which PEM file, by which request; `size`: the answer's bytes."""
 
     host: str
     port: int
     ca: Path
     request: bytes
-    size: int | None = None
+    size: int
     server_name: str = "localhost"
 
 
@@ -46,7 +45,7 @@ class Asked:
 class Fetched:
     """The answer, who made the records, and which I/O engine carried the payload."""
 
-    answer: bytes
+    answer: bytearray
     record_layer: str
     io_engine: str
     suite: str
@@ -66,12 +65,10 @@ def before(asked: Asked, ring: Ring | None = None, stage: Stage = str) -> Fetche
         context = rtls.SSLContext(rtls.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(str(asked.ca))
         duplicate = socket.socket(fileno=os.dup(connection.socket.fileno()))
-        with context.wrap_socket(
-            duplicate, server_hostname=asked.server_name, suppress_ragged_eofs=False
-        ) as tls:  # a blocking handshake
+        with context.wrap_socket(duplicate, server_hostname=asked.server_name, suppress_ragged_eofs=False) as tls:
             stage("transfer")
             tls.sendall(asked.request)
-            answer = _received(lambda: tls.recv(ROOM_BYTES), asked.size)
+            answer = _filled(asked.size, tls.recv_into)
             suite = tls.cipher()
             stage("close")
     return Fetched(answer=answer, record_layer="userspace", io_engine="syscall", suite=suite[0] if suite else "?")
@@ -92,7 +89,7 @@ def now(asked: Asked, ring: Ring | None = None, stage: Stage = str) -> Fetched:
         stage("transfer")
         with Stream(connection, finished, answered.directions) as stream:
             stream.send(asked.request)
-            answer = _received(lambda: stream.recv(ROOM_BYTES), asked.size)
+            answer = _filled(asked.size, stream.recv_into)
             stage("close")
     return Fetched(
         answer=answer,
@@ -105,11 +102,10 @@ def now(asked: Asked, ring: Ring | None = None, stage: Stage = str) -> Fetched:
 WAYS: dict[str, Way] = {BEFORE: before, NOW: now}
 
 
-def _received(receive: Callable[[], bytes], size: int | None) -> bytes:
-    """Return what comes, up to `size` bytes, or all until the end."""
-    parts: list[bytes] = []
-    while size is None or sum(map(len, parts)) < size:
-        if not (part := receive()):
-            break
-        parts.append(part)
-    return b"".join(parts)
+def _filled(size: int, receive_into: Callable[[memoryview], int]) -> bytearray:
+    """Return `size` received bytes, or fewer where the stream ends before."""
+    answer = bytearray(size)
+    rest = memoryview(answer)
+    while rest and (got := receive_into(rest)):
+        rest = rest[got:]
+    return answer[: size - len(rest)] if rest else answer

@@ -1,6 +1,6 @@
 """Each reason for falling back (`ktlslab.Why`), made to happen: what is done, what the kernel answered, how it goes on.
 
-    fallbacks(server)           on this machine, those that it can make happen
+    made(server)                on this machine, those that it can make happen
     table_of(found, others)     all of them; the rest as other machines recorded it
 
 `python -m ktlslab.show.fallbacks WHY HOST PORT CA` makes one happen in a process that is forbidden something.
@@ -65,7 +65,7 @@ class Fallback:
 Found = tuple[Why | None, str, str]  # the reason that there was, what was answered, how it went on
 
 
-def fallbacks(server: DemoServer) -> list[Fallback]:
+def made(server: DemoServer) -> list[Fallback]:
     """Make each reason happen that this machine can, in the order of `Why`."""
     found = []
     for why, (_, make) in _MAKING.items():
@@ -79,24 +79,20 @@ def fallbacks(server: DemoServer) -> list[Fallback]:
 
 
 def table_of(found: Iterable[Fallback], others: Iterable[Fallback] = ()) -> Lines:
-    """Show every reason. `others` are from other machines, for those that are not in `found`."""
+    """Show every reason. `others` are from other machines, for those that are not in `found`; the last that has one counts."""
     here = {one.why: one for one in found}
-    elsewhere: dict[str, Fallback] = {}
-    for one in others:
-        elsewhere.setdefault(one.why, one)
+    elsewhere = {one.why: one for one in others}
     rows = []
     for why, (how, _) in _MAKING.items():
-        one = here.get(why.name) or elsewhere.get(why.name)
-        where = "here" if why.name in here else f"recorded, Linux {one.kernel}" if one else "nowhere yet"
-        rows.append((why.name, how, one.answered if one else "", one.went_on if one else "", where))
+        seen = here.get(why.name) or elsewhere.get(why.name)
+        where = "here" if why.name in here else f"recorded, Linux {seen.kernel}" if seen else "nowhere"
+        rows.append((why.name, how, seen.answered if seen else "", seen.went_on if seen else "", where))
     count = len(here)
     said = f"{count} of {len(_MAKING)} reasons happened in this run, on Linux {os.uname().release}."
     missing = [why.name for why in Why if why.name not in here]
     if missing:
         said += " This machine cannot make the others happen; they are shown as another one recorded them."
-    return Lines(
-        head=("Why", "made to happen by", "answered", "the session went on", "where"), rows=rows, caption=said
-    )
+    return Lines(head=("Why", "made to happen by", "answered", "the session went on", "where"), rows=rows, caption=said)
 
 
 def _session(why: tuple[Why, ...], session: Session) -> Found:
@@ -124,7 +120,9 @@ def _page(stream: Stream) -> str:
 
 def _opened(server: DemoServer, **config: object) -> Found:
     session = open_session(
-        server.host, server.port, config=ClientConfig(ca=server.ca, **config)  # type: ignore[arg-type]
+        server.host,
+        server.port,
+        config=ClientConfig(ca=server.ca, **config),  # type: ignore[arg-type]
     )
     return _session(session.why, session)
 
@@ -169,15 +167,17 @@ def _small_records(_: DemoServer) -> Found:
         config = ServerConfig(certificate=files.chain, key=files.key)
         accepting = pool.submit(accept_session, listener, config)
         words = f"s_client -connect 127.0.0.1:{listener.getsockname()[1]} -maxfraglen {_SMALL} -quiet -verify_quiet"
-        with subprocess.Popen(
-            [program, *words.split()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as client:
-            with accepting.result(_PATIENCE_S) as session:
-                session.stream.send(bytes(4 * _SMALL))
-                session.stream.send_eof()
-                got = len(client.stdout.read()) if client.stdout else 0
-                went_on = f"{session.record_layer}+{session.io_engine}, {got} of {4 * _SMALL} bytes"
-                return next(iter(session.why), None), _outcome(session), went_on
+        with (
+            subprocess.Popen(
+                [program, *words.split()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as client,
+            accepting.result(_PATIENCE_S) as session,
+        ):
+            session.stream.send(bytes(4 * _SMALL))
+            session.stream.send_eof()
+            got = len(client.stdout.read()) if client.stdout else 0
+            went_on = f"{session.record_layer}+{session.io_engine}, {got} of {4 * _SMALL} bytes"
+            return next(iter(session.why), None), _outcome(session), went_on
 
 
 def _shut_down(server: DemoServer) -> Found:
@@ -192,7 +192,7 @@ def _no_setsockopt(server: DemoServer) -> Found:
         shake = handshake(connection, ClientConfig(ca=server.ca))
         answer = install_linked(connection, export(shake))
         stream = Stream(connection, shake, answer.directions)
-        return _answer(answer, f"{stream.record_layer}+{connection.engine.name}, {_page(stream)}; `install` would do")
+        return _answer(answer, f"{stream.record_layer}+{connection.engine.name}, {_page(stream)}; install would do")
 
 
 def _forbidden(why: Why) -> Callable[[DemoServer], Found]:
@@ -220,7 +220,10 @@ _MAKING: Mapping[Why, tuple[str, Callable[[DemoServer], Found]]] = {
     Why.CIPHER_REFUSED: (f"agreeing on {_RARE.openssl_name}, which hardly a kernel is built with", _rare_cipher),
     Why.VERSION_REFUSED: ("giving the kernel TLS 1.3's keys for TX and TLS 1.2's for RX", _two_versions),
     Why.SUITE_UNKNOWN: (f"a server that has only {_CBC}: CBC, no AEAD", _cbc),
-    Why.RECORDS_LIMITED: (f"serving a client that takes records of {_SMALL} bytes at most (RFC 6066, 4)", _small_records),
+    Why.RECORDS_LIMITED: (
+        f"serving a client that takes records of {_SMALL} bytes at most (RFC 6066, 4)",
+        _small_records,
+    ),
     Why.NOT_ESTABLISHED: ("shutting the socket down before the install", _shut_down),
     Why.KERNEL_REFUSED: ("a seccomp filter that refuses setsockopt(SOL_TLS)", _forbidden(Why.KERNEL_REFUSED)),
     Why.NO_RING_SETSOCKOPT: ("asking io_uring to install the keys, on a kernel before 6.7", _no_setsockopt),

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUANTITIES = {"latency": "latency", "client_cpu": "client CPU"}
-_LOOKS = {BEFORE: {"color": "#882255", "marker": "p"}, NOW: {"color": "#0072B2", "marker": "^"}}
+_LOOKS: dict[str, dict[str, Any]] = {
+    BEFORE: {"color": "#882255", "marker": "p"},
+    NOW: {"color": "#0072B2", "marker": "^"},
+}
 _NEEDED = ("way", "replica", "body_bytes", "unit", "record_layer", *QUANTITIES)
 
 
@@ -43,13 +46,17 @@ def by_body(frame: pd.DataFrame) -> Plot:
             for way, look in _LOOKS.items():
                 values = rows[rows["way"] == way].groupby("body_bytes")[quantity].agg(["median", "min", "max"])
                 scaled = values.rename(columns={"median": "value", "min": "low", "max": "high"})
-                common.with_bars(axes, scaled.index, scaled * common.scale("latency", unit), linestyle="-", **look)
+                common.with_bars(
+                    axes, scaled.index.to_series(), scaled * common.scale("latency", unit), linestyle="-", **look
+                )
             axes.set_title(label)
             common.payload_axis(axes, sizes, last=True)
             axes.set_xlabel("bytes of the body")
         common.value_axis(panels[0][0], "latency", "a whole fetch", unit)
         keys = [Line2D([], [], label=f"{way}: {_who(rows, way)}", **look) for way, look in _LOOKS.items()]
-        common.legend(figure, keys, f"medians of {rows['repeat'].nunique()} fetches each; bars from the least to the most")
+        common.legend(
+            figure, keys, f"medians of {rows['repeat'].nunique()} fetches each; bars from the least to the most"
+        )
         common.title(figure, "A whole fetch, before and now", rows)
     figure.alt = "Lines of latency and client CPU of a whole fetch against the size of its body, for both ways."
     figure.caption = "\n".join(ratios_said(frame))
@@ -76,6 +83,7 @@ def by_stage(frame: pd.DataFrame, body_bytes: int | None = None, quantity: str =
             axes.set_yticks([0, 1], [NOW, BEFORE])
             axes.set_title(f"body of {size_name(size)}", loc="left")
             axes.grid(visible=False, axis="y")
+            axes.xaxis.set_major_formatter(EngFormatter("" if unit == "instructions" else "s"))
         panels[-1][0].set_xlabel(f"{QUANTITIES[quantity]}, {common.unit_of('latency', unit)}")
         keys = [Patch(color=colour, label=stage) for (colour, _), stage in zip(SERIES, STAGES, strict=True)]
         common.legend(figure, keys, "medians")
@@ -97,18 +105,18 @@ def ratios(frame: pd.DataFrame) -> Lines:
                 (
                     size_name(size),
                     label,
-                    common.amount(before, "latency", unit),
-                    common.amount(now, "latency", unit),
+                    _amount(before, unit),
+                    _amount(now, unit),
                     f"{now / before:.2f}",
                     f"{max(now, again) / min(now, again):.3f}",
                 )
             )
     head = ("body", "", "before", "now", "now / before", "now / now again")
-    return Lines(head=head, rows=lines, numbers=(2, 3, 4, 5), caption=f"Of a whole fetch, in {unit} ({_place(rows)}).")
+    return Lines(head=head, rows=lines, numbers=(2, 3, 4, 5), caption=f"Of a whole fetch: {_place(rows)}.")
 
 
 def break_even(frame: pd.DataFrame) -> Lines:
-    """Show what each way takes without a body and for each further byte, and from how many bytes on the new one is less.
+    """Show what each way takes without a body and for each further byte, and from which size on the new one is less.
 
     The first is taken from the smallest body, the second from the two largest. What the instrument's noise could have
     made is no saving.
@@ -130,10 +138,10 @@ def break_even(frame: pd.DataFrame) -> Lines:
             said = "never: each byte takes more as well"
         else:
             said = f"from {EngFormatter('B', places=0)((once[1] - once[0]) / saved)} on, if the lines go on like that"
-        cells = [common.amount(value, "latency", unit) for value in once[:2]]
+        cells = [_amount(value, unit) for value in once[:2]]
         lines.append((label, *cells, f"{each[0]:.2f}", f"{each[1]:.2f}", said))
     head = ("", "before, once", "now, once", "before, per byte", "now, per byte", "the new way takes less")
-    return Lines(head=head, rows=lines, numbers=(1, 2, 3, 4), caption=f"Once, and {unit} per byte of the body.")
+    return Lines(head=head, rows=lines, numbers=(1, 2, 3, 4), caption=f"In {unit}, once and per byte of the body.")
 
 
 _ARMS = ((BEFORE, 0), (NOW, 0), (NOW, 1))
@@ -144,15 +152,20 @@ def ratios_said(frame: pd.DataFrame) -> list[str]:
     rows = _ready(frame, replicas=True)
     said = []
     for quantity, label in QUANTITIES.items():
-        less, more = [], []
+        less: list[str] = []
+        more: list[str] = []
         for size in sorted(map(int, rows["body_bytes"].unique())):
             before, now, again = (_median(rows, way, replica, size, quantity) for way, replica in _ARMS)
             noise = max(now, again) / min(now, again)
             if max(now / before, before / now) > noise:
                 (less if now < before else more).append(size_name(size))
-        parts = [f"less at {', '.join(less)}"] * bool(less) + [f"more at {', '.join(more)}"] * bool(more)
+        parts = [f"{word} at {_sizes(some, rows)}" for word, some in (("less", less), ("more", more)) if some]
         said.append(f"The new way takes {' and '.join(parts) or 'neither more nor less'} in {label}.")
     return said
+
+
+def _sizes(some: list[str], rows: pd.DataFrame) -> str:
+    return "every size" if len(some) == rows["body_bytes"].nunique() else ", ".join(some)
 
 
 def _median(rows: pd.DataFrame, way: str, replica: int, size: int, quantity: str) -> float:
@@ -165,9 +178,9 @@ def _stage_said(rows: pd.DataFrame, size: int, prefix: str) -> str:
     for way in _LOOKS:
         part = rows[(rows["way"] == way) & (rows["body_bytes"] == size)]
         stages = [(stage, float(part[f"{prefix}_{stage}"].median())) for stage in STAGES]
-        named = ", ".join(f"{name} {common.amount(value, 'latency', unit)}" for name, value in stages if value)
+        named = ", ".join(f"{name} {_amount(value, unit)}" for name, value in stages if value)
         said.append(f"{way}: {named}")
-    return f"Body of {size_name(size)}. {'; '.join(said)}."
+    return f"{size_name(size)}, in {unit}, {'; '.join(said)}."
 
 
 def _who(rows: pd.DataFrame, way: str) -> str:
@@ -177,10 +190,14 @@ def _who(rows: pd.DataFrame, way: str) -> str:
     return f"{makes} makes records, {'io_uring' if first['io_engine'] == 'uring' else 'blocking calls'}"
 
 
+def _amount(value: float, unit: str) -> str:
+    return common.amount(value, "latency", unit).removesuffix(f" {unit}")
+
+
 def _place(rows: pd.DataFrame) -> str:
-    if "kernel" in rows:
-        return f"Linux {rows['kernel'].iloc[0]}"
-    return "this machine, by the wall clock" if rows["unit"].iloc[0] == "ns" else "this machine"
+    """Say what was measured, and where."""
+    where = f"Linux {rows['kernel'].iloc[0]}" if "kernel" in rows else "here and now"
+    return f"time by the wall clock, {where}" if rows["unit"].iloc[0] == "ns" else f"instructions, {where}"
 
 
 def _ready(frame: pd.DataFrame, *, replicas: bool = False) -> pd.DataFrame:

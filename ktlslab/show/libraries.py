@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import get_args
 
 from ktlslab.certificates import Certificates, make_certificates
 from ktlslab.errors import KtlsLabError
-from ktlslab.show.html import Lines, joined
+from ktlslab.show.html import Lines, joined, plural
 from ktlslab.show.recordviews import waiting
 from ktlslab.stages import ClientConfig, Connection, Handshake, ServerConfig, accept, connect, export, handshake
 from ktlslab.tls.alerts import ALERT_BYTES, Alert
@@ -28,8 +28,24 @@ from ktlslab.tls.suites import Suite, Version
 LIBRARIES: tuple[Name, ...] = get_args(Name)
 _PATIENCE_S = 30.0
 _ROOM = 1 << 16
-# The groups of key exchange that may be met (RFC 8446, 4.2.7; RFC 7919; X25519MLKEM768: the IANA registry).
-_GROUPS = {23: "P-256", 24: "P-384", 25: "P-521", 29: "X25519", 30: "X448", 0x11EC: "X25519MLKEM768"}
+# The groups of key exchange that may be met: IANA's registry "TLS Supported Groups" (RFC 8446, 4.2.7).
+_GROUPS = {
+    23: "P-256",
+    24: "P-384",
+    25: "P-521",
+    29: "X25519",
+    30: "X448",
+    41: "curveSM2",
+    256: "ffdhe2048",
+    257: "ffdhe3072",
+    258: "ffdhe4096",
+    259: "ffdhe6144",
+    260: "ffdhe8192",
+    4587: "SecP256r1MLKEM768",
+    4588: "X25519MLKEM768",
+    4589: "SecP384r1MLKEM1024",
+    4590: "curveSM2MLKEM768",
+}
 _GROUPS_EXTENSION, _SHARES_EXTENSION = 10, 51
 _LIFETIME = slice(4, 8)  # of a session ticket, in its message
 
@@ -88,25 +104,33 @@ def _column(name: Name, files: Certificates, strangers: Certificates) -> dict[st
         with _met(files, version, client=name) as (shake, _, _):
             if version is Version.TLS13:
                 hello = Hello.parse(_sent(shake)[0].payload)
-                found["client: its hello"] = f"{hello.size:,} bytes, {hello.suites} suites, {hello.extensions} extensions"
+                found["client: its hello"] = (
+                    f"{hello.size:,} bytes, {hello.suites} suites, {hello.extensions} extensions"
+                )
                 found["client: groups, best first"] = _named(hello.groups)
                 found["client: sends a key for"] = _named(hello.shares)
-            found[f"client: records that it sends, TLS {version.value}"] = _records(_sent(shake))
+            found[f"client: records that it sends, {version.label}"] = _records(_sent(shake))
         with _met(files, version, server=name) as (shake, server, connection):
-            found[f"server: records that it sends, TLS {version.value}"] = _records(_sent(server))
+            found[f"server: records that it sends, {version.label}"] = _records(_sent(server))
             if version is Version.TLS13:
                 found["server: session tickets, TLS 1.3"] = _tickets(shake, server, connection)
-    found["client: suites of TLS 1.3 can be chosen one by one"] = "yes" if name == "openssl" else "no: all or none"
+    found["client: suites of TLS 1.3 can be chosen one by one"] = (
+        "yes" if name == "openssl" else "no, by rtls: all or none"
+    )
     every = len(Suite)
-    found["suites that it has and a kernel may take"] = f"{every if name == 'openssl' else len(RUSTLS_SUITES)} of {every}"
-    found["client: an unknown authority"] = _failed(files, name, ca=strangers.ca)
+    found["suites that it has and a kernel may take"] = (
+        f"{every if name == 'openssl' else len(RUSTLS_SUITES)} of {every}"
+    )
+    found["client: an authority with another key"] = _failed(files, name, ca=strangers.ca)
     found["client: another name in the certificate"] = _failed(files, name, server_name="example.org")
     found["client: no version in common"] = _failed(files, name, versions=(Version.TLS12,))
     return found
 
 
 @contextlib.contextmanager
-def _met(files: Certificates, version: Version, *, client: Name = "openssl", server: Name = "openssl"):  # type: ignore[no-untyped-def]
+def _met(
+    files: Certificates, version: Version, *, client: Name = "openssl", server: Name = "openssl"
+) -> Iterator[tuple[Handshake, Handshake, Connection]]:
     """Yield both handshakes of a connection over loopback, and the client's connection."""
     config = ServerConfig(certificate=files.chain, key=files.key, versions=(version,), library=server)
     with (
@@ -142,7 +166,9 @@ def _records(found: Iterable[Record]) -> str:
         if not runs or runs[-1][0] != name:
             runs.append((name, []))
         runs[-1][1].append(len(record.payload))
-    return ", ".join(f"{name} of {joined([f'{size:,}' for size in sizes])} bytes" for name, sizes in runs)
+    return ", ".join(
+        name if sizes == [1] else f"{name} of {joined([f'{size:,}' for size in sizes])} bytes" for name, sizes in runs
+    )
 
 
 def _tickets(shake: Handshake, server: Handshake, connection: Connection) -> str:
@@ -163,7 +189,7 @@ def _tickets(shake: Handshake, server: Handshake, connection: Connection) -> str
     lifetimes = {int.from_bytes(message[_LIFETIME], "big") // 3600 for message in messages}
     sizes = joined([f"{len(message):,}" for message in messages])
     hours = joined([str(hours) for hours in sorted(lifetimes)])
-    return f"{len(messages)} in {len(queued)} records, of {sizes} bytes, valid for {hours} hours"
+    return f"{len(messages)} in {plural(len(queued), 'record')}, of {sizes} bytes, valid for {hours} hours"
 
 
 def _failed(files: Certificates, name: Name, **wrong: object) -> str:
@@ -180,7 +206,7 @@ def _failed(files: Certificates, name: Name, **wrong: object) -> str:
             except KtlsLabError as refusal:
                 error = refusal.answered
         heard = serving.result(_PATIENCE_S)
-    return f"{error}; the server heard {heard}"
+    return f"this end: {error}; the server: {heard}"
 
 
 def _serve_wrongly(listener: socket.socket, config: ServerConfig) -> str:
@@ -209,5 +235,3 @@ def _named(groups: Iterable[int]) -> str:
 
 def _number(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 2], "big")
-
-

@@ -2,7 +2,7 @@
 
     python -m ktlslab.show.recording RUNS.json     # here, on the oldest user-mode kernel and on the newest
 
-Each run has what `ways.traces` and `fallbacks.fallbacks` found there.
+Each run has what `ways.traces` and `fallbacks.made` found there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Run:
     def here(cls, machine: str = "here") -> Self:
         """Look at this machine."""
         with demo_server() as server:
-            found = tuple(ways.traces(server)), tuple(fallbacks.fallbacks(server))
+            found = tuple(ways.traces(server)), tuple(fallbacks.made(server))
         return cls(machine=machine, kernel=os.uname().release, traces=found[0], fallbacks=found[1])
 
     @classmethod

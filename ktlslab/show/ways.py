@@ -22,7 +22,7 @@ from ktlslab.errors import MachineError
 from ktlslab.linux import capabilities, tracing
 from ktlslab.linux.ring import Ring
 from ktlslab.linux.tracing import Call, Submission
-from ktlslab.show.html import LINE, MONO, Html, Lines, Picture, code, markup, picture, plural, prose, table
+from ktlslab.show.html import LINE, MONO, Html, Lines, Picture, code, markup, picture, table
 
 if TYPE_CHECKING:
     from ktlslab.show.server import DemoServer
@@ -80,6 +80,12 @@ class Trace:
     bytes: int
     steps: tuple[Step, ...]
 
+    def __repr__(self) -> str:
+        return listed(self).text
+
+    def _repr_html_(self) -> str:
+        return listed(self).html
+
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Trace:
         steps = tuple(
@@ -116,9 +122,7 @@ def traces(server: DemoServer, body_bytes: int = BODY_BYTES) -> list[Trace]:
     from ktlslab.show.server import answer_to  # noqa: PLC0415
 
     request = f"GET /{body_bytes} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    asked = ways.Asked(
-        host=server.host, port=server.port, ca=server.ca, request=request, size=len(answer_to(request))
-    )
+    asked = ways.Asked(host=server.host, port=server.port, ca=server.ca, request=request, size=len(answer_to(request)))
     capabilities.probe()  # asks now what it would ask in between
     found = []
     for name, way in ways.WAYS.items():
@@ -162,7 +166,7 @@ def option(arguments: str) -> str:
     """Return the socket option that a call names: TCP_ULP "tls", TLS_TX."""
     _, level, name, value, *_ = [*arguments.split(", "), "", "", ""]
     name = name.removesuffix("_OLD")
-    return f'{name} {value}' if name == "TCP_ULP" else name if level else arguments
+    return f"{name} {value}" if value.startswith('"tls') else name if level else arguments
 
 
 def listed(trace: Trace) -> Picture:
@@ -178,11 +182,15 @@ def listed(trace: Trace) -> Picture:
             lines.append(f"{stage}: {said} × {count}: {done}")  # noqa: RUF001
             first = ""
         if asked:
-            said = ", ".join(f"{name} × {count}" if count > 1 else name for name, count in asked.items())  # noqa: RUF001
-            rows.append((first, Html(f'<span style="opacity:0.7">{plural(asked.total(), "call")} that ask or set options</span>'), str(asked.total()), Html(f'<span style="opacity:0.7">{markup(said)}</span>')))
+            names = [f"{name} × {count}" if count > 1 else name for name, count in asked.items()]  # noqa: RUF001
+            rows.append((first, _faint("other calls"), str(asked.total()), _faint(", ".join(names))))
     title = f"{TITLES[trace.way]} (Linux {trace.kernel}, {trace.record_layer} records)"
     head = ("stage", "system call", "calls", "what it did")
     return picture(title, table(head, rows, numbers=(2,)), text="\n".join([title, *lines]))
+
+
+def _faint(text: str) -> Html:
+    return Html(f'<span style="opacity:0.7">{markup(text)}</span>')
 
 
 def _runs(steps: Sequence[Step]) -> list[tuple[str, tuple[int, str]]]:
@@ -223,13 +231,21 @@ def summed(found: Sequence[Trace]) -> Lines:
         stages = list(dict.fromkeys(step.stage for step in trace.steps))
         for stage in [*stages, "in all"]:
             steps = [step for step in trace.steps if stage in {step.stage, "in all"}]
-            sent, received = ([sum(each) for each in zip(*(s.carried(way) for s in steps))] for way in (True, False))
+            carried = [step.carried(sends) for step in steps for sends in (True, False)]
             operations = sum(len(step.operations) for step in steps)
             rows.append(
                 (
-                    trace.way if stage == stages[0] else "",
+                    f"{trace.way}, Linux {trace.kernel}" if stage == stages[0] else "",
                     stage,
-                    *(f"{n:,}" for n in (len(steps), operations, sent[0] + received[0], sent[1] + received[1])),
+                    *(
+                        f"{n:,}"
+                        for n in (
+                            len(steps),
+                            operations,
+                            sum(one for one, _ in carried),
+                            sum(other for _, other in carried),
+                        )
+                    ),
                 )
             )
     head = ("way", "stage", "system calls", "ring operations", "bytes by system calls", "bytes by io_uring")
@@ -244,10 +260,9 @@ def payload(found: Sequence[Trace]) -> str:
         by_call, by_ring = (
             sum(step.carried(sends)[which] for step in steps for sends in (True, False)) for which in (0, 1)
         )
-        said.append(
-            f"{trace.way}: of {by_call + by_ring:,} bytes of the transfer, io_uring carried {by_ring:,}, as "
-            f"{'plain bytes which the kernel protects' if trace.record_layer == 'kernel' else 'records that rustls makes'}"
-            if by_ring
-            else f"{trace.way}: of {by_call:,} bytes of the transfer, io_uring carried none"
-        )
-    return "; ".join(said) + "."
+        kernel = trace.record_layer == "kernel"
+        what = "plain bytes which the kernel protects" if kernel else "records that rustls makes"
+        carried = f"{by_ring:,}, as {what}" if by_ring else "none"
+        where = f"{trace.way.capitalize()}, Linux {trace.kernel}"
+        said.append(f"{where}: of {by_call + by_ring:,} bytes of the transfer, io_uring carried {carried}.")
+    return "\n".join(said)

@@ -25,6 +25,7 @@ from ktlslab.stages import ClientConfig, Stream, connect, export, handshake, ins
 with extra("rustls"):
     import rtls
 
+ROOM_BYTES = 1 << 16  # offered to one receive
 BEFORE, NOW = "before", "now"
 Stage = Callable[[str], object]
 
@@ -103,9 +104,12 @@ WAYS: dict[str, Way] = {BEFORE: before, NOW: now}
 
 
 def _filled(size: int, receive_into: Callable[[memoryview], int]) -> bytearray:
-    """Return `size` received bytes, or fewer where the stream ends before."""
+    """Return `size` received bytes, or fewer where the stream ends before.
+
+    Not all room is offered at once: rtls clears as much for each receive.
+    """
     answer = bytearray(size)
     rest = memoryview(answer)
-    while rest and (got := receive_into(rest)):
+    while rest and (got := receive_into(rest[:ROOM_BYTES])):
         rest = rest[got:]
     return answer[: size - len(rest)] if rest else answer

@@ -79,7 +79,7 @@ def made(server: DemoServer) -> list[Fallback]:
 
 
 def table_of(found: Iterable[Fallback], others: Iterable[Fallback] = ()) -> Lines:
-    """Show every reason. `others` are from other machines, for those that are not in `found`; the last that has one counts."""
+    """Show every reason. `others` are other machines', for what is not in `found`; the last counts."""
     here = {one.why: one for one in found}
     elsewhere = {one.why: one for one in others}
     rows = []

@@ -23,6 +23,7 @@ from ktlslab.course.verdicts import (
     not_number,
     right,
     unanswered,
+    wrong,
 )
 from ktlslab.show.html import Picture, table
 
@@ -125,7 +126,8 @@ def carried(given: Given, answer: object) -> Verdict:
         "This is what the system calls carried. The ring carried the rest.": calls,
         "This is how many operations there were. Their results are the bytes.": len(ring),
     }
-    return figure(answer, known, "Add the results of the ring's operations that moved application data.")
+    otherwise = "Add the results of the ring's operations that moved application data."
+    return wrong(next((said for said, value in known.items() if answer == value), otherwise))  # each byte counts
 
 
 def pays(given: Given, answer: object) -> Verdict:

@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,11 +125,6 @@ def parsed(text: str) -> tuple[list[Call], list[int]]:
         return [], []
     first, last = marks[0], marks[-1]
     return found[first:last], [mark - first for mark in marks[1:-1]]
-
-
-def of(calls: Sequence[Call], name: str, after: str = "") -> int:
-    """Return how many of the calls have this name, and this in their arguments."""
-    return sum(call.name == name and after in call.arguments for call in calls)
 
 
 def submissions(ring: Ring, entries: int) -> list[Submission]:

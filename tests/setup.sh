@@ -54,6 +54,7 @@ collect_missing() {
   need depmod 'command -v depmod'
   need mke2fs 'command -v mke2fs'
   need zstd 'command -v zstd'
+  want strace 'command -v strace' # notebook 11 shows system calls
   need cc 'command -v cc || command -v gcc'
   need stdio.h 'test -e /usr/include/stdio.h'
   need linux/tls.h 'test -e /usr/include/linux/tls.h'

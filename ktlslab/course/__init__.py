@@ -13,6 +13,7 @@
     race         notebook 08
     inside       notebook 09
     trust        notebook 10
+    ways         notebook 11
 
 A check takes what was given and the answer, whatever that is: it never raises for a wrong one. An answer that is still
 `...` is not answered yet, so a notebook runs to its end before anybody has solved anything. The solutions stand folded

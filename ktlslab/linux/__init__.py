@@ -7,7 +7,8 @@
 * `capabilities`: what this kernel accepts, found by trying;
 * `counters`: ``/proc/net/tls_stat`` as a snapshot and a difference;
 * `namespaces` and `tcpinfo`: network namespaces; what TCP reports about a connection;
-* `perf` and `interrupts`: what the kernel counts for a process, and the machine's time in interrupts.
+* `perf` and `interrupts`: what the kernel counts for a process, and the machine's time in interrupts;
+* `tracing`: a thread's system calls, and what was submitted to its ring; `seccomp`: forbidding a process some of them.
 
 Below this line errors are OSError, as the kernel gives them (UsageError for wrong arguments); the stages above turn
 them into sentences.

@@ -13,6 +13,9 @@ The sweep, which starts workers through `ktlslab.runs`:
     sweeping, remainder, parts  a plan on machines; what is missing; one run of it
     estimate, progress          how long it takes; how far it is
     table                       the schema, reading and writing, merging
+Whole fetches, for notebook 11:
+    ways                        the first architecture and the present one
+    fetcher, fetches            the process that measures them; their table
 The findings:
     bootstrap, analysis         intervals; the effects of kTLS and of io_uring, over the noise floor
     comparison                  what changed from one table to another

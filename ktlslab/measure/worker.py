@@ -139,6 +139,11 @@ class Laboratory:
                 raise LeftOut(error.tried, answered=error.answered, remedy=error.remedy) from error
         return self._links[text]
 
+    def ports(self, link: str = "loopback") -> Ports:
+        """Return where the peer of a link listens; it is started on first use."""
+        self._link(link)
+        return self._ports(link)
+
     def _ports(self, text: str) -> Ports:
         if text not in self._peers:
             ends = self._links[text]

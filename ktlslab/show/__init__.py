@@ -10,6 +10,8 @@
     plots        from a table of samples: latency, CPU, throughput, the sign map of kernel over userspace, where the
                  CPU went, kernels side by side, distributions, the effect of depth
     reporting    all of them on one HTML page, with question, answer, method and provenance: `ktlslab report`
+    ways         the first architecture and the present one, traced; `fetched` what they take, `fallbacks` each reason
+                 made to happen, `libraries` what differs between the two, `recording` what other kernels showed
     tables       where a notebook's table comes from: swept now, or recorded
     forms        a form for a sweep, whose rows are plotted as they arrive
     paper        plots and tables for a paper: PDF, SVG, LaTeX

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NAME = "localhost"
+MAX_BODY_BYTES = 1 << 20
 PAGE = b"The bytes of this page came through TLS records. Who made and who opened them is what the lesson is about.\n"
+
+
+def answer_to(request: bytes) -> bytes:
+    """Return the server's answer, head and body: the page, repeated to N bytes where the path is /N."""
+    path = request.split(b" ", 2)[1][1:]
+    size = min(int(path), MAX_BODY_BYTES) if path.isdigit() else len(PAGE)
+    body = (PAGE * (size // len(PAGE) + 1))[:size]
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
 
 
 class Wire:
@@ -51,13 +61,18 @@ class Wire:
 
 
 class DemoServer(Closing):
-    """A running server; a context manager. `ca` is the PEM file to trust it by."""
+    """A running server; a context manager. `ca` is the PEM file to trust it by.
 
-    def __init__(self) -> None:
+    `ciphers`: the suites of TLS 1.2 that it has, by OpenSSL's names; "" for the usual ones.
+    """
+
+    def __init__(self, ciphers: str = "") -> None:
         folder = Path(tempfile.mkdtemp(prefix="ktlslab-demo-"))
         self.ca = folder / "ca.pem"
         self._wires: dict[tuple[str, int], Wire] = {}
         self._context = _context(folder)
+        if ciphers:
+            self._context.set_ciphers(ciphers)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self.host = NAME
@@ -119,10 +134,7 @@ def _serve(sock: socket.socket, context: ssl.SSLContext, wire: Wire, opened: set
             if not piece:
                 return
             request += piece
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(PAGE)}\r\nConnection: close\r\n\r\n"
-        )
-        end.tls.write(head.encode() + PAGE)
+        end.tls.write(answer_to(request))
         end.flush()
         end.until(end.tls.unwrap)  # sends close_notify, and waits for the client's
     opened.discard(sock)

@@ -307,7 +307,8 @@ def _settle(
 def _asked_before(keys: TrafficKeys, directions: tuple[Direction, ...]) -> Refused | None:
     """Return the kernel's refusal on another socket, or None."""
     suite = keys.suite
-    if Direction.TX in directions and _record_limit(keys) and not (told := capabilities.max_payload()):
+    limited = Direction.TX in directions and _record_limit(keys) and capabilities.ulp()
+    if limited and not (told := capabilities.max_payload()):
         return Refused(step=f"probing {LIMIT}", reason=Why.RECORDS_LIMITED, errno=told.errno)
     for direction in directions:
         answer = capabilities.accepts(suite.version.wire, suite.cipher.kernel_type, direction)

@@ -11,11 +11,12 @@ import pytest
 from ktlslab import guests
 from ktlslab.linux import capabilities
 from ktlslab.show import notebooks
+from ktlslab.stages import Why
 
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST = (
+MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST, WAYS = (
     FOLDER / f"{name}.ipynb"
     for name in (
         *(
@@ -26,7 +27,7 @@ MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST = (
             "05-three-kernels",
         ),
         *("06-keyupdate", "07-io-uring", "08-the-handoff-race", "09-inside-the-kernel"),
-        "10-how-far-can-a-figure-be-trusted",
+        *("10-how-far-can-a-figure-be-trusted", "11-before-and-after"),
     )
 )
 # A number with a unit that is only ever measured, or a multiple: what no prose may hold.
@@ -278,3 +279,32 @@ def test_how_far_a_figure_can_be_trusted_is_shown_from_the_recorded_tables(home)
     assert not any("Warning" in said or "Traceback" in said for said in shown.values())
     drawn = [path.name for path in notebooks.pictures_of(target)]
     assert drawn == [f"{TRUST.stem}-{name}.png" for name in ("two-cpus", "bindings", "estimated", "equal")]
+
+
+def test_before_and_after_runs_to_its_end_without_ktls_too(home):
+    target = home / "root" / WAYS.name
+    shown = outputs(target)
+    assert "os.dup(" in shown["source-before"]
+    assert "Traced in this run" in shown["traces"]
+    assert "dup, as fcntl" in shown["traces"]
+    assert 'setsockopt TCP_ULP "tls"' in shown["trace-recorded"]
+    assert "io_uring carried none" in shown["summed"]
+    assert "plain bytes which the kernel protects" in shown["summed"]
+    assert "instructions, Linux" in shown["ratios"]
+    assert "time by the wall clock" in shown["wall"]
+    assert "(A) with kernel (B)" in shown["profile-compared"]
+    assert all(why.name in shown["fallbacks"] for why in Why)
+    assert "nowhere" not in shown["fallbacks"]
+    assert "X25519MLKEM768" in shown["libraries"]
+    drawn = [path.name for path in notebooks.pictures_of(target)]
+    assert drawn == [f"{WAYS.stem}-{name}.png" for name in ("by-body", "by-stage", "profile")]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_before_and_after_runs_in_a_user_mode_kernel_on_real_ktls(tmp_path):
+    spec = guests.install("uml", prefix=tmp_path)
+    shown = outputs(notebooks.execute(WAYS, tmp_path / "11.ipynb", kernel=spec.name, specs=spec.parent))
+    assert "kernel records" in shown["trace-now"]
+    assert "RECV EIO" in shown["trace-now"]
+    assert "6 of 9 reasons happened in this run" in shown["fallbacks"]
+    assert "kernel-tx+uring, the whole page" in shown["fallbacks"]

@@ -17,6 +17,8 @@ from ktlslab.show.classcolours import COLOURS
         ("user", "_rust.abi3.so", "_aesni_ctr32_ghash_6x", "AEAD"),
         ("user", "libcrypto.so.3", "aes@0x241c80", "AEAD"),
         ("user", "libcrypto.so.3", "code@0x112900", "OpenSSL"),
+        ("user", "_rustls.abi3.so", "code@0x112900", "rustls"),
+        ("user", "_rustls.abi3.so", "copy@0x112900", "copying"),
         ("user", "libc.so.6", "copy@0x152a80", "copying"),
         ("user", "libc.so.6", "__send", "libc"),
         ("user", "[vdso]", "", "libc"),

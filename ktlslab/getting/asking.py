@@ -42,6 +42,7 @@ def client(options: argparse.Namespace) -> Client:
         stall_timeout=options.speed_time,
         stall_bytes=options.speed_limit,
         resolve=dict(options.resolve),
+        http=options.http,
         proxies="ignore" if options.noproxy == "*" else "refuse",
     )
 

@@ -15,7 +15,7 @@ Exit status, as curl's: 0 done, 1 not https, 2 usage, 3 malformed URL, 4 not ava
 a proxy), 6 unknown host, 7 no connection, 8 not HTTP, 18 incomplete body, 22 the server answered 400 or more (--fail),
 23 cannot write, 28 time-out, 33 no such range, 35 TLS, 47 too many redirects, 52 no answer, 55 sending, 56 receiving,
 58 own certificate, 60 the server's certificate, 77 --ca.
-What curl has and this has not: other schemes, proxies, HTTP/2 and 3, cookie jars, forms (-F), .netrc and .curlrc,
+What curl has and this has not: other schemes, proxies, HTTP/3, cookie jars, forms (-F), .netrc and .curlrc,
 several transfers at once.
 """
 
@@ -95,6 +95,10 @@ def _saying(group: Any) -> None:
 
 
 def _connection(group: Any) -> None:
+    plain = "do not offer HTTP/2: a body is then moved by splice(2) and sendfile(2) if the kernel makes the records"
+    group.add_argument("--http1.1", dest="http", action="store_const", const="1.1", default="auto", help=plain)
+    both = "offer HTTP/2 and HTTP/1.1, as is the default"
+    group.add_argument("--http2", dest="http", action="store_const", const="auto", help=both)
     use = "use this address instead of asking DNS; may be repeated"
     group.add_argument(
         "--resolve", action="append", type=_resolve, default=[], metavar="HOST:PORT:ADDRESS[,ADDRESS]", help=use

@@ -49,7 +49,7 @@ def facts(url: str, answer: Response | None, *, status: int = 0, error: str = ""
         "num_headers": len(answer.headers),
         "size_download": exchange.body_bytes,
         "size_upload": exchange.sent_bytes,
-        "size_request": exchange.sent_bytes,
+        "size_request": exchange.request_bytes,
         "size_header": exchange.head_bytes,
         "speed_download": round(exchange.body_bytes / total) if total else 0,
         "ssl_verify_result": 0,
@@ -113,15 +113,16 @@ def _word(value: Any) -> str:
 
 def tell(answer: Response) -> None:
     """Say on standard error which way an answer came: stages, times, record layer, why; the heads of both."""
-    session = answer.session
+    session, exchange = answer.session, answer.exchange
     if answer.new_connection:
         for step in session.trace:
             _output.note(f"{step.stage:>10}  {step.duration_ns / 1e6:8.2f} ms  {step.outcome}")
     else:
         _output.note(f"{'connection':>10}  {'kept':>11}  {session.stream.connection!r}")
     _output.note(f"{'session':>10}  {session!r}")
-    for line in (f"{answer.request.method} {answer.request.url.target} HTTP/1.1", *answer.exchange.sent_headers):
+    asked = f"{answer.request.method} {answer.request.url.target} HTTP/{exchange.http_version}"
+    for line in (asked, *exchange.sent_headers):
         _output.note(f"> {line}")
-    _output.note(f"{'answer':>10}  {answer.times['first byte'] * 1e3:8.2f} ms  {answer.status} {answer.reason}")
+    _output.note(f"{'answer':>10}  {answer.times['first byte'] * 1e3:8.2f} ms  {answer.head.answer}")
     for name, value in answer.headers:
         _output.note(f"< {name}: {value}")

@@ -103,7 +103,7 @@ class Transfer:
             for one in (*answer.history, answer):
                 reporting.tell(one)
         if options.fail and not answer.ok:
-            raise HttpStatusError(f"{answer.url}: {answer.status} {answer.reason}")
+            raise HttpStatusError(f"{answer.url}: {answer.head.answer}")
         if target:
             self._into_file(answer, target, start)
         else:
@@ -135,7 +135,7 @@ class Transfer:
         if options.resume and answer.status == 206:
             saving.check_range(answer.exchange, start, answer.header("content-range"))
         elif options.resume and not answer.ok:
-            raise RangeError(f"getting {answer.url}", answered=f"{answer.status} {answer.reason}")
+            raise RangeError(f"getting {answer.url}", answered=f"{answer.head.answer}")
         else:
             start = 0
         length = answer.head.length

@@ -43,6 +43,7 @@ def client(options: argparse.Namespace) -> Client:
         stall_bytes=options.speed_limit,
         resolve=dict(options.resolve),
         http=options.http,
+        sessions=options.ssl_sessions,
         proxies="ignore" if options.noproxy == "*" else "refuse",
     )
 

@@ -99,6 +99,8 @@ def _connection(group: Any) -> None:
     group.add_argument("--http1.1", dest="http", action="store_const", const="1.1", default="auto", help=plain)
     both = "offer HTTP/2 and HTTP/1.1, as is the default"
     group.add_argument("--http2", dest="http", action="store_const", const="auto", help=both)
+    again = "resume TLS sessions from FILE (mode 0600) and keep new ones there; without early data"
+    group.add_argument("--ssl-sessions", metavar="FILE", type=Path, help=again)
     use = "use this address instead of asking DNS; may be repeated"
     group.add_argument(
         "--resolve", action="append", type=_resolve, default=[], metavar="HOST:PORT:ADDRESS[,ADDRESS]", help=use

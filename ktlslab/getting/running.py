@@ -31,12 +31,13 @@ def run(options: argparse.Namespace) -> int:
     """Get all URLs of the command line. Returns the exit status: that of the last URL that failed, or 0."""
     status = 0
     try:
-        client = asking.client(options)
-    except KtlsLabError as error:
+        with asking.client(options) as client:
+            for number, url in enumerate(options.urls):
+                status = Transfer(options, client, number, url).run() or status
+    except KtlsLabError as error:  # before the first URL or after the last, as each has its own
         return _complain(options, error)
-    with client:
-        for number, url in enumerate(options.urls):
-            status = Transfer(options, client, number, url).run() or status
+    for problem in client.sessions.ignored if client.sessions and not options.silent else ():
+        _output.note(f"ktlslab: {problem}")
     return status
 
 

@@ -4,6 +4,7 @@
 * `messages`: what is asked; `bodies`: what is sent with it;
 * `limits`: how long it may take; `exchange`: one request and its answer on a session, by `http1` or `http2`;
 * `channel`: a session and what is kept of HTTP on it between two requests;
+* `sessions`: TLS sessions in a file, for the next run to resume;
 * `response`: an answer, whose body may be read in pieces; `saving`: into a file, whole or not at all;
 * `client`: `Client`, which keeps connections and follows redirects; `get`, `post`, `request`.
 """

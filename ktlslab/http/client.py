@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ktlslab import _checks
@@ -22,6 +23,7 @@ from ktlslab.http.limits import Allowance, Limits
 from ktlslab.http.messages import REDIRECTS, Request, headers_of
 from ktlslab.http.proxies import refuse_proxy
 from ktlslab.http.response import Response
+from ktlslab.http.sessions import SessionFile
 from ktlslab.http.urls import Url
 from ktlslab.session import RecordLayer, open_session
 from ktlslab.stages.config import ClientConfig
@@ -41,6 +43,7 @@ class Client(Closing):
     `resolve` maps (host, port) to addresses that are used instead of asking DNS. `proxies="ignore"`: connect directly
     even if the environment names a proxy. `http="1.1"` does not offer HTTP/2, of whose frames the kernel knows nothing:
     only a body of HTTP/1.1 goes from socket to file, or from file to socket, without passing through Python.
+    `sessions` is a file from which TLS sessions are resumed, and into which they go: see `http.sessions`.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Client(Closing):
         resolve: Mapping[Origin, tuple[str, ...]] | None = None,
         proxies: Literal["refuse", "ignore"] = "refuse",
         http: Literal["auto", "1.1"] = "auto",
+        sessions: str | Path | None = None,
     ) -> None:
         tried = "making a Client"
         _checks.word(tried, "http", http, list(_PROTOCOLS))
@@ -68,6 +72,8 @@ class Client(Closing):
             stall_bytes=_checks.number(tried, "stall_bytes", stall_bytes, 0, 1e12),
         )
         self._config = replace(config or ClientConfig(), alpn=_PROTOCOLS[http])
+        file = _checks.optional(_checks.path, tried, "sessions", sessions)
+        self.sessions = SessionFile(file, self._config) if file else None
         self._record_layer, self._io_engine = record_layer, io_engine
         self._resolve = dict(_checks.instance(tried, "resolve", resolve or {}, dict))
         self._proxies = proxies
@@ -130,10 +136,10 @@ class Client(Closing):
         """Send one request; once more, on a new connection, if a kept one is closed or the server has not begun."""
         channel = self._kept(request.url.origin)
         times: dict[str, float] = {}
-        kept, again = channel is not None, True
+        kept, again, http1 = channel is not None, True, False
         while True:
             if channel is None:
-                channel, times = self._open(request.url, allowance)
+                channel, times = self._open(request.url, allowance, http1=http1)
             exchange = channel.exchange(request, allowance)
             try:
                 exchange.send()
@@ -147,14 +153,18 @@ class Client(Closing):
                 refused = exchange.refused and (request.body is None or request.body.repeatable)
                 if not again or not (lost or refused):
                     raise
-                channel, kept, again = None, False, False
+                channel, kept, again, http1 = None, False, False, exchange.http1_wanted
         times["first byte"] = exchange.first_byte_s - allowance.began
         return Response(exchange, head, history, times=times, new_connection=not kept, give_back=self._take_back)
 
-    def _open(self, url: Url, allowance: Allowance) -> tuple[Channel, dict[str, float]]:
+    def _open(self, url: Url, allowance: Allowance, *, http1: bool) -> tuple[Channel, dict[str, float]]:
         if self._proxies == "refuse":
             refuse_proxy(url.host)
         config = replace(self._config, server_name=self._config.server_name or url.host)
+        if http1:
+            config = replace(config, alpn=_PROTOCOLS["1.1"])
+        if self.sessions and config.resume is None:
+            config = replace(config, resume=self.sessions.take(url.origin))
         addresses = self._resolve.get(url.origin) or (url.host,)
         for number, address in enumerate(addresses, 1):
             passed = allowance.passed()
@@ -186,8 +196,15 @@ class Client(Closing):
         channel = self._idle.pop(origin, None)
         if channel is None or channel.alive():
             return channel
-        channel.leave()
+        self._leave(origin, channel)
         return None
+
+    def _leave(self, origin: Origin, channel: Channel) -> None:
+        """Close a connection, and keep its TLS session."""
+        session = channel.session.stream.resumption() if self.sessions else None
+        channel.leave()
+        if self.sessions:
+            self.sessions.keep(origin, session)
 
     def _take_back(self, exchange: Exchange) -> None:
         """Keep the connection of an exchange, or close it."""
@@ -196,7 +213,7 @@ class Client(Closing):
         if exchange.done and not self._closed and origin not in self._idle:
             self._idle[origin] = exchange.channel
         else:
-            exchange.channel.leave()
+            self._leave(origin, exchange.channel)
 
     @staticmethod
     def _waste(answer: Response) -> None:
@@ -212,8 +229,7 @@ class Client(Closing):
         """Close all connections that are kept; one whose answer is being read is closed with that."""
         self._closed = True
         while self._idle:
-            _, channel = self._idle.popitem()
-            channel.leave()
+            self._leave(*self._idle.popitem())
 
 
 def request(

@@ -44,14 +44,15 @@ class Head:
 class Exchange(ABC):
     """Runs once: `send`, `head`, then `pieces` or `into`. `done` says that the session may be used again.
 
-    `answered`: something of the answer has come. `refused`: the server says that it has not begun with the request.
+    `answered`: something of the answer has come. `refused`: the server says that it has not begun with the request, and
+    with `http1_wanted` that it takes it by HTTP/1.1 only.
     """
 
     http_version: str
 
     def __init__(self, channel: Channel, request: Request, allowance: Allowance) -> None:
         self.channel, self.session, self.request, self.allowance = channel, channel.session, request, allowance
-        self.answered = self.refused = self.done = False
+        self.answered = self.refused = self.http1_wanted = self.done = False
         self.sent_bytes = self.request_bytes = self.head_bytes = self.body_bytes = 0  # sent: of the body
         self.first_byte_s = 0.0
         self.sent_headers: list[str] = []
@@ -125,14 +126,16 @@ class Exchange(ABC):
 
     def _what_is_there(self) -> bytes | None:
         """Return what has come while this end sends; None if nothing has, or nothing but a session ticket."""
-        connection = self.session.stream.connection
-        poll = select.poll()
-        poll.register(connection.socket, select.POLLIN)
-        if not poll.poll(0):
+        if not self._readable():
             return None
         with self._patience(_LOOK_S), contextlib.suppress(PeerTimeoutError):
             return self.session.stream.recv(RECEIVE_BYTES)
         return None
+
+    def _readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self.session.stream.connection.socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     @contextlib.contextmanager
     def _patience(self, seconds: float) -> Iterator[None]:

@@ -21,7 +21,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from ktlslab.errors import Http2Error, HttpError, KtlsLabError, StreamResetError, TruncatedError
+from ktlslab.errors import Http2Error, HttpError, KtlsLabError, StreamError, StreamResetError, TruncatedError
 from ktlslab.http.bodies import FilePart
 from ktlslab.http.exchange import RECEIVE_BYTES, Exchange, Head
 from ktlslab.http.limits import Allowance
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ALPN = "h2"
 _HEADER_BYTES, _GOAWAY, _DATA = 9, 7, 0  # of a frame (RFC 9113, 4.1), and two of its types
 _MAX_FRAME_BYTES = 1 << 14  # what every end must take, and h2 has us announce
-_WINDOW_BYTES = 1 << 20
+_WINDOW_BYTES = 1 << 23  # on the way at most; it costs memory only while this end is still sending
 _MAX_IDLE_BYTES = 1 << 18  # of frames that bring nothing of the answer, one after the other
 # Headers of one connection, which HTTP/2 does not have (RFC 9113, 8.2.2); curl leaves them out as well.
 _OF_HTTP1 = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"expect"})
@@ -55,15 +55,21 @@ class Http2:
         self.rules.increment_flow_control_window(_WINDOW_BYTES - self.rules.inbound_flow_control_window)
         self.goaway = ""
         self.last_stream = (1 << 31) - 1  # that the server has begun with, or will
-        self.idle_bytes = 0
+        self.idle_bytes = self._data_bytes = 0
         self._held = bytearray()
         self._events: deque[h2.events.Event] = deque()
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes of bodies have come, also of a frame that is not complete."""
+        held = len(self._held) - _HEADER_BYTES
+        return self._data_bytes + (held if held > 0 and self._held[3] == _DATA else 0)
 
     def feed(self, data: bytes) -> None:
         self._held += data
 
     def next_event(self) -> h2.events.Event | None:
-        """Return what the server did next; None if that has not come yet. Raises h2's errors, and Http2Error.
+        """Return what the server did next; None if that has not come yet. Raises h2's errors.
 
         h2 lets nothing follow a GOAWAY, though requests that the server has begun with are still answered (6.8): so
         h2 does not get to see one.
@@ -78,10 +84,12 @@ class Http2:
                 return None
             frame = bytes(self._held[: _HEADER_BYTES + size])
             del self._held[: _HEADER_BYTES + size]
+            self._data_bytes += size if kind == _DATA else 0
             self.idle_bytes = 0 if kind == _DATA and size else self.idle_bytes + len(frame)
             if self.idle_bytes > _MAX_IDLE_BYTES:
-                answered = f"the server floods: {self.idle_bytes} bytes of frames without any of the answer"
-                raise Http2Error("receiving HTTP/2", answered=answered)
+                raise h2.exceptions.DenialOfServiceError(
+                    f"{self.idle_bytes} bytes of frames with nothing of the answer"
+                )
             if kind == _GOAWAY:
                 self._end(frame[_HEADER_BYTES:])
             else:
@@ -119,6 +127,7 @@ class Http2Exchange(Exchange):
         self._response: Any = None
         self._bodies: deque[h2.events.DataReceived] = deque()
         self._ended = self._sent = False
+        self._come = http2.data_bytes
 
     # The request
 
@@ -167,11 +176,12 @@ class Http2Exchange(Exchange):
                 if self._refuses():
                     return False
                 self._wait()
-            if self._refuses():
-                return False
-            self._rules.send_data(self._stream, view[:room])
+            sent = 0
+            while room and view:  # several frames in one go, as each send makes a record of its own
+                self._rules.send_data(self._stream, view[:room])
+                sent, view = sent + min(room, len(view)), view[room:]
+                room = self._room()
             self._flush()
-            sent, view = min(room, len(view)), view[room:]
             self._http2.idle_bytes = 0
             self._count_sent(sent)
         return True
@@ -215,12 +225,11 @@ class Http2Exchange(Exchange):
         while True:
             while self._bodies:
                 body = self._bodies.popleft()
-                self._count(len(body.data))
+                self.body_bytes += len(body.data)
                 if body.data:
                     yield bytes(body.data)
                 with self._told():
                     self._rules.acknowledge_received_data(body.flow_controlled_length, self._stream)
-                    self._flush()
             if self._ended:
                 break
             with self._told():
@@ -234,16 +243,23 @@ class Http2Exchange(Exchange):
         if not self._sent:
             with contextlib.suppress(h2.exceptions.H2Error):  # the server has ended the stream as well
                 self._rules.reset_stream(self._stream, h2.errors.ErrorCodes.CANCEL)
-            self._flush()
+            try:
+                self._flush()
+            except StreamError:  # the answer is whole all the same
+                return
         self.done = not self._http2.goaway
 
     # Frames
 
     def _wait(self) -> None:
-        """Receive until something has happened."""
-        self._flush()
+        """Receive until something has happened.
+
+        What h2 has to say meanwhile (windows, answers to pings) waits until nothing can be received: a server may have
+        sent everything and closed, and sending to it would end the session.
+        """
         while (event := self._http2.next_event()) is None:
-            self._flush()  # what h2 answers to pings and settings
+            if not self._readable():
+                self._flush()
             try:
                 data = self._recv(RECEIVE_BYTES)
             except TruncatedError as error:
@@ -251,6 +267,9 @@ class Http2Exchange(Exchange):
             if not data:
                 raise self._cut()
             self._http2.feed(data)
+            if come := self._http2.data_bytes - self._come:
+                self.allowance.moved(come)
+                self._come += come
         self._act(event)
 
     def _take(self, data: bytes) -> None:
@@ -270,9 +289,8 @@ class Http2Exchange(Exchange):
                 raise StreamResetError(self._tried, answered=answered, remedy="Try again.")
         elif getattr(event, "stream_id", None) != self._stream:
             return
-        elif isinstance(event, events.ResponseReceived):
-            self._response = event
-            self._answers()
+        elif isinstance(event, events.ResponseReceived | events.InformationalResponseReceived):
+            self._hear(event)
         elif isinstance(event, events.DataReceived):
             self._bodies.append(event)
         elif isinstance(event, events.StreamEnded):
@@ -280,15 +298,23 @@ class Http2Exchange(Exchange):
         elif isinstance(event, events.StreamReset):
             self._reset(int(event.error_code or 0))
 
-    def _answers(self) -> None:
-        if not self.answered:
+    def _hear(self, event: Any) -> None:
+        status = dict(event.headers)[b":status"]
+        if not status.isdigit():
+            raise Http2Error(self._tried, answered=f"the answer is not HTTP/2: {status!r} is no status")
+        if status == b"101":
+            raise HttpError(self._tried, answered="the server switches to another protocol unasked")
+        if isinstance(event, h2.events.ResponseReceived):
+            self._response = event
             self.answered, self.first_byte_s = True, time.monotonic()
 
     def _reset(self, code: int) -> None:
         """Act on RST_STREAM. After a whole answer it only says that no more is read (RFC 9113, 8.1)."""
         if self._ended and code == h2.errors.ErrorCodes.NO_ERROR:
             return
-        self.refused = code == h2.errors.ErrorCodes.REFUSED_STREAM
+        codes = h2.errors.ErrorCodes
+        self.refused = code in {codes.REFUSED_STREAM, codes.HTTP_1_1_REQUIRED}
+        self.http1_wanted = code == codes.HTTP_1_1_REQUIRED
         answered = f"the server ended the stream by RST_STREAM: {_code(code)}"
         raise StreamResetError(self._tried, answered=answered, remedy="Try again, or with --http1.1.")
 
@@ -311,7 +337,7 @@ class Http2Exchange(Exchange):
         with contextlib.suppress(KtlsLabError):
             self._flush()
         if isinstance(error, h2.exceptions.DenialOfServiceError):
-            return Http2Error(self._tried, answered=f"the head of the answer is too large: {error}")
+            return Http2Error(self._tried, answered=f"more than is taken from a server: {error}")
         return Http2Error(self._tried, answered=f"the answer is not HTTP/2: {error}")
 
     def _cut(self, error: Exception | None = None) -> HttpError:

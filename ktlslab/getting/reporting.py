@@ -119,7 +119,7 @@ def tell(answer: Response) -> None:
             _output.note(f"{step.stage:>10}  {step.duration_ns / 1e6:8.2f} ms  {step.outcome}")
     else:
         _output.note(f"{'connection':>10}  {'kept':>11}  {session.stream.connection!r}")
-    _output.note(f"{'session':>10}  {session!r}")
+    _output.note(f"{'session':>10}  {session!r}{', resumed' if session.resumed else ''}")
     asked = f"{answer.request.method} {answer.request.url.target} HTTP/{exchange.http_version}"
     for line in (asked, *exchange.sent_headers):
         _output.note(f"> {line}")

@@ -25,8 +25,8 @@ class Channel:
 
     def exchange(self, request: Request, allowance: Allowance) -> Exchange:
         if self.http2:
-            return Http2Exchange(self, request, allowance, self.http2)
-        return Http1Exchange(self, request, allowance)
+            return Http2Exchange(self.session, request, allowance, self.http2)
+        return Http1Exchange(self.session, request, allowance)
 
     def alive(self) -> bool:
         """Whether another request may be sent: the server has neither closed nor said anything unasked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -155,7 +156,8 @@ class Client(Closing):
                     raise
                 channel, kept, again, http1 = None, False, False, exchange.http1_wanted
         times["first byte"] = exchange.first_byte_s - allowance.began
-        return Response(exchange, head, history, times=times, new_connection=not kept, give_back=self._take_back)
+        give_back = functools.partial(self._take_back, channel)
+        return Response(exchange, head, history, times=times, new_connection=not kept, give_back=give_back)
 
     def _open(self, url: Url, allowance: Allowance, *, http1: bool) -> tuple[Channel, dict[str, float]]:
         if self._proxies == "refuse":
@@ -206,14 +208,14 @@ class Client(Closing):
         if self.sessions:
             self.sessions.keep(origin, session)
 
-    def _take_back(self, exchange: Exchange) -> None:
+    def _take_back(self, channel: Channel, exchange: Exchange) -> None:
         """Keep the connection of an exchange, or close it."""
         exchange.guard.end()
         origin = exchange.request.url.origin
         if exchange.done and not self._closed and origin not in self._idle:
-            self._idle[origin] = exchange.channel
+            self._idle[origin] = channel
         else:
-            self._leave(origin, exchange.channel)
+            self._leave(origin, channel)
 
     @staticmethod
     def _waste(answer: Response) -> None:

@@ -7,7 +7,6 @@ import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import h11
 
@@ -15,9 +14,7 @@ from ktlslab.errors import IncompleteError, NoAnswerError, PeerTimeoutError, Str
 from ktlslab.http.limits import Allowance, Guard
 from ktlslab.http.messages import Headers, Request
 from ktlslab.linux.ktls import Direction
-
-if TYPE_CHECKING:
-    from ktlslab.http.channel import Channel
+from ktlslab.session import Session
 
 MAX_HEAD_BYTES = 1 << 18  # of all heads of an answer, also those before the last; curl takes 300 KB
 RECEIVE_BYTES = 1 << 16
@@ -50,8 +47,8 @@ class Exchange(ABC):
 
     http_version: str
 
-    def __init__(self, channel: Channel, request: Request, allowance: Allowance) -> None:
-        self.channel, self.session, self.request, self.allowance = channel, channel.session, request, allowance
+    def __init__(self, session: Session, request: Request, allowance: Allowance) -> None:
+        self.session, self.request, self.allowance = session, request, allowance
         self.answered = self.refused = self.http1_wanted = self.done = False
         self.sent_bytes = self.request_bytes = self.head_bytes = self.body_bytes = 0  # sent: of the body
         self.first_byte_s = 0.0

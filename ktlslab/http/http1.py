@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h11
 
@@ -20,9 +20,7 @@ from ktlslab.http.exchange import MAX_HEAD_BYTES, RECEIVE_BYTES, Exchange, Head
 from ktlslab.http.limits import Allowance
 from ktlslab.http.messages import Request
 from ktlslab.linux.ktls import Direction
-
-if TYPE_CHECKING:
-    from ktlslab.http.channel import Channel
+from ktlslab.session import Session
 
 _EXPECT_BYTES = 1 << 20  # a body of more is sent once the server has said that it wants it, or a second has passed
 _EXPECT_S = 1.0
@@ -33,8 +31,8 @@ class Http1Exchange(Exchange):
 
     http_version = "1.1"
 
-    def __init__(self, channel: Channel, request: Request, allowance: Allowance) -> None:
-        super().__init__(channel, request, allowance)
+    def __init__(self, session: Session, request: Request, allowance: Allowance) -> None:
+        super().__init__(session, request, allowance)
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._raw = bytearray()
         self._sent = False

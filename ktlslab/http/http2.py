@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -26,9 +26,7 @@ from ktlslab.http.bodies import FilePart
 from ktlslab.http.exchange import RECEIVE_BYTES, Exchange, Head
 from ktlslab.http.limits import Allowance
 from ktlslab.http.messages import Request
-
-if TYPE_CHECKING:
-    from ktlslab.http.channel import Channel
+from ktlslab.session import Session
 
 ALPN = "h2"
 _HEADER_BYTES, _GOAWAY, _DATA = 9, 7, 0  # of a frame (RFC 9113, 4.1), and two of its types
@@ -120,8 +118,8 @@ class Http2Exchange(Exchange):
 
     http_version = "2"
 
-    def __init__(self, channel: Channel, request: Request, allowance: Allowance, http2: Http2) -> None:
-        super().__init__(channel, request, allowance)
+    def __init__(self, session: Session, request: Request, allowance: Allowance, http2: Http2) -> None:
+        super().__init__(session, request, allowance)
         self._http2, self._rules = http2, http2.rules
         self._stream = self._rules.get_next_available_stream_id()
         self._response: Any = None

@@ -44,7 +44,7 @@ def client(options: argparse.Namespace) -> Client:
         resolve=dict(options.resolve),
         http=options.http,
         sessions=options.ssl_sessions,
-        proxies="ignore" if options.noproxy == "*" else "refuse",
+        no_proxy=options.noproxy,
     )
 
 
@@ -70,7 +70,10 @@ def url(options: argparse.Namespace, text: str) -> Url:
 
 
 def headers(options: argparse.Namespace) -> Headers:
-    """Return the headers that the options name; those of -H come last, and win."""
+    """Return the headers that the options name; those of -H come last, and win. "" leaves one out, as for curl."""
+    if options.cookie and "=" not in options.cookie:
+        answered = "without a = it is the name of a file of cookies, as for curl"
+        raise UsageError(f"reading the cookie {options.cookie!r}", answered=answered, remedy="Write NAME=VALUE.")
     lines = [_header(line) for line in options.header]
     user = options.user
     named = [
@@ -83,7 +86,7 @@ def headers(options: argparse.Namespace) -> Headers:
         ("Content-Type", _FORM if options.data and not options.get else None),
     ]
     given = {name.lower() for name, _ in lines}
-    return (*((name, value) for name, value in named if value and name.lower() not in given), *lines)
+    return (*((name, value) for name, value in named if value is not None and name.lower() not in given), *lines)
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -65,7 +65,7 @@ class Transfer:
         for attempt in range(options.retry + 1):
             error = None
             try:
-                self._once()
+                self._once(last=attempt == options.retry)
             except KtlsLabError as problem:
                 error = problem
             except BrokenPipeError:
@@ -81,7 +81,7 @@ class Transfer:
         self._report(status, str(error or ""))
         return status
 
-    def _once(self) -> None:
+    def _once(self, *, last: bool) -> None:
         options = self._options
         self._answer = None
         url = asking.url(options, self._text)
@@ -105,6 +105,8 @@ class Transfer:
                 reporting.tell(one)
         if options.fail and not answer.ok:
             raise HttpStatusError(f"{answer.url}: {answer.head.answer}")
+        if not last and self._worth_another(None):
+            return
         if target:
             self._into_file(answer, target, start)
         else:
@@ -170,6 +172,8 @@ class Transfer:
         uploads_what_is_gone = options.upload_file == "-" or any(value == "@-" for _, value in options.data or [])
         if self._written or uploads_what_is_gone:
             return False
+        if isinstance(error, HttpStatusError) and options.retry_all_errors:
+            return True
         if error is None or isinstance(error, HttpStatusError):
             return answer is not None and answer.status in _PASSING
         if isinstance(error, ConnectError):

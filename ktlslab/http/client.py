@@ -42,7 +42,8 @@ class Client(Closing):
     whole, with its redirects and the reading of its body (None: no bound); `connect_timeout` the opening of a
     connection, name look-up and handshake included; `stall_timeout` how long less than a byte a second may come.
     `resolve` maps (host, port) to addresses that are used instead of asking DNS. `proxies="ignore"`: connect directly
-    even if the environment names a proxy. `http="1.1"` does not offer HTTP/2, of whose frames the kernel knows nothing:
+    even if the environment names a proxy; `no_proxy` are hosts for which it does not count, in place of the variable's.
+    `http="1.1"` does not offer HTTP/2, of whose frames the kernel knows nothing:
     only a body of HTTP/1.1 goes from socket to file, or from file to socket, without passing through Python.
     `sessions` is a file from which TLS sessions are resumed, and into which they go: see `http.sessions`.
     """
@@ -59,6 +60,7 @@ class Client(Closing):
         stall_bytes: float = 1.0,
         resolve: Mapping[Origin, tuple[str, ...]] | None = None,
         proxies: Literal["refuse", "ignore"] = "refuse",
+        no_proxy: str | None = None,
         http: Literal["auto", "1.1"] = "auto",
         sessions: str | Path | None = None,
     ) -> None:
@@ -77,7 +79,7 @@ class Client(Closing):
         self.sessions = SessionFile(file, self._config) if file else None
         self._record_layer, self._io_engine = record_layer, io_engine
         self._resolve = dict(_checks.instance(tried, "resolve", resolve or {}, dict))
-        self._proxies = proxies
+        self._proxies, self._no_proxy = proxies, _checks.optional(_checks.instance, tried, "no_proxy", no_proxy, str)
         self._idle: dict[Origin, Channel] = {}
         self._closed = False
 
@@ -161,7 +163,7 @@ class Client(Closing):
 
     def _open(self, url: Url, allowance: Allowance, *, http1: bool) -> tuple[Channel, dict[str, float]]:
         if self._proxies == "refuse":
-            refuse_proxy(url.host)
+            refuse_proxy(url.host, self._no_proxy)
         config = replace(self._config, server_name=self._config.server_name or url.host)
         if http1:
             config = replace(config, alpn=_PROTOCOLS["1.1"])

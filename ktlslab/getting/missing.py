@@ -36,12 +36,12 @@ MISSING = (
         "proxies",
         "ktlslab speaks to servers directly, without a proxy",
         "-x proxy preproxy -p proxytunnel -U proxy-user proxy1.0 haproxy-protocol haproxy-clientip socks4 socks4a"
-        " socks5 socks5-basic socks5-gssapi socks5-gssapi-nec socks5-gssapi-service socks5-hostname suppress-"
-        " connect-headers proxy-anyauth proxy-basic proxy-ca-native proxy-cacert proxy-capath proxy-cert proxy-"
-        " cert-type proxy-ciphers proxy-crlfile proxy-digest proxy-header proxy-http2 proxy-insecure proxy-key"
-        " proxy-key-type proxy-negotiate proxy-ntlm proxy-pass proxy-pinnedpubkey proxy-service-name proxy-ssl-"
-        " allow-beast proxy-ssl-auto-client-cert proxy-tls13-ciphers proxy-tlsauthtype proxy-tlspassword proxy-"
-        " tlsuser proxy-tlsv1",
+        " socks5 socks5-basic socks5-gssapi socks5-gssapi-nec socks5-gssapi-service socks5-hostname"
+        " suppress-connect-headers proxy-anyauth proxy-basic proxy-ca-native proxy-cacert proxy-capath proxy-cert"
+        " proxy-cert-type proxy-ciphers proxy-crlfile proxy-digest proxy-header proxy-http2 proxy-insecure"
+        " proxy-key proxy-key-type proxy-negotiate proxy-ntlm proxy-pass proxy-pinnedpubkey proxy-service-name"
+        " proxy-ssl-allow-beast proxy-ssl-auto-client-cert proxy-tls13-ciphers proxy-tlsauthtype proxy-tlspassword"
+        " proxy-tlsuser proxy-tlsv1",
     ),
     _missing(
         "HTTP/3, 1.0 and 0.9",

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from servers import Server, answer
@@ -17,6 +18,8 @@ from ktlslab.http.client import Client
 from ktlslab.tls.suites import Version
 
 DATA = random.Random(13).randbytes((1 << 23) + 12345)  # noqa: S311 - any bytes will do
+# An emulated CPU moves and encrypts 64 MiB in a minute; 16 tell as much.
+MANY = 1 << (26 if "User Mode Linux" in Path("/proc/cpuinfo").read_text(encoding="ascii") else 24)
 
 
 @pytest.fixture
@@ -116,9 +119,9 @@ def room(tmp_path):
 
 @pytest.mark.parametrize("way", ["download", "upload"])
 @pytest.mark.parametrize("http", ["--http1.1", "--http2"])
-def test_memory_is_the_same_for_64_mebibytes_and_for_one(room, nginx, certificates, way, http):
+def test_memory_is_the_same_for_many_mebibytes_and_for_one(room, nginx, certificates, way, http):
     """The peak of a process of its own (VmHWM), with bytes that are compared."""
-    files = {name: random.Random(size).randbytes(size) for name, size in (("one", 1 << 20), ("many", 1 << 26))}  # noqa: S311
+    files = {name: random.Random(size).randbytes(size) for name, size in (("one", 1 << 20), ("many", MANY))}  # noqa: S311
     more = f"client_max_body_size 0; location /put {{ dav_methods PUT; root {room}; }}"
     url = f"https://localhost:{nginx(files, http2=True, more=more)}"
     peak = "sys.stderr.write(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"

@@ -36,7 +36,14 @@ def fetching(kernel: str, mib: int, tables: list[str]) -> list[Verdict]:
         failed = ""
         try:
             done = guests.run(
-                guests.find(kernel), argv, clock="wall", rw=folder, cwd=HERE.parents[1], env=env, timeout=GUEST_SECONDS
+                guests.find(kernel),
+                argv,
+                clock="wall",
+                rw=folder,
+                cwd=HERE.parents[1],
+                env=env,
+                memory=f"{1024 + 3 * mib}M",  # what arrives is there, and half of it is for files
+                timeout=GUEST_SECONDS,
             )
             failed = done.stderr.decode(errors="replace") if done.returncode else ""
         except (KtlsLabError, subprocess.SubprocessError) as error:

@@ -1,8 +1,9 @@
 """Large bodies fetched and sent by `ktlslab get` and by curl, from one nginx, in one run: time, CPU, memory, bytes.
 
-    fetching.py FOLDER MIB RESULTS
+    fetching.py FOLDER RESULTS
 
-FOLDER holds `file`, of MIB mebibytes, and `small`. A transfer is a line of JSON in RESULTS. A client's CPU is that of
+FOLDER holds `file` and `small`, which are fetched and sent. What arrives lies in a file system in memory, so that no
+disk is measured. A transfer is a line of JSON in RESULTS. A client's CPU is that of
 its process (getrusage(2)), in which the kernel's record layer works as well; nginx encrypts in a process of its own.
 """
 
@@ -14,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,14 +25,14 @@ from ktlslab.certificates import make_certificates
 
 PORT = 8443
 CONFIG = """
-daemon off; master_process off; pid {folder}/pid; error_log stderr; user root;
+daemon off; master_process off; pid {room}/pid; error_log stderr; user root;
 events {{ worker_connections 64; }}
 http {{
-  access_log off; client_body_temp_path {folder}/put; proxy_temp_path {folder}/a; fastcgi_temp_path {folder}/b;
-  uwsgi_temp_path {folder}/c; scgi_temp_path {folder}/d; client_max_body_size 0; keepalive_timeout 600;
+  access_log off; client_body_temp_path {room}/put; proxy_temp_path {room}/a; fastcgi_temp_path {room}/b;
+  uwsgi_temp_path {room}/c; scgi_temp_path {room}/d; client_max_body_size 0; keepalive_timeout 600;
   server {{
     listen 127.0.0.1:{port} ssl http2; root {folder}; ssl_certificate {chain}; ssl_certificate_key {key};
-    location /put {{ dav_methods PUT; }}
+    location /put {{ root {room}; dav_methods PUT; }}
   }}
 }}
 """
@@ -80,15 +82,15 @@ class Transfer:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Serve the folder, and take into its folder `put`. Yields the URL and the file of the authority."""
-    certificates = make_certificates(folder)
-    text = CONFIG.format(folder=folder, port=PORT, chain=certificates.chain, key=certificates.key)
-    (folder / "nginx.conf").write_text(text)
-    (folder / "put").mkdir(exist_ok=True)
+def nginx(folder: Path, room: Path) -> Iterator[tuple[str, Path]]:
+    """Serve the folder, and take into `put` of the room. Yields the URL and the file of the authority."""
+    certificates = make_certificates(room)
+    text = CONFIG.format(folder=folder, room=room, port=PORT, chain=certificates.chain, key=certificates.key)
+    (room / "nginx.conf").write_text(text)
+    (room / "put").mkdir()
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    argv = [program or "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    with (folder / "log").open("wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as process:
+    argv = [program or "nginx", "-p", str(room), "-c", str(room / "nginx.conf")]
+    with (room / "log").open("wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as process:
         try:
             time.sleep(1)
             yield f"https://localhost:{PORT}", certificates.ca
@@ -96,12 +98,9 @@ def nginx(folder: Path) -> Iterator[tuple[str, Path]]:
             process.terminate()
 
 
-def measure(client: Client, way: str, folder: Path, name: str, server: tuple[str, Path]) -> Transfer:
+def measure(client: Client, way: str, source: Path, room: Path, server: tuple[str, Path]) -> Transfer:
     """Let a client fetch or send a file once. Raises RuntimeError if it fails."""
-    (folder / "got").mkdir(exist_ok=True)
-    source = folder / name
-    target = folder / "got" / name if way == "download" else folder / "put" / "sent"
-    target.unlink(missing_ok=True)
+    target = room / source.name if way == "download" else room / "put" / "sent"
     file = target if way == "download" else source
     began = time.perf_counter()
     with subprocess.Popen(client.command(way, *server, file), stdout=subprocess.PIPE) as process:
@@ -119,6 +118,8 @@ def measure(client: Client, way: str, folder: Path, name: str, server: tuple[str
         path = process.stdout.read().decode() if process.stdout else ""
     if process.returncode:
         raise RuntimeError(f"{client}, {way}: status {process.returncode}")
+    equal = same(source, target)
+    target.unlink()
     return Transfer(
         client=client.name,
         http=client.http,
@@ -129,7 +130,7 @@ def measure(client: Client, way: str, folder: Path, name: str, server: tuple[str
         cpu=used.ru_utime + used.ru_stime,
         peak_kib=peak,
         path=path,
-        equal=same(source, target),
+        equal=equal,
     )
 
 
@@ -142,11 +143,15 @@ def same(one: Path, other: Path) -> bool:
 
 
 def main(folder: Path, results: Path) -> None:
-    with results.open("a", encoding="utf-8") as out, nginx(folder) as server:
+    with (
+        results.open("a", encoding="utf-8") as out,
+        tempfile.TemporaryDirectory() as name,
+        nginx(folder, room := Path(name)) as server,
+    ):
         for client in CLIENTS:
             for way in ("download", "upload"):
-                for name in ("small", "file"):
-                    out.write(json.dumps(asdict(measure(client, way, folder, name, server))) + "\n")
+                for source in (folder / "small", folder / "file"):
+                    out.write(json.dumps(asdict(measure(client, way, source, room, server))) + "\n")
                     out.flush()
 
 

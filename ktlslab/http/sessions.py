@@ -85,9 +85,9 @@ class SessionFile:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
                     raise UnreadableError(tried, answered="it is not a file of TLS sessions", remedy="Name another.")
-                if found.st_mode & 0o077 or found.st_uid != os.geteuid():
-                    answered = f"its mode is {stat.S_IMODE(found.st_mode):04o}, and it is of user {found.st_uid}"
-                    remedy = "It holds secrets, so nobody else may read it: chmod 600, as its owner."
+                if found.st_mode & 0o077:
+                    answered = f"its mode is {stat.S_IMODE(found.st_mode):04o}, and it holds secrets"
+                    remedy = f"Let nobody else read it: chmod 600 {self._path}"
                     raise UnreadableError(tried, answered=answered, remedy=remedy)
                 first, *rest = file.read().decode(errors="replace").splitlines(keepends=True) or [_FIRST_LINE]
         except OSError as error:

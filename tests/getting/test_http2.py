@@ -110,6 +110,16 @@ def test_v_and_json_say_which_way_http_2_took(nginx, get):
     assert bool(said["why"]) == (said["record_layer"] == "userspace")
 
 
+def test_json_says_which_way_each_redirect_went(serve, nginx, get):
+    there = f"https://localhost:{nginx({'file': b'body'}, http2=True)}/file"
+    server = serve(lambda _: f"HTTP/1.1 302 Found\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n".encode())
+    said = json.loads(get("--json", "-L", server.url("/here")).err)
+    (redirect,) = said["redirects"]
+    assert (redirect["url"], redirect["http_code"], redirect["http_version"]) == (server.url("/here"), 302, "1.1")
+    assert said["http_version"] == "2"
+    assert {"record_layer", "io_engine", "library", "why", "resumed"} <= set(redirect) & set(said)
+
+
 def test_a_body_takes_no_memory_and_may_be_followed_by_the_end_at_once(serve, certificates):
     size, piece = 1 << 26, bytes(1 << 14)
 
@@ -339,6 +349,28 @@ def test_a_server_that_breaks_the_rules_is_an_error_in_time(serve, get, tmp_path
     assert says in got.err
     assert got.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("piece", [100_000, 1000])
+@pytest.mark.parametrize(("size", "status"), [(20_000, 0), (60_000, 0), (70_000, 16), (400_000, 16)])
+def test_a_large_head_works_or_fails_however_it_arrives(serve, get, size, status, piece):
+    """h2's limit of 64 KiB; a frame has 16."""
+
+    def script(peer):
+        stream, _, _ = peer.request()
+        block = peer.http.encoder.encode([OK, (LENGTH, "4"), ("x", "x" * size)], huffman=False)
+        parts = [block[at : at + (1 << 14)] for at in range(0, len(block), 1 << 14)]
+        whole = HeadersFrame(stream, parts[0]).serialize()
+        whole += b"".join(ContinuationFrame(stream, part).serialize() for part in parts[1:])
+        whole += ContinuationFrame(stream, b"", flags=LAST).serialize()
+        whole += DataFrame(stream, b"body", flags=["END_STREAM"]).serialize()
+        for at in range(0, len(whole), piece):
+            peer.send(whole[at : at + piece])
+        peer.read()
+
+    got = get(serve(http2=script).url())
+    assert got.status == status, got
+    assert got.out == (b"" if status else b"body")
 
 
 @pytest.mark.parametrize("frame", [UNKNOWN, PingFrame(0, b"8 bytes.").serialize()])

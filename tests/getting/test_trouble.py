@@ -250,13 +250,14 @@ def test_no_tls_and_no_common_suite_are_35(get, tcp_peer, serve):
         (["--next"], "start several processes"),
         (["-C", "100"], "--range"),
         (["-b", "file"], "a file of cookies"),
-        (["--retry", "-1"], "number of times"),
+        (["--retry=-1"], "number of times"),
         (["--resolve", "nonsense"], "HOST:PORT:ADDRESS"),
         (["-H", "nonsense"], "no name"),
         (["-H", "Content Length: 1"], "header"),
         (["-X", "TWO WORDS"], "method"),
         (["--suite", "nonsense"], ""),
-        (["-Y", "-1"], "stall_bytes"),
+        (["-Y-1"], "stall_bytes"),
+        (["-4"], "--resolve names an address"),
     ],
 )
 def test_words_that_cannot_be_meant_are_2(get, serve, words, says):

@@ -123,7 +123,7 @@ class Http2Exchange(Exchange):
         self._http2, self._rules = http2, http2.rules
         self._stream = self._rules.get_next_available_stream_id()
         self._response: Any = None
-        self._bodies: deque[h2.events.DataReceived] = deque()
+        self._bodies: list[h2.events.DataReceived] = []
         self._ended = self._sent = False
         self._come = http2.data_bytes
 
@@ -221,20 +221,29 @@ class Http2Exchange(Exchange):
     def pieces(self) -> Iterator[bytes]:
         assert self._head is not None  # noqa: S101 - the order of calls is the client's
         while True:
-            while self._bodies:
-                body = self._bodies.popleft()
-                self.body_bytes += len(body.data)
-                if body.data:
-                    yield bytes(body.data)
-                with self._told():
-                    self._rules.acknowledge_received_data(body.flow_controlled_length, self._stream)
-            if self._ended:
-                break
             with self._told():
-                self._wait()
+                data = self._come_so_far()
+            if data:
+                yield data
+            elif self._ended:
+                break
+            else:
+                with self._told():
+                    self._wait()
         if self._head.length is not None and self.body_bytes != self._head.length:
             raise self._incomplete()
         self._finish()
+
+    def _come_so_far(self) -> bytes:
+        """Return what of the body has been received, of all its frames, and let the server send as much again."""
+        while not self._ended and (event := self._http2.next_event()):
+            self._act(event)
+        data = b"".join(body.data for body in self._bodies)
+        if size := sum(body.flow_controlled_length for body in self._bodies):
+            self._rules.acknowledge_received_data(size, self._stream)
+        self._bodies.clear()
+        self.body_bytes += len(data)
+        return data
 
     def _finish(self) -> None:
         """Leave the connection so that the next request can have it."""

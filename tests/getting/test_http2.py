@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import subprocess
 import time
 import tracemalloc
@@ -289,11 +290,43 @@ def data(body, *, end=False):
     return lambda stream: DataFrame(stream, body, flags=["END_STREAM"] if end else [])
 
 
+def stop(peer):
+    """Fall silent in the middle of a frame."""
+    peer.send(DataFrame(begin(peer), bytes(1000)).serialize()[:500])
+    time.sleep(10)
+
+
+def drip(peer):
+    """Send a head by the byte."""
+    stream, _, _ = peer.request(body=False)
+    for byte in peer.headers(stream, OK, ("x", "y" * 1000)).serialize():
+        peer.send(bytes([byte]))
+        time.sleep(0.05)
+
+
+def cut(peer):
+    """End TCP in the middle of a frame, without close_notify."""
+    peer.send(DataFrame(begin(peer), bytes(1000)).serialize()[:500])
+    peer.sock.shutdown(socket.SHUT_WR)
+    peer.read()
+
+
+def reset(peer):
+    peer.send(DataFrame(begin(peer), b"x"))
+    time.sleep(0.2)
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
 OK, LENGTH, LAST = (":status", "200"), "content-length", ["END_HEADERS"]
 UNKNOWN, EMPTY_SETTINGS = b"\0\0\x0e\xfa" + bytes(19), bytes(3) + b"\x04" + bytes(5)
+PADDING = b"\0\0\x0a\0\x08\0\0\0\1\x09" + bytes(9)  # DATA that is nothing else
 MANY = 900
 BAD = {
     "no answer": (lambda peer: (peer.request(), peer.tls.shutdown()), 52, "ended before a response"),
+    "silence": (stop, 28, "not done within 2 s"),
+    "a head by the byte": (drip, 28, "not done within 2 s"),
+    "cut off": (cut, 18, "after 0 of 1000 bytes"),
+    "a reset of TCP": (reset, 56, ""),
     "short": (then(data(b"short")), 18, "after 5 of 1000 bytes"),
     "short, and its end": (then(data(b"short", end=True)), 18, "of 1000 bytes"),
     "nothing, and its end": (then(data(b"", end=True)), 18, "after 0 of 1000 bytes"),
@@ -306,7 +339,7 @@ BAD = {
     "always refused": (instead(lambda _, s: RstStreamFrame(s, 7)), 92, "REFUSED_STREAM"),
     "goaway, not begun": (instead(lambda *_: GoAwayFrame(0, 0, 0)), 92, "has not begun"),
     "goaway in the middle": (then(lambda s: GoAwayFrame(0, s, 2)), 16, "GOAWAY: INTERNAL_ERROR"),
-    "goaway with words": (then(lambda s: GoAwayFrame(0, s, 11, b"slower!")), 16, "ENHANCE_YOUR_CALM, slower!"),
+    "goaway with words": (then(lambda s: GoAwayFrame(0, s, 11, b"slower\x1b[2J")), 16, r"_CALM, slower\x1b[2J"),
     "half a goaway": (then(lambda _: b"\0\0\4\7" + bytes(9)), 16, "GOAWAY without its fields"),
     "HTTP/1.1": (instead(lambda *_: b"HTTP/1.1 400 Bad\r\n\r\n" * 9), 16, "not HTTP/2"),
     "no status": (head(("x", "y")), 16, "status"),
@@ -323,6 +356,7 @@ BAD = {
     "pings": (for_ever(lambda *_: PingFrame(0, b"8 bytes.").serialize() * MANY), 16, "more than is taken"),
     "settings": (for_ever(lambda *_: EMPTY_SETTINGS * MANY), 16, "more than is taken"),
     "empty frames": (for_ever(lambda _, s: DataFrame(s).serialize() * MANY), 16, "more than is taken"),
+    "frames of padding": (for_ever(lambda *_: PADDING * MANY), 16, "more than is taken"),
     "unknown frames": (for_ever(lambda *_: UNKNOWN * MANY), 16, "more than is taken"),
     "unknown frames, slowly": (for_ever(lambda *_: UNKNOWN, pause=0.1), 28, "not done within 2 s"),
     "continuation": (for_ever(lambda _, s: ContinuationFrame(s).serialize()), 16, "not HTTP/2"),

@@ -152,7 +152,15 @@ class StreamError(PeerError):
 
 
 class HttpError(StreamError):
-    """The server's answer is not HTTP/1.1, or breaks its rules."""
+    """The server's answer is not HTTP, or breaks its rules."""
+
+
+class Http2Error(HttpError):
+    """HTTP/2: the server breaks the rules for frames, floods, or ends the connection because of an error."""
+
+
+class StreamResetError(Http2Error):
+    """HTTP/2: the server reset the stream of this request, or has not begun with it and will not."""
 
 
 class NoAnswerError(HttpError):

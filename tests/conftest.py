@@ -350,8 +350,8 @@ http {{
   access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
   uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
   server {{
-    listen {address}:{port} ssl; root {folder}/www; ssl_certificate {pem}; ssl_certificate_key {pem};
-    ssl_protocols {protocols};
+    listen {address}:{port} ssl{http2}; root {folder}/www; ssl_certificate {pem}; ssl_certificate_key {pem};
+    ssl_protocols {protocols}; {more}
   }}
 }}
 """
@@ -359,10 +359,10 @@ http {{
 
 @pytest.fixture
 def nginx(certificates, tmp_path):
-    """nginx(files, version=...) -> port of an nginx that serves these files, name -> bytes."""
+    """nginx(files, version=..., http2=..., more=...) -> port of an nginx that serves these files, name -> bytes."""
     with contextlib.ExitStack() as servers:
 
-        def start(files, version=None):
+        def start(files, version=None, *, http2=False, more=""):
             folder = tmp_path / "nginx"
             (folder / "www").mkdir(parents=True)
             for name, content in files.items():
@@ -375,6 +375,8 @@ def nginx(certificates, tmp_path):
                 user="user root;" if os.geteuid() == 0 else "",
                 address=LOOPBACK,
                 port=port,
+                http2=" http2" if http2 else "",
+                more=more,
                 pem=certificates.server("good"),
                 protocols=labels[version] if version else " ".join(labels.values()),
             )

@@ -54,7 +54,18 @@ KERNELS = {
 }
 # What the tests import, in a disk image: an emulated guest reads the share far more slowly.
 IMPORTED = (
-    *("pytest", "pytest-timeout", "trustme", "pyopenssl", "service-identity", "h11", "cffi", "hypothesis", "rtls"),
+    *(
+        "pytest",
+        "pytest-timeout",
+        "trustme",
+        "pyopenssl",
+        "service-identity",
+        "h11",
+        "h2",
+        "cffi",
+        "hypothesis",
+        "rtls",
+    ),
     *("httpbin", "gunicorn"),
 )
 SECONDS = 1200.0  # a few minutes on an idle machine

@@ -203,3 +203,32 @@ def test_the_c_program_without_a_peer_fails_and_gives_no_figures(reference):
     assert done.returncode == 1
     assert not done.stdout
     assert "connect" in done.stderr
+
+
+def fetched(way="download", size=1 << 30, peak=40_000, **other):
+    line = {"client": "ktlslab", "http": "1.1", "layer": "kernel", "way": way, "size": size, "seconds": 4.0, "cpu": 3.0}
+    return line | {"peak_kib": peak, "path": "kernel uring 1.1", "equal": True} | other
+
+
+@pytest.mark.parametrize(
+    ("large", "word"),
+    [
+        ({"peak": 40_900}, "met"),
+        ({"peak": 60_000}, "MISSED"),
+        ({"equal": False}, "NOT MEASURED"),
+        ({"path": "userspace uring 1.1"}, "NOT MEASURED"),
+    ],
+)
+def test_a_large_body_may_take_no_more_memory_and_must_be_equal_and_by_the_kernel(parts, large, word):
+    (verdict,) = parts[0].clients.judged([fetched(size=1 << 20), fetched(**large)])
+    assert verdict.word == word
+    assert bool(verdict.notes) == (word == "NOT MEASURED")
+
+
+def test_large_bodies_stand_in_a_table_by_direction(parts):
+    curl = {"client": "curl", "layer": "userspace", "seconds": 2.0, "path": "", "equal": False}
+    lines = [fetched(), fetched("upload"), fetched(**curl), fetched(size=1 << 20)]
+    _, _, *rows = parts[0].clients.table(lines, "x").splitlines()
+    assert [row.split()[:2] for row in rows] == [["download", "ktlslab"], ["download", "curl"], ["upload", "ktlslab"]]
+    assert rows[0].split()[4:6] == ["4.00", "256"]
+    assert rows[1].endswith("DIFFERENT")

@@ -51,7 +51,7 @@ STRANGERS = {
     "tls": {"_html", "_closing", "_lazy"},
     "_closing": {"_traceback", "_html"},
 }
-HEAVY = ("pandas", "numpy", "matplotlib", "pyarrow", "IPython", "h11")
+HEAVY = ("pandas", "numpy", "matplotlib", "pyarrow", "IPython", "h11", "h2")
 FILES = [path for path in sorted(HERE.rglob("*.py")) if path.parent != HERE or path.stem in ORDER]
 
 

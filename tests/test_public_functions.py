@@ -175,7 +175,9 @@ def cases(room):
             | {"connect_timeout": 0.01, "stall_timeout": 1.0, "resolve": None, "proxies": "ignore"},
         ),
         "Client": lambda: Case(
-            ktlslab.Client, {"config": None, "timeout": 1.0, "stall_bytes": 1.0, "proxies": "refuse"}
+            ktlslab.Client,
+            {"config": None, "timeout": 1.0, "stall_bytes": 1.0, "proxies": "refuse"}
+            | {"http": "1.1", "no_proxy": None},
         ),
         "Relay": lambda: Case(ktlslab.Relay, {"target": ("localhost",), "fault": None, "seconds": 1}, kept=("target",)),
         "Relay to nowhere": lambda: Case(ktlslab.Relay, {"target": ("localhost", 1), "fault": 1}, kept=("fault",)),

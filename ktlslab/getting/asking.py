@@ -42,7 +42,9 @@ def client(options: argparse.Namespace) -> Client:
         stall_timeout=options.speed_time,
         stall_bytes=options.speed_limit,
         resolve=dict(options.resolve),
-        proxies="ignore" if options.noproxy == "*" else "refuse",
+        http=options.http,
+        sessions=options.ssl_sessions,
+        no_proxy=options.noproxy,
     )
 
 
@@ -68,7 +70,10 @@ def url(options: argparse.Namespace, text: str) -> Url:
 
 
 def headers(options: argparse.Namespace) -> Headers:
-    """Return the headers that the options name; those of -H come last, and win."""
+    """Return the headers that the options name; those of -H come last, and win. "" leaves one out, as for curl."""
+    if options.cookie and "=" not in options.cookie:
+        answered = "without a = it is the name of a file of cookies, as for curl"
+        raise UsageError(f"reading the cookie {options.cookie!r}", answered=answered, remedy="Write NAME=VALUE.")
     lines = [_header(line) for line in options.header]
     user = options.user
     named = [
@@ -81,7 +86,7 @@ def headers(options: argparse.Namespace) -> Headers:
         ("Content-Type", _FORM if options.data and not options.get else None),
     ]
     given = {name.lower() for name, _ in lines}
-    return (*((name, value) for name, value in named if value and name.lower() not in given), *lines)
+    return (*((name, value) for name, value in named if value is not None and name.lower() not in given), *lines)
 
 
 def _header(line: str) -> tuple[str, str]:

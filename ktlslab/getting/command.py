@@ -21,9 +21,10 @@ def run(options: argparse.Namespace) -> int:
     where = machine(options.on, "wall", looking=True, network=True)
     if where.kernel is None:
         return running.run(options)
-    folders = {path.absolute().parent for path in options.output if str(path) != "-"}
+    written = [path for path in (*options.output, options.ssl_sessions) if path and str(path) != "-"]
+    folders = {path.absolute().parent for path in written}
     if options.remote_name or len(folders) > 1:
-        remedy = "Name the files by -o, all in one folder, or get the body from standard output."
+        remedy = "Name the files by -o, all in one folder with --ssl-sessions, or get the body from standard output."
         raise UsageError(
             "writing files from a guest", answered="only one folder of this machine can be written there", remedy=remedy
         )

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ktlslab.errors import UsageError
+from ktlslab.getting.missing import MISSING, WHY, epilog
 
 _EPILOG = """
 Exit status, as curl's: 0 done, 1 not https, 2 usage, 3 malformed URL, 4 not available here (the record layer, io_uring,
-a proxy), 6 unknown host, 7 no connection, 8 not HTTP, 18 incomplete body, 22 the server answered 400 or more (--fail),
-23 cannot write, 28 time-out, 33 no such range, 35 TLS, 47 too many redirects, 52 no answer, 55 sending, 56 receiving,
-58 own certificate, 60 the server's certificate, 77 --ca.
-What curl has and this has not: other schemes, proxies, HTTP/2 and 3, cookie jars, forms (-F), .netrc and .curlrc,
-several transfers at once.
+a proxy), 6 unknown host, 7 no connection, 8 not HTTP, 16 not HTTP/2 or an end by GOAWAY, 18 incomplete body, 22 the
+server answered 400 or more (--fail), 23 cannot write, 26 cannot read, 28 time-out, 33 no such range, 35 TLS, 47 too
+many redirects, 52 no answer, 55 sending, 56 receiving, 58 own certificate, 60 the server's certificate, 77 --ca, 92
+a request that HTTP/2 reset or refused.
 """
 
 
@@ -25,7 +25,7 @@ def add(commands: Any, machine: str, run: Callable[[argparse.Namespace], int]) -
     get = commands.add_parser(
         "get",
         help="fetch https URLs through the five stages, with curl's manners",
-        epilog=_EPILOG,
+        epilog=f"{_EPILOG}\n{epilog()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -38,6 +38,8 @@ def add(commands: Any, machine: str, run: Callable[[argparse.Namespace], int]) -
     _connection(get.add_argument_group("the connection"))
     _trust(get.add_argument_group("who is trusted"))
     _time(get.add_argument_group("how long"))
+    for missing in MISSING:
+        get.add_argument(*missing.names, action=_Refused, nargs=0, help=argparse.SUPPRESS)
 
 
 def _path(group: Any, machine: str) -> None:
@@ -77,7 +79,8 @@ def _output(group: Any) -> None:
     group.add_argument("-o", "--output", action="append", type=Path, default=[], metavar="FILE", help=whole)
     group.add_argument("-O", "--remote-name", action="store_true", help="the same, named as the URL's last part")
     go_on = "keep what has come in FILE.part if it fails, and go on there"
-    group.add_argument("-C", "--continue", dest="resume", action="store_true", help=go_on)
+    group.add_argument("-C", "--continue-at", dest="resume", type=_dash, default=False, metavar="-", help=go_on)
+    group.add_argument("--continue", dest="resume", action="store_true", help="the same")
     group.add_argument("--create-dirs", action="store_true", help="make the folders of FILE")
     group.add_argument("-i", "--include", action="store_true", help="print the head before the body")
     group.add_argument("-f", "--fail", action="store_true", help="print no body and end with 22 for 400 and more")
@@ -95,12 +98,19 @@ def _saying(group: Any) -> None:
 
 
 def _connection(group: Any) -> None:
+    plain = "do not offer HTTP/2: a body is then moved by splice(2) and sendfile(2) if the kernel makes the records"
+    group.add_argument("--http1.1", dest="http", action="store_const", const="1.1", default="auto", help=plain)
+    both = "offer HTTP/2 and HTTP/1.1, as is the default"
+    group.add_argument("--http2", dest="http", action="store_const", const="auto", help=both)
+    again = "resume TLS sessions from FILE (mode 0600) and keep new ones there; without early data"
+    group.add_argument("--ssl-sessions", metavar="FILE", type=Path, help=again)
     use = "use this address instead of asking DNS; may be repeated"
     group.add_argument(
         "--resolve", action="append", type=_resolve, default=[], metavar="HOST:PORT:ADDRESS[,ADDRESS]", help=use
     )
-    group.add_argument("--noproxy", metavar="HOSTS", help="go directly, though the environment names a proxy; '*': all")
-    group.add_argument("-x", "--proxy", action=_Refused, help="refused: ktlslab speaks to servers directly")
+    group.add_argument(
+        "--noproxy", metavar="HOSTS", help="go to these directly, though the environment names a proxy; '*': to all"
+    )
     again = "try again after time-outs and answers 408, 429, 500, 502, 503, 504"
     group.add_argument("--retry", type=_count, default=0, metavar="N", help=again)
     group.add_argument(
@@ -117,7 +127,6 @@ def _trust(group: Any) -> None:
     group.add_argument("--key", metavar="FILE", type=Path, help="its key (PEM); default: in the same file")
     any_one = "whoever answers is taken for the server"
     group.add_argument("--accept-any-certificate", action="store_true", help=any_one)
-    group.add_argument("-k", "--insecure", action=_Refused, nargs=0, help="refused: say --accept-any-certificate")
 
 
 def _time(group: Any) -> None:
@@ -139,12 +148,11 @@ class _Data(argparse.Action):
 
 
 class _Refused(argparse.Action):
-    """An option of curl's that is not followed, which must not pass in silence."""
+    """Options of curl's that are not followed, which must not pass in silence."""
 
     def __call__(self, parser: Any, _namespace: argparse.Namespace, _values: Any, option: str | None = None) -> None:
-        if option in {"-k", "--insecure"}:
-            parser.error(f"{option} makes TLS pointless: trust a certificate by --ca, or say --accept-any-certificate")
-        parser.error(f"{option}: ktlslab speaks to servers directly, without a proxy")
+        missing = WHY[str(option)]
+        parser.error(f"{option} is not available ({missing.what}): {missing.why}")
 
 
 def seconds(text: str) -> float:
@@ -159,6 +167,12 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text} is not a number of times")
     return int(text)
+
+
+def _dash(text: str) -> bool:
+    if text != "-":
+        raise argparse.ArgumentTypeError(f"{text}: only -, which goes on where FILE.part ends; --range asks for a part")
+    return True
 
 
 def _resolve(text: str) -> tuple[tuple[str, int], tuple[str, ...]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ktlslab import _output
 from ktlslab.http.response import Response
+from ktlslab.session import Session
 
 _VARIABLE = re.compile(r"%\{(header_json|json|stdout|stderr|[a-z_]+)\}|%%|\\([ntr\\])")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -35,35 +36,45 @@ def facts(url: str, answer: Response | None, *, status: int = 0, error: str = ""
     everything = (*answer.history, answer)
     total = times.get("total", exchange.allowance.passed())
     last_redirect = answer.history[-1].times.get("total", 0.0) if answer.history else 0.0
-    return found | {
-        "method": answer.request.method,
-        "scheme": "https",
-        "url_effective": str(answer.url),
-        "http_code": answer.status,
-        "response_code": answer.status,
-        "http_version": answer.head.http_version,
-        "content_type": answer.header("content-type"),
-        "redirect_url": str(answer.url.join(answer.header("location"))) if answer.header("location") else "",
-        "num_connects": sum(one.new_connection for one in everything),
-        "num_redirects": len(answer.history),
-        "num_headers": len(answer.headers),
-        "size_download": exchange.body_bytes,
-        "size_upload": exchange.sent_bytes,
-        "size_request": exchange.sent_bytes,
-        "size_header": exchange.head_bytes,
-        "speed_download": round(exchange.body_bytes / total) if total else 0,
-        "ssl_verify_result": 0,
-        "remote_ip": connection.peer[0],
-        "remote_port": connection.peer[1],
-        "local_ip": connection.local[0],
-        "local_port": connection.local[1],
-        "time_redirect": last_redirect,
-        "time_connect": times.get("connect", 0.0),
-        "time_appconnect": times.get("handshake", 0.0),
-        "time_pretransfer": times.get("install", times.get("export", times.get("handshake", 0.0))),
-        "time_posttransfer": times.get("sent", 0.0),
-        "time_starttransfer": times.get("first byte", 0.0),
-        "time_total": total,
+    return (
+        found
+        | path_of(session)
+        | {
+            "method": answer.request.method,
+            "scheme": "https",
+            "url_effective": str(answer.url),
+            "http_code": answer.status,
+            "response_code": answer.status,
+            "http_version": answer.head.http_version,
+            "content_type": answer.header("content-type"),
+            "redirect_url": str(answer.url.join(answer.header("location"))) if answer.header("location") else "",
+            "num_connects": sum(one.new_connection for one in everything),
+            "num_redirects": len(answer.history),
+            "num_headers": len(answer.headers),
+            "size_download": exchange.body_bytes,
+            "size_upload": exchange.sent_bytes,
+            "size_request": exchange.request_bytes,
+            "size_header": exchange.head_bytes,
+            "speed_download": round(exchange.body_bytes / total) if total else 0,
+            "ssl_verify_result": 0,
+            "remote_ip": connection.peer[0],
+            "remote_port": connection.peer[1],
+            "local_ip": connection.local[0],
+            "local_port": connection.local[1],
+            "time_redirect": last_redirect,
+            "time_connect": times.get("connect", 0.0),
+            "time_appconnect": times.get("handshake", 0.0),
+            "time_pretransfer": times.get("install", times.get("export", times.get("handshake", 0.0))),
+            "time_posttransfer": times.get("sent", 0.0),
+            "time_starttransfer": times.get("first byte", 0.0),
+            "time_total": total,
+        }
+    )
+
+
+def path_of(session: Session) -> dict[str, Any]:
+    """Return which way the bytes went, and why."""
+    return {
         "tls_version": session.version.label if session.version else "",
         "tls_suite": session.suite_name or "",
         "resumed": session.resumed,
@@ -75,12 +86,17 @@ def facts(url: str, answer: Response | None, *, status: int = 0, error: str = ""
 
 
 def as_json(found: dict[str, Any], answer: Response | None) -> str:
-    """Return the facts as one line, with the stages and the headers."""
+    """Return the facts as one line, with the stages, the headers and which way each redirect went."""
     stages = [
         {"stage": step.stage, "ms": round(step.duration_ns / 1e6, 3), "outcome": step.outcome}
         for step in (answer.session.trace if answer else ())
     ]
-    return json.dumps({**found, "stages": stages, "headers": list(answer.headers) if answer else []})
+    redirects = [
+        {"url": str(one.url), "http_code": one.status, "http_version": one.head.http_version, **path_of(one.session)}
+        for one in (answer.history if answer else ())
+    ]
+    headers = list(answer.headers) if answer else []
+    return json.dumps({**found, "stages": stages, "headers": headers, "redirects": redirects})
 
 
 def in_words(form: str, found: dict[str, Any], answer: Response | None) -> list[tuple[str, str]]:
@@ -113,15 +129,16 @@ def _word(value: Any) -> str:
 
 def tell(answer: Response) -> None:
     """Say on standard error which way an answer came: stages, times, record layer, why; the heads of both."""
-    session = answer.session
+    session, exchange = answer.session, answer.exchange
     if answer.new_connection:
         for step in session.trace:
             _output.note(f"{step.stage:>10}  {step.duration_ns / 1e6:8.2f} ms  {step.outcome}")
     else:
         _output.note(f"{'connection':>10}  {'kept':>11}  {session.stream.connection!r}")
-    _output.note(f"{'session':>10}  {session!r}")
-    for line in (f"{answer.request.method} {answer.request.url.target} HTTP/1.1", *answer.exchange.sent_headers):
+    _output.note(f"{'session':>10}  {session!r}{', resumed' if session.resumed else ''}")
+    asked = f"{answer.request.method} {answer.request.url.target} HTTP/{exchange.http_version}"
+    for line in (asked, *exchange.sent_headers):
         _output.note(f"> {line}")
-    _output.note(f"{'answer':>10}  {answer.times['first byte'] * 1e3:8.2f} ms  {answer.status} {answer.reason}")
+    _output.note(f"{'answer':>10}  {answer.times['first byte'] * 1e3:8.2f} ms  {answer.head.answer}")
     for name, value in answer.headers:
         _output.note(f"< {name}: {value}")

@@ -31,12 +31,13 @@ def run(options: argparse.Namespace) -> int:
     """Get all URLs of the command line. Returns the exit status: that of the last URL that failed, or 0."""
     status = 0
     try:
-        client = asking.client(options)
-    except KtlsLabError as error:
+        with asking.client(options) as client:
+            for number, url in enumerate(options.urls):
+                status = Transfer(options, client, number, url).run() or status
+    except KtlsLabError as error:  # before the first URL or after the last, as each has its own
         return _complain(options, error)
-    with client:
-        for number, url in enumerate(options.urls):
-            status = Transfer(options, client, number, url).run() or status
+    for problem in client.sessions.ignored if client.sessions and not options.silent else ():
+        _output.note(f"ktlslab: {problem}")
     return status
 
 
@@ -64,7 +65,7 @@ class Transfer:
         for attempt in range(options.retry + 1):
             error = None
             try:
-                self._once()
+                self._once(last=attempt == options.retry)
             except KtlsLabError as problem:
                 error = problem
             except BrokenPipeError:
@@ -80,7 +81,7 @@ class Transfer:
         self._report(status, str(error or ""))
         return status
 
-    def _once(self) -> None:
+    def _once(self, *, last: bool) -> None:
         options = self._options
         self._answer = None
         url = asking.url(options, self._text)
@@ -103,7 +104,9 @@ class Transfer:
             for one in (*answer.history, answer):
                 reporting.tell(one)
         if options.fail and not answer.ok:
-            raise HttpStatusError(f"{answer.url}: {answer.status} {answer.reason}")
+            raise HttpStatusError(f"{answer.url}: {answer.head.answer}")
+        if not last and self._worth_another(None):
+            return
         if target:
             self._into_file(answer, target, start)
         else:
@@ -135,7 +138,7 @@ class Transfer:
         if options.resume and answer.status == 206:
             saving.check_range(answer.exchange, start, answer.header("content-range"))
         elif options.resume and not answer.ok:
-            raise RangeError(f"getting {answer.url}", answered=f"{answer.status} {answer.reason}")
+            raise RangeError(f"getting {answer.url}", answered=f"{answer.head.answer}")
         else:
             start = 0
         length = answer.head.length
@@ -169,6 +172,8 @@ class Transfer:
         uploads_what_is_gone = options.upload_file == "-" or any(value == "@-" for _, value in options.data or [])
         if self._written or uploads_what_is_gone:
             return False
+        if isinstance(error, HttpStatusError) and options.retry_all_errors:
+            return True
         if error is None or isinstance(error, HttpStatusError):
             return answer is not None and answer.status in _PASSING
         if isinstance(error, ConnectError):

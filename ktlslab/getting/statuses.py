@@ -25,6 +25,8 @@ _STATUSES: tuple[tuple[type[KtlsLabError], int], ...] = (
     (errors.HandshakeError, 35),
     (errors.RedirectError, 47),
     (errors.NoAnswerError, 52),
+    (errors.StreamResetError, 92),
+    (errors.Http2Error, 16),
     (errors.HttpError, 8),
     (errors.UnreadableError, 26),
     (errors.UsageError, 2),

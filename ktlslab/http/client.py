@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab.errors import (
     ConnectError,
-    KtlsLabError,
     PeerTimeoutError,
     RedirectError,
     StreamError,
     UsageError,
 )
 from ktlslab.http.bodies import body_of
+from ktlslab.http.channel import Channel
 from ktlslab.http.exchange import Exchange
 from ktlslab.http.limits import Allowance, Limits
 from ktlslab.http.messages import REDIRECTS, Request, headers_of
 from ktlslab.http.proxies import refuse_proxy
 from ktlslab.http.response import Response
+from ktlslab.http.sessions import SessionFile
 from ktlslab.http.urls import Url
-from ktlslab.linux.ktls import Direction
-from ktlslab.session import RecordLayer, Session, open_session
+from ktlslab.session import RecordLayer, open_session
 from ktlslab.stages.config import ClientConfig
 from ktlslab.stages.connection import EngineChoice
 
 Origin = tuple[str, int]
 _MAX_WASTE_BYTES = 1 << 20  # of the body of a redirect, read to keep its connection
-_LOOK_S = 0.001
+_PROTOCOLS = {"auto": ("h2", "http/1.1"), "1.1": ("http/1.1",)}  # offered by ALPN
 
 
 class Client(Closing):
@@ -41,7 +42,10 @@ class Client(Closing):
     whole, with its redirects and the reading of its body (None: no bound); `connect_timeout` the opening of a
     connection, name look-up and handshake included; `stall_timeout` how long less than a byte a second may come.
     `resolve` maps (host, port) to addresses that are used instead of asking DNS. `proxies="ignore"`: connect directly
-    even if the environment names a proxy.
+    even if the environment names a proxy; `no_proxy` are hosts for which it does not count, in place of the variable's.
+    `http="1.1"` does not offer HTTP/2, of whose frames the kernel knows nothing:
+    only a body of HTTP/1.1 goes from socket to file, or from file to socket, without passing through Python.
+    `sessions` is a file from which TLS sessions are resumed, and into which they go: see `http.sessions`.
     """
 
     def __init__(
@@ -56,8 +60,12 @@ class Client(Closing):
         stall_bytes: float = 1.0,
         resolve: Mapping[Origin, tuple[str, ...]] | None = None,
         proxies: Literal["refuse", "ignore"] = "refuse",
+        no_proxy: str | None = None,
+        http: Literal["auto", "1.1"] = "auto",
+        sessions: str | Path | None = None,
     ) -> None:
         tried = "making a Client"
+        _checks.word(tried, "http", http, list(_PROTOCOLS))
         _checks.optional(_checks.instance, tried, "config", config, ClientConfig)
         _checks.word(tried, "proxies", proxies, ["refuse", "ignore"])
         self.limits = Limits(
@@ -66,11 +74,13 @@ class Client(Closing):
             stall_s=_checks.seconds(tried, "stall_timeout", stall_timeout),
             stall_bytes=_checks.number(tried, "stall_bytes", stall_bytes, 0, 1e12),
         )
-        self._config = replace(config or ClientConfig(), alpn=("http/1.1",))
+        self._config = replace(config or ClientConfig(), alpn=_PROTOCOLS[http])
+        file = _checks.optional(_checks.path, tried, "sessions", sessions)
+        self.sessions = SessionFile(file, self._config) if file else None
         self._record_layer, self._io_engine = record_layer, io_engine
         self._resolve = dict(_checks.instance(tried, "resolve", resolve or {}, dict))
-        self._proxies = proxies
-        self._idle: dict[Origin, Session] = {}
+        self._proxies, self._no_proxy = proxies, _checks.optional(_checks.instance, tried, "no_proxy", no_proxy, str)
+        self._idle: dict[Origin, Channel] = {}
         self._closed = False
 
     def get(self, url: str, **options: Any) -> Response:
@@ -126,14 +136,14 @@ class Client(Closing):
         return answer
 
     def _one(self, request: Request, allowance: Allowance, history: tuple[Response, ...]) -> Response:
-        """Send one request; once more on a new connection if a kept one turns out to be closed."""
-        session = self._kept(request.url.origin)
+        """Send one request; once more, on a new connection, if a kept one is closed or the server has not begun."""
+        channel = self._kept(request.url.origin)
         times: dict[str, float] = {}
-        kept = session is not None
+        kept, again, http1 = channel is not None, True, False
         while True:
-            if session is None:
-                session, times = self._open(request.url, allowance)
-            exchange = Exchange(session, request, allowance)
+            if channel is None:
+                channel, times = self._open(request.url, allowance, http1=http1)
+            exchange = channel.exchange(request, allowance)
             try:
                 exchange.send()
                 times["sent"] = allowance.passed()
@@ -141,18 +151,24 @@ class Client(Closing):
                 break
             except BaseException as error:
                 exchange.guard.end()
-                _leave(session)
-                lost = isinstance(error, StreamError) and not exchange.answered and request.repeatable
-                if not (kept and lost):
+                channel.leave()
+                lost = kept and isinstance(error, StreamError) and not exchange.answered and request.repeatable
+                refused = exchange.refused and (request.body is None or request.body.repeatable)
+                if not again or not (lost or refused):
                     raise
-                session, kept = None, False
+                channel, kept, again, http1 = None, False, False, exchange.http1_wanted
         times["first byte"] = exchange.first_byte_s - allowance.began
-        return Response(exchange, head, history, times=times, new_connection=not kept, give_back=self._take_back)
+        give_back = functools.partial(self._take_back, channel)
+        return Response(exchange, head, history, times=times, new_connection=not kept, give_back=give_back)
 
-    def _open(self, url: Url, allowance: Allowance) -> tuple[Session, dict[str, float]]:
+    def _open(self, url: Url, allowance: Allowance, *, http1: bool) -> tuple[Channel, dict[str, float]]:
         if self._proxies == "refuse":
-            refuse_proxy(url.host)
+            refuse_proxy(url.host, self._no_proxy)
         config = replace(self._config, server_name=self._config.server_name or url.host)
+        if http1:
+            config = replace(config, alpn=_PROTOCOLS["1.1"])
+        if self.sessions and config.resume is None:
+            config = replace(config, resume=self.sessions.take(url.origin))
         addresses = self._resolve.get(url.origin) or (url.host,)
         for number, address in enumerate(addresses, 1):
             passed = allowance.passed()
@@ -175,34 +191,33 @@ class Client(Closing):
         for step in session.trace:
             passed += step.duration_ns / 1e9
             times[step.stage] = passed
-        return session, times
+        return Channel(session), times
 
     # Connections that are kept
 
-    def _kept(self, origin: Origin) -> Session | None:
-        """Return a session with this server that is still alive and has said nothing unasked."""
-        session = self._idle.pop(origin, None)
-        if session is None:
-            return None
-        connection = session.stream.connection
-        connection.engine.limit(connection.socket, Direction.RX, _LOOK_S)
-        try:
-            session.stream.recv(1)  # what may come is a ticket, which is no data
-        except PeerTimeoutError:
-            return session
-        except KtlsLabError:
-            pass
-        _leave(session)
+    def _kept(self, origin: Origin) -> Channel | None:
+        """Return a connection to this server that is still alive and has said nothing unasked."""
+        channel = self._idle.pop(origin, None)
+        if channel is None or channel.alive():
+            return channel
+        self._leave(origin, channel)
         return None
 
-    def _take_back(self, exchange: Exchange) -> None:
-        """Keep the session of an exchange, or close it."""
+    def _leave(self, origin: Origin, channel: Channel) -> None:
+        """Close a connection, and keep its TLS session."""
+        session = channel.session.stream.resumption() if self.sessions else None
+        channel.leave()
+        if self.sessions:
+            self.sessions.keep(origin, session)
+
+    def _take_back(self, channel: Channel, exchange: Exchange) -> None:
+        """Keep the connection of an exchange, or close it."""
         exchange.guard.end()
         origin = exchange.request.url.origin
         if exchange.done and not self._closed and origin not in self._idle:
-            self._idle[origin] = exchange.session
+            self._idle[origin] = channel
         else:
-            _leave(exchange.session)
+            self._leave(origin, channel)
 
     @staticmethod
     def _waste(answer: Response) -> None:
@@ -218,14 +233,7 @@ class Client(Closing):
         """Close all connections that are kept; one whose answer is being read is closed with that."""
         self._closed = True
         while self._idle:
-            _, session = self._idle.popitem()
-            _leave(session)
-
-
-def _leave(session: Session) -> None:
-    """Close a session from which nothing more is wanted: what it was asked for has come, or has failed."""
-    with contextlib.suppress(KtlsLabError):
-        session.close(wait=False)
+            self._leave(*self._idle.popitem())
 
 
 def request(

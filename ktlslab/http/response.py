@@ -136,12 +136,12 @@ class Response(Closing):
             give_back(self.exchange)
 
     def __repr__(self) -> str:
-        return f"Response({self.status} {self.reason}, {self.url}, {self.session.record_layer})"
+        return f"Response({self.head.answer}, {self.url}, HTTP/{self.head.http_version}, {self.session.record_layer})"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [(name, value) for name, value in self.headers]
         rows += [("body", f"{self.exchange.body_bytes} bytes"), ("session", repr(self.session))]
-        return card(f"{self.status} {self.reason}: {self.url}", rows)
+        return card(f"{self.head.answer}: {self.url}", rows)
 
 
 def _decompressed(pieces: Iterator[bytes], url: Url) -> Iterator[bytes]:

@@ -84,7 +84,7 @@ def _move(exchange: Exchange, descriptor: int, target: Path, moved: Callable[[in
 
 
 @contextlib.contextmanager
-def opened(target: Path) -> Iterator[int]:
+def opened(target: Path, mode: int = 0o666) -> Iterator[int]:
     """Yield the descriptor of a file that replaces `target` when the block is left without an error."""
     try:
         real = target.resolve() if target.is_symlink() else target
@@ -92,7 +92,7 @@ def opened(target: Path) -> Iterator[int]:
             descriptor, temporary = os.open(real, os.O_WRONLY | os.O_CLOEXEC), None
         else:
             temporary = real.with_name(f".{real.name[:200]}.{secrets.token_hex(4)}{_PART}")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except OSError as error:
         raise cannot_write(target, error) from error
     try:

@@ -65,6 +65,23 @@ class Resumption:
             raise UsageError(f"resuming a session with {self.server_name}", answered=answered, remedy=remedy)
         library.resume(self._session)
 
+    def reveal(self) -> bytes:
+        """Return the session as bytes, from which `restored` makes it again: whoever has them can resume it."""
+        from ktlslab.tls import openssl  # noqa: PLC0415 - a config needs no pyOpenSSL
+
+        return openssl.session_bytes(self._session)
+
+    @classmethod
+    def restored(cls, data: bytes, server_name: str, former: ClientConfig) -> Resumption:
+        """Return the session of `reveal`. UsageError if the bytes are none."""
+        from ktlslab.tls import openssl  # noqa: PLC0415 - as above
+
+        try:
+            return cls(openssl.session_of(data), server_name, former)
+        except (ValueError, TypeError) as error:
+            tried = f"restoring a session with {server_name}"
+            raise UsageError(tried, answered=str(error), remedy="Open a new session.") from error
+
     def __repr__(self) -> str:
         return f"Resumption({self.server_name})"
 

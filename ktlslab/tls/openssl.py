@@ -64,6 +64,29 @@ def resumed(connection: Any) -> bool:
     return bool(_lib.SSL_session_reused(connection._ssl))
 
 
+def session_bytes(session: Any) -> bytes:
+    """Return a session as OpenSSL writes it (i2d_SSL_SESSION(3)). It holds the secret that resumes it."""
+    size = _lib.i2d_SSL_SESSION(session._session, _ffi.NULL)
+    if size <= 0:
+        _lib.ERR_clear_error()
+        raise ValueError("OpenSSL cannot write this session")
+    data = _ffi.new("unsigned char[]", size)
+    _lib.i2d_SSL_SESSION(session._session, _ffi.new("unsigned char **", data))
+    return bytes(_ffi.buffer(data))
+
+
+def session_of(data: bytes) -> Any:
+    """Return the session that `session_bytes` wrote. ValueError if OpenSSL cannot read it."""
+    held = _ffi.new("unsigned char[]", data)
+    found = _lib.d2i_SSL_SESSION(_ffi.NULL, _ffi.new("const unsigned char **", held), len(data))
+    if found == _ffi.NULL:
+        _lib.ERR_clear_error()
+        raise ValueError("OpenSSL cannot read this session")
+    session: Any = SSL.Session.__new__(SSL.Session)
+    session._session = _ffi.gc(found, _lib.SSL_SESSION_free)
+    return session
+
+
 def addresses() -> dict[str, int]:
     """Return where OpenSSL's functions are in memory, for C code that calls them."""
     from cryptography.hazmat.bindings._rust import _openssl  # noqa: PLC0415 - where they can be taken the address of

@@ -2,7 +2,8 @@
 
 Instructions are counted in a guest and compared with a C program on liburing that does the same with the same peer. A
 profile shows what each arm spends on Python and its binding. Seconds are measured on this machine, which should be
-idle. `--only serve` and `--only estimate` take many minutes, and are measured only if they are named.
+idle. `--only serve` and `--only estimate` take many minutes, and are measured only if they are named. So
+is `--only client`, which fetches and sends large bodies in a guest (`--kernel uml-7.2` will do), beside curl.
 
 Exit status: 0 all budgets are met, 1 one is exceeded or could not be measured, 2 usage.
 """
@@ -23,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import bindings
+import clients
 import scale
 import walls
 from budgets import Run, Verdict, price_table, profile_table, ratios, record_table, verdict_table
@@ -119,17 +121,19 @@ def main(arguments: list[str] | None = None) -> int:
         prog="tests/benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = ("instructions", "binding", "import", "guest", "sweep")
-    every = (*parts, "serve", "estimate")
+    every = (*parts, "serve", "estimate", "client")
     parser.add_argument("--only", action="append", choices=every, help="measure this part alone (may be repeated)")
     parser.add_argument("--profile", action="store_true", help="also show, layer by layer, where the instructions go")
     parser.add_argument(
         "--kernel", default="newest", help="the guest's kernel (default: newest, which budgets are for)"
     )
+    parser.add_argument("--mib", type=int, default=1024, help="how large the bodies of --only client are")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     options = parser.parse_args(arguments)
     wanted = options.only or parts
     runs: list[Run] = []
     verdicts: list[Verdict] = []
+    tables: list[str] = []
 
     measures = {
         "instructions": alone(lambda: instructions(options.kernel, runs, profile=options.profile)),
@@ -139,11 +143,14 @@ def main(arguments: list[str] | None = None) -> int:
         "sweep": walls.sweeping,
         "serve": lambda: scale.serving(options.kernel),
         "estimate": scale.estimating,
+        "client": alone(lambda: clients.fetching(options.kernel, options.mib, tables)),
     }
     load = os.getloadavg()[0]  # before we make our own
     for name in every:
         if name in wanted:
             verdicts += measured(name, measures[name])
+    for table in tables:
+        print(f"{table}\n")
     print(verdict_table(verdicts))
     for verdict in verdicts:
         for note in verdict.notes:

@@ -294,7 +294,7 @@ def test_a_download_goes_on_where_it_ended(get, serve, tmp_path):
         tls.recv(1 << 16)
         tls.sendall(answer(DATA, "200 OK", stamp)[: 1 << 19])
 
-    got = get("-C", serve(raw=cut).url(), "-o", file)
+    got = get("-C", "-", serve(raw=cut).url(), "-o", file)
     assert got.status == 18
     assert not file.exists()
     come = (tmp_path / "file.part").stat().st_size
@@ -306,21 +306,21 @@ def test_a_download_goes_on_where_it_ended(get, serve, tmp_path):
         return answer(DATA[start:], "206 Partial", stamp, f"Content-Range: bytes {start}-{len(DATA) - 1}/{len(DATA)}")
 
     server = serve(rest)
-    assert get("-C", server.url(), "-o", file).status == 0
+    assert get("--continue", server.url(), "-o", file).status == 0
     assert file.read_bytes() == DATA
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_that_has_changed_meanwhile_is_fetched_anew(get, serve, tmp_path):
     (tmp_path / "file.part").write_bytes(b"old")
-    assert get("-C", serve(lambda _: answer(DATA)).url(), "-o", tmp_path / "file").status == 0
+    assert get("-C", "-", serve(lambda _: answer(DATA)).url(), "-o", tmp_path / "file").status == 0
     assert (tmp_path / "file").read_bytes() == DATA
 
 
 def test_another_range_than_the_wanted_is_refused(get, serve, tmp_path):
     (tmp_path / "file.part").write_bytes(b"old")
     server = serve(lambda _: answer(b"x", "206 Partial", "Content-Range: bytes 0-0/9"))
-    got = get("-C", server.url(), "-o", tmp_path / "file")
+    got = get("-C", "-", server.url(), "-o", tmp_path / "file")
     assert got.status == 33
     assert not (tmp_path / "file").exists()
 
@@ -331,6 +331,9 @@ def test_retry_tries_again_after_what_may_pass(get, serve):
     got = get("--retry", "3", "--retry-delay", "0.05", "-f", server.url())
     assert (got.status, got.out) == (0, b"done")
     assert got.err.count("trying again in 0.05 s") == 2
+    answers = iter([answer(b"busy", "503 Busy"), answer(b"done")])
+    got = get("--retry", "3", "--retry-delay", "0.05", serve(lambda _: next(answers)).url())
+    assert got.out == b"done"
     server = serve(lambda _: answer(b"", "404 No"))
     assert get("--retry", "3", "-f", server.url()).status == 22
     assert len(server.asked) == 1

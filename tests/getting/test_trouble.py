@@ -246,13 +246,18 @@ def test_no_tls_and_no_common_suite_are_35(get, tcp_peer, serve):
     [
         (["-k"], "accept-any-certificate"),
         (["-x", "proxy:1"], "without a proxy"),
-        (["--retry", "-1"], "number of times"),
+        (["-F", "a=b"], "--data-binary"),
+        (["--next"], "start several processes"),
+        (["-C", "100"], "--range"),
+        (["-b", "file"], "a file of cookies"),
+        (["--retry=-1"], "number of times"),
         (["--resolve", "nonsense"], "HOST:PORT:ADDRESS"),
         (["-H", "nonsense"], "no name"),
         (["-H", "Content Length: 1"], "header"),
         (["-X", "TWO WORDS"], "method"),
         (["--suite", "nonsense"], ""),
-        (["-Y", "-1"], "stall_bytes"),
+        (["-Y-1"], "stall_bytes"),
+        (["-4"], "--resolve names an address"),
     ],
 )
 def test_words_that_cannot_be_meant_are_2(get, serve, words, says):
@@ -280,7 +285,8 @@ def test_a_proxy_in_the_environment_is_refused_and_not_passed_over(get, serve, m
     got = get(url)
     assert got.status == 4
     assert "speaks to servers directly" in got.err
-    assert get(url, "--noproxy", "*").out == b"x"
+    assert get(url, "--noproxy", "*").out == get(url, "--noproxy", "a.example,localhost").out == b"x"
+    assert get(url, "--noproxy", "a.example").status == 4
     monkeypatch.setenv("no_proxy", "localhost")
     assert get(url).out == b"x"
 

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from servers import Server, answer
@@ -17,6 +18,8 @@ from ktlslab.http.client import Client
 from ktlslab.tls.suites import Version
 
 DATA = random.Random(13).randbytes((1 << 23) + 12345)  # noqa: S311 - any bytes will do
+# An emulated CPU moves and encrypts 64 MiB in a minute; 16 tell as much.
+MANY = 1 << (26 if "User Mode Linux" in Path("/proc/cpuinfo").read_text(encoding="ascii") else 24)
 
 
 @pytest.fixture
@@ -103,3 +106,52 @@ def test_get_says_that_the_kernel_did_it(serve, certificates, tmp_path):
     )
     assert done.stdout == f"kernel TLS 1.3 {len(DATA)}"
     assert (tmp_path / "file").read_bytes() == DATA
+
+
+@pytest.fixture
+def room(tmp_path):
+    """Give a folder whose large files are gone after the test: a guest has little room."""
+    yield tmp_path
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.stat().st_size > 1 << 20:
+            path.unlink()
+
+
+@pytest.mark.parametrize("way", ["download", "upload"])
+@pytest.mark.parametrize("http", ["--http1.1", "--http2"])
+def test_memory_is_the_same_for_many_mebibytes_and_for_one(room, nginx, certificates, way, http):
+    """The peak of a process of its own (VmHWM), with bytes that are compared."""
+    files = {name: random.Random(size).randbytes(size) for name, size in (("one", 1 << 20), ("many", MANY))}  # noqa: S311
+    more = f"client_max_body_size 0; location /put {{ dav_methods PUT; root {room}; }}"
+    url = f"https://localhost:{nginx(files, http2=True, more=more)}"
+    peak = "sys.stderr.write(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    command = f"import sys; from ktlslab.cli import main; status = main(sys.argv[1:]); {peak}; sys.exit(status)"
+    words = ["get", "--ca", str(certificates.ca), http, "--record-layer", "kernel", "-s", "-S", "-f"]
+    got, peaks = room / "put" / "got", {}
+    got.parent.mkdir()
+    for name, data in files.items():
+        sent = room / "nginx" / "www" / name
+        asked = [f"{url}/{name}", "-o", got] if way == "download" else [f"{url}/put/got", "-T", sent]
+        done = subprocess.run([sys.executable, "-c", command, *words, *asked], stderr=subprocess.PIPE, check=True)
+        assert got.read_bytes() == data
+        peaks[name] = int(done.stderr)
+    assert peaks["many"] - peaks["one"] < 1024, f"KiB: {peaks}"
+
+
+def test_http_2_goes_over_the_kernels_records_and_keeps_its_connection(nginx, client, tmp_path):
+    port = nginx({"file": DATA, "small": b"x"}, http2=True)
+    got = client.get(f"https://localhost:{port}/file", stream=True)
+    assert (got.session.record_layer, got.head.http_version) == ("kernel", "2")
+    got.save(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == DATA
+    assert client.get(f"https://localhost:{port}/small").session is got.session
+
+
+def test_a_session_that_the_kernel_carried_is_resumed_in_the_next_run(nginx, certificates, io_engine, tmp_path):
+    """Its tickets come as the kernel's records, and go to the library from there."""
+    port = nginx({"file": b"x"}, http2=True)
+    options = {"config": certificates.config(), "io_engine": io_engine, "record_layer": "kernel"}
+    for resumed in (False, True, True):
+        with Client(**options, sessions=tmp_path / "kept") as client:
+            got = client.get(f"https://localhost:{port}/file")
+            assert (got.body, got.session.resumed, got.session.record_layer) == (b"x", resumed, "kernel")

@@ -1,0 +1,180 @@
+"""Our end as a server: it answers real clients, and notes what it saw of each connection."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ktlslab.errors import AlertError, HandshakeError, KeyUpdateError, KtlsLabError, StreamError, TruncatedError
+from ktlslab.linux import capabilities, ktls
+from ktlslab.linux.ktls import Direction
+from ktlslab.session import Session, accept_session
+from ktlslab.stages.config import ServerConfig
+from ktlslab.tls.suites import Suite
+from tests.interop import stacks
+from tests.interop.material import Material, body
+from tests.interop.stacks import Asked, Client
+from tests.interop.talking import AT_ONCE_S, TIMEOUT_S, Seen, check, prove, was_retried
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """A cell as our server plays it."""
+
+    stack: Client
+    feature: str
+    material: Material
+    suite: Suite
+    layer: str
+    engine: str
+    seen: Seen = field(default_factory=Seen)
+    errors: list[BaseException] = field(default_factory=list)
+    resumed: list[bool] = field(default_factory=list)
+    renewed: int = 0  # how often the peer's keys changed
+
+    def serve(self, listener: socket.socket, config: ServerConfig) -> None:
+        """Answer one connection."""
+        with accept_session(
+            listener, config, record_layer=self.layer, io_engine=self.engine, timeout=TIMEOUT_S
+        ) as session:
+            prove(session, self.suite, self.layer, self.engine)
+            if self.feature == stacks.RETRY:
+                check(was_retried(session), "there was no HelloRetryRequest")
+            self.resumed.append(session.resumed)
+            self.answer(session)
+
+    def answer(self, session: Session) -> None:
+        stream, data = session.stream, bytearray()
+        while b"\r\n\r\n" not in data:
+            piece = stream.recv()
+            check(piece, "the client asked for nothing")
+            data += piece
+        head, _, rest = bytes(data).partition(b"\r\n\r\n")
+        method, target, _ = head.decode().split("\r\n")[0].split(" ")
+        if self.feature == stacks.BOTH_UPDATE:
+            stream.update_keys(request_peer=True)
+        said = body(int(target.rpartition("/")[2])) if method == "GET" else self.upload(session, head.decode(), rest)
+        stream.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(said))
+        if said:
+            stream.send(said)
+        self.finish(session)
+
+    def upload(self, session: Session, head: str, rest: bytes) -> bytes:
+        lines = (line.lower().partition(": ") for line in head.split("\r\n"))
+        length = next(int(value) for name, _, value in lines if name == "content-length")
+        if "expect: 100-continue" in head.lower():
+            session.stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        whole = bytearray(length)
+        whole[: len(rest)] = rest
+        if length > len(rest):
+            session.stream.recv_exactly_into(memoryview(whole)[len(rest) :])
+        check(whole == body(length), "other bytes came")
+        return f"{length} {hashlib.sha256(whole).hexdigest()}".encode()
+
+    def finish(self, session: Session) -> None:
+        """End the sending, see how the client ends its own, and close."""
+        stream = session.stream
+        stream.send_eof()
+        began = time.monotonic()
+        ended = "close_notify"
+        try:
+            while stream.recv(1 << 18):
+                pass
+        except TruncatedError:
+            ended = "no close_notify"
+        except StreamError as error:
+            if isinstance(error, KeyUpdateError):
+                raise
+            ended = "reset" if "ECONNRESET" in str(error) or "EPIPE" in str(error) else f"{type(error).__name__}: {error}"
+        if self.layer == "kernel":
+            records = ktls.sequence_number(stream.connection.socket, Direction.TX, self.suite.cipher.kernel_type)
+            check(records or stream.generations[Direction.TX], "the kernel made no record")
+            self.seen.records = max(self.seen.records, records)
+            self.renewed += stream.generations[Direction.RX]
+        session.close()
+        self.seen.add(ended, time.monotonic() - began)
+
+
+def config_for(feature: str, suite: Suite, material: Material) -> ServerConfig:
+    groups = (stacks.RETRY_GROUP,) if feature == stacks.RETRY else None
+    wants = feature in {stacks.CLIENT_CERTIFICATE, stacks.NO_CERTIFICATE}
+    return ServerConfig(
+        certificate=material.file("server.pem"),
+        suites=(suite,),
+        versions=(suite.version,),
+        groups=groups,
+        client_ca=material.ca if wants else None,
+    )
+
+
+@contextlib.contextmanager
+def serving(scene: Scene, connections: int) -> Iterator[int]:
+    """Give the port of our server, which ends after so many connections."""
+    config = config_for(scene.feature, scene.suite, scene.material)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def loop() -> None:
+            for _ in range(connections):
+                try:
+                    scene.serve(listener, config)
+                except Exception as error:  # noqa: BLE001 - looked at by the cell
+                    if isinstance(error, OSError) and not isinstance(error, KtlsLabError):
+                        return  # the listener was closed
+                    scene.errors.append(error)
+
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+            thread.join(AT_ONCE_S)
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(TIMEOUT_S)
+
+
+def play(scene: Scene, asked: Asked) -> Seen:
+    """Play a cell: the client gets or sends every body."""
+    feature = scene.feature
+    updates = feature in {stacks.PEER_UPDATES, stacks.BOTH_UPDATE}
+    cannot = updates and scene.layer == "kernel" and not capabilities.rekey()
+    failed = None
+    sizes = asked.sizes[:1] if feature == stacks.NO_CERTIFICATE else asked.sizes
+    with serving(scene, len(sizes)) as port:
+        try:
+            got = scene.stack.run(Asked(**{**asked.__dict__, "port": port, "sizes": sizes}))
+        except stacks.FailedError as error:
+            failed = error
+    if feature == stacks.NO_CERTIFICATE:
+        check(failed, "the client saw no failure")
+        check("alert" in str(failed).lower() or "certificate" in str(failed).lower(), f"the client says: {failed}")
+        (error,) = scene.errors
+        check(isinstance(error, HandshakeError | AlertError), f"{type(error).__name__}: {error}")
+        scene.seen.ended.add(type(error).__name__)
+        return scene.seen
+    if cannot:
+        check(scene.errors, "a kernel that takes no new keys took some")
+        check(all(isinstance(error, KeyUpdateError) for error in scene.errors), f"{scene.errors}")
+        scene.seen.ended.add("KeyUpdateError")
+        return scene.seen
+    for error in scene.errors:
+        raise error
+    if failed:
+        raise failed
+    for size in sizes:
+        want = body(size)
+        if feature in scene.stack.sends:
+            want = f"{size} {hashlib.sha256(want).hexdigest()}".encode()
+        check(got.get(size) == want, f"of {size} bytes the client got {len(got.get(size, b''))}, or others")
+    if feature == stacks.RESUMED:
+        check(any(scene.resumed), "no session was resumed")
+    if feature == stacks.PEER_UPDATES and scene.layer == "kernel":
+        check(scene.renewed, "the client changed no keys")
+    if feature == stacks.SMALL and scene.layer == "kernel" and scene.stack.limits:
+        check(scene.seen.records > 3 * (sizes[-1] >> 14), f"only {scene.seen.records} records were sent")
+    return scene.seen

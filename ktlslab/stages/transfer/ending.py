@@ -39,6 +39,20 @@ def end_sending(condition: Condition) -> None:
     condition.connection.socket.shutdown(socket.SHUT_WR)
 
 
+def half_close(condition: Condition) -> None:
+    """End the sending of a stream that goes on receiving.
+
+    A peer that has everything may have closed already, and then answers close_notify by a reset: that does no harm.
+    """
+    sock = condition.connection.socket
+    condition.delivered = not condition.held and not tcpinfo.unacknowledged(sock)
+    try:
+        end_sending(condition)
+    except OSError:
+        if not (condition.delivered and condition.finished and tcpinfo.state(sock) == tcpinfo.CLOSED):
+            raise
+
+
 def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     """End the sending and wait, for the connection's time-out at most, until all that was sent has arrived.
 
@@ -49,7 +63,7 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
         _leave(condition)
         return None
     # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
-    delivered = not condition.held and not tcpinfo.unacknowledged(sock)
+    delivered = condition.delivered or (not condition.held and not tcpinfo.unacknowledged(sock))
     lost = None if condition.finished else condition.lost()
     if lost:
         return None if condition.reset and delivered and not condition.unconfirmed else lost

@@ -36,7 +36,7 @@ def run(asked: Asked, *argv: object, given: bytes = b"") -> bytes:
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise FailedError(f"{argv[0]} ended with {done.returncode}: {' | '.join(said[-4:])}")
+        raise FailedError(f"{argv[0]} ended with {done.returncode}: {' | '.join(said[:4] + said[4:][-4:])}")
     return done.stdout
 
 

@@ -106,7 +106,8 @@ class Stack:
 
     `needs` are programs, paths, or `python:MODULE`; `package` brings them. `version` is a command whose output holds the
     version. `library` is the TLS library in it. `largest` bounds the bodies. `groups` are those of our client's hello
-    where HelloRetryRequest is wanted; `refuses` is how a server answers a client without a certificate.
+    where HelloRetryRequest is wanted; `refuses` is how a server answers a client without a certificate: by an alert, a
+    status of HTTP, or a reset that may come before its alert is read.
     """
 
     name: str
@@ -153,7 +154,7 @@ class Server(Stack):
 
     start: Callable[[Setup], contextlib.AbstractContextManager[Started]]
     groups: tuple[str, ...] = ("x25519", RETRY_GROUP)
-    refuses: str = "alert"
+    refuses: frozenset[str] = frozenset({"alert"})
     echoes: bool = False
     notifies: Callable[[str, Version], bool] = lambda feature, _version: feature != NO_NOTIFY
 
@@ -191,7 +192,6 @@ class Client(Stack):
     run: Callable[[Asked], Mapping[int, bytes]]
     sends: frozenset[str] = frozenset({UPLOAD})
     limits: bool = False
-    notifies: Callable[[str, Version], bool] = lambda feature, _version: feature != NO_NOTIFY
 
 
 @contextlib.contextmanager

@@ -177,7 +177,7 @@ STACKS: tuple[Server, ...] = (
         version=("nginx", "-v"),
         features=frozenset({*COMMON, stacks.EARLY, stacks.SMALL}),
         start=nginx,
-        refuses="400",
+        refuses=frozenset({"400"}),
     ),
     Server(
         name="Apache httpd",

@@ -20,10 +20,8 @@ def haproxy(setup: Setup) -> Iterator[Started]:
     ]
     if setup.wants_certificate:
         more += ["verify required", f"ca-file {material.ca}"]
-    small = "tune.ssl.maxrecord 1000" if setup.feature == stacks.SMALL else ""
     text = f"""
 global
-  {small}
   log stderr local0
 defaults
   mode http
@@ -68,7 +66,7 @@ STACKS = (
         package="haproxy",
         needs=("haproxy",),
         version=("haproxy", "-v"),
-        features=frozenset({*COMMON, stacks.EARLY, stacks.SMALL}),
+        features=frozenset({*COMMON, stacks.EARLY}),
         start=haproxy,
     ),
     Server(

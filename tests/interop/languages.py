@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.interop import stacks
-from tests.interop.material import PASSWORD
+from tests.interop.material import MODEST, PASSWORD
 from tests.interop.stacks import CCM, USUAL, Server, Setup, Started, process
 from tests.interop.webservers import COMMON
 
@@ -78,7 +78,7 @@ STACKS = (
             - {stacks.NO_CERTIFICATE}
         ),
         start=partial(_run, (sys.executable, "-m", "tests.interop.programs.tlslite_server"), ()),
-        largest=1 << 17,  # its AES is Python
+        largest=MODEST,  # its AES is Python
     ),
     Server(
         name="granian",

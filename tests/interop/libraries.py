@@ -31,8 +31,9 @@ def gnutls_serv(setup: Setup) -> Iterator[Started]:
 
 @contextlib.contextmanager
 def selfserv(setup: Setup) -> Iterator[Started]:
-    argv = ["selfserv", "-d", setup.material.nss, "-n", "server", "-p", setup.port, "-V", "tls1.2:tls1.3", "-b"]
+    argv = ["selfserv", "-d", setup.material.nss, "-e", "server", "-p", setup.port, "-V", "tls1.2:tls1.3", "-D", "-u"]
     argv += setup.when(stacks.RETRY, "-I", "P384")
+    argv += setup.when(stacks.EARLY, "-Z")
     if setup.wants_certificate:
         argv += ["-r", "-r"]
     with process(setup, *argv, cwd=setup.material.www) as started:
@@ -61,5 +62,28 @@ STACKS = (
         ),
         start=gnutls_serv,
         echoes=True,
+        refuses=frozenset({"alert", "reset"}),
+    ),
+    Server(
+        name="selfserv",
+        library="NSS",
+        package="libnss3-tools",
+        needs=("selfserv", "certutil", "pk12util"),
+        version=("dpkg-query", "--show", "libnss3-tools"),
+        features=frozenset(
+            {
+                stacks.DEFAULT,
+                stacks.RESUMED,
+                stacks.EARLY,
+                stacks.BOTH_UPDATE,
+                stacks.CLIENT_CERTIFICATE,
+                stacks.NO_CERTIFICATE,
+                stacks.RETRY,
+            }
+        ),
+        start=selfserv,
+        smallest=1,  # it answers the request for an empty file by a page of its own
+        absolute=True,
+        refuses=frozenset({"alert", "reset"}),
     ),
 )

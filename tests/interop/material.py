@@ -10,12 +10,20 @@ from pathlib import Path
 
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
 
 SIZES = (0, 1, 16384, 16385, 10 << 20)
+MODEST = 1 << 17  # the largest body of a stack that takes seconds for more
 PASSWORD = "interop"  # of the PKCS #12 files
 _RANDOM = random.Random(13).randbytes(SIZES[-1])  # noqa: S311 - any bytes will do
-_DIGITS = bytes(0x30 + byte % 10 for byte in _RANDOM[: 1 << 17])
+_DIGITS = _RANDOM.translate(bytes(0x30 + byte % 10 for byte in range(256)))
 
 
 def body(size: int) -> bytes:
@@ -24,8 +32,14 @@ def body(size: int) -> bytes:
 
 
 def digits(size: int) -> bytes:
-    """Return a text of that many digits, which no interactive program takes for a command."""
+    """Return a text of that many digits: an interactive program takes other bytes for commands."""
     return _DIGITS[:size]
+
+
+def lines(size: int) -> list[bytes]:
+    """Return lines of 16 KiB, and a last one, that have that many bytes in all."""
+    whole = [1 << 14] * (size >> 14) + ([size & 0x3FFF] if size & 0x3FFF else [])
+    return [_DIGITS[: length - 1] + b"\n" for length in whole]
 
 
 @dataclass(frozen=True)
@@ -44,10 +58,11 @@ class Material:
         for name, holder in (("server", ("localhost", "127.0.0.1")), ("client", ("client@example.org",))):
             leaf = authority.issue_cert(*holder, key_type=key_type)
             leaf.private_key_and_cert_chain_pem.write_to_path(folder / f"{name}.pem")
-            leaf.private_key_pem.write_to_path(folder / f"{name}.key")
             chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
             (folder / f"{name}.crt").write_bytes(chain)
             key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+            # PKCS #8: NSS takes no other form.
+            (folder / f"{name}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
             certificate, *_ = x509.load_pem_x509_certificates(chain)
             trusted = x509.load_pem_x509_certificates(authority.cert_pem.bytes())
             secret = BestAvailableEncryption(PASSWORD.encode())
@@ -56,7 +71,7 @@ class Material:
         for path in folder.iterdir():
             path.chmod(0o644)
         made.www.mkdir()
-        for size in SIZES:
+        for size in (*SIZES, MODEST):
             (made.www / str(size)).write_bytes(body(size))
         return made
 

@@ -80,7 +80,6 @@ class Scene:
         """End the sending, see how the client ends its own, and close."""
         stream = session.stream
         stream.send_eof()
-        began = time.monotonic()
         ended = "close_notify"
         try:
             while stream.recv(1 << 18):
@@ -93,6 +92,7 @@ class Scene:
             if "ECONNRESET" not in str(error):
                 raise
             ended = "reset"  # it had closed when our close_notify came
+        began = time.monotonic()
         if self.layer == "kernel":
             records = ktls.sequence_number(stream.connection.socket, Direction.TX, self.suite.cipher.kernel_type)
             check(records or stream.generations[Direction.TX], "the kernel made no record")

@@ -105,7 +105,7 @@ class Stack:
     """Another implementation of TLS.
 
     `needs` are programs, paths, or `python:MODULE`; `package` brings them. `version` is a command whose output holds the
-    version. `library` is the TLS library in it. `largest` bounds the bodies. `groups` are those of our client's hello
+    version. `library` is the TLS library in it. `smallest` and `largest` bound the bodies. `groups` are those of our client's hello
     where HelloRetryRequest is wanted; `refuses` is how a server answers a client without a certificate: by an alert, a
     status of HTTP, or a reset that may come before its alert is read.
     """
@@ -117,11 +117,12 @@ class Stack:
     features: frozenset[str]
     version: tuple[str, ...]
     suites: tuple[Suite, ...] = USUAL
+    smallest: int = 0
     largest: int = SIZES[-1]
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return (*(size for size in SIZES if size < self.largest), self.largest)
+        return (*(size for size in SIZES if self.smallest <= size < self.largest), self.largest)
 
     def missing(self) -> str:
         """Return why the stack cannot be used here, or "" if all that it needs is there."""
@@ -150,12 +151,16 @@ class Stack:
 
 @dataclass(frozen=True, kw_only=True)
 class Server(Stack):
-    """A stack that serves the files of `Material.www`, or echoes. `start` is a context manager: Setup -> Started."""
+    """A stack that serves the files of `Material.www`, or echoes. `start` is a context manager: Setup -> Started.
+
+    `absolute`: it is asked for files by their whole path. `notifies` says whether it ends by close_notify.
+    """
 
     start: Callable[[Setup], contextlib.AbstractContextManager[Started]]
     groups: tuple[str, ...] = ("x25519", RETRY_GROUP)
     refuses: frozenset[str] = frozenset({"alert"})
     echoes: bool = False
+    absolute: bool = False
     notifies: Callable[[str, Version], bool] = lambda feature, _version: feature != NO_NOTIFY
 
 

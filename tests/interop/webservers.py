@@ -134,7 +134,6 @@ def caddy(setup: Setup) -> Iterator[Started]:
     {{
       admin off
       auto_https off
-      persist_config off
     }}
     https://localhost:{setup.port} {{
       bind 127.0.0.1
@@ -189,10 +188,22 @@ STACKS: tuple[Server, ...] = (
         start=apache,
     ),
     _lighttpd("OpenSSL", "openssl"),
-    _lighttpd("GnuTLS", "gnutls"),
-    _lighttpd("mbedTLS", "mbedtls", suites=tuple(suite for suite in USUAL if suite.version is Version.TLS12)),
-    _lighttpd("NSS", "nss"),
-    _lighttpd("wolfSSL", "wolfssl"),
+    _lighttpd("GnuTLS", "gnutls", refuses=frozenset({"alert", "close"})),
+    _lighttpd(
+        "mbedTLS",
+        "mbedtls",
+        suites=tuple(suite for suite in USUAL if suite.version is Version.TLS12),
+        refuses=frozenset({"alert", "close"}),
+    ),
+    _lighttpd(  # it takes no authority from a file, and knows no suite of TLS 1.3
+        "NSS",
+        "nss",
+        suites=tuple(suite for suite in USUAL if suite.version is Version.TLS12),
+        features=frozenset(COMMON - {stacks.CLIENT_CERTIFICATE, stacks.NO_CERTIFICATE}),
+    ),
+    _lighttpd(  # it takes no names of curves, and has them all
+        "wolfSSL", "wolfssl", features=frozenset(COMMON - {stacks.RETRY}), refuses=frozenset({"alert", "close"})
+    ),
     Server(
         name="caddy",
         library="Go crypto/tls",

@@ -21,7 +21,7 @@ from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.certificates import make_certificates
-from ktlslab.errors import RecordLayerUnavailableError, SuiteUnsupportedError, errno_name
+from ktlslab.errors import AlertError, KtlsLabError, RecordLayerUnavailableError, SuiteUnsupportedError, errno_name
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import EngineName
 from ktlslab.linux.ktls import Direction
@@ -214,6 +214,8 @@ def _open(
             if not isinstance(answer, Installed):
                 reason = answer.reason if isinstance(answer, Refused) else answer
                 if record_layer != "auto":
+                    if reason is Why.NOT_ESTABLISHED:
+                        _hear(connection, finished)
                     raise _unmet(connection, record_layer, answer, reason)
                 why.append(reason)
             if not isinstance(answer, Why):
@@ -240,6 +242,16 @@ def _take_over(
         return _traced(trace, "install", lambda: install(connection, keys, directions))
     finally:
         keys.wipe()
+
+
+def _hear(connection: Connection, finished: Handshake) -> None:
+    """Raise the alert by which the peer closed before the kernel was asked: it is what went wrong, not the kernel."""
+    try:
+        Stream(connection, finished).recv()
+    except AlertError:
+        raise
+    except KtlsLabError:
+        return
 
 
 def _unmet(

@@ -191,12 +191,13 @@ class Client(Stack):
     """A stack that gets bodies from our server. `run` returns the answers' bodies, by size.
 
     `sends` are the features in which it sends the bodies. `limits`: where small records are wanted, it asks our server
-    for them.
+    for them. In the versions `cuts` it may answer our close_notify by none.
     """
 
     run: Callable[[Asked], Mapping[int, bytes]]
     sends: frozenset[str] = frozenset({UPLOAD})
     limits: bool = False
+    cuts: frozenset[Version] = frozenset()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from ktlslab import _checks
 from ktlslab._closing import Closing
 from ktlslab._html import card
 from ktlslab.certificates import make_certificates
-from ktlslab.errors import AlertError, KtlsLabError, RecordLayerUnavailableError, SuiteUnsupportedError, errno_name
+from ktlslab.errors import RecordLayerUnavailableError, SuiteUnsupportedError, errno_name
 from ktlslab.linux.counters import Counters
 from ktlslab.linux.engines import EngineName
 from ktlslab.linux.ktls import Direction
@@ -215,7 +215,7 @@ def _open(
                 reason = answer.reason if isinstance(answer, Refused) else answer
                 if record_layer != "auto":
                     if reason is Why.NOT_ESTABLISHED:
-                        _hear(connection, finished)
+                        _hear(connection, finished)  # it is what went wrong, and not the kernel
                     raise _unmet(connection, record_layer, answer, reason)
                 why.append(reason)
             if not isinstance(answer, Why):
@@ -245,13 +245,8 @@ def _take_over(
 
 
 def _hear(connection: Connection, finished: Handshake) -> None:
-    """Raise the alert by which the peer closed before the kernel was asked: it is what went wrong, not the kernel."""
-    try:
-        Stream(connection, finished).recv()
-    except AlertError:
-        raise
-    except KtlsLabError:
-        return
+    """Raise the error by which the peer ended the session before the kernel was asked, such as its alert."""
+    Stream(connection, finished).recv()
 
 
 def _unmet(

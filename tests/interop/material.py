@@ -97,7 +97,10 @@ class Material:
         for words in (
             ["certutil", "-N", "-d", name, "--empty-password"],
             ["certutil", "-A", "-d", name, "-n", "authority", "-t", "CT,C,C", "-i", str(self.ca)],
-            *(["pk12util", "-i", str(self.file(f"{one}.p12")), "-d", name, "-W", PASSWORD] for one in ("server", "client")),
+            *(
+                ["pk12util", "-i", str(self.file(f"{one}.p12")), "-d", name, "-W", PASSWORD]
+                for one in ("server", "client")
+            ),
         ):
             subprocess.run(words, check=True, capture_output=True)
         return name

@@ -14,7 +14,10 @@ def s_server(setup: Setup) -> Iterator[Started]:
     material = setup.material
     argv = ["openssl", "s_server", "-accept", f"127.0.0.1:{setup.port}", "-cert", material.file("server.crt")]
     argv += ["-cert_chain", material.file("server.crt"), "-key", material.file("server.key")]
-    argv += ["-ciphersuites", ":".join(suite.openssl_name for suite in ALL if suite.name.startswith("TLS_") and "WITH" not in suite.name)]
+    argv += [
+        "-ciphersuites",
+        ":".join(suite.openssl_name for suite in ALL if suite.name.startswith("TLS_") and "WITH" not in suite.name),
+    ]
     argv += ["-cipher", ":".join(suite.openssl_name for suite in ALL if "WITH" in suite.name)]
     if setup.feature != stacks.PEER_UPDATES:
         argv.append("-WWW")

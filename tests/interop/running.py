@@ -112,7 +112,9 @@ def backend(material: Material) -> Iterator[int]:
 def _stack(stack: Stack, chosen: Chosen, material: Material, port: int, say: Callable[[Row], object]) -> None:
     known = {"role": _role(stack), "stack": stack.name, "library": stack.library, "package": stack.package}
 
-    def tell(feature: str, cell: tuple[Suite, tuple[str, str]] | None, outcome: str, version: str, **seen: object) -> None:
+    def tell(
+        feature: str, cell: tuple[Suite, tuple[str, str]] | None, outcome: str, version: str, **seen: object
+    ) -> None:
         suite, (layer, engine) = cell or (None, ("", ""))
         told = {"suite": suite.name, "tls": suite.version.label} if suite else {"suite": "", "tls": ""}
         told |= {"feature": feature, "record_layer": layer, "io_engine": engine, "stack_version": version}
@@ -147,7 +149,9 @@ def _stack(stack: Stack, chosen: Chosen, material: Material, port: int, say: Cal
             tell(feature, None, f"{LEFT_OUT}: {error}", version)
 
 
-def _as_client(stack: Server, setup: Setup, started: stacks.Started, cell: tuple[Suite, tuple[str, str]]) -> talking.Scene:
+def _as_client(
+    stack: Server, setup: Setup, started: stacks.Started, cell: tuple[Suite, tuple[str, str]]
+) -> talking.Scene:
     suite, (layer, engine) = cell
     return talking.Scene(stack=stack, setup=setup, started=started, suite=suite, layer=layer, engine=engine)
 

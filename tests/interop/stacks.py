@@ -104,10 +104,8 @@ class Setup:
 class Stack:
     """Another implementation of TLS.
 
-    `needs` are programs, paths, or `python:MODULE`; `package` brings them. `version` is a command whose output holds the
-    version. `library` is the TLS library in it. `smallest` and `largest` bound the bodies. `groups` are those of our client's hello
-    where HelloRetryRequest is wanted; `refuses` is how a server answers a client without a certificate: by an alert, a
-    status of HTTP, or a reset that may come before its alert is read.
+    `needs` are programs, paths, or `python:MODULE`; `package` brings them. `version` is a command whose output holds
+    the version. `library` is the TLS library in it. `smallest` and `largest` bound the bodies.
     """
 
     name: str
@@ -128,15 +126,20 @@ class Stack:
         """Return why the stack cannot be used here, or "" if all that it needs is there."""
         for need in self.needs:
             _, python, module = need.partition("python:")
-            there = importlib.util.find_spec(module) if python else shutil.which(need, path=PATH) or Path(need).exists()
-            if not there:
+            found = importlib.util.find_spec(module) if python else shutil.which(need, path=PATH) or Path(need).exists()
+            if not found:
                 return f"{module or need} is not there: the package {self.package} would bring it"
         return ""
 
     def says_version(self) -> str:
         """Return the line of the version command that holds a number."""
         done = subprocess.run(
-            self.version, capture_output=True, text=True, check=False, env={**os.environ, "PATH": PATH}, timeout=PATIENCE_S
+            self.version,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PATH": PATH},
+            timeout=PATIENCE_S,
         )
         lines = (done.stdout + done.stderr).splitlines()
         return next((line.strip() for line in lines if any(letter.isdigit() for letter in line)), "")
@@ -153,7 +156,9 @@ class Stack:
 class Server(Stack):
     """A stack that serves the files of `Material.www`, or echoes. `start` is a context manager: Setup -> Started.
 
-    `absolute`: it is asked for files by their whole path. `notifies` says whether it ends by close_notify.
+    `absolute`: it is asked for files by their whole path. `notifies` says whether it ends by close_notify. `groups` are
+    those of our client's hello where HelloRetryRequest is wanted. `refuses` is how it answers a client without a
+    certificate: by an alert, a status of HTTP, a close, or a reset that comes before its alert is read.
     """
 
     start: Callable[[Setup], contextlib.AbstractContextManager[Started]]
@@ -201,8 +206,10 @@ class Client(Stack):
 
 
 @contextlib.contextmanager
-def process(setup: Setup, *argv: object, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[Started]:
-    """Run a server until its port listens, give it, and end it. LeftOutError with its last words if it does not start."""
+def process(
+    setup: Setup, *argv: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[Started]:
+    """Run a server, give it once its port listens, and end it. LeftOutError, with its last words, if it never does."""
     log = setup.folder / "log"
     with log.open("wb") as out:
         words = [str(word) for word in argv]

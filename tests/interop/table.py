@@ -34,7 +34,9 @@ Rows = list[dict[str, Any]]
 
 def table(rows: Rows) -> str:
     """Return the matrix as text: for each role the stacks, then what was wrong, then what was left out and why."""
-    return "\n\n".join(filter(None, [*(_block(rows, role) for role in ROLES), _wrong(rows), _left_out(rows), _sum(rows)]))
+    return "\n\n".join(
+        filter(None, [*(_block(rows, role) for role in ROLES), _wrong(rows), _left_out(rows), _sum(rows)])
+    )
 
 
 def _block(rows: Rows, role: str) -> str:
@@ -77,7 +79,9 @@ def _sum(rows: Rows) -> str:
     cells = [row for row in rows if row["suite"]]
     right = sum(row["outcome"] == RIGHT for row in cells)
     kernels = ", ".join(dict.fromkeys(row["kernel"] for row in rows if row.get("kernel")))
-    said = f"{right} of {len(cells)} cells right{f' on {kernels}' if kernels else ''}; -: the stack has no switch for it"
+    said = (
+        f"{right} of {len(cells)} cells right{f' on {kernels}' if kernels else ''}; -: the stack has no switch for it"
+    )
     return f"{said}. Each place counts its cells: suites x record layers x I/O engines x kernels, each with every body."
 
 

@@ -211,7 +211,7 @@ def echo(scene: Scene, size: int, **options: object) -> Session:
 
 
 def interactive(scene: Scene, size: int) -> None:
-    """A server that sends what its standard input says, and changes its keys where that is a command."""
+    """Let a server send what its standard input says, and change its keys where that is a command."""
     text, stdin = digits(min(size, 1 << 17)), scene.started.process.stdin
     with scene.open() as session:
         for command in (b"k\n", b"K\n"):
@@ -244,7 +244,7 @@ def resumed(scene: Scene, size: int) -> None:
 
 
 def refused(scene: Scene, _size: int) -> None:
-    """A server that wants a certificate, and gets none: an alert of its own, named as such, or an answer that says so."""
+    """Give no certificate to a server that wants one: it says so by an alert, named as its own, or by a status."""
     began = time.monotonic()
     try:
         with scene.open() as session:
@@ -255,7 +255,8 @@ def refused(scene: Scene, _size: int) -> None:
         check(how in scene.stack.refuses, f"{type(error).__name__}: {error}")
         scene.seen.ended.add(type(error).__name__)
     except StreamError as error:
-        check("reset" in scene.stack.refuses and type(error) is StreamError, f"{type(error).__name__}: {error}")
+        how = "close" if isinstance(error, TruncatedError) else "reset"
+        check(how in scene.stack.refuses, f"{type(error).__name__}: {error}")
         scene.seen.ended.add(type(error).__name__)
     else:
         how = str(parsed(answer)[0]) if answer else "close"
@@ -273,7 +274,9 @@ def play(scene: Scene) -> Seen:
     if feature in {stacks.RESUMED, stacks.EARLY}:
         act = resumed
     sizes = scene.stack.sizes[:1] if feature == stacks.NO_CERTIFICATE else scene.stack.sizes
-    cannot = feature in {stacks.PEER_UPDATES, stacks.BOTH_UPDATE} and scene.layer == "kernel" and not capabilities.rekey()
+    cannot = (
+        feature in {stacks.PEER_UPDATES, stacks.BOTH_UPDATE} and scene.layer == "kernel" and not capabilities.rekey()
+    )
     for size in sizes:
         try:
             act(scene, size)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from ktlslab.tls.suites import Version
 from tests.interop import stacks
 from tests.interop.stacks import RETRY_GROUP, USUAL, Server, Setup, Started, process
-from ktlslab.tls.suites import Version
 
 COMMON = {
     stacks.DEFAULT,
@@ -35,7 +35,9 @@ def nginx(setup: Setup) -> Iterator[Started]:
     ]
     if setup.wants_certificate:
         more.append(f"ssl_verify_client on; ssl_client_certificate {material.ca};")
-    temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    temporary = " ".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     text = f"""
     daemon off; master_process off; pid {folder}/pid; error_log stderr; {f"user {USER};" if USER else ""}
     events {{ worker_connections 64; }}
@@ -86,7 +88,9 @@ def apache(setup: Setup) -> Iterator[Started]:
         f"ProxyPass /upload http://127.0.0.1:{setup.backend}/upload",
         *more,
     ]
-    with process(setup, "apache2", "-f", setup.write("apache.conf", "\n".join(lines) + "\n"), "-DFOREGROUND") as started:
+    with process(
+        setup, "apache2", "-f", setup.write("apache.conf", "\n".join(lines) + "\n"), "-DFOREGROUND"
+    ) as started:
         yield started
 
 
@@ -150,7 +154,9 @@ def caddy(setup: Setup) -> Iterator[Started]:
     }}
     """
     argv = ["caddy", "run", "--config", setup.write("Caddyfile", text), "--adapter", "caddyfile"]
-    with process(setup, *argv, env={"XDG_DATA_HOME": str(setup.folder), "XDG_CONFIG_HOME": str(setup.folder)}) as started:
+    with process(
+        setup, *argv, env={"XDG_DATA_HOME": str(setup.folder), "XDG_CONFIG_HOME": str(setup.folder)}
+    ) as started:
         yield started
 
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from conftest import accept_tls, server_context
 from OpenSSL import SSL
 

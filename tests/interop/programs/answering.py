@@ -1,4 +1,4 @@
-"""What every server here answers: GET /SIZE by the file of that name, anything else by the length and hash of its body."""
+"""What every server here answers: GET /SIZE by the file of that name, all else by its body's length and hash."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def context_for(folder: Path, feature: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
     if feature.endswith(" tickets"):
-        context.num_tickets = int(feature.split()[0])
+        context.num_tickets = int(feature.removesuffix(" tickets"))
     if feature == "HelloRetryRequest":
         context.set_ecdh_curve("secp384r1")
     if "client certificate" in feature:

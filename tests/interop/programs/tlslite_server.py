@@ -19,7 +19,7 @@ def settings_for(feature: str) -> HandshakeSettings:
     settings.cipherNames = ["aes256gcm", "aes128gcm", "chacha20-poly1305", "aes128ccm"]
     settings.ticketKeys = [bytearray(range(32))]
     if feature.endswith(" tickets"):
-        settings.ticket_count = int(feature.split()[0])
+        settings.ticket_count = int(feature.removesuffix(" tickets"))
     if feature == "HelloRetryRequest":
         settings.eccCurves, settings.keyShares, settings.dhGroups = ["secp384r1"], ["secp384r1"], []
     if feature == "early data offered":
@@ -43,7 +43,7 @@ def serve(sock: socket.socket, folder: Path, feature: str) -> None:
         )
         if feature == "small records":
             tls.recordSize = 512
-        asked = read_request(lambda size: tls.recv(size))
+        asked = read_request(tls.recv)
         if not asked:
             return
         answer = answer_to(*asked, folder / "www")

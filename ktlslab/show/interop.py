@@ -86,7 +86,7 @@ def matrix(frame: pd.DataFrame) -> Picture:
     right = int((cells["outcome"] == RIGHT).sum())
     kernels = ", ".join(frame["kernel"].unique())
     said = f"{right:,} of {len(cells):,} cells right, with {cells['stack'].nunique()} stacks on Linux {kernels}"
-    parts = [prose(f"{said}. Each cell moved bodies of several sizes, in connections of their own.")]
+    parts: list[str] = [prose(f"{said}. Each cell moved bodies of several sizes, in connections of their own.")]
     for role, title in ROLES.items():
         if (frame["role"] == role).any():
             parts.append(prose(Html(f"<b>{title}</b>")) + _grid(frame, role))
@@ -115,14 +115,14 @@ def _text(rows: object) -> list[tuple[str, ...]]:
 
 def _grid(frame: pd.DataFrame, role: str) -> str:
     wide = summed(frame, role)
-    libraries = frame.drop_duplicates("stack").set_index("stack")["library"]
+    libraries = dict(zip(frame["stack"], frame["library"], strict=True))
     head = "".join(
         f'<th style="{_CELL};{SMALL}">{escape(str(name))}</th>' for name in ("", "TLS library", *wide.columns)
     )
     lines = []
     for stack, row in wide.iterrows():
         named = f'<th style="{_CELL};text-align:left">{escape(str(stack))}</th>'
-        library = f'<td style="{_CELL};text-align:left">{escape(str(libraries[stack]))}</td>'
+        library = f'<td style="{_CELL};text-align:left">{escape(libraries[str(stack)])}</td>'
         lines.append(f"<tr>{named}{library}{''.join(_place(value) for value in row)}</tr>")
     return f'<table style="border-collapse:collapse;font-size:0.9em"><tr>{head}</tr>{"".join(lines)}</table>'
 

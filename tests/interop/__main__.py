@@ -3,7 +3,7 @@
     python -m tests.interop [--on KERNEL]... [--only STACK] [--feature NAME] [--thin] [-o data/interop.parquet]
 
 boots a guest of each kernel (default: uml-6.1, uml-6.12, uml), one after the other, runs all cells in it, and says
-which are wrong. -o records them. --here runs them on this kernel, and writes a line of JSON for each.
+which are wrong. -o records them, and keeps what it has of other kernels. --here runs them on this kernel, and writes a line of JSON for each.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -46,18 +46,17 @@ def main() -> int:
             print(json.dumps({"provenance": provenance.collect(job, labels)}), flush=True)
         run(chosen, say)
         return 0
-    rows, runs = [], {}
+    rows = []
     for name in options.on or KERNELS:
         began = time.monotonic()
         found, run_of = collect(name, chosen, progress=True)
         rows += found
-        runs |= run_of
+        if options.output:
+            from tests.interop.recording import record
+
+            record(found, run_of, options.output)
         print(f"{name}: {len(found)} cells in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     print(table(rows))
-    if options.output:
-        from tests.interop.recording import record
-
-        record(rows, runs, options.output)
     return 0 if rows and all(row["outcome"] == RIGHT for row in rows if LEFT_OUT not in row["outcome"]) else 1
 
 

@@ -26,8 +26,11 @@ SERVERS: tuple[Server, ...] = (
     *languages.STACKS,
 )
 CLIENTS = clients.STACKS
+ALL: tuple[Stack, ...] = (*SERVERS, *CLIENTS)
+FEATURE_EVERY = 4  # stacks: how seldom a feature is tried in the chosen part
 ROOT = Path(__file__).parents[2]
-ARMS = (("kernel", "uring"), ("kernel", "syscall"), ("userspace", "syscall"))
+ARMS = (("kernel", "uring"), ("kernel", "syscall"))
+BESIDE = ("userspace", "syscall")  # what everyone has: with the default alone
 RIGHT = "right"
 LEFT_OUT = "left out"
 
@@ -56,28 +59,30 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """Which cells: all, or by `thin` a part that holds each stack, each of its features and each arm."""
+    """Which cells: all, or by `thin` a part that holds each stack in both versions, each feature and each arm."""
 
     thin: bool = False
     stack: str = ""
     feature: str = ""
 
     def stacks(self) -> list[Stack]:
-        return [one for one in (*SERVERS, *CLIENTS) if self.stack.lower() in f"{_role(one)} {one.name}".lower()]
+        return [one for one in ALL if self.stack.lower() in f"{_role(one)} {one.name}".lower()]
 
     def cells(self, stack: Stack) -> Iterator[tuple[str, list[tuple[Suite, tuple[str, str]]]]]:
         """Yield each feature with its suites and arms."""
-        for number, feature in enumerate(name for name in stacks.FEATURES if name in stack.features):
-            if self.feature not in feature:
+        place = ALL.index(stack)
+        for number, feature in enumerate(stacks.FEATURES):
+            if feature not in stack.features or self.feature not in feature:
                 continue
             suites = stack.suites_for(feature)
-            arms = [arm for arm in ARMS if feature != stacks.BOTH_UPDATE or arm[0] == "kernel"]  # others cannot
-            every = [(suite, arm) for suite in suites for arm in arms]
+            every = [(suite, arm) for suite in suites for arm in ARMS]
+            if feature == stacks.DEFAULT:
+                every += [(suite, BESIDE) for suite in suites if suite in stacks.TYPICAL]
             if self.thin and feature == stacks.DEFAULT:
                 first = {suite.version: suite for suite in reversed(suites)}.values()
-                every = [(suite, ARMS[at % 2]) for at, suite in enumerate(first)]
+                every = [(suite, ARMS[(at + place) % 2]) for at, suite in enumerate(first)]
             elif self.thin:
-                every = every[number % 2 : number % 2 + 1] if every else []
+                every = every[place % 2 : place % 2 + 1] if (place + number) % FEATURE_EVERY == 0 else []
             if every:
                 yield feature, every
 

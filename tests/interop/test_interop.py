@@ -8,6 +8,7 @@ import pytest
 
 from tests.interop.guests import collect
 from tests.interop.running import CLIENTS, SERVERS, Chosen
+from tests.interop.stacks import FEATURES
 from tests.interop.table import RIGHT
 
 STACKS = {f"{role} {stack.name}": stack for role, some in (("client", SERVERS), ("server", CLIENTS)) for stack in some}
@@ -29,4 +30,9 @@ def test_every_cell_of_a_stack_is_right(rows, name, record_property):
         record_property("interop", json.dumps(row))
     wrong = [f"{row['suite']}, {row['feature']}, {row['record_layer']}: {row['outcome']}" for row in mine]
     assert not [said for said, row in zip(wrong, mine, strict=True) if row["outcome"] != RIGHT]
-    assert {row["feature"] for row in mine} == STACKS[name].features
+    assert {row["feature"] for row in mine} <= STACKS[name].features
+    assert {row["tls"] for row in mine} == {suite.version.label for suite in STACKS[name].suites}
+
+
+def test_every_feature_is_tried_with_some_stack(rows):
+    assert {row["feature"] for row in rows} == set(FEATURES)

@@ -214,6 +214,8 @@ def _open(
             if not isinstance(answer, Installed):
                 reason = answer.reason if isinstance(answer, Refused) else answer
                 if record_layer != "auto":
+                    if reason is Why.NOT_ESTABLISHED:
+                        _hear(connection, finished)  # it is what went wrong, and not the kernel
                     raise _unmet(connection, record_layer, answer, reason)
                 why.append(reason)
             if not isinstance(answer, Why):
@@ -240,6 +242,11 @@ def _take_over(
         return _traced(trace, "install", lambda: install(connection, keys, directions))
     finally:
         keys.wipe()
+
+
+def _hear(connection: Connection, finished: Handshake) -> None:
+    """Raise the error by which the peer ended the session before the kernel was asked, such as its alert."""
+    Stream(connection, finished).recv()
 
 
 def _unmet(

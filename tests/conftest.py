@@ -376,9 +376,9 @@ def nginx(certificates, tmp_path):
                 address=LOOPBACK,
                 port=port,
                 http2=" http2" if http2 else "",
-                more=more,
                 pem=certificates.server("good"),
                 protocols=labels[version] if version else " ".join(labels.values()),
+                more=more,
             )
             (folder / "nginx.conf").write_text(text)
             path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -398,22 +398,34 @@ def nginx(certificates, tmp_path):
 
 
 @pytest.fixture
-def httpbin(certificates, tmp_path):
-    """Give the port of httpbin, which gunicorn serves with the standard library's ssl."""
-    with socket.create_server((LOOPBACK, 0)) as free:
-        port = free.getsockname()[1]
-    pem, log = str(certificates.server("good")), tmp_path / "httpbin.log"
-    argv = [sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{LOOPBACK}:{port}", "--threads", "4"]
-    argv += ["--log-file", str(log), "--certfile", pem, "--keyfile", pem]
-    with running(argv, stdin=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(ConnectionRefusedError):
-                socket.create_connection((LOOPBACK, port)).close()
-                yield port
-                return
-            time.sleep(0.05)
-        pytest.fail(f"httpbin did not start: {log.read_text()}")
+def start_httpbin(tmp_path):
+    """start_httpbin(*options) -> port of httpbin, which gunicorn serves with these options."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*options):
+            with socket.create_server((LOOPBACK, 0)) as free:
+                port = free.getsockname()[1]
+            log = tmp_path / "httpbin.log"
+            argv = [sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{LOOPBACK}:{port}", "--threads", "4"]
+            process = servers.enter_context(
+                running([*argv, "--log-file", str(log), *options], stdin=subprocess.DEVNULL)
+            )
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline and process.poll() is None:
+                with contextlib.suppress(ConnectionRefusedError):
+                    socket.create_connection((LOOPBACK, port)).close()
+                    return port
+                time.sleep(0.05)
+            pytest.fail(f"httpbin did not start: {log.read_text()}")
+
+        yield start
+
+
+@pytest.fixture
+def httpbin(start_httpbin, certificates):
+    """Give the port of httpbin, whose TLS is the standard library's."""
+    pem = str(certificates.server("good"))
+    return start_httpbin("--certfile", pem, "--keyfile", pem)
 
 
 @pytest.fixture

@@ -81,6 +81,23 @@ collect_missing() {
     need nginx 'command -v nginx'
     need cpio 'command -v cpio'
     need curl 'command -v curl'
+    # The stacks of tests/interop.
+    need apache2 'command -v apache2 || command -v httpd'
+    need lighttpd 'command -v lighttpd'
+    need caddy 'command -v caddy'
+    need haproxy 'command -v haproxy'
+    need stunnel 'command -v stunnel'
+    need gnutls-serv 'command -v gnutls-serv'
+    need selfserv 'command -v selfserv'
+    need java 'command -v java'
+    need node 'command -v node'
+    if command -v apt-get >/dev/null; then
+      need lighttpd-openssl 'test -e /usr/lib/lighttpd/mod_openssl.so'
+      need lighttpd-gnutls 'test -e /usr/lib/lighttpd/mod_gnutls.so'
+      need lighttpd-mbedtls 'test -e /usr/lib/lighttpd/mod_mbedtls.so'
+      need lighttpd-nss 'test -e /usr/lib/lighttpd/mod_nss.so'
+      need lighttpd-wolfssl 'test -e /usr/lib/lighttpd/mod_wolfssl.so'
+    fi
     need chromium 'command -v chromium || command -v chromium-browser'
   fi
 }

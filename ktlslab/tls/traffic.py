@@ -75,6 +75,14 @@ class Traffic:
             _lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)  # which frees them with the connection
         return _address(self._ssl), _address(self._incoming), _address(self._outgoing)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the peer's close_notify has come, which SSL_get_error takes for EOF where user_canceled preceded it.
+
+        A fatal alert counts as well: look at its error first. Java sends both alerts at each end (RFC 8446, 6.1).
+        """
+        return bool(_lib.SSL_get_shutdown(self._ssl) & _lib.SSL_RECEIVED_SHUTDOWN)
+
     def explained(self, answer: int, error: int) -> SSL.Error:
         """Return pyOpenSSL's exception for what a function has answered, and left in errno."""
         _ffi.errno = error
@@ -132,7 +140,7 @@ class Traffic:
         answer = _lib.SSL_get_error(self._ssl, count)
         if answer == _lib.SSL_ERROR_WANT_READ:
             return None
-        if answer == _lib.SSL_ERROR_ZERO_RETURN:
+        if answer == _lib.SSL_ERROR_ZERO_RETURN or (answer == _lib.SSL_ERROR_SYSCALL and self.ended):
             return 0
         raise self.explained(count, _ffi.errno)
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 
 import pytest
+from conftest import accept_tls, server_context
+from OpenSSL import SSL
 
-from ktlslab.errors import RingUnavailableError
+from ktlslab import session
+from ktlslab.errors import AlertError, RingUnavailableError
 from ktlslab.http import client as https
-from ktlslab.linux import capabilities
+from ktlslab.linux import capabilities, tcpinfo
 from ktlslab.linux.ring import Ring
 from ktlslab.session import open_session
-from ktlslab.stages import Why
+from ktlslab.stages import Why, export
 from ktlslab.tls.suites import Suite, Version
 
+ESTABLISHED = 1  # include/net/tcp_states.h
 CBC = "ECDHE-ECDSA-AES128-SHA"
 SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
 
@@ -33,6 +38,31 @@ def test_a_suite_that_no_kernel_knows_goes_on_in_userspace_on_the_same_connectio
         session.stream.send(b"still here")
         assert session.stream.recv() == b"still here"
         assert peer.join() == session.stream.connection.local
+
+
+def test_a_peer_that_has_refused_us_before_the_kernel_is_asked_is_heard(tcp_peer, certificates, monkeypatch, io_engine):
+    """The server wants a certificate, which it can say only after the client's handshake (TLS 1.3)."""
+
+    def refuse(sock):
+        context = server_context(certificates.server("good"), Suite.TLS_AES_128_GCM_SHA256)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        with pytest.raises(SSL.Error):
+            accept_tls(context, sock)
+
+    def later(finished):
+        while tcpinfo.state(finished.connection.socket) == ESTABLISHED:
+            time.sleep(0.001)
+        return export(finished)
+
+    monkeypatch.setattr(session, "export", later)
+    with pytest.raises(AlertError, match="the peer sent the alert"):
+        open_session(
+            "localhost",
+            tcp_peer(refuse).port,
+            config=certificates.config(),
+            record_layer="kernel",
+            io_engine=io_engine,
+        )
 
 
 def test_auto_is_the_kernel_and_the_trace_shows_each_stage(tls_echo, certificates):

@@ -10,13 +10,16 @@ import pytest
 from OpenSSL import SSL
 
 from ktlslab.errors import AlertError, CertificateError, HandshakeError, StreamError
+from ktlslab.linux import tcpinfo
 from ktlslab.session import accept_session, open_session, session_pair
 from ktlslab.stages import ClientConfig, ServerConfig, Stream
 from ktlslab.stages.lastword import DRAIN_S
 from ktlslab.stages.transfer import ending
+from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.suites import Suite, Version
 from tests.handpeer import HandPeers
 
+CLOSE_WAIT = 8  # include/net/tcp_states.h: the peer's FIN has come
 TLS12 = Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 TLS13 = Suite.TLS_AES_128_GCM_SHA256
 BOTH = pytest.mark.parametrize("suite", [TLS12, TLS13], ids=["1.2", "1.3"])
@@ -46,6 +49,35 @@ def test_a_server_does_not_wait_for_an_idle_client(suite, io_engine):
         server.close()
         assert time.monotonic() - started < ending.LINGER_S / 2
         assert client.stream.recv() == b"answer"
+
+
+@pytest.mark.parametrize("layer", ["userspace", "userspace-rustls"])
+@pytest.mark.parametrize("version", Version)
+def test_a_peer_that_has_everything_and_is_gone_is_no_failure_of_the_end(hand_peers, layer, version, io_engine):
+    """A client such as curl closes as soon as it has the body, and answers the server's close_notify by a reset."""
+    stream, peer = hand_peers.open(layer, io_engine, "server", version=version)
+    stream.send(b"the whole answer")
+    assert peer.receive_data(16) == b"the whole answer"
+    peer.close_notify()
+    peer.close()
+    while tcpinfo.state(stream.connection.socket) != CLOSE_WAIT:
+        time.sleep(0.001)
+    stream.send_eof()
+    stream.close()
+
+
+@pytest.mark.parametrize("layer", ["userspace", "userspace-rustls"])
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_user_canceled_before_close_notify_is_a_clean_end(hand_peers, layer, version, role, io_engine):
+    """Java sends both when it closes (RFC 8446, 6.1)."""
+    stream, peer = hand_peers.open(layer, io_engine, role, version=version)
+    peer.send(b"data")
+    peer.alert(AlertDescription.USER_CANCELED, AlertLevel.WARNING)
+    peer.close_notify()
+    peer.fin()
+    assert [stream.recv(), stream.recv(), stream.recv()] == [b"data", b"", b""]
+    stream.close()
 
 
 def test_a_last_word_is_waited_for_no_longer_than_the_time_out(io_engine):

@@ -73,6 +73,7 @@ class Condition(_hot.Flow):
         self.ended = False  # the peer has sent close_notify, or FIN on a plain stream
         self.closed = False  # this end has closed
         self.finished = False  # this end has sent close_notify and FIN: nothing more is sent
+        self.given: int | None = None  # bytes that TCP had been given when this end began to do so; None: not known
         self.held = False  # the kernel may hold back the last record (MSG_MORE)
         self.untold = False  # the failure has not been raised yet
         self.told = False  # this end has sent a fatal alert

@@ -33,10 +33,36 @@ _LOOK_S = 0.02  # no event tells of an acknowledgement, so it is looked for this
 
 def end_sending(condition: Condition) -> None:
     """Send what is held back, close_notify and FIN."""
+    if not condition.held:
+        condition.given, _ = tcpinfo.moved(condition.connection.socket)
     if condition.layers[Direction.TX] != "plain":
         condition.sender.close_notify()
     condition.finish()
     condition.connection.socket.shutdown(socket.SHUT_WR)
+
+
+def half_close(condition: Condition) -> None:
+    """End the sending of a stream that goes on receiving.
+
+    A peer that has everything may have closed already, and then answers close_notify by a reset: that does no harm.
+    """
+    try:
+        end_sending(condition)
+    except OSError:
+        closed = condition.finished and tcpinfo.state(condition.connection.socket) == tcpinfo.CLOSED
+        if not (closed and _delivered(condition)):
+            raise
+
+
+def _delivered(condition: Condition) -> bool:
+    """Whether the peer's TCP has everything, except what came with the close_notify.
+
+    A peer that then resets the connection, instead of reading the close_notify, does no harm.
+    """
+    sock = condition.connection.socket
+    if condition.given is None:
+        return not condition.held and not tcpinfo.unacknowledged(sock)
+    return tcpinfo.acknowledged(sock) >= condition.given
 
 
 def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
@@ -48,11 +74,9 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     if not wait:
         _leave(condition)
         return None
-    # Once everything has arrived, a peer that resets the connection instead of reading the close_notify does no harm.
-    delivered = not condition.held and not tcpinfo.unacknowledged(sock)
     lost = None if condition.finished else condition.lost()
     if lost:
-        return None if condition.reset and delivered and not condition.unconfirmed else lost
+        return None if condition.reset and _delivered(condition) and not condition.unconfirmed else lost
     try:
         with Bound(condition.connection, Direction.TX) as bound:
             if not condition.finished:
@@ -60,12 +84,12 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
             _await_acknowledgement(condition, bound)
     except (OSError, SSL.Error, LibraryError) as error:
         if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
-            reset = delivered and tcpinfo.state(sock) == tcpinfo.CLOSED
+            reset = _delivered(condition) and tcpinfo.state(sock) == tcpinfo.CLOSED
             in_use = isinstance(error, OSError) and error.errno == errno.EBUSY  # then the peer gets no close_notify
             return None if reset and not in_use else condition.failed("closing", error)
     left = tcpinfo.unacknowledged(sock)
     reset = tcpinfo.state(sock) == tcpinfo.CLOSED
-    if (delivered and reset) or (condition.finished and not left):
+    if (reset and _delivered(condition)) or (condition.finished and not left):
         return None
     what = f"acknowledged the last {left} bytes sent" if left else "taken what comes before the close_notify"
     tried, answered = condition.tried("closing"), f"the peer had not {what}"

@@ -29,7 +29,7 @@ from ktlslab.stages.lastword import let_it_be_heard
 from ktlslab.stages.transfer import claims, sides
 from ktlslab.stages.transfer.condition import Condition
 from ktlslab.stages.transfer.control import Control
-from ktlslab.stages.transfer.ending import end_sending, farewell
+from ktlslab.stages.transfer.ending import farewell, half_close
 from ktlslab.stages.transfer.files import Files
 from ktlslab.stages.transfer.inlet import Inlet
 from ktlslab.stages.transfer.keyupdate import KeyUpdates
@@ -351,7 +351,7 @@ class Stream(_hot.Stream, Closing):
             condition.fail(lost)
             raise lost
         try:
-            end_sending(condition)
+            half_close(condition)
         except BaseException as error:  # noqa: BLE001
             condition.give_up("ending the sending", error)
 

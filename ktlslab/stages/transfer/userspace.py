@@ -104,10 +104,12 @@ class Userspace(_hot.Tls):
 
     # Called by both
 
-    def failed(self, answer: int, error: int, receives: int) -> NoReturn:
-        """Raise SSL.Error, or the OSError or TruncatedError that OpenSSL has met on the socket."""
+    def failed(self, answer: int, error: int, receives: int) -> int:
+        """Raise SSL.Error, or the OSError or TruncatedError that OpenSSL has met on the socket. 0: a clean end."""
         failure = self._traffic.explained(answer, error)
         syscall = isinstance(failure, SSL.SysCallError)
+        if receives and syscall and failure.args[0] == -1 and self._traffic.ended:
+            return 0
         if receives and (failure.args[0] == -1 if syscall else "unexpected eof" in str(failure)):
             raise truncated(self._connection, "userspace") from failure
         raise OSError(*failure.args) if syscall else failure

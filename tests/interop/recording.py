@@ -1,0 +1,23 @@
+"""Writes the matrix as a table of data/, with the provenance of its runs beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ktlslab.runs.storage import store, table_path
+from ktlslab.show.interop import INTEROP_COLUMNS, read_interop
+
+
+def record(rows: list[dict[str, Any]], runs: dict[str, dict[str, Any]], path: Path) -> None:
+    """Write rows, and `runs` by their run_id, to NAME.parquet and NAME.json. Other kernels' rows there are kept."""
+    path = table_path("recording the interoperation matrix", "path", path)
+    frame, known = pd.DataFrame(rows, columns=list(INTEROP_COLUMNS)), {}
+    if path.exists():
+        before = read_interop(path)
+        known = before.attrs.get("provenance", {})
+        frame = pd.concat([before[~before["machine"].isin(set(frame["machine"]))], frame], ignore_index=True)
+    frame.attrs["provenance"] = {name: run for name, run in {**known, **runs}.items() if name in set(frame["run_id"])}
+    store(frame, path)

@@ -3,7 +3,8 @@
     python -m ktlslab.measure.fetches TABLE.parquet     # counts instructions on the newest kernel
 
 A row per fetch. `latency` and `client_cpu` are in `unit`, and so are their parts `latency_STAGE` and `cpu_STAGE`, 0 for
-a stage that a way has not. One way runs twice in each block (`replica`): the difference is the noise.
+a stage that a way has not; NaN where the CPU clock is too coarse for a fetch. One way runs twice in each block
+(`replica`): the difference is the noise.
 """
 
 from __future__ import annotations

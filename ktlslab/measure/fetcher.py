@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import random
 import sys
@@ -93,8 +94,10 @@ def _row(name: str, asked: Asked, ring: Ring, body: int) -> dict[str, Any]:
     }
     for whole, part, what in (("latency", "latency", 0), ("client_cpu", "cpu", 1)):
         took = {name: after[what] - at[what] for name, at, after in zip(begun, times, times[1:], strict=False)}
-        row[whole] = sum(took.values())
-        row |= {f"{part}_{name}": took.get(name, 0) for name in STAGES}
+        total = sum(took.values())
+        known = not what or not math.isnan(clocks.cpu_figure(total, 1))
+        row[whole] = float(total) if known else math.nan
+        row |= {f"{part}_{name}": float(took.get(name, 0)) if known else math.nan for name in STAGES}
     return row
 
 

@@ -3,11 +3,13 @@
     python -m ktlslab.measure.fetches TABLE.parquet     # counts instructions on the newest kernel
 
 A row per fetch. `latency` and `client_cpu` are in `unit`, and so are their parts `latency_STAGE` and `cpu_STAGE`, 0 for
-a stage that a way has not. One way runs twice in each block (`replica`): the difference is the noise.
+a stage that a way has not; NaN where the CPU clock is too coarse for a fetch. One way runs twice in each block
+(`replica`): the difference is the noise.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import secrets
 import sys
@@ -77,8 +79,12 @@ def measure(
 def look(bodies: Sequence[int] = LOOKED_AT, repeats: int = 3) -> pd.DataFrame:
     """Time a few fetches in this process, whatever else this machine does: something to look at, not a measurement."""
     require("lab", "pandas")
-    with Laboratory() as laboratory:
-        rows = list(measured(laboratory, list(bodies), repeats))
+    gc.freeze()  # so that collecting between fetches does not go through all that a notebook has imported
+    try:
+        with Laboratory() as laboratory:
+            rows = list(measured(laboratory, list(bodies), repeats))
+    finally:
+        gc.unfreeze()
     unit = clocks.UNITS[clocks.current()]
     return _frame([{"clock": clocks.current(), "unit": unit, **row} for row in rows], {})
 

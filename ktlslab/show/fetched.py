@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 QUANTITIES = {"latency": "latency", "client_cpu": "client CPU"}
 _LOOKS: dict[str, dict[str, Any]] = {
-    BEFORE: {"color": "#882255", "marker": "p"},
+    BEFORE: {"color": "#D55E00", "marker": "s"},
     NOW: {"color": "#0072B2", "marker": "^"},
 }
 _NEEDED = ("way", "replica", "body_bytes", "unit", "record_layer", *QUANTITIES)
@@ -99,7 +99,7 @@ def ratios(frame: pd.DataFrame) -> Lines:
     unit = str(rows["unit"].iloc[0])
     lines = []
     for size in sorted(map(int, rows["body_bytes"].unique())):
-        for quantity, label in QUANTITIES.items():
+        for quantity, label in _known(rows).items():
             before, now, again = (_median(rows, way, replica, size, quantity) for way, replica in _ARMS)
             lines.append(
                 (
@@ -112,7 +112,8 @@ def ratios(frame: pd.DataFrame) -> Lines:
                 )
             )
     head = ("body", "", "before", "now", "now / before", "now / now again")
-    return Lines(head=head, rows=lines, numbers=(2, 3, 4, 5), caption=f"Of a whole fetch: {_place(rows)}.")
+    coarse = "" if len(_known(rows)) == len(QUANTITIES) else " The CPU clock of this kernel is too coarse for a fetch."
+    return Lines(head=head, rows=lines, numbers=(2, 3, 4, 5), caption=f"Of a whole fetch: {_place(rows)}.{coarse}")
 
 
 def break_even(frame: pd.DataFrame) -> Lines:
@@ -125,7 +126,7 @@ def break_even(frame: pd.DataFrame) -> Lines:
     unit = str(rows["unit"].iloc[0])
     *_, large, largest = sizes = sorted(map(int, rows["body_bytes"].unique()))
     lines = []
-    for quantity, label in QUANTITIES.items():
+    for quantity, label in _known(rows).items():
         once = [_median(rows, *arm, sizes[0], quantity) for arm in _ARMS]
         each = [
             (_median(rows, *arm, largest, quantity) - _median(rows, *arm, large, quantity)) / (largest - large)
@@ -151,7 +152,7 @@ def ratios_said(frame: pd.DataFrame) -> list[str]:
     """Say for each quantity at which sizes the new way takes less; what equal fetches differ by counts as nothing."""
     rows = _ready(frame, replicas=True)
     said = []
-    for quantity, label in QUANTITIES.items():
+    for quantity, label in _known(rows).items():
         less: list[str] = []
         more: list[str] = []
         for size in sorted(map(int, rows["body_bytes"].unique())):
@@ -162,6 +163,11 @@ def ratios_said(frame: pd.DataFrame) -> list[str]:
         parts = [f"{word} at {_sizes(some, rows)}" for word, some in (("less", less), ("more", more)) if some]
         said.append(f"The new way takes {' and '.join(parts) or 'neither more nor less'} in {label}.")
     return said
+
+
+def _known(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the quantities for which this table has figures."""
+    return {name: label for name, label in QUANTITIES.items() if rows[name].notna().all()}
 
 
 def _sizes(some: list[str], rows: pd.DataFrame) -> str:

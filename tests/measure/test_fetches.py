@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from ktlslab.measure.payloads import payload
 from ktlslab.measure.plan import named
 from ktlslab.measure.worker import Laboratory
 from ktlslab.profiling.frames import read_profile
+from ktlslab.runs import clocks
 from ktlslab.runs.counting import definition
 
 DATA = Path(__file__).parents[2] / "data"
@@ -86,6 +88,15 @@ def test_a_row_that_the_kernel_s_counters_deny_is_refused(asked, monkeypatch):
     monkeypatch.setitem(ways.WAYS, "now", lambda *_: claimed)
     with Ring() as ring, pytest.raises(MachineError, match="said kernel, and the kernel counts otherwise"):
         fetcher._row("now", asked, ring, 3000)
+
+
+def test_a_cpu_clock_that_ticks_too_rarely_gives_nan_and_no_zero(asked, monkeypatch):
+    monkeypatch.setattr(clocks, "resolution_ns", lambda: 10_000_000)
+    with Ring() as ring:
+        row = fetcher._row("before", asked, ring, 3000)
+    assert math.isnan(row["client_cpu"])
+    assert math.isnan(row["cpu_transfer"])
+    assert row["latency"] > row["latency_transfer"] > 0
 
 
 def test_a_stream_that_ends_early_gives_what_came():

@@ -306,5 +306,6 @@ def test_before_and_after_runs_in_a_user_mode_kernel_on_real_ktls(tmp_path):
     shown = outputs(notebooks.execute(WAYS, tmp_path / "11.ipynb", kernel=spec.name, specs=spec.parent))
     assert "kernel records" in shown["trace-now"]
     assert "RECV EIO" in shown["trace-now"]
+    assert "too coarse for a fetch" in shown["wall"]
     assert "6 of 9 reasons happened in this run" in shown["fallbacks"]
     assert "kernel-tx+uring, the whole page" in shown["fallbacks"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -221,6 +222,14 @@ def test_the_plots_of_fetches_say_what_they_show(frame):
         fetched.by_stage(frame, quantity="heat")
     with pytest.raises(UsageError, match="it lacks the columns"):
         fetched.by_body(frame.drop(columns="way"))
+
+
+def test_a_cpu_clock_that_is_too_coarse_gives_no_figure_and_says_so(frame):
+    lines = fetched.ratios(frame.assign(client_cpu=math.nan))
+    assert {row[1] for row in lines.rows} == {"latency"}
+    assert "too coarse" in lines.caption
+    assert len(fetched.ratios_said(frame.assign(client_cpu=math.nan))) == 1
+    assert "too coarse" not in fetched.ratios(frame).caption
 
 
 def test_times_are_called_times(frame):

@@ -173,7 +173,7 @@ class Http2Exchange(Exchange):
         """Send a piece of the body as the windows allow; whether more of it is wanted."""
         view = memoryview(data)
         while view:
-            while (come := self._what_is_there()) is not None:
+            while not self._refuses() and (come := self._what_is_there()) is not None:
                 self._take(come)
             while not (room := self._room()):
                 if self._refuses():

@@ -32,7 +32,8 @@ ALPN = "h2"
 _HEADER_BYTES, _GOAWAY, _DATA = 9, 7, 0  # of a frame (RFC 9113, 4.1), and two of its types
 _MAX_FRAME_BYTES = 1 << 14  # what every end must take, and h2 has us announce
 _WINDOW_BYTES = 1 << 23  # on the way at most; it costs memory only while this end is still sending
-_MAX_IDLE_BYTES = 1 << 18  # of frames that bring nothing of the answer, one after the other
+# Of frames that bring nothing of a body, one after the other. A frame takes time however small it is.
+_MAX_IDLE_BYTES, _MIN_CHARGE = 1 << 18, 32
 # Headers of one connection, which HTTP/2 does not have (RFC 9113, 8.2.2); curl leaves them out as well.
 _OF_HTTP1 = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"expect"})
 
@@ -95,7 +96,7 @@ class Http2:
         if any(isinstance(event, h2.events.DataReceived) and event.data for event in self._events):
             self.idle_bytes = 0
             return
-        self.idle_bytes += size
+        self.idle_bytes += max(size, _MIN_CHARGE)
         if self.idle_bytes > _MAX_IDLE_BYTES:
             raise h2.exceptions.DenialOfServiceError(f"{self.idle_bytes} bytes of frames with nothing of the answer")
 

@@ -148,7 +148,7 @@ class Http2Exchange(Exchange):
             (b":scheme", b"https"),
             (b":authority", hosts[0]),
             (b":path", checked.target),
-            *((name, value) for name, value in checked.headers if name != b"host" and name not in _OF_HTTP1),
+            *((name, value) for name, value in checked.headers if _may_go(name, value)),
         ]
         self.sent_headers = [f"{name.decode()}: {value.decode('latin-1')}" for name, value in headers]
         self._rules.send_headers(self._stream, headers, end_stream=request.body is None)
@@ -358,6 +358,10 @@ class Http2Exchange(Exchange):
         if self._http2.goaway:
             return Http2Error(self._tried, answered=f"the server ended the connection ({self._http2.goaway})")
         return self._incomplete() if self._head or self._response else self._no_answer(error)
+
+
+def _may_go(name: bytes, value: bytes) -> bool:
+    return name not in _OF_HTTP1 and name != b"host" and (name != b"te" or value == b"trailers")
 
 
 def _code(number: int) -> str:

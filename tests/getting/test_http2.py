@@ -65,7 +65,15 @@ def test_nginx_gets_what_is_sent_and_curl_sends_the_same(nginx, get, certificate
     got = get("-T", tmp_path / "file", f"{url}/put/there", "-w", "%{http_code} %{http_version} %{size_upload}")
     assert got.out.endswith(f"201 2 {len(FILE)}".encode()), got
     assert (tmp_path / "put" / "there").read_bytes() == FILE
-    for words in (["-H", "X: y"], ["-d", "a=b"], ["-I"], ["-X", "DELETE"], ["-H", "Connection: close", "-H", "X: z"]):
+    for words in (
+        ["-H", "X: y"],
+        ["-H", "TE: gzip"],
+        ["-H", "TE: trailers"],
+        ["-d", "a=b"],
+        ["-I"],
+        ["-X", "DELETE"],
+        ["-H", "Connection: close", "-H", "X: z"],
+    ):
         words += ["-s", "-i", "-A", "me", f"{url}/say?q", "-w", "%{http_version} %{http_code} %{num_headers}"]
         theirs = subprocess.run(["curl", "--cacert", certificates.ca, *words], capture_output=True, check=True).stdout
         ours = get(*words).out

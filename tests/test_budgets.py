@@ -227,8 +227,8 @@ def test_a_large_body_may_take_no_more_memory_and_must_be_equal_and_by_the_kerne
 
 def test_large_bodies_stand_in_a_table_by_direction(parts):
     curl = {"client": "curl", "layer": "userspace", "seconds": 2.0, "path": "", "equal": False}
-    lines = [fetched(), fetched("upload"), fetched(**curl), fetched(size=1 << 20)]
+    lines = [fetched(), fetched("upload"), fetched(**curl), fetched(size=0, cpu=1.0)]
     _, _, *rows = parts[0].clients.table(lines, "x").splitlines()
     assert [row.split()[:2] for row in rows] == [["download", "ktlslab"], ["download", "curl"], ["upload", "ktlslab"]]
-    assert rows[0].split()[4:6] == ["4.00", "256"]
+    assert rows[0].split()[4:8] == ["4.00", "256", "3.00", "2.00"]
     assert rows[1].endswith("DIFFERENT")

@@ -43,9 +43,9 @@ class Client(Closing):
     connection, name look-up and handshake included; `stall_timeout` how long less than a byte a second may come.
     `resolve` maps (host, port) to addresses that are used instead of asking DNS. `proxies="ignore"`: connect directly
     even if the environment names a proxy; `no_proxy` are hosts for which it does not count, in place of the variable's.
-    `http="1.1"` does not offer HTTP/2, of whose frames the kernel knows nothing:
-    only a body of HTTP/1.1 goes from socket to file, or from file to socket, without passing through Python.
-    `sessions` is a file from which TLS sessions are resumed, and into which they go: see `http.sessions`.
+    `http="1.1"` does not offer HTTP/2, of whose frames the kernel knows nothing: only a body of HTTP/1.1 goes from
+    socket to file, or from file to socket, without passing through Python. `sessions` is a file from which TLS
+    sessions are resumed, and into which they go: see `http.sessions`.
     """
 
     def __init__(

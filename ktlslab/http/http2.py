@@ -32,7 +32,8 @@ ALPN = "h2"
 _HEADER_BYTES, _GOAWAY, _DATA = 9, 7, 0  # of a frame (RFC 9113, 4.1), and two of its types
 _MAX_FRAME_BYTES = 1 << 14  # what every end must take, and h2 has us announce
 _WINDOW_BYTES = 1 << 23  # on the way at most; it costs memory only while this end is still sending
-_MAX_IDLE_BYTES = 1 << 18  # of frames that bring nothing of the answer, one after the other
+# Of frames that bring nothing of a body, one after the other. A frame takes time however small it is.
+_MAX_IDLE_BYTES, _MIN_CHARGE = 1 << 18, 32
 # Headers of one connection, which HTTP/2 does not have (RFC 9113, 8.2.2); curl leaves them out as well.
 _OF_HTTP1 = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"expect"})
 
@@ -95,7 +96,7 @@ class Http2:
         if any(isinstance(event, h2.events.DataReceived) and event.data for event in self._events):
             self.idle_bytes = 0
             return
-        self.idle_bytes += size
+        self.idle_bytes += max(size, _MIN_CHARGE)
         if self.idle_bytes > _MAX_IDLE_BYTES:
             raise h2.exceptions.DenialOfServiceError(f"{self.idle_bytes} bytes of frames with nothing of the answer")
 
@@ -147,7 +148,7 @@ class Http2Exchange(Exchange):
             (b":scheme", b"https"),
             (b":authority", hosts[0]),
             (b":path", checked.target),
-            *((name, value) for name, value in checked.headers if name != b"host" and name not in _OF_HTTP1),
+            *((name, value) for name, value in checked.headers if _may_go(name, value)),
         ]
         self.sent_headers = [f"{name.decode()}: {value.decode('latin-1')}" for name, value in headers]
         self._rules.send_headers(self._stream, headers, end_stream=request.body is None)
@@ -173,7 +174,7 @@ class Http2Exchange(Exchange):
         """Send a piece of the body as the windows allow; whether more of it is wanted."""
         view = memoryview(data)
         while view:
-            while (come := self._what_is_there()) is not None:
+            while not self._refuses() and (come := self._what_is_there()) is not None:
                 self._take(come)
             while not (room := self._room()):
                 if self._refuses():
@@ -357,6 +358,10 @@ class Http2Exchange(Exchange):
         if self._http2.goaway:
             return Http2Error(self._tried, answered=f"the server ended the connection ({self._http2.goaway})")
         return self._incomplete() if self._head or self._response else self._no_answer(error)
+
+
+def _may_go(name: bytes, value: bytes) -> bool:
+    return name not in _OF_HTTP1 and name != b"host" and (name != b"te" or value == b"trailers")
 
 
 def _code(number: int) -> str:

@@ -41,6 +41,7 @@ class SessionFile:
         self._path, self._config = path, config
         self._trust = _fingerprint(config)
         self._taken: set[Origin] = set()
+        self._used: set[str] = set()
         self.ignored: list[str] = []
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
@@ -54,6 +55,7 @@ class SessionFile:
         if line is None:
             return None
         self._taken.add(origin)
+        self._used.add(line["session"])
         try:
             return Resumption.restored(base64.b64decode(line["session"], validate=True), origin[0], self._config)
         except (UsageError, binascii.Error) as error:
@@ -64,7 +66,8 @@ class SessionFile:
         """Write down what a connection gave, if anything, and that what it was offered is used up."""
         if not self._config.verify or (session is None and origin not in self._taken):
             return
-        self._lines = {**self._read(), **self._lines}  # another run may have written meanwhile
+        others = {key: line for key, line in self._read().items() if line["session"] not in self._used}
+        self._lines = {**others, **self._lines}  # another run may have written meanwhile
         key = (*origin, self._trust)
         self._lines.pop(key, None)
         self._taken.discard(origin)
@@ -73,10 +76,9 @@ class SessionFile:
             host, port = origin
             self._lines[key] = {"host": host, "port": port, "trust": self._trust, "time": time.time(), "session": data}
         lines = sorted(self._lines.values(), key=lambda line: line["time"])[-_MAX_SESSIONS:]
+        text = "".join([_FIRST_LINE, *(json.dumps(line) + "\n" for line in lines)])
         with opened(self._path, 0o600) as descriptor:
-            write_all(
-                descriptor, "".join([_FIRST_LINE, *(json.dumps(line) + "\n" for line in lines)]).encode(), self._path
-            )
+            write_all(descriptor, text.encode(), self._path)
 
     def _read(self) -> dict[tuple[str, int, str], dict[str, Any]]:
         tried = f"reading TLS sessions from {self._path}"
@@ -97,7 +99,7 @@ class SessionFile:
             raise UnreadableError(tried, answered=answered, remedy="Name another file, or a new one.")
         lines = {}
         for number, text in enumerate(rest, 2):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 line = json.loads(text)
                 if isinstance(line["session"], str) and time.time() - line["time"] < _MAX_AGE_S:
                     lines[str(line["host"]), int(line["port"]), str(line["trust"])] = line

@@ -66,10 +66,17 @@ class Resumption:
         library.resume(self._session)
 
     def reveal(self) -> bytes:
-        """Return the session as bytes, from which `restored` makes it again: whoever has them can resume it."""
+        """Return the session as bytes, from which `restored` makes it again: whoever has them can resume it.
+
+        UsageError if OpenSSL cannot write it.
+        """
         from ktlslab.tls import openssl  # noqa: PLC0415 - a config needs no pyOpenSSL
 
-        return openssl.session_bytes(self._session)
+        try:
+            return openssl.session_bytes(self._session)
+        except ValueError as error:
+            tried = f"writing a session with {self.server_name}"
+            raise UsageError(tried, answered=str(error), remedy="Open a new session.") from error
 
     @classmethod
     def restored(cls, data: bytes, server_name: str, former: ClientConfig) -> Resumption:

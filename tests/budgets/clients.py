@@ -70,15 +70,29 @@ def judged(lines: list[Line]) -> list[Verdict]:
 
 
 def table(lines: list[Line], kernel: str) -> str:
-    """Return all large transfers, each beside the others of its direction."""
-    head = f"{'':10}{'client':9}{'HTTP':6}{'records':11}{'seconds':>9}{'MiB/s':>8}{'CPU s':>8}{'peak MiB':>10}  bytes"
-    rows = [f"Large bodies on kernel {kernel}, one nginx, one run (CPU: the client's process)", head]
+    """Return all large transfers, each beside the others of its direction.
+
+    CPU per GiB is what the large body took over the small one, which leaves out the start of the program.
+    """
+    columns = f"{'seconds':>9}{'MiB/s':>8}{'CPU s':>8}{'CPU s/GiB':>11}{'peak MiB':>10}  bytes"
+    rows = [
+        f"Large bodies on kernel {kernel}, one nginx, one run (CPU: the client's process)",
+        f"{'':10}{'client':9}{'HTTP':6}{'records':11}{columns}",
+    ]
     largest = max((line["size"] for line in lines), default=0)
+    small = {_cell(line): line for line in lines if line["size"] != largest}
     for line in sorted(lines, key=lambda line: (line["way"], line["http"])):
         if line["size"] == largest:
+            of = small.get(_cell(line), {"cpu": 0.0, "size": 0})
+            each = (line["cpu"] - of["cpu"]) / (line["size"] - of["size"]) * (1 << 30)
             rate = line["size"] / line["seconds"] / (1 << 20)
             rows.append(
                 f"{line['way']:10}{line['client']:9}{line['http']:6}{line['layer']:11}{line['seconds']:9.2f}{rate:8.0f}"
-                f"{line['cpu']:8.2f}{line['peak_kib'] / 1024:10.1f}  {'equal' if line['equal'] else 'DIFFERENT'}"
+                f"{line['cpu']:8.2f}{each:11.2f}{line['peak_kib'] / 1024:10.1f}"
+                f"  {'equal' if line['equal'] else 'DIFFERENT'}"
             )
     return "\n".join(rows)
+
+
+def _cell(line: Line) -> tuple[str, ...]:
+    return line["client"], line["http"], line["layer"], line["way"]

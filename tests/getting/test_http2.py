@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import subprocess
@@ -64,7 +65,15 @@ def test_nginx_gets_what_is_sent_and_curl_sends_the_same(nginx, get, certificate
     got = get("-T", tmp_path / "file", f"{url}/put/there", "-w", "%{http_code} %{http_version} %{size_upload}")
     assert got.out.endswith(f"201 2 {len(FILE)}".encode()), got
     assert (tmp_path / "put" / "there").read_bytes() == FILE
-    for words in (["-H", "X: y"], ["-d", "a=b"], ["-I"], ["-X", "DELETE"], ["-H", "Connection: close", "-H", "X: z"]):
+    for words in (
+        ["-H", "X: y"],
+        ["-H", "TE: gzip"],
+        ["-H", "TE: trailers"],
+        ["-d", "a=b"],
+        ["-I"],
+        ["-X", "DELETE"],
+        ["-H", "Connection: close", "-H", "X: z"],
+    ):
         words += ["-s", "-i", "-A", "me", f"{url}/say?q", "-w", "%{http_version} %{http_code} %{num_headers}"]
         theirs = subprocess.run(["curl", "--cacert", certificates.ca, *words], capture_output=True, check=True).stdout
         ours = get(*words).out
@@ -79,6 +88,22 @@ def test_what_nginx_begins_it_finishes_though_it_ends_the_connection(nginx, get,
     got = get(*[url] * 5, *(f"-o{tmp_path / str(n)}" for n in range(5)), "-w", "%{num_connects}")
     assert (got.status, got.out) == (0, b"10101"), got
     assert all((tmp_path / str(n)).read_bytes() == FILE for n in range(5))
+
+
+def test_a_download_goes_on_and_gzip_is_undone(nginx, get, tmp_path):
+    more = "gzip on; gzip_types *; gzip_min_length 1;"
+    url = f"https://localhost:{nginx({'file': FILE, 'text': b'a' * 9999}, http2=True, more=more)}"
+    part, out = tmp_path / "out.part", tmp_path / "out"
+    part.write_bytes(FILE[:1000])
+    when = (tmp_path / "nginx" / "www" / "file").stat().st_mtime
+    os.utime(part, (when, when))
+    got = get(f"{url}/file", "-C", "-", "-o", out, "-w", "%{http_code} %{size_download} %{http_version}")
+    assert got.out == f"206 {len(FILE) - 1000} 2".encode(), got
+    assert out.read_bytes() == FILE
+    assert not part.exists()
+    got = get(f"{url}/text", "--compressed", "-w", " %{size_download}")
+    body, size = got.out.split()
+    assert (body, int(size) < 100) == (b"a" * 9999, True)
 
 
 def test_http1_is_spoken_where_it_is_asked_for_or_nothing_else_is(nginx, get, serve):
@@ -172,6 +197,7 @@ def test_a_body_is_not_sent_to_a_server_that_refuses_it(serve, certificates):
             peer.answer(stream, b"too large", "413")
             peer.http.reset_stream(stream, 0)
             peer.flush()
+        peer.tls.shutdown()
         while peer.read():
             pass
 

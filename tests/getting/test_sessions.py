@@ -12,6 +12,9 @@ import sys
 import pytest
 import trustme
 
+from ktlslab.errors import UsageError
+from ktlslab.http.client import Client
+from ktlslab.stages import Resumption
 from ktlslab.tls import openssl
 
 FILE = b"x" * 100_000
@@ -83,7 +86,7 @@ def test_a_server_that_has_forgotten_a_session_is_met_anew(resume):
     assert (resume().out, resume().out) == (b"False", b"True")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", '"x"', "\0", '{"host": 1}', "session"])
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '"x"', "\0", '{"host": 1}', "[" * 99999, "session"])
 def test_a_line_that_is_no_session_is_left_out_with_a_sentence(resume, line):
     resume()
     first, good = resume.file.read_text().splitlines()
@@ -129,6 +132,32 @@ def test_what_can_be_no_such_file_is_said_before_anything_is_asked(get, serve, t
     server = serve(lambda _: b"")
     assert get(server.url(), "--ssl-sessions", name).status in {23, 26}
     assert not server.asked
+
+
+def test_a_session_is_offered_once_also_where_several_servers_take_turns(resume, certificates, monkeypatch):
+    """The file is read again whenever it is written, and still holds what was offered since."""
+    resume()
+    offered = []
+    restored = Resumption.restored.__func__
+    monkeypatch.setattr(
+        Resumption, "restored", classmethod(lambda cls, *given: offered.append(given[0]) or restored(cls, *given))
+    )
+    port = int(resume.url.split(":")[2].split("/")[0])
+    there, other = (f"https://{name}:{port}/file" for name in ("localhost", "127.0.0.1"))
+    with Client(config=certificates.config(), sessions=resume.file, http="1.1") as client:
+        open_still = client.get(there, stream=True)
+        with client.get(other, stream=True):
+            pass
+        assert not client.get(there).session.resumed
+        assert open_still.body == FILE
+        assert client.get(there).body == client.get(other).body == FILE
+    assert len(offered) == len(set(offered))
+
+
+def test_what_is_no_file_name_is_refused():
+    for wrong in (3, b"x", ["x"], object()):
+        with pytest.raises(UsageError, match="sessions"):
+            Client(sessions=wrong)
 
 
 def test_rustls_resumes_nothing_and_says_so(get, tmp_path):

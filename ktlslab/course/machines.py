@@ -93,7 +93,7 @@ def wishes() -> Picture:
     return Picture(f"<div>{table(('', 'wish'), rows)}{table(('name', 'machine'), _MACHINES.items())}</div>", text)
 
 
-def machines(answer: object) -> Verdict:
+def places(answer: object) -> Verdict:
     """Check a list of five names, one for each of the `wishes`."""
     if verdict := unanswered(answer) or _not_names(answer, _MACHINES, len(_WISHES)):
         return verdict

@@ -1,7 +1,7 @@
 """Notebook 00's exercises: which machine for what, what a refusal means, which suites a kernel takes.
 
 wishes()                   five things that somebody wants to do
-machines(answer)           on which machine to do each
+places(answer)             on which machine to do each
 made()                     refusals in a random order, and a kernel's answers; made up
 refusals(given, answer)    what each refusal means
 both(given, answer)        how many suites the kernel takes in both directions

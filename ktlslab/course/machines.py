@@ -1,7 +1,7 @@
 """Notebook 00's exercises: which machine for what, what a refusal means, which suites a kernel takes.
 
 wishes()                   five things that somebody wants to do
-machines(answer)           on which machine to do each
+places(answer)             on which machine to do each
 made()                     refusals in a random order, and a kernel's answers; made up
 refusals(given, answer)    what each refusal means
 both(given, answer)        how many suites the kernel takes in both directions
@@ -93,7 +93,7 @@ def wishes() -> Picture:
     return Picture(f"<div>{table(('', 'wish'), rows)}{table(('name', 'machine'), _MACHINES.items())}</div>", text)
 
 
-def machines(answer: object) -> Verdict:
+def places(answer: object) -> Verdict:
     """Check a list of five names, one for each of the `wishes`."""
     if verdict := unanswered(answer) or _not_names(answer, _MACHINES, len(_WISHES)):
         return verdict

@@ -28,20 +28,20 @@ GIVEN = check.Given(
 PLACES = ["here", "uml", "emulated", "other", "uml"]
 LETTERS = list("badec")
 RIGHT = [
-    (check.machines, PLACES, "measure time on the machine"),
+    (check.places, PLACES, "measure time on the machine"),
     (check.refusals, LETTERS, "look at the call as well"),
     (check.refusals, tuple(LETTERS), "look at the call as well"),
     (check.both, 3, "kernel-tx or kernel-rx"),
 ]
 WRONG = [
-    (check.machines, ["uml", *PLACES[1:]], "4 of 5 are right.\n0, read the recorded plots.*no kernel of their own"),
-    (check.machines, ["here", "emulated", *PLACES[2:]], "up in seconds; nothing is measured"),
-    (check.machines, [*PLACES[:2], "uml", *PLACES[3:]], "only there are instructions counted"),
-    (check.machines, [*PLACES[:3], "emulated", "uml"], "no guest has that clock"),
-    (check.machines, [*PLACES[:4], "here"], "uml-6.12 is such a kernel"),
-    (check.machines, ["qemu"] * 5, "There is no 'qemu'; there are here, uml"),
-    (check.machines, ["here"], "a list of 5"),
-    (check.machines, "here", "a list of 5"),
+    (check.places, ["uml", *PLACES[1:]], "4 of 5 are right.\n0, read the recorded plots.*no kernel of their own"),
+    (check.places, ["here", "emulated", *PLACES[2:]], "up in seconds; nothing is measured"),
+    (check.places, [*PLACES[:2], "uml", *PLACES[3:]], "only there are instructions counted"),
+    (check.places, [*PLACES[:3], "emulated", "uml"], "no guest has that clock"),
+    (check.places, [*PLACES[:4], "here"], "uml-6.12 is such a kernel"),
+    (check.places, ["qemu"] * 5, "There is no 'qemu'; there are here, uml"),
+    (check.places, ["here"], "a list of 5"),
+    (check.places, "here", "a list of 5"),
     (check.refusals, list("aadec"), r"4 of 5 are right.\nrefusals\[0\], setsockopt\(TLS_TX\): ENOENT does not mean"),
     (check.refusals, list("bbdec"), r"refusals\[1\].*does not mean that the module is there, but"),
     (check.refusals, list("xadec"), "There is no 'x'"),
@@ -56,11 +56,11 @@ WRONG = [
     (check.both, "3", "of type str"),
 ]
 ANYTHING = (None, True, -1, 1 << 70, 0.123, "", "x", b"", b"x", [], [None] * 5, [[]] * 5, {}, object(), len)
-CHECKS = (check.machines, check.refusals, check.both)
+CHECKS = (check.places, check.refusals, check.both)
 
 
 def ask(of, answer):
-    return of(answer) if of is check.machines else of(GIVEN, answer)
+    return of(answer) if of is check.places else of(GIVEN, answer)
 
 
 @pytest.mark.parametrize(("of", "answer", "said"), RIGHT)

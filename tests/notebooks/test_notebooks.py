@@ -186,7 +186,7 @@ def test_the_play_runs_in_a_guest_on_real_ktls(tmp_path):
 def test_rings_run_to_their_end_without_ktls_too(home):
     target = home / "root" / RING.name
     shown = outputs(target)
-    assert "17 bytes" in shown["depth-received"]
+    assert "18 bytes" in shown["depth-received"]
     assert "2 | send | 4 | 4 bytes\n1 | recv | 4 | 4 bytes" in shown["order"]
     assert "ECANCELED" in shown["linked"]
     assert "ETIME" in shown["limit"]

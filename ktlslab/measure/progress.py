@@ -65,13 +65,11 @@ class Progress:
 def _bars() -> Any:
     """Return tqdm as it fits: a widget in a notebook where ipywidgets are installed, text everywhere else."""
     with extra("lab"):
-        import tqdm  # noqa: PLC0415 - only where something is measured
-
-    if publisher() and importlib.util.find_spec("ipywidgets"):
-        from tqdm.notebook import tqdm as widget  # noqa: PLC0415
-
-        return widget
-    return tqdm.tqdm
+        if publisher() and importlib.util.find_spec("ipywidgets"):
+            from tqdm.notebook import tqdm as bar  # noqa: PLC0415 - only where something is measured
+        else:
+            from tqdm import tqdm as bar  # noqa: PLC0415
+    return bar
 
 
 def announcement(wanted: Sequence[Remaining], *, parts: int, at_once: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections import Counter
@@ -64,14 +65,9 @@ class Progress:
 
 def _bars() -> Any:
     """Return tqdm as it fits: a widget in a notebook where ipywidgets are installed, text everywhere else."""
+    in_widgets = publisher() and importlib.util.find_spec("ipywidgets")
     with extra("lab"):
-        import tqdm  # noqa: PLC0415 - only where something is measured
-
-    if publisher() and importlib.util.find_spec("ipywidgets"):
-        from tqdm.notebook import tqdm as widget  # noqa: PLC0415
-
-        return widget
-    return tqdm.tqdm
+        return importlib.import_module("tqdm.notebook" if in_widgets else "tqdm").tqdm
 
 
 def announcement(wanted: Sequence[Remaining], *, parts: int, at_once: int) -> list[str]:

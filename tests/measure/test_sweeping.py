@@ -224,8 +224,11 @@ def test_a_sweep_that_is_stopped_before_it_began_has_lost_nothing(small, tmp_pat
 
 
 def test_who_waits_for_another_measurement_can_be_stopped(tmp_path):
-    lock, look = tmp_path / "lock", iter([None, None])
-    with measuring(str, lock), pytest.raises(StopIteration), measuring(str, lock, look=lambda: next(look)):
+    def stop():
+        raise KeyboardInterrupt
+
+    lock = tmp_path / "lock"
+    with measuring(str, lock), pytest.raises(KeyboardInterrupt), measuring(str, lock, look=stop):
         pass
 
 

@@ -18,6 +18,9 @@ from ktlslab.profiling.frames import read_profile
 from ktlslab.runs.counting import counted, definition
 from ktlslab.show import plots
 from ktlslab.show.icicles import bars
+from ktlslab.show.interop import RIGHT, read_interop
+from tests.interop.running import CLIENTS, SERVERS
+from tests.interop.stacks import FEATURES
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TABLES = ("quick", "standard", "standard-wall", "serve")
@@ -162,6 +165,19 @@ def test_the_cpu_is_split_by_the_profile_of_the_same_kernel_and_no_other():
     note, keys = says(other)
     assert "by the profile" not in note
     assert "client, not split: too few ticks" in keys
+
+
+def test_the_interoperation_matrix_is_right_on_three_kernels_and_leaves_no_stack_out():
+    frame = read_interop(DATA / "interop.parquet")
+    assert set(frame["outcome"]) == {RIGHT}
+    assert frame["machine"].nunique() == 3
+    stacks = {(role, stack.name) for role, some in (("client", SERVERS), ("server", CLIENTS)) for stack in some}
+    for _, rows in frame.groupby("machine"):
+        assert set(zip(rows["role"], rows["stack"], strict=True)) == stacks
+        assert set(rows["feature"]) == set(FEATURES)
+    runs = frame.attrs["provenance"]
+    assert set(frame["run_id"]) == set(runs)
+    assert all(run["commit"] and not run["commit"].endswith("-dirty") for run in runs.values())
 
 
 def test_what_is_recorded_is_small():

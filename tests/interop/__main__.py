@@ -2,8 +2,9 @@
 
     python -m tests.interop [--on KERNEL]... [--only STACK] [--feature NAME] [--thin] [-o data/interop.parquet]
 
-boots a guest of each kernel (default: uml-6.1, uml-6.12, uml), one after the other, runs all cells in it, and says
-which are wrong. -o records them, and keeps what it has of other kernels. --here runs them on this kernel, and writes a line of JSON for each.
+boots a guest of each kernel (default: uml-6.1, uml-6.12, uml), one after the other, runs all cells in it, prints the
+table, and says which are wrong. -o records them, kernel by kernel, and keeps the rows of other kernels. --here runs
+them on this kernel, and writes a line of JSON for each.
 """
 # ruff: noqa: T201 - a command prints
 

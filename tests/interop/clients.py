@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -109,14 +110,17 @@ def typed(asked: Asked, argv: list[object], ready: bytes, lines: tuple[bytes, ..
                 if not (piece := hear()):
                     raise FailedError(f"{words[0]} says {said[-200:]!r}")
                 said += piece
-            for line in lines:
-                time.sleep(PAUSE_S)  # or it would read this line and the one before at once
-                process.stdin.write(line)
-                process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it has ended: what it said tells why
+                for line in lines:
+                    time.sleep(PAUSE_S)  # or it would read this line and the one before at once
+                    process.stdin.write(line)
+                    process.stdin.flush()
             while piece := hear():
                 said += piece
         finally:
             process.kill()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
     head, _, rest = said[max(0, said.find(b"HTTP/1.1 200")) :].partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP"):
         raise FailedError(f"{words[0]} got no answer: {said[-200:]!r}")

@@ -17,6 +17,7 @@ from ktlslab.tls.suites import Suite
 from tests.interop import clients, fronts, languages, libraries, openssl, serving, stacks, talking, webservers
 from tests.interop.material import Material
 from tests.interop.stacks import Asked, Client, LeftOutError, Server, Setup, Stack, free_port, listening
+from tests.matrix.running import Endless, limited
 
 SERVERS: tuple[Server, ...] = (
     *openssl.STACKS,
@@ -31,6 +32,7 @@ FEATURE_EVERY = 4  # stacks: how seldom a feature is tried in the chosen part
 ROOT = Path(__file__).parents[2]
 ARMS = (("kernel", "uring"), ("kernel", "syscall"))
 BESIDE = ("userspace", "syscall")  # what everyone has: with the default alone
+CELL_S = 120.0  # a cell that takes so long hangs
 RIGHT = "right"
 LEFT_OUT = "left out"
 
@@ -82,7 +84,9 @@ class Chosen:
                 first = {suite.version: suite for suite in reversed(suites)}.values()
                 every = [(suite, ARMS[(at + place) % 2]) for at, suite in enumerate(first)]
             elif self.thin:
-                every = every[place % 2 : place % 2 + 1] if (place + number) % FEATURE_EVERY == 0 else []
+                having = [one for one in ALL if feature in one.features]
+                taken = having.index(stack) % FEATURE_EVERY == number % min(FEATURE_EVERY, len(having))
+                every = every[place % 2 : place % 2 + 1] if taken else []
             if every:
                 yield feature, every
 
@@ -174,8 +178,9 @@ def _as_server(
 
 def _outcome(play: Callable[[], object]) -> str:
     try:
-        play()
-    except Exception as error:  # noqa: BLE001 - it is the outcome
+        with limited(CELL_S):
+            play()
+    except (Exception, Endless) as error:  # noqa: BLE001 - it is the outcome
         if os.environ.get("KTLSLAB_TESTS_VERBOSE"):
             import traceback
 

@@ -12,7 +12,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ktlslab.errors import HandshakeError, KeyUpdateError, KtlsLabError, StreamError, TruncatedError
+from ktlslab.errors import (
+    HandshakeError,
+    KeyUpdateError,
+    KtlsLabError,
+    RecordLayerUnavailableError,
+    StreamError,
+    TruncatedError,
+)
 from ktlslab.linux import capabilities, ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.session import Session, accept_session
@@ -169,11 +176,14 @@ def play(scene: Scene, asked: Asked) -> Seen:
         except (stacks.FailedError, http.client.HTTPException) as error:
             failed = error
     updates = feature in {stacks.PEER_UPDATES, stacks.BOTH_UPDATE}
+    limited = feature == stacks.SMALL and scene.stack.limits
     if feature == stacks.NO_CERTIFICATE:
         check(re.search("alert|certificate", str(failed), re.IGNORECASE), f"the client says: {failed}")
         _failed_by(scene, HandshakeError)
     elif updates and scene.layer == "kernel" and not capabilities.rekey():
         _failed_by(scene, KeyUpdateError)
+    elif limited and scene.layer == "kernel" and not capabilities.max_payload():
+        _failed_by(scene, RecordLayerUnavailableError)
     else:
         for error in (*scene.errors, failed):
             if error:

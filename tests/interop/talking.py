@@ -65,6 +65,12 @@ class Scene:
     def feature(self) -> str:
         return self.setup.feature
 
+    @property
+    def cannot(self) -> bool:
+        """Whether keys are to change, and this kernel takes no new ones."""
+        changes = self.feature in {stacks.PEER_UPDATES, stacks.BOTH_UPDATE}
+        return changes and self.layer == "kernel" and not capabilities.rekey()
+
     def path(self, size: int) -> str:
         return f"{self.setup.material.www if self.stack.absolute else ''}/{size}"
 
@@ -217,6 +223,8 @@ def interactive(scene: Scene, size: int) -> None:
         for command in (b"k\n", b"K\n"):
             stdin.write(command)
             stdin.flush()
+            if scene.cannot:
+                check(not session.stream.recv(), "data came")
             time.sleep(0.2)  # or it would read the command and the text at once
             if text:
                 stdin.write(text)
@@ -274,17 +282,14 @@ def play(scene: Scene) -> Seen:
     if feature in {stacks.RESUMED, stacks.EARLY}:
         act = resumed
     sizes = scene.stack.sizes[:1] if feature == stacks.NO_CERTIFICATE else scene.stack.sizes
-    cannot = (
-        feature in {stacks.PEER_UPDATES, stacks.BOTH_UPDATE} and scene.layer == "kernel" and not capabilities.rekey()
-    )
     for size in sizes:
         try:
             act(scene, size)
         except KeyUpdateError:
-            if not cannot:
+            if not scene.cannot:
                 raise
             scene.seen.ended.add("KeyUpdateError")
-    if cannot:
+    if scene.cannot:
         check("KeyUpdateError" in scene.seen.ended, "a kernel that takes no new keys took some")
     if scene.setup.tickets is not None and scene.layer == "kernel" and scene.suite.version is Version.TLS13:
         check(scene.seen.tickets == scene.setup.tickets, f"{scene.seen.tickets} tickets came")

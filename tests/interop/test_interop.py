@@ -12,6 +12,7 @@ from tests.interop.stacks import FEATURES
 from tests.interop.table import RIGHT
 
 STACKS = {f"{role} {stack.name}": stack for role, some in (("client", SERVERS), ("server", CLIENTS)) for stack in some}
+pytestmark = pytest.mark.timeout(900)  # most of a minute on an idle machine, for all of them
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,6 @@ def rows():
     return found
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", STACKS)
 def test_every_cell_of_a_stack_is_right(rows, name, record_property):
     role, _, stack = name.partition(" ")

@@ -103,10 +103,11 @@ def test_the_cost_of_an_answer_does_not_grow_with_open_sessions_and_they_are_sma
 def test_an_answer_costs_a_server_of_ten_thousand_sessions_little_more_than_one_of_ten():
     frame = read_table(DATA / "serve10k.parquet")
     assert set(map(cell_of, frame.to_dict("records"))) == set(named(DATA / "serve10k.toml").cells())
-    typical = frame.groupby("connections")[["client_cpu", "session_bytes"]].median()
-    assert list(typical.index) == [10, 10_000]
-    assert typical["client_cpu"][10_000] <= 1.1 * typical["client_cpu"][10]
-    assert typical["session_bytes"][10_000] < 100 * 1024
+    for _, rows in frame.groupby("record_layer"):
+        typical = rows.groupby("connections")[["client_cpu", "session_bytes"]].median()
+        assert list(typical.index) == [10, 10_000]
+        assert typical["client_cpu"][10_000] <= 1.1 * typical["client_cpu"][10]
+        assert typical["session_bytes"][10_000] < 100 * 1024
 
 
 @pytest.mark.parametrize("name", ["equal-arms", "equal-arms-here"])

@@ -121,7 +121,7 @@ def test_a_figure_of_instructions_has_no_ratio_where_nothing_is_compared(parts):
 
 def test_a_server_is_judged_by_its_fullest_and_its_emptiest_process(parts):
     lines = {"connections": [10, 10, 1000], "operations": 2, "client_cpu": [180, 220, 210]}
-    table = pd.DataFrame(lines | {"session_bytes": [10.0, 10.0, 204800.0]})
+    table = pd.DataFrame(lines | {"record_layer": "kernel", "session_bytes": [10.0, 10.0, 204800.0]})
     cost, memory = parts[0].scale.served(table)
     assert (cost.value, cost.word) == (1.05, "met")
     assert (memory.value, memory.word) == (200, "MISSED")

@@ -19,6 +19,9 @@ def main(argv: list[str]) -> None:
     """Fork the watcher, become the program. It leads a process group (see `process.start`)."""
     caller = int(argv[0])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a user-mode kernel that panics would leave its whole memory
+    # A user-mode kernel keeps a descriptor for each of this machine's files that it has in its cache.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     own = os.getpid()
     try:
         callers = os.pidfd_open(caller)

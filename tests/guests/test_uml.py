@@ -9,11 +9,13 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -117,6 +119,17 @@ def test_an_ordinary_user_without_a_home_boots_one(uml, tmp_path):
     assert (tmp_path / "rw/file").read_text() == "kept\n"
     assert not (tmp_path / "lost").exists()
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_guest_reads_more_files_than_its_caller_may_open(uml):
+    """The kernel keeps a descriptor for each file of this machine's that it has cached; a login has 1,024."""
+    limited = ["sh", "-c", 'ulimit -S -n 200; exec "$@"', "sh"]
+    files = sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py"))[:400]
+    assert len(files) == 400
+    script = f"cat {' '.join(map(shlex.quote, map(str, files)))} | wc -c"
+    done = ktlslab("guest", "run", uml.series, "--", "sh", "-c", script, before=limited)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) == sum(path.stat().st_size for path in files)
 
 
 def test_both_streams_carry_every_byte(uml):

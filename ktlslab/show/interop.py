@@ -44,6 +44,7 @@ RIGHT, LEFT_OUT = "right", "left out"
 ROLES = {"client": "ktlslab's client with servers", "server": "ktlslab's server with clients"}
 _TINT = {"all": "rgba(86,180,233,0.22)", "some": "rgba(213,94,0,0.42)", "none": "transparent"}
 _CELL = f"border:1px solid {LINE};padding:0.15em 0.4em;text-align:center"
+_NAME = f"{_CELL};text-align:left;white-space:nowrap"
 
 
 def read_interop(path: str | Path = "../data/interop.parquet") -> pd.DataFrame:
@@ -104,9 +105,10 @@ def matrix(frame: pd.DataFrame) -> Picture:
 def versions(frame: pd.DataFrame) -> Picture:
     """Show which stack was tried in which version, from which package."""
     columns = ["role", "stack", "library", "stack_version", "package"]
-    rows = frame[columns].drop_duplicates().itertuples(index=False)
+    rows = _text(frame[columns].drop_duplicates().itertuples(index=False))
     head = ("ktlslab is", "stack", "TLS library", "says of itself", "package")
-    return picture("The stacks", table(head, _text(rows)), text=plural(frame["stack"].nunique(), "stack"))
+    whole = [(*row[:-1], Html(f'<span style="white-space:nowrap">{escape(row[-1])}</span>')) for row in rows]
+    return picture("The stacks", table(head, whole), text=plural(frame["stack"].nunique(), "stack"))
 
 
 def _text(rows: object) -> list[tuple[str, ...]]:
@@ -121,8 +123,8 @@ def _grid(frame: pd.DataFrame, role: str) -> str:
     )
     lines = []
     for stack, row in wide.iterrows():
-        named = f'<th style="{_CELL};text-align:left">{escape(str(stack))}</th>'
-        library = f'<td style="{_CELL};text-align:left">{escape(libraries[str(stack)])}</td>'
+        named = f'<th style="{_NAME}">{escape(str(stack))}</th>'
+        library = f'<td style="{_NAME}">{escape(libraries[str(stack)])}</td>'
         lines.append(f"<tr>{named}{library}{''.join(_place(value) for value in row)}</tr>")
     return f'<table style="border-collapse:collapse;font-size:0.9em"><tr>{head}</tr>{"".join(lines)}</table>'
 

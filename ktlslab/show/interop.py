@@ -40,11 +40,22 @@ INTEROP_COLUMNS = (
     "seconds",  # how long the cell took
     "run_id",
 )
+SHORT = {  # what a column is called
+    "default": "all suites",
+    "resumption": "resumed",
+    "early data offered": "early data",
+    "KeyUpdate by the peer": "KeyUpdate",
+    "KeyUpdate by us, peer's asked for": "both update",
+    "client certificate": "client cert.",
+    "no client certificate": "cert. missing",
+    "HelloRetryRequest": "retry",
+    "small records": "small",
+    "no close_notify": "no notify",
+}
 RIGHT, LEFT_OUT = "right", "left out"
 ROLES = {"client": "ktlslab's client with servers", "server": "ktlslab's server with clients"}
 _TINT = {"all": "rgba(86,180,233,0.22)", "some": "rgba(213,94,0,0.42)", "none": "transparent"}
 _CELL = f"border:1px solid {LINE};padding:0.15em 0.4em;text-align:center"
-_NAME = f"{_CELL};text-align:left;white-space:nowrap"
 
 
 def read_interop(path: str | Path = "../data/interop.parquet") -> pd.DataFrame:
@@ -117,15 +128,13 @@ def _text(rows: object) -> list[tuple[str, ...]]:
 
 def _grid(frame: pd.DataFrame, role: str) -> str:
     wide = summed(frame, role)
-    libraries = dict(zip(frame["stack"], frame["library"], strict=True))
     head = "".join(
-        f'<th style="{_CELL};{SMALL}">{escape(str(name))}</th>' for name in ("", "TLS library", *wide.columns)
+        f'<th style="{_CELL};{SMALL}">{escape(SHORT.get(name, name))}</th>' for name in ("", *map(str, wide.columns))
     )
     lines = []
     for stack, row in wide.iterrows():
-        named = f'<th style="{_NAME}">{escape(str(stack))}</th>'
-        library = f'<td style="{_NAME}">{escape(libraries[str(stack)])}</td>'
-        lines.append(f"<tr>{named}{library}{''.join(_place(value) for value in row)}</tr>")
+        named = f'<th style="{_CELL};text-align:left">{escape(str(stack))}</th>'
+        lines.append(f"<tr>{named}{''.join(_place(value) for value in row)}</tr>")
     return f'<table style="border-collapse:collapse;font-size:0.9em"><tr>{head}</tr>{"".join(lines)}</table>'
 
 

@@ -13,22 +13,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ktlslab.show.interop import SHORT
 from tests.interop.stacks import FEATURES
 
 RIGHT, LEFT_OUT = "right", "left out"
 ROLES = {"client": "ktlslab's client, and servers", "server": "ktlslab's server, and clients"}
-SHORT = {
-    "default": "all suites",
-    "resumption": "resumed",
-    "early data offered": "early data",
-    "KeyUpdate by the peer": "KeyUpdate",
-    "KeyUpdate by us, peer's asked for": "both update",
-    "client certificate": "client cert.",
-    "no client certificate": "cert. missing",
-    "HelloRetryRequest": "retry",
-    "small records": "small",
-    "no close_notify": "no notify",
-}
 Rows = list[dict[str, Any]]
 
 

@@ -278,7 +278,9 @@ def _begin(
                 cpu=cpu,
             )
             command = qemu.arguments(machine)
-        process = start(command, folder, ports)
+        # A user-mode kernel and its processes take turns. On two CPUs they would wait for each other to be woken, half
+        # of the time.
+        process = start(command, folder, ports, one_cpu=kernel.user_mode)
         undo.callback(kill, process)
         for _, theirs in pairs:
             theirs.close()

@@ -1,9 +1,10 @@
 """Starts a watcher, then becomes a guest's process. The watcher ends it when the caller is gone, even by SIGKILL.
 
-Run it as a program: `python launcher.py CALLER_PID FOLDER PROGRAM ARGUMENT...`. FOLDER is the guest's; the watcher
-removes it when the caller is gone. The parent-death signal would be simpler but is wrong here, because it is sent when
-the *thread* that started it ends; a process descriptor waits for the whole process. The guest's process replaces this
-program, so it is the caller's own child.
+Run it as a program: `python launcher.py CALLER_PID FOLDER CPUS PROGRAM ARGUMENT...`. FOLDER is the guest's; the watcher
+removes it when the caller is gone. CPUS is `all` or `one`; with `one` the program stays on the CPU that it starts on.
+The parent-death signal would be simpler but is wrong here, because it is sent when the *thread* that started it ends; a
+process descriptor waits for the whole process. The guest's process replaces this program, so it is the caller's own
+child.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def main(argv: list[str]) -> None:
     # A user-mode kernel keeps a descriptor for each of this machine's files that it has in its cache.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if argv[2] == "one":
+        keep_to_one_cpu()
     own = os.getpid()
     try:
         callers = os.pidfd_open(caller)
@@ -32,7 +35,17 @@ def main(argv: list[str]) -> None:
     if os.fork() == 0:
         watch(callers, own, argv[1])
         os._exit(0)
-    os.execvp(argv[2], argv[2:])  # noqa: S606 - becoming it is the point
+    os.execvp(argv[3], argv[3:])  # noqa: S606 - becoming it is the point
+
+
+def keep_to_one_cpu() -> None:
+    """Stay on the current CPU, of those allowed: the scheduler took a free one when this started (`proc(5)`)."""
+    with open("/proc/self/stat") as stat:  # noqa: PTH123 - the guest need not wait for pathlib to be imported
+        cpu = int(stat.read().rpartition(")")[2].split()[36])
+    try:  # noqa: SIM105 - nor for contextlib
+        os.sched_setaffinity(0, {cpu})
+    except OSError:  # it may be forbidden, and only makes things faster
+        pass
 
 
 def watch(caller: int, leader: int, folder: str) -> None:

@@ -20,9 +20,10 @@ from ktlslab.guests import launcher
 from ktlslab.guests.console import OUTPUT
 
 
-def start(argv: Sequence[str], folder: Path, ports: Sequence[int]) -> subprocess.Popen[bytes]:
-    """Start a guest's process so that it ends with this one, and its folder with it."""
-    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(folder), *argv]
+def start(argv: Sequence[str], folder: Path, ports: Sequence[int], *, one_cpu: bool) -> subprocess.Popen[bytes]:
+    """Start a guest's process so that it ends with this one, and its folder with it. `one_cpu`: it keeps to one CPU."""
+    cpus = "one" if one_cpu else "all"
+    command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(folder), cpus, *argv]
     with (folder / OUTPUT).open("wb") as said:
         return subprocess.Popen(
             command,

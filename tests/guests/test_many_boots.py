@@ -58,8 +58,8 @@ def test_many_boots_leave_no_process_file_mount_or_memory(left, tmp_path, monkey
 def test_a_kernel_killed_at_any_moment_is_one_error_and_leaves_nothing(number, left, tmp_path, monkeypatch):
     after = FIRST_S / KILLS * number
 
-    def start_and_kill(*arguments):
-        process = start(*arguments)
+    def start_and_kill(*arguments, **options):
+        process = start(*arguments, **options)
         threading.Timer(after, process.kill).start()
         return process
 

@@ -160,6 +160,14 @@ def test_several_run_at_once_and_know_nothing_of_each_other(uml, left, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_its_processes_take_turns_on_one_cpu_and_so_need_not_wake_each_other_on_another(uml):
+    allowed = os.sched_getaffinity(0)
+    with boot(uml, ["sleep", "60"]) as guest:
+        (cpu,) = os.sched_getaffinity(guest.pid)
+    assert cpu in allowed
+    assert os.sched_getaffinity(0) == allowed
+
+
 @pytest.mark.parametrize("series", ["uml-6.1", "uml"])
 def test_a_kernel_whose_main_process_is_killed_leaves_none_of_the_others(
     series, processes, left, tmp_path, monkeypatch

@@ -19,7 +19,14 @@ from ktlslab.errors import HandshakeError, SuiteUnsupportedError, UsageError
 from ktlslab.linux import ktls
 from ktlslab.linux.ktls import CryptoInfo, Direction
 from ktlslab.tls import keylog
-from ktlslab.tls.keyschedule import kernel_iv_tls12, key_block, sequence_bytes, split_write_iv, traffic_key
+from ktlslab.tls.keyschedule import (
+    WRITE_IV_BYTES,
+    kernel_iv_tls12,
+    key_block,
+    sequence_bytes,
+    split_write_iv,
+    traffic_key,
+)
 from ktlslab.tls.records import server_random
 from ktlslab.tls.suites import Suite, Version
 
@@ -97,6 +104,17 @@ class DirectionKeys:
     sequence: int
     generation: int = 0
     origin: Origin | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """UsageError for a key, write IV or number that the suite cannot have. What was wiped has no length."""
+        tried = "making the keys of a direction"
+        suite = _checks.instance(tried, "suite", self.suite, Suite)
+        _checks.whole(tried, "sequence", self.sequence, high=(1 << 64) - 1)
+        iv_bytes = suite.cipher.fixed_iv_bytes if suite.version is Version.TLS12 else WRITE_IV_BYTES
+        for name, secret, size in (("key", self.key, suite.cipher.key_bytes), ("write_iv", self.write_iv, iv_bytes)):
+            if len(_checks.instance(tried, name, secret, Secret)) != size and not secret.wiped:
+                remedy = f"With {suite.name} it has {size}. `export` returns the keys of a session."
+                raise UsageError(tried, answered=f"{name} has {len(secret)} bytes", remedy=remedy)
 
     @property
     def current(self) -> bool:

@@ -20,7 +20,7 @@ def shown():
     with ktlslab.Relay(("127.0.0.1", 9), ktlslab.Fault("flip", record=3, part="tag")) as relay:
         client, server = ktlslab.session_pair(record_layer="userspace")
         with client, server:
-            one = {"key": Secret(bytes(16)), "write_iv": Secret(bytes(12)), "sequence": 0}
+            one = {"key": Secret(bytes(client.suite.cipher.key_bytes)), "write_iv": Secret(bytes(12)), "sequence": 0}
             tx, rx = (ktlslab.DirectionKeys(suite=client.suite, **one) for _ in range(2))
             artefacts = [
                 *(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 
 import pytest
@@ -112,6 +113,26 @@ def test_a_copy_of_a_secret_shows_as_little():
     for other in (copy.copy(Secret(b"abc")), copy.deepcopy(Secret(b"abc"))):
         assert repr(other) == "<3 bytes, not shown>"
     assert pickle.loads(pickle.dumps(Secret(b"abc"))) == Secret(b"abc")  # noqa: S301 - made right here
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"suite": Suite.TLS_AES_128_GCM_SHA256}, "key has 32 bytes.*TLS_AES_128_GCM_SHA256 it has 16"),
+        ({"suite": Suite.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}, "write_iv has 12 bytes.* it has 4"),
+        ({"suite": "TLS_AES_256_GCM_SHA384"}, "`suite` is .TLS_AES_256_GCM_SHA384"),
+        ({"key": bytes(32)}, "`key` is b"),
+        ({"write_iv": Secret(bytes(11))}, "write_iv has 11 bytes.* it has 12"),
+        ({"sequence": -1}, "`sequence` is -1"),
+        ({"sequence": 1 << 64}, "`sequence` is 18446744073709551616"),
+    ],
+)
+def test_keys_that_their_suite_cannot_have_are_refused_where_they_are_made(tls_pair, other, says):
+    keys = export(tls_pair(suite=Suite.TLS_AES_256_GCM_SHA384).handshake)
+    with pytest.raises(UsageError, match=says):
+        dataclasses.replace(keys.tx, **other)
+    keys.wipe()
+    assert dataclasses.replace(keys.tx, sequence=1).key.wiped
 
 
 @pytest.mark.parametrize("io_engine", ["syscall", "uring"])

@@ -107,14 +107,15 @@ static PyObject *recv_record(Calls *self, int fd, PyObject *buffer, int flags, i
   return count ? Py_BuildValue("(Ni)", count, kl_message_type(&message)) : NULL;
 }
 
-static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, int64_t timeout_ns) {
-  if (kl_check_open(self)) return NULL;
-  PyObject *items = PySequence_Tuple(buffers);
-  if (!items) return NULL;
-  Py_ssize_t count = PyTuple_Size(items), held = 0;
+/* Send what is in a list or tuple: how many bytes were sent, and what `total` they are; or -1 and an exception.
+   KL_TOO_LONG, and nothing was sent, where one has more than `max_bytes`. */
+static int64_t send_items(Calls *self, int fd, PyObject *items, int flags, int64_t timeout_ns, Py_ssize_t max_bytes,
+                          Py_ssize_t *total) {
+  Py_ssize_t count = PySequence_Size(items), held = 0;
   Py_buffer few_views[16], *views = count > 16 ? PyMem_New(Py_buffer, (size_t)count) : few_views;
   struct iovec few_parts[16], *parts = count > 16 ? PyMem_New(struct iovec, (size_t)count) : few_parts;
-  PyObject *total = NULL;
+  int64_t sent = -1;
+  *total = 0;
   if (!views || !parts) {
     PyErr_NoMemory();
     goto done;
@@ -124,20 +125,44 @@ static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, in
   batch.count = batch.next = batch.chain = 0;
   batch.offset = 0, batch.sent = 0;
   for (; held < count; held++) {
-    if (PyObject_GetBuffer(PyTuple_GetItem(items, held), &views[held], PyBUF_SIMPLE)) goto done;
-    if (views[held].len) parts[batch.count++] = (struct iovec){views[held].buf, (size_t)views[held].len};
+    PyObject *item = PyList_Check(items) ? PyList_GetItem(items, held) : PyTuple_GetItem(items, held);
+    if (!item) goto done; /* of a list that became shorter */
+    Py_INCREF(item);
+    int error = PyObject_GetBuffer(item, &views[held], PyBUF_SIMPLE);
+    Py_DECREF(item);
+    if (error) goto done;
+    Py_ssize_t bytes = views[held].len;
+    if (bytes) parts[batch.count++] = (struct iovec){views[held].buf, (size_t)bytes};
+    *total += bytes;
+    if (bytes > max_bytes) {
+      held++;
+      sent = KL_TOO_LONG;
+      goto done;
+    }
   }
-  int64_t sent;
+  if (kl_check_open(self)) goto done; /* a buffer's own code may have closed it */
   if (UNINTERRUPTED(self, sent, kl_send_many(self->ring, &batch), kl_send_many(self->ring, &batch),
-                    kl_abandon(self->ring)))
-    goto done;
-  total = sent < 0 ? kl_failed(sent) : PyLong_FromLongLong(sent);
+                    kl_abandon(self->ring))) {
+    sent = -1;
+  } else if (sent < 0) {
+    kl_failed(sent);
+    sent = -1;
+  }
 done:
   while (held) PyBuffer_Release(&views[--held]);
   if (views != few_views) PyMem_Free(views);
   if (parts != few_parts) PyMem_Free(parts);
+  return sent;
+}
+
+static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, int64_t timeout_ns) {
+  if (kl_check_open(self)) return NULL;
+  PyObject *items = PySequence_Tuple(buffers);
+  if (!items) return NULL;
+  Py_ssize_t total;
+  int64_t sent = send_items(self, fd, items, flags, timeout_ns, PY_SSIZE_T_MAX, &total);
   Py_DECREF(items);
-  return total;
+  return sent < 0 ? NULL : PyLong_FromLongLong(sent);
 }
 
 /* The five calls have one shape, so that one table serves the methods and the bound callables. */
@@ -189,6 +214,8 @@ typedef struct {
   int64_t timeout_ns;
 } Bound;
 
+static PyTypeObject *bound_type;
+
 /* Let Python say which argument was at fault, where one was; else what was raised stands. */
 static PyObject *blamed(Bound *self, PyObject *data, PyObject *number) {
   if (PyErr_ExceptionMatches(PyExc_OSError)) return NULL;
@@ -218,6 +245,18 @@ static PyObject *bound_call(PyObject *object, PyObject *const *args, Py_ssize_t 
   return result ? result : blamed(self, args[0], given > 1 ? args[1] : NULL);
 }
 
+/* What a bound send_many does, for C: as send_items. */
+int64_t kl_send_items(PyObject *callable, PyObject *items, Py_ssize_t max_bytes, Py_ssize_t *total) {
+  PyObject *object = Py_TYPE(callable) == &PyCFunction_Type ? PyCFunction_GetSelf(callable) : NULL;
+  Bound *self = (Bound *)object;
+  if (!object || Py_TYPE(object) != bound_type || self->function != send_many) {
+    PyErr_SetString(PyExc_TypeError, "not a bound send_many");
+    return -1;
+  }
+  if (kl_check_open(self->calls)) return -1;
+  return send_items(self->calls, self->fd, items, 0, self->timeout_ns, max_bytes, total);
+}
+
 static void bound_free(PyObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   Py_DECREF(((Bound *)self)->calls);
@@ -232,8 +271,6 @@ static PyType_Spec bound_spec = {.name = "ktlslab.linux._hot.Bound",
                                  .basicsize = sizeof(Bound),
                                  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                                  .slots = bound_slots};
-static PyTypeObject *bound_type;
-
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 /* bind(name, fd, timeout) */

@@ -48,6 +48,9 @@ extern PyTypeObject *kl_calls_type;
     raised;                                                          \
   })
 
+#define KL_TOO_LONG (-2)
+int64_t kl_send_items(PyObject *bound, PyObject *items, Py_ssize_t max_bytes, Py_ssize_t *total);
+
 /* flight.c */
 PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_total(PyObject *module, PyObject *buffers);

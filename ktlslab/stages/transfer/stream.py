@@ -2,7 +2,7 @@
 
 This module holds the calls; the modules beside it do what kTLS leaves to its user: `inlet` handles the control records
 that come, `control` those that are sent, `watch` lost connections and used-up keys, `condition` errors that the kernel
-reports only once, `ending` the close. `send`, `recv_into` and `recv_exactly_into` are what is measured. So they are the
+reports only once, `ending` the close. `send`, `send_many`, `recv_into` and `recv_exactly_into` are measured. So they are the
 compiled part's (linux/native/stream.c); what is here is what they call where something is rare.
 """
 
@@ -91,6 +91,8 @@ class Stream(_hot.Stream, Closing):
         self._watch = Watch(self._condition, self._updates, kernel, self.update_keys, limit=record_limit)
         sender, receiver = self._sides(handshake)
         self._condition.use(sender, receiver)
+        if self.layers[Direction.TX] != "userspace":
+            self._condition.push_many = connection.engine.batch_sender(connection.socket)
         self._inlet = Inlet(self._condition, self._watch, receiver)
         self._files = Files(self._condition, self._watch)
         self._control = Control(self._condition, self._watch, self._updates)
@@ -181,29 +183,28 @@ class Stream(_hot.Stream, Closing):
         if more:
             self._condition.hold()
 
-    def send_many(self, buffers: Sequence[Buffer]) -> None:
-        """Send buffers in order, each in its own records. With io_uring this takes one submission for all of them.
-
-        Raises what `send` raises.
-        """
-        condition = self._condition
-        if not isinstance(buffers, list | tuple):
+    def _send_many_on(self, buffers: Sequence[Buffer], sent: int, began: float, failed: BaseException | None) -> None:
+        """Go on with a `send_many` of which one submission sent `sent` bytes, or which failed by an error."""
+        condition, engine = self._condition, self.connection.engine
+        if failed is None and not isinstance(buffers, list | tuple):
             _checks.buffers(condition.tried("sending many"), "buffers", buffers := _listed(buffers))
         try:
-            if self.layers[Direction.TX] == "userspace" or self.connection.engine.name == "syscall":
+            if failed is not None:
+                raise failed  # noqa: TRY301 - handled as one of this call
+            if self.layers[Direction.TX] == "userspace" or engine.name == "syscall":
                 with Bound(self.connection, Direction.TX) as bound:
                     for at, data in enumerate(buffers):
                         if at & 15 == 15:
                             bound.check()
                         self.send(data)
                 return
-            condition.attend("sending")
-            total = _hot.total(buffers)
-            self._watch.count("sending", len(buffers), total)
-            engine = self.connection.engine
-            began = time.monotonic() if engine.timeout is not None else 0.0  # nothing is bound without a time-out
-            if (sent := engine.send_many(self.connection.socket, buffers)) != total:
-                sides.push_rest(self.connection, condition.push, buffers, sent, began)
+            if not sent:
+                condition.attend("sending")
+                total = _hot.total(buffers)
+                self._watch.count("sending", len(buffers), total)
+                began = time.monotonic()
+                sent = engine.send_many(self.connection.socket, buffers)
+            sides.push_rest(self.connection, condition.push, buffers, sent, began)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)

@@ -2,8 +2,8 @@
 
 This module holds the calls; the modules beside it do what kTLS leaves to its user: `inlet` handles the control records
 that come, `control` those that are sent, `watch` lost connections and used-up keys, `condition` errors that the kernel
-reports only once, `ending` the close. `send`, `send_many`, `recv_into` and `recv_exactly_into` are measured. So they are the
-compiled part's (linux/native/stream.c); what is here is what they call where something is rare.
+reports only once, `ending` the close. `send`, `send_many`, `recv_into` and `recv_exactly_into` are what is measured. So
+they are the compiled part's (linux/native/stream.c); what is here is what they call where something is rare.
 """
 
 from __future__ import annotations

@@ -303,7 +303,8 @@ class Ring(Closing):
     def register_buffers(self, buffers: Sequence[Buffer]) -> None:
         """Register and pin writable buffers, replacing earlier ones. Raises the kernel's OSError.
 
-        For ENOMEM, raise `ulimit -l`.
+        For ENOMEM, raise `ulimit -l`. EBUSY while started operations are in flight, if there are buffers to replace:
+        earlier ones, or those of `send_many`, which copies small payloads into memory of its own.
         """
         _checks.buffers("registering buffers", "buffers", buffers, writable=True)
         self.unregister_buffers()
@@ -311,7 +312,7 @@ class Ring(Closing):
         parts = ffi.new(
             "struct iovec[]", [{"iov_base": ffi.cast("void *", at), "iov_len": size} for _, at, size in held]
         )
-        _check(lib.kl_register_buffers(self._live(), parts, len(held)))
+        _check(lib.kl_register_buffers(self._live(), parts, len(held), bool(self._held)))
         self._pinned = held
 
     def unregister_buffers(self) -> None:
@@ -319,7 +320,7 @@ class Ring(Closing):
         if self._pinned:
             if self._held:
                 _check(-errno.EBUSY)
-            _check(lib.kl_register_buffers(self._live(), ffi.NULL, 0))
+            _check(lib.kl_register_buffers(self._live(), ffi.NULL, 0, 0))
             self._pinned = []
 
     def cancel(self, token: int) -> None:

@@ -74,16 +74,19 @@ def test_buffers_that_the_caller_registers_take_the_place_of_the_rings_own(ring,
     assert read(theirs, 18) == b"ab" + b"minecdef" * 2
 
 
-def test_registering_buffers_does_not_wait_for_what_is_in_flight(ring, pair):
+def test_registering_buffers_after_a_batch_does_not_wait_for_what_is_in_flight(ring, pair):
     ours, theirs = pair
     buffer, mine = bytearray(9), bytearray(b"mine")
     ring.register_files([ours.fileno()])
     assert ring.send_many(ours.fileno(), [b"a", b"b"], timeout=LONG) == 2
     (token,) = ring.start(Operation.recv(0, buffer, fixed_file=True))
-    ring.register_buffers([mine])
+    with pytest.raises(OSError, check=lambda e: e.errno == errno.EBUSY):
+        ring.register_buffers([mine])
     theirs.sendall(b"arrived")
     assert [done.token for done in ring.reap(1, timeout=LONG)] == [token]
     assert buffer[:7] == b"arrived"
+    ring.register_buffers([mine])
+    assert transfer(ring, [Operation.write_fixed(ours.fileno(), mine, 0)], timeout=LONG) == [4]
 
 
 def test_a_batch_leaves_no_completion_behind(ring, narrow):

@@ -347,8 +347,10 @@ char *kl_stage(kl_ring *ring) {
   return ring->stage;
 }
 
-int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count) {
+/* `in_flight`: whether some operation is. Older kernels wait for those with a registered file before they let memory go. */
+int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count, int in_flight) {
   int res = kl_enter(ring);
+  if (!res && ring->stage && in_flight) kl_leave(ring), res = -EBUSY;
   if (res) return res;
   if (!buffers || ring->stage) res = io_uring_unregister_buffers(&ring->uring);
   if (ring->stage) munmap(ring->stage, KL_STAGE_BYTES);

@@ -92,6 +92,8 @@ KL_INLINE void kl_run_begin(kl_ring *ring, uint64_t first, unsigned count) {
   ring->running = first;
   ring->running_count = count;
   ring->over = 0;
+  ring->ended = 0;
+  ring->result = -ECANCELED; /* where the ring itself fails, that is what became of it */
 }
 
 KL_INLINE void kl_end_run(kl_ring *ring, const struct io_uring_cqe *cqe) {

@@ -198,13 +198,13 @@ class Stream(_hot.Stream, Closing):
                             bound.check()
                         self.send(data)
                 return
+            condition.attend("sending")
+            total = _hot.total(buffers)
             if not sent:
-                condition.attend("sending")
-                total = _hot.total(buffers)
                 self._watch.count("sending", len(buffers), total)
-                began = time.monotonic()
-                sent = engine.send_many(self.connection.socket, buffers)
-            sides.push_rest(self.connection, condition.push, buffers, sent, began)
+                began, sent = time.monotonic(), engine.send_many(self.connection.socket, buffers)
+            if sent != total:
+                sides.push_rest(self.connection, condition.push, buffers, sent, began)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
                 _checks.buffers(condition.tried("sending many"), "buffers", buffers)

@@ -161,7 +161,7 @@ static PyObject *stream_send_many(PyObject *object, PyObject *const *args, Py_ss
     if (flow->until_check_up >= 0 || checked_up(flow)) {
       began_ns = began_now(flow);
       PyObject *callable = Py_NewRef(flow->push_many); /* which may be replaced meanwhile */
-      sent = kl_send_items(callable, buffers, flow->record_bytes, &total);
+      sent = kl_send_bound(callable, buffers, flow->record_bytes, &total);
       Py_DECREF(callable);
       if (sent >= 0 && PyErr_CheckSignals()) sent = -1;
       if (sent >= 0 && sent == total) {

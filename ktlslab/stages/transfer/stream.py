@@ -186,8 +186,9 @@ class Stream(_hot.Stream, Closing):
     def _send_many_on(self, buffers: Sequence[Buffer], sent: int, began: float, failed: BaseException | None) -> None:
         """Go on with a `send_many` of which one submission sent `sent` bytes, or which failed by an error."""
         condition, engine = self._condition, self.connection.engine
-        if failed is None and not isinstance(buffers, list | tuple):
-            _checks.buffers(condition.tried("sending many"), "buffers", buffers := _listed(buffers))
+        if not isinstance(buffers, list | tuple):
+            buffers = list(buffers) if isinstance(buffers, Iterator) else buffers
+            _checks.buffers(condition.tried("sending many"), "buffers", buffers)
         try:
             if failed is not None:
                 raise failed  # noqa: TRY301 - handled as one of this call
@@ -394,8 +395,3 @@ class Stream(_hot.Stream, Closing):
         rows += [("I/O engine", self.connection.engine.name)]
         rows += [("state", "closed" if self._condition.closed else "open")]
         return card(f"Stream with {self.connection.target}", rows)
-
-
-def _listed(buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-    """Return the items of an iterator as a list, and anything else unchanged."""
-    return list(buffers) if isinstance(buffers, Iterator) else buffers

@@ -182,8 +182,8 @@ static int collect(kl_ring *ring) {
 }
 
 /* Submit, and see whether that was all: 1 where the result is in. Sends mostly are done at once, and a wait with a bound
-   costs two readings of the clock and a copy into the kernel; receives mostly wait, and would pay a second system call. Where
-   work is put off to the wait, or another thread's, it is never so. */
+   costs a timer and a copy into the kernel; receives mostly wait, and would pay a second system call. Where work is put off to
+   the wait, or another thread's, it is never so. */
 int kl_run_now(kl_ring *ring) {
   if (ring->uring.flags & (IORING_SETUP_SQPOLL | IORING_SETUP_DEFER_TASKRUN)) return 0;
   if (io_uring_submit(&ring->uring) < 0 || collect(ring) || !ring->over) return 0;

@@ -62,8 +62,28 @@ def test_a_ratio_is_of_the_middle_half_of_the_rounds_and_met_up_to_its_limit(par
     echo, *others = budgets.ratios(runs)
     assert echo.value == pytest.approx(ours / 100)
     assert echo.met is met
-    assert [other.word for other in others] == ["NOT MEASURED"] * 4
+    assert [other.word for other in others] == ["NOT MEASURED"] * 6
     assert not any(other.met for other in others)
+
+
+DEEP = "upload 64 B, depth 16"
+
+
+@pytest.mark.parametrize(("ours", "words"), [(99.0, ["met"] * 2), (108.0, ["MISSED", "met"]), (109.0, ["MISSED"] * 2)])
+def test_engines_at_depth_are_also_held_to_what_they_cost_in_c(parts, ours, words):
+    runs = [run(DEEP, "ktlslab uring", 1.0, ours), run(DEEP, "ktlslab syscall", 1.0, 100.0)]
+    runs += [run(DEEP, "C uring, a batch", 1.0, 53.0), run(DEEP, "C blocking", 1.0, 50.0)]
+    lines = [line for line in parts[1].ratios(runs) if line.value]
+    assert [line.word for line in lines] == words
+    assert lines[0].notes == ["in C alone the same two ways are 1.060 x (53 / 50)"]
+    assert [lines[1].ours, lines[1].reference] == pytest.approx([ours / 100, 1.06])
+    assert f"{ours / 100:.3f} x    1.060 x  {ours / 106:.3f} x  1.02 x" in parts[1].verdict_table(lines)
+
+
+def test_engines_at_depth_without_the_c_program_are_not_measured(parts):
+    runs = [run(DEEP, "ktlslab uring", 1.0, 99.0), run(DEEP, "ktlslab syscall", 1.0, 100.0)]
+    both = [line for line in parts[1].ratios(runs) if DEEP in line.budget]
+    assert [line.word for line in both] == ["met", "NOT MEASURED"]
 
 
 def test_the_upload_budget_is_about_cpu_and_not_about_what_elapsed(parts):

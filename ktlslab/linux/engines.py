@@ -37,6 +37,7 @@ class Engine(Protocol):
     def accept(self, listener: socket.socket) -> socket.socket: ...
     def sender(self, sock: socket.socket) -> Callable[..., int]: ...
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]: ...
+    def batch_sender(self, sock: socket.socket) -> Callable[..., int] | None: ...
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int: ...
     def send(self, sock: socket.socket, data: Buffer, flags: int = 0) -> int: ...
     def recv_into(self, sock: socket.socket, buffer: Buffer) -> int: ...
@@ -86,6 +87,9 @@ class SyscallEngine:
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return recv_into(buffer) for this socket; an expired wait raises BlockingIOError."""
         return _hot.Socket(sock).recv_into
+
+    def batch_sender(self, sock: socket.socket) -> None:
+        """Return None: a system call sends one buffer."""
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send buffers in order; return how many bytes were sent, maybe not all."""
@@ -166,6 +170,10 @@ class RingEngine:
     def receiver(self, sock: socket.socket) -> Callable[[Buffer], int]:
         """Return recv_into(buffer) for this socket."""
         return self.ring.receiver(sock.fileno(), timeout=self.timeout)
+
+    def batch_sender(self, sock: socket.socket) -> Callable[..., int]:
+        """Return send_many(buffers) for this socket."""
+        return self.ring.batch_sender(sock.fileno(), timeout=self.timeout)
 
     def send_many(self, sock: socket.socket, buffers: Sequence[Buffer]) -> int:
         """Send one buffer after the other, with one submission for all."""

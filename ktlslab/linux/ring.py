@@ -92,7 +92,8 @@ class Ring(Closing):
         _checks.whole("asking what io_uring supports", "opcode", opcode, 0, 255)
         return bool(lib.kl_ring_supports(self._live(), opcode))
 
-    # One call, one operation. `timeout` is in seconds; None waits for ever. The kernel's errors are OSError.
+    # One call, one operation. `timeout` is in seconds; None waits for ever. A wait that signals interrupt goes on for at
+    # most as long again. The kernel's errors are OSError.
 
     def connect(self, fd: int, family: int, sockaddr: tuple[Any, ...], *, timeout: float | None = None) -> None:
         """connect(2) to a getaddrinfo address."""
@@ -303,7 +304,8 @@ class Ring(Closing):
     def register_buffers(self, buffers: Sequence[Buffer]) -> None:
         """Register and pin writable buffers, replacing earlier ones. Raises the kernel's OSError.
 
-        For ENOMEM, raise `ulimit -l`.
+        For ENOMEM, raise `ulimit -l`. EBUSY while started operations are in flight, if there are buffers to replace:
+        earlier ones, or those of `send_many`, which copies small payloads into memory of its own.
         """
         _checks.buffers("registering buffers", "buffers", buffers, writable=True)
         self.unregister_buffers()
@@ -311,7 +313,7 @@ class Ring(Closing):
         parts = ffi.new(
             "struct iovec[]", [{"iov_base": ffi.cast("void *", at), "iov_len": size} for _, at, size in held]
         )
-        _check(lib.kl_register_buffers(self._live(), parts, len(held)))
+        _check(lib.kl_register_buffers(self._live(), parts, len(held), bool(self._held)))
         self._pinned = held
 
     def unregister_buffers(self) -> None:
@@ -319,7 +321,7 @@ class Ring(Closing):
         if self._pinned:
             if self._held:
                 _check(-errno.EBUSY)
-            _check(lib.kl_register_buffers(self._live(), ffi.NULL, 0))
+            _check(lib.kl_register_buffers(self._live(), ffi.NULL, 0, 0))
             self._pinned = []
 
     def cancel(self, token: int) -> None:

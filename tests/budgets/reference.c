@@ -7,7 +7,8 @@
  * ENGINE     blocking: send(2) and recv(2)
  *            uring: prep, submit_and_wait, seen; one call each, waiting without a timeout
  *            uring-timed: the same with a timeout, as every wait of ktlslab has one
- *            uring-batch: the sends of a batch linked and submitted as one
+ *            uring-batch: a batch as ktlslab's ring sends it: linked writes from registered memory, one submission, and
+ *            one completion: the last write's, or that of the one that broke the chain
  * WORKLOAD  echo: a batch of payloads comes back; upload: one byte answers a batch
  *            sends, replies: an echo of which only the send, or the receive, is timed
  *            receives: a batch of receives, each timed, after all their data has arrived
@@ -43,6 +44,8 @@
 #ifndef IORING_SETUP_COOP_TASKRUN
 #define IORING_SETUP_COOP_TASKRUN (1U << 8)
 #endif
+
+#define REGISTERED (1 << 14) /* bytes: a batch's payloads */
 
 enum { ECHO, UPLOAD, SENDS, REPLIES, RECEIVES };
 static const char *const WORKLOADS[] = {"echo", "upload", "sends", "replies", "receives"};
@@ -194,6 +197,7 @@ static void serve(int kernel) {
 struct client {
   struct io_uring ring;
   int fd, engine;
+  char *registered;
 };
 
 /* Wait for one completion and consume it. */
@@ -253,22 +257,24 @@ static void send_batch(struct client *c, const char *data, size_t size, uint32_t
     for (uint32_t i = 0; i < batch; i++) send_all(c, data, size);
     return;
   }
+  errno = EMSGSIZE;
+  check(size * batch > REGISTERED, "a batch");
   for (uint32_t i = 0; i < batch; i++) {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&c->ring);
-    io_uring_prep_send(sqe, c->fd, data, size, MSG_NOSIGNAL);
-    if (i + 1 < batch) sqe->flags |= IOSQE_IO_LINK;
+    char *copy = memcpy(c->registered + (size_t)i * size, data, size);
+    io_uring_prep_write_fixed(sqe, c->fd, copy, size, 0, 0);
+    if (i + 1 < batch) sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = i;
   }
-  int submitted = io_uring_submit_and_wait(&c->ring, batch);
+  int submitted = io_uring_submit_and_wait(&c->ring, 1);
   errno = submitted < 0 ? -submitted : EBUSY;
   check(submitted != (int)batch, "io_uring_submit_and_wait");
   struct io_uring_cqe *cqe;
-  for (uint32_t i = 0; i < batch; i++) {
-    errno = -io_uring_peek_cqe(&c->ring, &cqe);
-    check(errno > 0, "io_uring_peek_cqe");
-    errno = cqe->res < 0 ? -cqe->res : EMSGSIZE;
-    check(cqe->res != (int32_t)size, "an operation of a batch");
-    io_uring_cqe_seen(&c->ring, cqe);
-  }
+  errno = -io_uring_peek_cqe(&c->ring, &cqe);
+  check(errno > 0, "io_uring_peek_cqe");
+  errno = cqe->res < 0 ? -cqe->res : EMSGSIZE;
+  check(cqe->user_data != batch - 1 || cqe->res != (int32_t)size, "an operation of a batch");
+  io_uring_cqe_seen(&c->ring, cqe);
 }
 
 /* Do one batch, and store the answers in `room`, one payload after the other. Returns the number of steps. */
@@ -343,6 +349,9 @@ int main(int argc, char **argv) {
     prepare(c.fd, kernel, 'c', 's');
     errno = -io_uring_queue_init(64, &c.ring, IORING_SETUP_COOP_TASKRUN);
     check(errno > 0, "io_uring_queue_init");
+    struct iovec all = {c.registered = room_for(REGISTERED), REGISTERED};
+    errno = c.engine == URING_BATCH ? -io_uring_register_buffers(&c.ring, &all, 1) : 0;
+    check(errno > 0, "io_uring_register_buffers");
     measure(&c, kernel, r);
     return 0;
   }

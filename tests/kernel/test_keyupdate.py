@@ -273,3 +273,17 @@ def test_tls12_ends_with_the_reason_when_its_key_is_used_up(tls_pair):
         for _ in range(300):
             stream.send(b"record")
             pair.tls.recv(6)
+
+
+def test_batches_keep_the_limit_too(tls_pair, io_engine):
+    """A check-up is due between batches, of which one may be longer than what was left until then."""
+    pair = tls_pair(suite=Suite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, io_engine=io_engine)
+    stream, sent = limited(pair, 400), 0
+    with pytest.raises(KeyUpdateError, match="may protect 400"):  # noqa: PT012
+        while sent <= 400:
+            stream.send_many([b"record"] * 30)
+            sent += 30
+            left = 30 * 6
+            while left:
+                left -= len(pair.tls.recv(left))
+    assert 400 - 3 * 64 - 30 <= sent <= 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import signal
 import socket
 import threading
@@ -12,7 +13,7 @@ import time
 import pytest
 
 from ktlslab.errors import UsageError
-from ktlslab.linux.ring import Operation, Ring
+from ktlslab.linux.ring import Operation, Ring, transfer
 
 LONG = 30.0
 
@@ -46,6 +47,79 @@ def test_all_buffers_arrive_in_order(ring, pair, count):
     assert ring.send_many(ours.fileno(), parts, timeout=LONG) == 100 * count
     assert ring.batch_sender(ours.fileno(), timeout=LONG)(tuple(parts)) == 100 * count
     assert read(theirs, 200 * count) == b"".join(parts) * 2
+
+
+def test_small_buffers_and_large_ones_take_turns_and_stay_in_order(ring, pair, pattern):
+    """The small ones are copied into registered memory until that is full."""
+    ours, theirs = pair
+    sizes = [1, 1024, 1025, 5000, 1023, 2] * 10
+    parts = [pattern(size + at)[at:] for at, size in enumerate(sizes)]
+    for _ in range(2):
+        assert ring.send_many(ours.fileno(), parts, timeout=LONG) == sum(sizes)
+        assert read(theirs, sum(sizes)) == b"".join(parts)
+
+
+def test_buffers_that_the_caller_registers_take_the_place_of_the_rings_own(ring, pair):
+    ours, theirs = pair
+    fd, mine = ours.fileno(), bytearray(b"mine")
+    refused = -errno.EFAULT
+    assert ring.send_many(fd, [b"a", b"b"], timeout=LONG) == 2
+    assert transfer(ring, [Operation.write_fixed(fd, mine, 0)], timeout=LONG) == [refused]  # not registered
+    for _ in range(2):
+        ring.register_buffers([mine])
+        assert transfer(ring, [Operation.write_fixed(fd, mine, 0)], timeout=LONG) == [4]
+        assert ring.send_many(fd, [b"c", b"d"], timeout=LONG) == 2
+        ring.unregister_buffers()
+        assert ring.send_many(fd, [b"e", b"f"], timeout=LONG) == 2
+    assert read(theirs, 18) == b"ab" + b"minecdef" * 2
+
+
+def test_registering_buffers_after_a_batch_does_not_wait_for_what_is_in_flight(ring, pair):
+    ours, theirs = pair
+    buffer, mine = bytearray(9), bytearray(b"mine")
+    ring.register_files([ours.fileno()])
+    assert ring.send_many(ours.fileno(), [b"a", b"b"], timeout=LONG) == 2
+    (token,) = ring.start(Operation.recv(0, buffer, fixed_file=True))
+    with pytest.raises(OSError, check=lambda e: e.errno == errno.EBUSY):
+        ring.register_buffers([mine])
+    theirs.sendall(b"arrived")
+    assert [done.token for done in ring.reap(1, timeout=LONG)] == [token]
+    assert buffer[:7] == b"arrived"
+    ring.register_buffers([mine])
+    assert transfer(ring, [Operation.write_fixed(ours.fileno(), mine, 0)], timeout=LONG) == [4]
+
+
+def test_a_batch_leaves_no_completion_behind(ring, narrow):
+    """Of a chain one operation completes aloud, whether it ends well, comes out short, is cancelled or fails."""
+    ours, theirs = narrow
+    assert ring.send_many(ours.fileno(), pieces(50, 10), timeout=LONG) == 500
+    sent = 0
+    with pytest.raises(TimeoutError):  # noqa: PT012 - the kernel may find room for more in between
+        while True:
+            sent += ring.send_many(ours.fileno(), pieces(400, 1000), timeout=0.05)
+    assert read(theirs, 500 + sent)[:500] == b"".join(pieces(50, 10))
+    ours.shutdown(socket.SHUT_WR)
+    with pytest.raises(BrokenPipeError):
+        ring.send_many(ours.fileno(), pieces(50, 10), timeout=LONG)
+    assert ring.in_flight == 0
+    assert transfer(ring, [Operation.nop()], timeout=LONG) == [0]
+    assert ring.reap(0, timeout=0.0) == []
+
+
+def test_what_is_sent_after_a_fork_is_what_was_given(ring, pair):
+    """Memory that a child shares would be copied at the next write, and the kernel would send the old pages."""
+    ours, theirs = pair
+    assert ring.send_many(ours.fileno(), [b"before"], timeout=LONG) == 6
+    child = os.fork()
+    if not child:
+        time.sleep(LONG)
+        os._exit(0)
+    try:
+        assert ring.send_many(ours.fileno(), [b"after", b" it"], timeout=LONG) == 8
+        assert read(theirs, 14) == b"beforeafter it"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_any_buffers_will_do_and_empty_ones_are_nothing(ring, pair):

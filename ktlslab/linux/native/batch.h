@@ -17,7 +17,6 @@ struct kl_batch {
   unsigned next, chain;
   size_t offset;
   int64_t sent;
-  int32_t results[KL_CHAIN];
 };
 
 int64_t kl_send_many(kl_ring *ring, struct kl_batch *batch);

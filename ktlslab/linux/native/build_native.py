@@ -48,7 +48,7 @@ builder.cdef(
     int kl_start(kl_ring *ring, struct kl_operation *operations, unsigned count);
     struct iovec { void *iov_base; size_t iov_len; ...; };
     int kl_register_files(kl_ring *ring, const int *fds, unsigned count);
-    int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count);
+    int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count, int in_flight);
     int kl_cancel(kl_ring *ring, uint64_t token);
     void kl_message_prepare(struct kl_message *message, void *data, size_t length, int record_type);
     int kl_message_type(const struct kl_message *message);

@@ -150,6 +150,54 @@ done:
   return tokens;
 }
 
+/* Send what is in a list or tuple: how many bytes were sent, and what `total` they are; or -1 and an exception.
+   KL_TOO_LONG, and nothing was sent, where one has more than `max_bytes`. */
+int64_t kl_send_items(Calls *self, int fd, PyObject *items, int flags, int64_t timeout_ns, Py_ssize_t max_bytes,
+                      Py_ssize_t *total) {
+  Py_ssize_t count = PySequence_Size(items), held = 0;
+  Py_buffer few_views[16], *views = count > 16 ? PyMem_New(Py_buffer, (size_t)count) : few_views;
+  struct iovec few_parts[16], *parts = count > 16 ? PyMem_New(struct iovec, (size_t)count) : few_parts;
+  int64_t sent = -1;
+  *total = 0;
+  if (!views || !parts) {
+    PyErr_NoMemory();
+    goto done;
+  }
+  struct kl_batch batch;
+  batch.fd = fd, batch.flags = (uint32_t)flags, batch.timeout_ns = kl_limited(self, timeout_ns), batch.parts = parts;
+  batch.count = batch.next = batch.chain = 0;
+  batch.offset = 0, batch.sent = 0;
+  for (; held < count; held++) {
+    PyObject *item = PyList_Check(items) ? PyList_GetItem(items, held) : PyTuple_GetItem(items, held);
+    if (!item) goto done; /* of a list that became shorter */
+    Py_INCREF(item);
+    int error = PyObject_GetBuffer(item, &views[held], PyBUF_SIMPLE);
+    Py_DECREF(item);
+    if (error) goto done;
+    Py_ssize_t bytes = views[held].len;
+    if (bytes) parts[batch.count++] = (struct iovec){views[held].buf, (size_t)bytes};
+    *total += bytes;
+    if (bytes > max_bytes) {
+      held++;
+      sent = KL_TOO_LONG;
+      goto done;
+    }
+  }
+  if (kl_check_open(self)) goto done; /* a buffer's own code may have closed it */
+  if (UNINTERRUPTED(self, sent, kl_send_many(self->ring, &batch), kl_send_many(self->ring, &batch),
+                    kl_abandon(self->ring))) {
+    sent = -1;
+  } else if (sent < 0) {
+    kl_failed(sent);
+    sent = -1;
+  }
+done:
+  while (held) PyBuffer_Release(&views[--held]);
+  if (views != few_views) PyMem_Free(views);
+  if (parts != few_parts) PyMem_Free(parts);
+  return sent;
+}
+
 /* Append what has come to the list `out` as (record type or -1, bytes): how many, or -1 with an exception. */
 static Py_ssize_t take_pieces(kl_ring *ring, kl_multishot *shot, PyObject *out) {
   struct kl_piece piece;

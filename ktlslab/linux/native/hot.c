@@ -111,33 +111,10 @@ static PyObject *send_many(Calls *self, int fd, PyObject *buffers, int flags, in
   if (kl_check_open(self)) return NULL;
   PyObject *items = PySequence_Tuple(buffers);
   if (!items) return NULL;
-  Py_ssize_t count = PyTuple_Size(items), held = 0;
-  Py_buffer few_views[16], *views = count > 16 ? PyMem_New(Py_buffer, (size_t)count) : few_views;
-  struct iovec few_parts[16], *parts = count > 16 ? PyMem_New(struct iovec, (size_t)count) : few_parts;
-  PyObject *total = NULL;
-  if (!views || !parts) {
-    PyErr_NoMemory();
-    goto done;
-  }
-  struct kl_batch batch;
-  batch.fd = fd, batch.flags = (uint32_t)flags, batch.timeout_ns = kl_limited(self, timeout_ns), batch.parts = parts;
-  batch.count = batch.next = batch.chain = 0;
-  batch.offset = 0, batch.sent = 0;
-  for (; held < count; held++) {
-    if (PyObject_GetBuffer(PyTuple_GetItem(items, held), &views[held], PyBUF_SIMPLE)) goto done;
-    if (views[held].len) parts[batch.count++] = (struct iovec){views[held].buf, (size_t)views[held].len};
-  }
-  int64_t sent;
-  if (UNINTERRUPTED(self, sent, kl_send_many(self->ring, &batch), kl_send_many(self->ring, &batch),
-                    kl_abandon(self->ring)))
-    goto done;
-  total = sent < 0 ? kl_failed(sent) : PyLong_FromLongLong(sent);
-done:
-  while (held) PyBuffer_Release(&views[--held]);
-  if (views != few_views) PyMem_Free(views);
-  if (parts != few_parts) PyMem_Free(parts);
+  Py_ssize_t total;
+  int64_t sent = kl_send_items(self, fd, items, flags, timeout_ns, PY_SSIZE_T_MAX, &total);
   Py_DECREF(items);
-  return total;
+  return sent < 0 ? NULL : PyLong_FromLongLong(sent);
 }
 
 /* The five calls have one shape, so that one table serves the methods and the bound callables. */
@@ -189,6 +166,8 @@ typedef struct {
   int64_t timeout_ns;
 } Bound;
 
+static PyTypeObject *bound_type;
+
 /* Let Python say which argument was at fault, where one was; else what was raised stands. */
 static PyObject *blamed(Bound *self, PyObject *data, PyObject *number) {
   if (PyErr_ExceptionMatches(PyExc_OSError)) return NULL;
@@ -218,6 +197,18 @@ static PyObject *bound_call(PyObject *object, PyObject *const *args, Py_ssize_t 
   return result ? result : blamed(self, args[0], given > 1 ? args[1] : NULL);
 }
 
+/* What a bound send_many does, for C: as kl_send_items. */
+int64_t kl_send_bound(PyObject *callable, PyObject *items, Py_ssize_t max_bytes, Py_ssize_t *total) {
+  PyObject *object = Py_TYPE(callable) == &PyCFunction_Type ? PyCFunction_GetSelf(callable) : NULL;
+  Bound *self = (Bound *)object;
+  if (!object || Py_TYPE(object) != bound_type || self->function != send_many) {
+    PyErr_SetString(PyExc_TypeError, "not a bound send_many");
+    return -1;
+  }
+  if (kl_check_open(self->calls)) return -1;
+  return kl_send_items(self->calls, self->fd, items, 0, self->timeout_ns, max_bytes, total);
+}
+
 static void bound_free(PyObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   Py_DECREF(((Bound *)self)->calls);
@@ -232,8 +223,6 @@ static PyType_Spec bound_spec = {.name = "ktlslab.linux._hot.Bound",
                                  .basicsize = sizeof(Bound),
                                  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                                  .slots = bound_slots};
-static PyTypeObject *bound_type;
-
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 /* bind(name, fd, timeout) */

@@ -48,7 +48,12 @@ extern PyTypeObject *kl_calls_type;
     raised;                                                          \
   })
 
+int64_t kl_send_bound(PyObject *callable, PyObject *items, Py_ssize_t max_bytes, Py_ssize_t *total);
+
 /* flight.c */
+#define KL_TOO_LONG (-2)
+int64_t kl_send_items(Calls *self, int fd, PyObject *items, int flags, int64_t timeout_ns, Py_ssize_t max_bytes,
+                      Py_ssize_t *total);
 PyObject *kl_pack(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *kl_total(PyObject *module, PyObject *buffers);
 PyObject *kl_pin(PyObject *module, PyObject *const *args, Py_ssize_t count);

@@ -29,18 +29,23 @@ struct kl_ring {
   struct io_uring uring;
   uint64_t last_token;
   int busy;
-  /* What is waited for: operations with consecutive tokens, and where their results go. */
+  /* What is waited for: an operation, or a chain of them with consecutive tokens. It is over with the first completion. */
   uint64_t running; /* the first one's token, or 0 */
-  unsigned running_count, running_left;
-  int32_t *results, result;
-  int64_t deadline_ns;
+  unsigned running_count;
+  int over;
+  unsigned ended;  /* which one completed: those before it did all that they were asked, those after it nothing */
+  int32_t result;  /* of that one */
+  int64_t timeout_ns, until_ns; /* until_ns: 0 before the first wait is interrupted */
   int cancel_missed;     /* a request to cancel met nothing */
   struct kl_queue aside; /* of operations begun with kl_start */
   struct kl_multishot *multishots;
+  /* Registered memory for what is small: see kl_stage. */
+  char *stage;
+  int buffers_taken;
 };
 
-/* The result of an operation whose completion has not come. */
-#define KL_PENDING INT32_MIN
+#define KL_STAGE_BYTES (1 << 14)
+#define KL_STAGED_BYTES (1 << 10) /* for more, a copy costs as much as it saves */
 
 void kl_reenter(kl_ring *ring); /* by the one whose operation runs */
 int kl_make_room(kl_ring *ring, unsigned needed);
@@ -48,6 +53,7 @@ int kl_pump(kl_ring *ring); /* sort every completion that is there: 0 or -errno 
 int kl_submit_and_wait(kl_ring *ring, unsigned wait_for, int64_t deadline_ns);
 unsigned kl_take_back(kl_ring *ring); /* what a failed submission left: how many operations */
 void kl_request_cancel(kl_ring *ring, uint64_t token);
+char *kl_stage(kl_ring *ring);
 int kl_run_now(kl_ring *ring);
 int kl_run_wait(kl_ring *ring);
 int kl_run_filled(kl_ring *ring, int sends, int64_t timeout_ns);
@@ -80,12 +86,26 @@ KL_INLINE int kl_fill(kl_ring *ring, const struct kl_operation *o) {
   return 0;
 }
 
-/* The operations just filled are what runs; then kl_run_now, or the deadline is set and kl_run_wait called. */
-KL_INLINE void kl_run_begin(kl_ring *ring, uint64_t first, unsigned count, int32_t *results) {
-  for (unsigned i = 0; i < count; i++) results[i] = KL_PENDING;
+/* The operations just filled are what runs; then kl_run_now, or kl_bound_run and kl_run_wait. Of a chain all but the last
+   complete in silence, IOSQE_CQE_SKIP_SUCCESS: one that fails, or the last, completes aloud, and what follows it in silence. */
+KL_INLINE void kl_run_begin(kl_ring *ring, uint64_t first, unsigned count) {
   ring->running = first;
-  ring->running_count = ring->running_left = count;
-  ring->results = results;
+  ring->running_count = count;
+  ring->over = 0;
+  ring->ended = 0;
+  ring->result = -ECANCELED; /* where the ring itself fails, that is what became of it */
+}
+
+KL_INLINE void kl_end_run(kl_ring *ring, const struct io_uring_cqe *cqe) {
+  ring->over = 1;
+  ring->ended = (unsigned)(cqe->user_data - ring->running);
+  ring->result = cqe->res;
+}
+
+/* Every later wait for what runs lasts at most so long. */
+KL_INLINE void kl_bound_run(kl_ring *ring, int64_t timeout_ns) {
+  ring->timeout_ns = timeout_ns;
+  ring->until_ns = 0;
 }
 
 /* One operation from preparation to completion. Returns the completion's res, -ETIMEDOUT, or KL_INTERRUPTED. */
@@ -93,7 +113,7 @@ KL_INLINE int kl_run(kl_ring *ring, const struct kl_operation *operation, int64_
   int result = kl_enter(ring);
   if (result) return result;
   if (!(result = kl_fill(ring, operation))) {
-    kl_run_begin(ring, ring->last_token, 1, &ring->result);
+    kl_run_begin(ring, ring->last_token, 1);
     result = kl_run_filled(ring, operation->opcode == IORING_OP_SEND || operation->opcode == IORING_OP_SENDMSG, timeout_ns);
   }
   kl_leave(ring);

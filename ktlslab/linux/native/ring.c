@@ -19,6 +19,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 const char *kl_liburing(void) { return KL_LIBURING; }
@@ -52,6 +53,7 @@ kl_ring *kl_ring_open(unsigned entries, unsigned flags, int *error) {
 
 void kl_ring_close(kl_ring *ring) {
   io_uring_queue_exit(&ring->uring);
+  if (ring->stage) munmap(ring->stage, KL_STAGE_BYTES);
   free(ring->aside.items);
   free(ring);
 }
@@ -95,17 +97,16 @@ int kl_pump(kl_ring *ring) {
   while (!error && io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
     uint64_t token = cqe->user_data;
     if (ring->running && token - ring->running < ring->running_count) {
-      ring->results[token - ring->running] = cqe->res;
-      ring->running_left--;
+      kl_end_run(ring, cqe);
     } else if (!token) {
-      ring->cancel_missed |= cqe->res == -ENOENT;
+      ring->cancel_missed |= cqe->res == -ENOENT || (cqe->res == -EALREADY && ring->running_count > 1);
     } else {
       struct kl_multishot *owner = ring->multishots;
       while (owner && owner->token != token) owner = owner->next;
       error = kl_queue_push(owner ? &owner->queue : &ring->aside, cqe);
     }
     if (!error) io_uring_cqe_seen(&ring->uring, cqe);
-    if (ring->running && !ring->running_left) break; /* looking further would cost a call */
+    if (ring->running && ring->over) break; /* looking further would cost a call */
   }
   return error;
 }
@@ -124,18 +125,21 @@ int kl_make_room(kl_ring *ring, unsigned needed) {
 }
 
 /* Submit what is prepared and wait for completions: 0, -ETIME, -EINTR or another -errno. */
-int kl_submit_and_wait(kl_ring *ring, unsigned wait_for, int64_t deadline_ns) {
+static int submit_and_wait_for(kl_ring *ring, unsigned wait_for, int64_t timeout_ns) {
   int answer;
-  if (deadline_ns == KL_FOREVER) {
+  if (timeout_ns == KL_FOREVER) {
     answer = io_uring_submit_and_wait(&ring->uring, wait_for);
   } else {
     struct io_uring_cqe *cqe;
-    int64_t left = deadline_ns - now_ns();
-    if (left < 0) left = 0;
-    struct __kernel_timespec wait = {left / 1000000000, left % 1000000000};
+    struct __kernel_timespec wait = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     answer = io_uring_submit_and_wait_timeout(&ring->uring, &cqe, wait_for, &wait, NULL);
   }
   return answer < 0 ? answer : 0;
+}
+
+int kl_submit_and_wait(kl_ring *ring, unsigned wait_for, int64_t deadline_ns) {
+  int64_t left_ns = deadline_ns == KL_FOREVER ? KL_FOREVER : deadline_ns - now_ns();
+  return submit_and_wait_for(ring, wait_for, left_ns < 0 && deadline_ns != KL_FOREVER ? 0 : left_ns);
 }
 
 /* Take back what a failed submission left unsubmitted, for its buffers are about to be the caller's again: how many they
@@ -162,15 +166,14 @@ void kl_request_cancel(kl_ring *ring, uint64_t token) {
 
 /* One operation, or a chain of them, from submission to completion. */
 
-/* The completions that are there, in a few instructions where the one of the only operation that runs is the first. */
+/* The completions that are there, in a few instructions where that of what runs is the first. */
 static int collect(kl_ring *ring) {
   const struct io_uring_cq *queue = &ring->uring.cq;
   unsigned head = *queue->khead;
-  if (ring->running_count == 1 && head != io_uring_smp_load_acquire(queue->ktail)) {
+  if (head != io_uring_smp_load_acquire(queue->ktail)) {
     const struct io_uring_cqe *cqe = &queue->cqes[head & queue->ring_mask];
-    if (cqe->user_data == ring->running) {
-      ring->results[0] = cqe->res;
-      ring->running_left = 0;
+    if (cqe->user_data - ring->running < ring->running_count) {
+      kl_end_run(ring, cqe);
       io_uring_smp_store_release(queue->khead, head + 1);
       return 0;
     }
@@ -178,47 +181,48 @@ static int collect(kl_ring *ring) {
   return kl_pump(ring);
 }
 
-/* Submit, and see whether that was all: 1 where every result is in. Sends mostly are done at once, and a wait with a bound
-   costs two readings of the clock and a copy into the kernel; receives mostly wait, and would pay a second system call. Where
-   work is put off to the wait, or another thread's, it is never so. */
+/* Submit, and see whether that was all: 1 where the result is in. Sends mostly are done at once, and a wait with a bound
+   costs a timer and a copy into the kernel; receives mostly wait, and would pay a second system call. Where work is put off to
+   the wait, or another thread's, it is never so. */
 int kl_run_now(kl_ring *ring) {
   if (ring->uring.flags & (IORING_SETUP_SQPOLL | IORING_SETUP_DEFER_TASKRUN)) return 0;
-  if (io_uring_submit(&ring->uring) < 0 || collect(ring) || ring->running_left) return 0;
+  if (io_uring_submit(&ring->uring) < 0 || collect(ring) || !ring->over) return 0;
   ring->running = 0;
   return 1;
 }
 
-/* Cancel what runs and wait, however often a signal comes, for what became of it. Each in turn: the later ones of a chain
-   cannot be found before the earlier ones are done, and one that was just about to start has to be asked again. */
+/* Cancel what runs and wait, however often a signal comes, for what became of it. Each of a chain in turn, again and again:
+   those that are done and those that have not begun cannot be found, and one that was about to be done lets the next begin. */
 static int cancel_running(kl_ring *ring) {
-  for (unsigned i = 0; i < ring->running_count; i++) {
-    ring->cancel_missed = 1;
-    while (ring->results[i] == KL_PENDING) {
-      if (ring->cancel_missed) kl_request_cancel(ring, ring->running + i);
-      ring->cancel_missed = 0;
-      int error = kl_submit_and_wait(ring, 1, KL_FOREVER);
-      int pumped = kl_pump(ring);
-      if ((error && error != -EINTR) || pumped) return error ? error : pumped;
-    }
+  ring->cancel_missed = 1;
+  for (unsigned next = 0; !ring->over;) {
+    if (ring->cancel_missed) kl_request_cancel(ring, ring->running + next++ % ring->running_count);
+    ring->cancel_missed = 0;
+    int error = kl_submit_and_wait(ring, 1, KL_FOREVER);
+    int pumped = kl_pump(ring);
+    if ((error && error != -EINTR) || pumped) return error ? error : pumped;
   }
   return 0;
 }
 
-/* 0 when every result is in, or when the time was up and what was left is cancelled; KL_INTERRUPTED; -errno. */
+/* 0 when the result is in, or when the time was up and what ran is cancelled; KL_INTERRUPTED; -errno. The clock is read only
+   where a wait is interrupted: what then goes on does so for the same time once more, in all. */
 int kl_run_wait(kl_ring *ring) {
-  int error = kl_submit_and_wait(ring, ring->running_left, ring->deadline_ns);
+  int error = ring->until_ns ? kl_submit_and_wait(ring, 1, ring->until_ns) : submit_and_wait_for(ring, 1, ring->timeout_ns);
   int pumped = collect(ring);
-  if (!ring->running_left) {
+  if (ring->over) {
     ring->running = 0;
     return 0;
   }
   if (pumped) error = pumped;
   /* io_uring_enter(2) that submitted something tells of that, not of the signal which ended its wait: coming back with
      less is taken for one. Where it was another operation's completion instead, the caller just resumes. */
-  if (!error || error == -EINTR) return KL_INTERRUPTED;
-  unsigned unsubmitted = error == -ETIME ? 0 : kl_take_back(ring);
-  for (unsigned i = 0; i < unsubmitted && i < ring->running_count; i++)
-    ring->results[ring->running_count - 1 - i] = -ECANCELED;
+  if (!error || error == -EINTR) {
+    if (!ring->until_ns) ring->until_ns = kl_deadline(ring->timeout_ns);
+    return KL_INTERRUPTED;
+  }
+  /* A chain is taken back whole: only where no memory is left for a request does the kernel take a part of what it is given. */
+  if (error != -ETIME && kl_take_back(ring)) ring->over = 1, ring->ended = 0, ring->result = -ECANCELED;
   int cancelled = cancel_running(ring);
   ring->running = 0;
   return error == -ETIME ? cancelled : error;
@@ -234,7 +238,7 @@ static int run_result(kl_ring *ring) {
 /* What is filled in, to its completion. */
 int kl_run_filled(kl_ring *ring, int sends, int64_t timeout_ns) {
   if (sends && kl_run_now(ring)) return ring->result;
-  ring->deadline_ns = kl_deadline(timeout_ns);
+  kl_bound_run(ring, timeout_ns);
   return run_result(ring);
 }
 
@@ -327,10 +331,32 @@ int kl_register_files(kl_ring *ring, const int *fds, unsigned count) {
   return res;
 }
 
-int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count) {
+/* KL_STAGE_BYTES of memory registered as buffer 0, for one chain at a time; NULL where the caller has registered buffers of
+   their own, or the kernel allows no more memory to be locked. A forked process does not get it: the kernel would go on with
+   pages that are this process's no more. */
+char *kl_stage(kl_ring *ring) {
+  if (ring->buffers_taken) return ring->stage;
+  ring->buffers_taken = 1;
+  void *room = mmap(NULL, KL_STAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return NULL;
+  const struct iovec all = {room, KL_STAGE_BYTES};
+  if (madvise(room, KL_STAGE_BYTES, MADV_DONTFORK) || io_uring_register_buffers(&ring->uring, &all, 1))
+    munmap(room, KL_STAGE_BYTES);
+  else
+    ring->stage = room;
+  return ring->stage;
+}
+
+/* `in_flight`: whether some operation is. Older kernels wait for those with a registered file before they let memory go. */
+int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count, int in_flight) {
   int res = kl_enter(ring);
+  if (!res && ring->stage && in_flight) kl_leave(ring), res = -EBUSY;
   if (res) return res;
-  res = buffers ? io_uring_register_buffers(&ring->uring, buffers, count) : io_uring_unregister_buffers(&ring->uring);
+  if (!buffers || ring->stage) res = io_uring_unregister_buffers(&ring->uring);
+  if (ring->stage) munmap(ring->stage, KL_STAGE_BYTES);
+  ring->stage = NULL;
+  ring->buffers_taken = buffers != NULL;
+  if (buffers && !res) res = io_uring_register_buffers(&ring->uring, buffers, count);
   kl_leave(ring);
   return res;
 }

@@ -70,7 +70,7 @@ const struct kl_completion *kl_reaped(const kl_ring *ring);
 void kl_reaped_drop(kl_ring *ring, unsigned count);
 /* NULL: unregister */
 int kl_register_files(kl_ring *ring, const int *fds, unsigned count);
-int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count);
+int kl_register_buffers(kl_ring *ring, const struct iovec *buffers, unsigned count, int in_flight);
 int kl_cancel(kl_ring *ring, uint64_t token);
 
 void kl_message_prepare(struct kl_message *message, void *data, size_t length, int record_type);

@@ -3,6 +3,7 @@
  * `Flow` is the part of a stream's state that every operation reads and writes; stages/transfer/condition.py inherits from
  * it. `Stream` has the calls; the class of that name in stages/transfer/stream.py inherits from it, and does what is rare:
  *   _send_on(data, more, sent, error)   a send that is not one push, or whose push sent a part or failed
+ *   _send_many_on(buffers, sent, began, error)   many sends that are not one submission, or of which it sent a part or failed
  *   _recv_on(buffer, count, error)      a receive that got nothing, or failed
  *   _fill(buffer, have, got, began, error)   a receive of all that takes long, whose last one got nothing, or failed
  *   _look()                             the count of receives is used up
@@ -16,6 +17,7 @@
 typedef struct {
   PyObject_HEAD
   PyObject *push, *pull;
+  PyObject *push_many; /* a ring's bound send_many, or NULL or None */
   PyObject *watched; /* the arguments of kl_watched, the first one as a call; or NULL, if Python is to check up */
   Py_ssize_t until_check_up, until_look, record_bytes;
   Py_ssize_t check_every, free_records; /* that one key may protect before Python has to care */
@@ -87,18 +89,18 @@ static int parse(PyObject *const *args, Py_ssize_t given, PyObject *names, const
   return parsed ? 0 : -1;
 }
 
-/* The check-up of stages/transfer/watch.py between sends of one record. 0: there is something for Python to do. */
+/* The check-up of stages/transfer/watch.py before sends of a record each. 0: there is something for Python to do. */
 static int checked_up(Flow *flow) {
   int state;
-  Py_ssize_t sent, received;
+  Py_ssize_t sent, received, more = -1 - flow->until_check_up; /* records than the one that made it due */
   PyObject *with = flow->watched, *fd, *seen;
-  if (flow->until_check_up != -1 || !with || !PyTuple_Check(with) || PyTuple_Size(with) != 3) return 0;
+  if (!with || !PyTuple_Check(with) || PyTuple_Size(with) != 3) return 0;
   if (!flow->push || Py_TYPE(flow->push) != &PyCFunction_Type) return 0; /* it checks something itself */
   fd = PyObject_CallNoArgs(PyTuple_GetItem(with, 0));
   PyObject *const args[] = {fd, PyTuple_GetItem(with, 1), PyTuple_GetItem(with, 2)};
   seen = fd ? kl_watched(NULL, args, 3) : NULL;
   int well = seen && PyArg_ParseTuple(seen, "inn", &state, &sent, &received) &&
-             (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) && sent < flow->free_records &&
+             (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) && sent < flow->free_records - more &&
              received < flow->free_records;
   Py_XDECREF(fd);
   Py_XDECREF(seen);
@@ -132,6 +134,45 @@ static PyObject *stream_send(PyObject *object, PyObject *const *args, Py_ssize_t
       Py_RETURN_NONE;
     }
   return PyObject_CallMethod(object, "_send_on", "OOnN", data, more, sent, error_raised());
+}
+
+/* Without a time-out nobody reads the clock: that would cost as much as a small record. */
+static int64_t began_now(const Flow *flow) { return isinf(flow->fill_s) ? 0 : kl_deadline(0); }
+
+/* `push` is replaced where something has to be looked at first: see stages/transfer/condition.py. */
+static int may_push_many(const Flow *flow, PyObject *buffers) {
+  return (PyList_Check(buffers) || PyTuple_Check(buffers)) && flow->push && Py_TYPE(flow->push) == &PyCFunction_Type &&
+         flow->push_many && flow->push_many != Py_None;
+}
+
+static PyObject *stream_send_many(PyObject *object, PyObject *const *args, Py_ssize_t given, PyObject *names) {
+  static char *known[] = {"buffers", NULL};
+  Stream *self = (Stream *)object;
+  Flow *flow = self->flow;
+  PyObject *buffers;
+  if (!ready(self)) return NULL;
+  if (given == 1 && !names) buffers = args[0];
+  else if (parse(args, given, names, "O:send_many", known, &buffers, NULL)) return NULL;
+  Py_ssize_t total = 0;
+  int64_t began_ns = 0, sent = 0;
+  if (may_push_many(flow, buffers)) {
+    Py_ssize_t records = PySequence_Size(buffers);
+    flow->until_check_up -= records;
+    if (flow->until_check_up >= 0 || checked_up(flow)) {
+      began_ns = began_now(flow);
+      PyObject *callable = Py_NewRef(flow->push_many); /* which may be replaced meanwhile */
+      sent = kl_send_bound(callable, buffers, flow->record_bytes, &total);
+      Py_DECREF(callable);
+      if (sent >= 0 && PyErr_CheckSignals()) sent = -1;
+      if (sent >= 0 && sent == total) {
+        flow->unconfirmed = 1;
+        Py_RETURN_NONE;
+      }
+    }
+    if (sent <= 0) flow->until_check_up += records; /* Python counts them */
+  }
+  return PyObject_CallMethod(object, "_send_many_on", "OndN", buffers, (Py_ssize_t)(sent < 0 ? 0 : sent),
+                             (double)began_ns / 1e9, error_raised());
 }
 
 static PyObject *buffer_of(PyObject *const *args, Py_ssize_t given, PyObject *names, const char *format) {
@@ -168,7 +209,6 @@ static void let_go(PyObject *view) {
   PyErr_Restore(type, error, trace);
 }
 
-/* Without a time-out nobody reads the clock: that would cost as much as a small record. */
 static int in_time(const Flow *flow, int64_t began_ns) {
   return isinf(flow->fill_s) || (double)(kl_deadline(0) - began_ns) < flow->fill_s * 1e9;
 }
@@ -201,7 +241,7 @@ static PyObject *stream_recv_exactly_into(PyObject *object, PyObject *const *arg
   Py_ssize_t got = moved(flow->pull, buffer), size = got < 0 ? 0 : PyObject_Size(buffer), have = got;
   int64_t began_ns = 0;
   if (0 < have && have < size) {
-    if (!isinf(flow->fill_s)) began_ns = kl_deadline(0);
+    began_ns = began_now(flow);
     have = filled(flow, buffer, have, size, &got, began_ns);
   }
   if (have < 0 || have != size)
@@ -238,6 +278,7 @@ static int flow_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(object));
   Py_VISIT(((Flow *)object)->push);
   Py_VISIT(((Flow *)object)->pull);
+  Py_VISIT(((Flow *)object)->push_many);
   Py_VISIT(((Flow *)object)->watched);
   return 0;
 }
@@ -245,6 +286,7 @@ static int flow_traverse(PyObject *object, visitproc visit, void *arg) {
 static int flow_clear(PyObject *object) {
   Py_CLEAR(((Flow *)object)->push);
   Py_CLEAR(((Flow *)object)->pull);
+  Py_CLEAR(((Flow *)object)->push_many);
   Py_CLEAR(((Flow *)object)->watched);
   return 0;
 }
@@ -266,6 +308,10 @@ static const char send_doc[] =
     "send($self, data, *, more=False)\n--\n\n"
     "Send all of `data`. With `more` (MSG_MORE), the last record is held back until a send without it.\n\n"
     "Raises StreamClosedError after `close`, after a failure, or once the peer is known to be gone.";
+static const char send_many_doc[] =
+    "send_many($self, buffers)\n--\n\n"
+    "Send buffers in order, each in its own records. With io_uring this takes one submission for all of them.\n\n"
+    "Raises what `send` raises.";
 static const char recv_into_doc[] =
     "recv_into($self, buffer)\n--\n\n"
     "Receive at least one byte into `buffer` and return how many; 0 only at a clean end.\n\n"
@@ -276,7 +322,7 @@ static const char recv_exactly_into_doc[] =
     "Fill all of `buffer`. Raises what `recv_into` raises, and TruncatedError if the stream ends before that.\n\n"
     "After PeerTimeoutError the bytes that came are received next: nothing is lost by trying again.";
 
-static PyMethodDef stream_methods[] = {CALL(send), CALL(recv_into), CALL(recv_exactly_into), {NULL}};
+static PyMethodDef stream_methods[] = {CALL(send), CALL(send_many), CALL(recv_into), CALL(recv_exactly_into), {NULL}};
 
 static PyType_Slot stream_slots[] = {{Py_tp_doc, "The calls of a stream, made in C."},
                                      {Py_tp_init, stream_init},
@@ -295,6 +341,7 @@ static PyType_Spec stream_spec = {
 
 static PyMemberDef flow_members[] = {MEMBER(push, T_OBJECT_EX),
                                      MEMBER(pull, T_OBJECT_EX),
+                                     MEMBER(push_many, T_OBJECT),
                                      MEMBER(watched, T_OBJECT),
                                      MEMBER(until_check_up, T_PYSSIZET),
                                      MEMBER(until_look, T_PYSSIZET),

@@ -2,8 +2,8 @@
 
 This module holds the calls; the modules beside it do what kTLS leaves to its user: `inlet` handles the control records
 that come, `control` those that are sent, `watch` lost connections and used-up keys, `condition` errors that the kernel
-reports only once, `ending` the close. `send`, `recv_into` and `recv_exactly_into` are what is measured. So they are the
-compiled part's (linux/native/stream.c); what is here is what they call where something is rare.
+reports only once, `ending` the close. `send`, `send_many`, `recv_into` and `recv_exactly_into` are what is measured. So
+they are the compiled part's (linux/native/stream.c); what is here is what they call where something is rare.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ class Stream(_hot.Stream, Closing):
         self._watch = Watch(self._condition, self._updates, kernel, self.update_keys, limit=record_limit)
         sender, receiver = self._sides(handshake)
         self._condition.use(sender, receiver)
+        if self.layers[Direction.TX] != "userspace":
+            self._condition.push_many = connection.engine.batch_sender(connection.socket)
         self._inlet = Inlet(self._condition, self._watch, receiver)
         self._files = Files(self._condition, self._watch)
         self._control = Control(self._condition, self._watch, self._updates)
@@ -181,16 +183,16 @@ class Stream(_hot.Stream, Closing):
         if more:
             self._condition.hold()
 
-    def send_many(self, buffers: Sequence[Buffer]) -> None:
-        """Send buffers in order, each in its own records. With io_uring this takes one submission for all of them.
-
-        Raises what `send` raises.
-        """
-        condition = self._condition
+    def _send_many_on(self, buffers: Sequence[Buffer], sent: int, began: float, failed: BaseException | None) -> None:
+        """Go on with a `send_many` of which one submission sent `sent` bytes, or which failed by an error."""
+        condition, engine = self._condition, self.connection.engine
         if not isinstance(buffers, list | tuple):
-            _checks.buffers(condition.tried("sending many"), "buffers", buffers := _listed(buffers))
+            buffers = list(buffers) if isinstance(buffers, Iterator) else buffers
+            _checks.buffers(condition.tried("sending many"), "buffers", buffers)
         try:
-            if self.layers[Direction.TX] == "userspace" or self.connection.engine.name == "syscall":
+            if failed is not None:
+                raise failed  # noqa: TRY301 - handled as one of this call
+            if self.layers[Direction.TX] == "userspace" or engine.name == "syscall":
                 with Bound(self.connection, Direction.TX) as bound:
                     for at, data in enumerate(buffers):
                         if at & 15 == 15:
@@ -199,10 +201,10 @@ class Stream(_hot.Stream, Closing):
                 return
             condition.attend("sending")
             total = _hot.total(buffers)
-            self._watch.count("sending", len(buffers), total)
-            engine = self.connection.engine
-            began = time.monotonic() if engine.timeout is not None else 0.0  # nothing is bound without a time-out
-            if (sent := engine.send_many(self.connection.socket, buffers)) != total:
+            if not sent:
+                self._watch.count("sending", len(buffers), total)
+                began, sent = time.monotonic(), engine.send_many(self.connection.socket, buffers)
+            if sent != total:
                 sides.push_rest(self.connection, condition.push, buffers, sent, began)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, WRONG):
@@ -393,8 +395,3 @@ class Stream(_hot.Stream, Closing):
         rows += [("I/O engine", self.connection.engine.name)]
         rows += [("state", "closed" if self._condition.closed else "open")]
         return card(f"Stream with {self.connection.target}", rows)
-
-
-def _listed(buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-    """Return the items of an iterator as a list, and anything else unchanged."""
-    return list(buffers) if isinstance(buffers, Iterator) else buffers

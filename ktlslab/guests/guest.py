@@ -166,6 +166,8 @@ def boot(
     logged. Raises UsageError, GuestError, KernelUnavailableError, StorageError.
     """
     _check(argv, clock, boot_timeout, env, cpu)
+    _checks.instance(_TRIED, "outbound", outbound, bool)
+    ports = _checks.several(_TRIED, "forwards", forwards, lambda *port: _checks.whole(*port, 1, 65535))
     found = kernel if isinstance(kernel, Kernel) else find(kernel)
     begin = functools.partial(
         _begin,
@@ -180,7 +182,7 @@ def boot(
         modules=modules,
         stdout=stdout,
         stderr=stderr,
-        forwards=tuple(forwards),
+        forwards=ports,
         image=image,
         outbound=outbound,
         files=files or {},
@@ -188,7 +190,7 @@ def boot(
         cpu=cpu,
     )
     if found.user_mode:
-        usermode.check(clock=clock, cpus=cpus, network=bool(forwards) or outbound, plugin=plugin)
+        usermode.check(clock=clock, cpus=cpus, network=bool(ports) or outbound, plugin=plugin)
     elif clock != "instructions" and accelerator(found) == "kvm":
         guest = begin(accelerated="kvm", boot_timeout=min(boot_timeout, KVM_BOOT_TIMEOUT))
         try:

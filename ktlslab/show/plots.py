@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ktlslab import _checks
 from ktlslab.errors import UsageError
 from ktlslab.measure.analysis import QUANTITIES, intervals, noise_floor, tally
 from ktlslab.measure.plan import Arm
@@ -94,8 +95,7 @@ def cpu(
 ) -> Plot:
     """Plot client and peer CPU per operation; `of` chooses one of the two."""
     both = {"client": "client_cpu", "peer": "peer_cpu"}
-    if of is not None and of not in both:
-        raise UsageError("plotting CPU", answered=f"there is no {of!r}", remedy="Choose client or peer.")
+    _checks.optional(_checks.word, "plotting CPU", "of", of, both)
     quantities = {column: f"{who} CPU" for who, column in both.items() if of in (None, who)}
     title = f"CPU of the {of}" if of else "CPU of client and peer"
     return _grid(frame, title, quantities, workload=workload, suite=suite, machine=machine)

@@ -209,6 +209,7 @@ REFUSED = [
     (["true"], {"env": ["A"]}, "mapping"),
     (["true"], {"env": {"A": 1}}, "mapping"),
     (["true"], {"env": {"A B": "1"}}, "letters, digits"),
+    (["true"], {"outbound": "no"}, "`outbound` is of type str"),
     (["true"], {"timeout": -1}, "seconds"),
     (["true"], {"timeout": "soon"}, "seconds"),
     (["true"], {"boot_timeout": float("nan")}, "seconds"),
@@ -220,6 +221,12 @@ def test_what_cannot_be_meant_is_refused_before_anything_starts(argv, options, s
     with pytest.raises(UsageError, match=says):
         run(newest, argv, **{"clock": "wall", **options})
     assert not list(Path(tempfile.gettempdir()).glob(f"ktlslab-guest-{os.getpid()}*"))
+
+
+@pytest.mark.parametrize("forwards", [1.5, "8888", [0], [1 << 16], [None]])
+def test_a_port_that_is_none_is_refused(forwards, newest):
+    with pytest.raises(UsageError, match="`forwards` is .*1 to 65535"):
+        boot(newest, ["true"], forwards=forwards)
 
 
 def test_a_folder_that_one_may_not_write_to_is_refused(tmp_path):

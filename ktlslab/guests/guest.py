@@ -276,6 +276,7 @@ def _begin(
                 outbound=outbound,
                 plugin=plugin,
                 cpu=cpu,
+                takes_unsigned=kernel.takes_unsigned,
             )
             command = qemu.arguments(machine)
         process = start(command, folder, ports)

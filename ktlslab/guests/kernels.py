@@ -63,7 +63,7 @@ class Kernel:
     @property
     def takes_unsigned(self) -> bool:
         """Whether it loads modules without a signature, by its configuration; False if that cannot be read."""
-        for place in (self.vmlinuz.with_name(f"config-{self.release}"), self.modules / "config"):
+        for place in (self.vmlinuz.resolve().with_name(f"config-{self.release}"), self.modules / "config"):
             with contextlib.suppress(OSError):
                 return not _SIGNED_ONLY.search(place.read_text(encoding="utf-8"))
         return False

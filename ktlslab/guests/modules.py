@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _SIGNED = b"~Module signature appended~\n"
 _SIGNATURE_HEAD = 12  # struct module_signature, before these words; it ends with the size of what is before it
-# Sections with types for BPF programs, and names for values in the formats of tracepoints. Under another name they stay
-# unread, and every address what it was.
-UNREAD = (b".BTF", b"_ftrace_eval_map")
+# Sections with names for values in the formats of tracepoints, and types for BPF programs. Under another name they stay
+# unread, and every address what it was. The name of a section's relocations may end with the same bytes of the file.
+UNREAD = (b"_ftrace_eval_map", b".BTF")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def content(path: Path, *, signed: bool) -> bytes:
         end = len(data) - len(_SIGNED)
         data = data[: end - _SIGNATURE_HEAD - int.from_bytes(data[end - 4 : end], "big")]
     for section in UNREAD:
-        data = data.replace(b"\0" + section + b"\0", b"\0-" + section[1:] + b"\0")
+        data = data.replace(section + b"\0", b"-" + section[1:] + b"\0")
     return data
 
 

@@ -48,8 +48,8 @@ SIGNATURE = b"s" * 262 + bytes([0, 0, 2, 0, 0, 0, 0, 0]) + (262).to_bytes(4, "bi
 
 
 def test_a_module_goes_without_its_signature_and_what_no_guest_reads_unless_its_kernel_insists(tmp_path):
-    module, file = b"\x7fELF~.text\0.BTF\0.BTF.base\0_ftrace_eval_map\0_ftrace_events\0", tmp_path / "a.ko"
-    less = b"\x7fELF~.text\0-BTF\0.BTF.base\0-ftrace_eval_map\0_ftrace_events\0"
+    module, file = b"\x7fELF~.text\0.BTF\0.BTF.base\0.rela_ftrace_eval_map\0_ftrace_events\0", tmp_path / "a.ko"
+    less = b"\x7fELF~.text\0-BTF\0.BTF.base\0.rela-ftrace_eval_map\0_ftrace_events\0"
     file.write_bytes(module + SIGNATURE)
     assert modules.content(file, signed=True) == module + SIGNATURE
     assert modules.content(file, signed=False) == less

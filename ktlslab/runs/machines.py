@@ -40,7 +40,7 @@ def machine(name: str, clock: str | None = None, *, looking: bool = False, netwo
     Raises UsageError, KernelUnavailableError.
     """
     _checks.instance(_TRIED, "name", name, str, _MACHINES)
-    if clock not in (None, *clocks.UNITS):
+    if clock is not None and not (isinstance(clock, str) and clock in clocks.UNITS):
         raise UsageError("choosing a clock", answered=f"no clock {clock!r}", remedy="Choose wall or instructions.")
     name, feature = _featured(name, clock)
     if feature:

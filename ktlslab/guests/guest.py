@@ -278,6 +278,7 @@ def _begin(
                 outbound=outbound,
                 plugin=plugin,
                 cpu=cpu,
+                takes_unsigned=kernel.takes_unsigned,
             )
             command = qemu.arguments(machine)
         # A user-mode kernel and its processes take turns. On two CPUs they would wait for each other to be woken, half

@@ -69,14 +69,16 @@ def build(kernel: Kernel, load: Sequence[str], *, image: bool = False, network: 
     optional = [path for path in index.order([], wanted) if path not in needed]
     files = {"bin/busybox": _busybox(), "init": _script("init.sh"), "stage2.sh": _script("stage2.sh")}
     paths = [index.root / path for path in (*needed, *optional)]
-    stamp = hashlib.sha256(repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]).encode())
+    signed = not kernel.takes_unsigned
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    stamp = hashlib.sha256(repr((signed, modules.UNREAD, stats)).encode())
     for data in files.values():
         stamp.update(data)
     place = cache_dir("initramfs") / f"{kernel.release}-{stamp.hexdigest()[:16]}.cpio"
     with lock("initramfs"):
         if not place.exists():
             for path in paths:
-                files[f"modules/{_plain(path)}"] = modules.content(path)
+                files[f"modules/{_plain(path)}"] = modules.content(path, signed=signed)
             files["modules/order"] = _lines(_plain(Path(path)) for path in needed)
             files["modules/optional"] = _lines(_plain(Path(path)) for path in optional)
             archive = cpio.pack(files, folders=("dev", "proc", "sys", "lower", "upper", "newroot"))

@@ -10,6 +10,7 @@ only: their machine model is a PC.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ USER_MODE = "uml"
 ALIASES = ("oldest", "newest", USER_MODE)
 _SERIES = re.compile(rf"({usermodearchive.PREFIX})?\d+\.\d+")
 _BUILD = re.compile(r"\d+\.\d+\.\d[\w.+~-]*")
+_SIGNED_ONLY = re.compile(r"^CONFIG_(MODULE_SIG_FORCE|LOCK_DOWN_KERNEL_FORCE_[IC]\w+)=y", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,14 @@ class Kernel:
     def upstream(self) -> str:
         """The version of its source, such as `6.1.176`, or the release of a kernel that does not say it."""
         return self.release if self.user_mode else self.version.partition("-")[0] or self.release
+
+    @property
+    def takes_unsigned(self) -> bool:
+        """Whether it loads modules without a signature, by its configuration; False if that cannot be read."""
+        for place in (self.vmlinuz.resolve().with_name(f"config-{self.release}"), self.modules / "config"):
+            with contextlib.suppress(OSError):
+                return not _SIGNED_ONLY.search(place.read_text(encoding="utf-8"))
+        return False
 
     def goes_by(self, name: str) -> bool:
         """Whether this build has the name: its release, the version of its package, or that of its source."""

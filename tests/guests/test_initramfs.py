@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import lzma
 import subprocess
 from pathlib import Path
@@ -40,12 +41,42 @@ def test_modules_come_after_what_they_need_and_built_in_ones_not_at_all():
 
 def test_compressed_modules_are_unpacked(tmp_path):
     (tmp_path / "a.ko.xz").write_bytes(lzma.compress(b"module"))
-    assert modules.content(tmp_path / "a.ko.xz") == b"module"
+    assert modules.content(tmp_path / "a.ko.xz", signed=True) == b"module"
+
+
+SIGNATURE = b"s" * 262 + bytes([0, 0, 2, 0, 0, 0, 0, 0]) + (262).to_bytes(4, "big") + b"~Module signature appended~\n"
+
+
+def test_a_module_goes_without_its_signature_and_what_no_guest_reads_unless_its_kernel_insists(tmp_path):
+    module, file = b"\x7fELF~.text\0.BTF\0.BTF.base\0.rela_ftrace_eval_map\0_ftrace_events\0", tmp_path / "a.ko"
+    less = b"\x7fELF~.text\0-BTF\0.BTF.base\0.rela-ftrace_eval_map\0_ftrace_events\0"
+    file.write_bytes(module + SIGNATURE)
+    assert modules.content(file, signed=True) == module + SIGNATURE
+    assert modules.content(file, signed=False) == less
+    file.write_bytes(module)
+    assert modules.content(file, signed=False) == less
+
+
+@pytest.mark.parametrize(
+    ("config", "takes"),
+    [
+        ("CONFIG_MODULE_SIG=y\n# CONFIG_MODULE_SIG_FORCE is not set\nCONFIG_LOCK_DOWN_KERNEL_FORCE_NONE=y\n", True),
+        ("CONFIG_MODULE_SIG_FORCE=y\n", False),
+        ("CONFIG_X86=y\nCONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n", False),
+        (None, False),
+    ],
+)
+def test_a_kernel_says_by_its_configuration_whether_it_takes_unsigned_modules(config, takes, newest, tmp_path):
+    kernel = dataclasses.replace(newest, vmlinuz=tmp_path / "vmlinuz", modules=tmp_path)
+    if config is not None:
+        (tmp_path / f"config-{newest.release}").write_text(config)
+    assert kernel.takes_unsigned is takes
 
 
 def test_the_start_of_a_real_kernel_holds_its_modules_plain(newest):
     names = listed(initramfs.build(newest, ["tls"]).read_bytes())
     assert {"init", "bin/busybox", "modules/9p.ko", "modules/tls.ko", "modules/order"} <= set(names)
+    assert b"~Module signature appended~" not in initramfs.build(newest, ["tls"]).read_bytes()
     assert initramfs.build(newest, ["tls"]) == initramfs.build(newest, ["tls"])
 
 

@@ -167,7 +167,7 @@ def boot(
     """
     _check(argv, clock, boot_timeout, env, cpu)
     _checks.instance(_TRIED, "outbound", outbound, bool)
-    ports = _checks.several(_TRIED, "forwards", forwards, lambda *port: _checks.whole(*port, 1, 65535))
+    ports = _checks.several(_TRIED, "forwards", forwards, functools.partial(_checks.whole, low=1, high=65535))
     found = kernel if isinstance(kernel, Kernel) else find(kernel)
     begin = functools.partial(
         _begin,

@@ -225,7 +225,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_starts(argv, options, s
 
 @pytest.mark.parametrize("forwards", [1.5, "8888", [0], [1 << 16], [None]])
 def test_a_port_that_is_none_is_refused(forwards, newest):
-    with pytest.raises(UsageError, match="`forwards` is .*1 to 65535"):
+    with pytest.raises(UsageError, match=r"`forwards` is .*1 to 65535"):
         boot(newest, ["true"], forwards=forwards)
 
 

@@ -202,7 +202,7 @@ def test_what_cannot_be_shown_is_refused_with_a_reason(frame):
     ):
         with pytest.raises(UsageError, match=said):
             plots.latency(frame, **chosen)
-    with pytest.raises(UsageError, match="client or peer"):
+    with pytest.raises(UsageError, match="client, peer"):
         plots.cpu(frame, of="cat")
     with pytest.raises(UsageError, match=r"There are 64 B, 1 KiB"):
         plots.cpu_split(frame, payload=65)

@@ -56,7 +56,7 @@ def execute(
 ) -> Path:
     """Execute a notebook from its own folder and write it with its outputs to `target`.
 
-    `kernel` is a Jupyter kernel's name, looked up in `specs` too, and what is written asks for it; `env` is added to its
+    `kernel` is a Jupyter kernel's name, looked up in `specs` too; what is written asks for it. `env` is added to its
     environment. KtlsLabError where a cell fails; the notebook is written anyway, to show where.
     """
     with extra("lab"):

@@ -144,12 +144,13 @@ def _run(notebooks: Path, out: Path, plan: str, on: str, *, papers: bool) -> int
             _say(f"no PDFs: print the pages from any browser, or install Chromium: {how_to_get('chromium')}")
     _say("")
     for kind, path in [*made, *pages]:
-        _say(f"{kind:>9}  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+        _say(f"{kind:>9}  {_relative(path)}")
     if not measured:
         _say(f"\nThe figures are RECORDED ones, not measured here: {why}")
     if kernel == HERE and not capabilities.probe().ktls:
         _say("Notebooks that show the handoff ran without kTLS: they show the userspace path.")
-    _say(f"\ndone in {time.monotonic() - began:.0f} s")
+    _say(f"\ndone in {time.monotonic() - began:.0f} s; to run them yourself, from number 00 on:")
+    _say(f"{_relative(Path(sys.prefix))}/bin/jupyter lab {_relative(notebooks)}")
     return 0
 
 
@@ -198,6 +199,10 @@ def _kernel_with_ktls(on: str, folder: Path, *, measured: bool) -> tuple[str, Pa
         _say(f"no guest: {error}")
         return HERE, None
     return spec.name, spec.parent
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _say(text: str) -> None:

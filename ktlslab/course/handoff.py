@@ -61,6 +61,7 @@ def first_block(given: Puzzle, answer: object) -> Verdict:
     known = {
         block: "This is the ciphertext. XOR it with AES of the counter block.",
         stream(2): "This is the keystream. XOR it with the ciphertext.",
+        gcm.aes_block(key, block): "AES is not applied to the data here: encrypt the counter block, then XOR.",
         gcm.xor(record[: gcm.BLOCK_BYTES], stream(2)): "Right keystream, but the header's 5 bytes are not encrypted: "
         "the ciphertext begins behind them.",
         gcm.xor(

@@ -139,7 +139,9 @@ def both(given: Given, answer: object) -> Verdict:
         return verdict
     wanted = sum(len(one) == 2 for one in ways)
     if answer == wanted:
-        return right(f"{wanted} suites. Where only one direction is taken, OpenSSL keeps the other: kernel-tx or kernel-rx.")
+        return right(
+            f"{wanted} suites. Where only one direction is taken, OpenSSL keeps the other: kernel-tx or kernel-rx."
+        )
     known = {
         "These are all that it takes in at least one direction.": sum(bool(one) for one in ways),
         "These are all that it can send with.": sum("TX" in one for one in ways),

@@ -45,7 +45,11 @@ _CLAIMS = {
         True,
         "so keys that are refused never let data out in the clear.",
     ),
-    "b": ("completions come in the order of submission", False, "they come as the operations finish; `user_data` says whose."),
+    "b": (
+        "completions come in the order of submission",
+        False,
+        "they come as the operations finish; `user_data` says whose.",
+    ),
     "c": (
         "a buffer may be used again as soon as its operation is submitted",
         False,

@@ -46,7 +46,7 @@ WRONG = [
     (check.dearer, (-500,), "at the greatest depth"),
     (check.dearer, (17_500,), "what depth saves"),
     (check.dearer, (1,), "At depth 1"),
-    (check.hold, ({"a", "b", "f"},), "b: as the operations finish"),
+    (check.hold, ({"a", "b", "f"},), "b: they come as the operations finish"),
     (check.hold, ({"a", "c", "f"},), "until the completion"),
     (check.hold, ({"a", "d", "f"},), "ends with EIO"),
     (check.hold, ({"a", "e", "f"},), "kTLS refuses it"),

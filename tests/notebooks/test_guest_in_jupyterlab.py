@@ -22,6 +22,9 @@ CARD = f"[...document.querySelectorAll('.jp-LauncherCard')].filter(node => node.
 KERNEL = "Boolean(jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel)"
 # The notebook that is in front.
 PANEL = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)')"
+# The kernels from which one chooses in the menu's dialog.
+MENU = "document.querySelector('.jp-Dialog select')"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 MAX_TIMES_S = {"first result": 5.0, "imports": 4.0, "completion": 0.5}  # on a machine with two CPUs that has other work
 BUSY = 5  # how much later it may be in this test, whose machine has much other work
 
@@ -140,6 +143,13 @@ def test_from_the_launcher_to_the_first_result_and_on(page, wait_for, home, reco
     print("\n", {name: round(seconds, 2) for name, seconds in times.items()})  # noqa: T201 - shown by -s
     record_property("times", json.dumps(times))
     assert {name: times[name] for name, limit in MAX_TIMES_S.items() if times[name] > BUSY * limit} == {}
+    page.press("Escape", 27)
+    page.do("notebook:change-kernel")
+    wait_for(lambda: page.run(f"{MENU} && {MENU}.selectedOptions[0].text.includes('{NAME}')"))
+    for theme, title in THEMES.items():
+        page.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
+        wait_for(lambda: page.run("!document.querySelector('#jupyterlab-splash')"))
+        page.browser.picture(home / f"kernel-menu-{theme}-1280.png")
 
 
 def test_interrupt_restart_shutdown_and_two_at_once(page, wait_for, guests):

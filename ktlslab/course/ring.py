@@ -154,7 +154,9 @@ def calls(given: Given, by_calls: object, by_ring: object) -> Verdict:
     )
     faults = [
         f"wrong {name}{f': {known[answer]}' if answer in known else ''}"
-        for name, answer, so, known in zip(("by system calls", "by the ring"), told, wanted, why, strict=True)
+        for name, answer, so, known in zip(
+            ("number by system calls", "number by the ring"), told, wanted, why, strict=True
+        )
         if answer != so
     ]
     return wrong(sentence(*faults))

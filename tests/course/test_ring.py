@@ -37,7 +37,7 @@ WRONG = [
     (check.calls, (1920, 120), "sends and receives alike"),
     (check.calls, (1920, 1920), "a call for each operation"),
     (check.calls, (1920, 16), "how many go with one call"),
-    (check.calls, (7, 7), "Wrong by system calls; wrong by the ring"),
+    (check.calls, (7, 7), "Wrong number by system calls; wrong number by the ring"),
     (check.calls, ("1920", 60), "By system calls is of type str"),
     (check.dearer, (-4_000,), "wrong sign"),
     (check.dearer, (49 / 45,), "the ratio. Subtract"),

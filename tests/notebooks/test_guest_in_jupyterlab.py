@@ -120,7 +120,17 @@ def guests(home):
     return found
 
 
+def pictures(page, home, name):
+    """Take a picture in each theme."""
+    for theme, title in THEMES.items():
+        page.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
+        page.wait_for(lambda: page.run("!document.querySelector('#jupyterlab-splash')"))
+        page.browser.picture(home / f"{name}-{theme}-1280.png")
+
+
 def test_from_the_launcher_to_the_first_result_and_on(page, wait_for, home, record_property):
+    page.wait_for(lambda: page.run(f"{CARD}.length"))
+    pictures(page, home, "launcher")
     times, began = {}, time.monotonic()
     page.choose()
     first = page.execute("import os; print(os.uname().release)")
@@ -146,12 +156,8 @@ def test_from_the_launcher_to_the_first_result_and_on(page, wait_for, home, reco
     page.press("Escape", 27)
     page.do("notebook:change-kernel")
     wait_for(lambda: page.run(f"Boolean({MENU})"))
-    page.run(f"{MENU}.size = 10; {MENU}.style.height = 'auto'")  # unfolded, since it does not unfold in a picture
     page.run(f"{MENU}.selectedIndex = [...{MENU}.options].findIndex(one => one.text.includes('{NAME}'))")
-    for theme, title in THEMES.items():
-        page.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
-        wait_for(lambda: page.run("!document.querySelector('#jupyterlab-splash')"))
-        page.browser.picture(home / f"kernel-menu-{theme}-1280.png")
+    pictures(page, home, "kernel-menu")
 
 
 def test_interrupt_restart_shutdown_and_two_at_once(page, wait_for, guests):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,16 @@ def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
         # The one that notebooks/run leaves in JupyterLab's menu.
         asks = json.loads(path.read_text())["metadata"]["kernelspec"]["name"]
         assert asks == (kernelspec.name_of(kernels.USER_MODE) if wants else notebooks.HERE), path.name
+
+
+def test_the_kernel_that_they_ask_for_stays_in_jupyter_s_menu(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    name, folder = notebooks._kernel_with_ktls("auto", tmp_path / "elsewhere", measured=True)
+    if capabilities.probe().ktls:
+        assert (name, folder) == (notebooks.HERE, None)
+    else:
+        assert name == kernelspec.name_of(kernels.USER_MODE)
+        assert list(kernelspec.installed()) == [kernels.USER_MODE]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -41,7 +41,7 @@ _PRINTED = """
   .jp-InputArea pre, .jp-OutputArea-output pre { font-size: 10px !important; }
   .jp-OutputArea-output [style*="white-space:pre"] { font-size: 9px !important; }
   h1, h2, h3, .jp-Cell-inputWrapper { break-after: avoid; }
-  tr, img { break-inside: avoid; }
+  tr, img, .jp-CodeCell .jp-Cell-inputWrapper { break-inside: avoid; }
   details td, .jp-InputArea pre, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
   .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
   .jp-MarkdownCell details::details-content { content-visibility: visible !important; height: auto !important; }

@@ -157,7 +157,9 @@ def meaning(given: Given, data: object, new_keys: object, clean: object) -> Verd
             b"one ": "it goes on",
         }
         what = bytes(data) if isinstance(data, bytes | bytearray) else b""
-        faults.append(f"wrong data: {known.get(what, 'join what the records of type 23 hold')}")
+        otherwise = "this is text; what records hold is bytes" if isinstance(data, str) else ""
+        otherwise = otherwise or "join what the records of type 23 hold"
+        faults.append(f"wrong data: {known.get(what, otherwise)}")
     if new_keys != 1:
         said = "one record is a KeyUpdate: a handshake message that begins with 18 in hexadecimal, 24"
         tickets = "a ticket is a handshake message too, but brings no key" if new_keys == 2 else said

@@ -144,7 +144,7 @@ def verdicts(given: Given, answer: object) -> Verdict:
     if isinstance(answer, str | bytes) or not isinstance(answer, Sequence) or len(answer) != len(_ROWS):
         return wrong(f'Give a list of {len(_ROWS)} words, each "less", "more" or "none".')
     faults = [
-        f"{row[0]} is {verdict}: {why}" if said in {"less", "more", "none"} else f"{row[0]}: {said!r} is no verdict"
+        f"`{row[0]}` is {verdict}: {why}" if said in {"less", "more", "none"} else f"`{row[0]}`: {said!r} is no verdict"
         for (row, verdict, why), said in zip(_ROWS, map(str, answer), strict=True)
         if said != verdict
     ]

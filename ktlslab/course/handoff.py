@@ -61,6 +61,7 @@ def first_block(given: Puzzle, answer: object) -> Verdict:
     known = {
         block: "This is the ciphertext. XOR it with AES of the counter block.",
         stream(2): "This is the keystream. XOR it with the ciphertext.",
+        gcm.aes_block(key, block): "AES is not applied to the data here: encrypt the counter block, then XOR.",
         gcm.xor(record[: gcm.BLOCK_BYTES], stream(2)): "Right keystream, but the header's 5 bytes are not encrypted: "
         "the ciphertext begins behind them.",
         gcm.xor(
@@ -120,6 +121,7 @@ def true_type(given: Puzzle, content_type: object, padding: object) -> Verdict:
     types: dict[object, str] = {
         0: "0 is no type but padding. Go back from the end to the first byte that is not zero",
         23: "23 is what the header says of every protected record. The true type is inside",
+        int(f"{unpadded[-1]:x}"): f"0x{unpadded[-1]:x} is hexadecimal: in decimal that is {unpadded[-1]}",
         inner[0]: "this is the first byte. The type stands behind the content",
     }
     paddings: dict[object, str] = {

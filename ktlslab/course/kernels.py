@@ -1,8 +1,8 @@
-"""Notebook 05's exercises: what changed between two kernels, how much of it is TLS, and from which depth a ring pays.
+"""Notebook 05's exercises: what changed between two kernels, how much of it is TLS, what a ring costs at a depth.
 
-    growth(cost, answer)        newest over oldest, of kernel TLS
-    of_tls(cost, answer)        how many of the added instructions are not TCP's
-    pays_from(depths, answer)   the first depth at which io_uring is cheaper than system calls
+    growth(cost, answer)             newest over oldest, of kernel TLS
+    of_tls(cost, answer)             how many of the added instructions are not TCP's
+    no_dearer_from(depths, answer)   the first depth from which on io_uring costs no more than system calls
 
 `cost` has a row per record layer and a column per kernel, the oldest first; `depths` a row per depth and a column per
 I/O engine. Both hold latencies.
@@ -28,6 +28,7 @@ from ktlslab.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+NOISE = 1.01  # a ratio below this is none: the exercise says so
 _GIVEN = "the cell above the exercises makes it"
 
 
@@ -69,22 +70,25 @@ def of_tls(cost: pd.DataFrame, answer: object) -> Verdict:
     return figure(answer, known, "What kernel TLS gained, less what plain TCP gained.")
 
 
-def pays_from(depths: pd.DataFrame, answer: object) -> Verdict:
-    """Check the first depth at which io_uring needs fewer instructions per operation than system calls."""
+def no_dearer_from(depths: pd.DataFrame, answer: object) -> Verdict:
+    """Check the first depth from which on io_uring needs no more instructions than system calls, but for noise."""
     table = _checks.frame("checking an answer", "depths", depths, ["syscall", "uring"])
     if verdict := unanswered(answer) or not_number(answer, "The depth"):
         return verdict
-    cheaper = table.index[table["uring"] < table["syscall"]]
-    if not len(cheaper):
-        return wrong("In this table io_uring is cheaper at no depth.")
-    if answer == cheaper[0]:
-        return right(f"From {cheaper[0]} on: one system call submits that many operations.")
-    if answer not in list(table.index):
-        return wrong(f"{answer} was not measured; the depths are {', '.join(map(str, table.index))}.")
-    more = dict(zip(table.index, (table["uring"] - table["syscall"]).tolist(), strict=True))[answer]
-    if more < 0:
-        return wrong(f"At {answer} it pays, but at a smaller depth as well.")
-    return wrong(f"At {answer} io_uring needs {more:,.0f} instructions more.")
+    ratios = dict(zip(table.index, (table["uring"] / table["syscall"]).tolist(), strict=True))
+    dearer = [depth for depth, ratio in ratios.items() if ratio >= NOISE]
+    first = next((depth for depth in ratios if not dearer or depth > max(dearer)), None)
+    if first is None:
+        return wrong("In this table io_uring costs more at the greatest depth as well.")
+    if answer == first:
+        found = "no difference" if ratios[first] > 1 / NOISE else "less"
+        shared = "what io_uring adds is shared by so many operations, and so is the system call"
+        return right(f"From {first} on: {shared}. There the ratio is {ratios[first]:.3f}, which is {found}.")
+    if answer not in ratios:
+        return wrong(f"{answer} was not measured; the depths are {', '.join(map(str, ratios))}.")
+    if answer in dearer:
+        return wrong(f"At {answer} io_uring costs {ratios[answer] - 1:.1%} more.")
+    return wrong(f"At {answer} it costs no more, but neither does it at a smaller depth.")
 
 
 def _cost(cost: pd.DataFrame) -> pd.DataFrame:

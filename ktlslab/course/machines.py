@@ -35,7 +35,11 @@ _WISHES = (
         "other",
         "no guest has that clock: a user-mode kernel's system calls are dear, an emulated CPU is none.",
     ),
-    ("see what a peer's KeyUpdate does to a kernel before 6.14", "uml", "uml-6.12 is such a kernel, up in seconds."),
+    (
+        "see at once what a peer's KeyUpdate does to a kernel before 6.14",
+        "uml",
+        "uml-6.12 is such a kernel, up in seconds. An emulated one shows it too, later.",
+    ),
 )
 _MEANINGS = {
     "a": "the tls module is not there: load it, or take another kernel",
@@ -135,7 +139,9 @@ def both(given: Given, answer: object) -> Verdict:
         return verdict
     wanted = sum(len(one) == 2 for one in ways)
     if answer == wanted:
-        return right(f"{wanted}. Where only one direction is taken, OpenSSL keeps the other: kernel-tx or kernel-rx.")
+        return right(
+            f"{wanted} suites. Where only one direction is taken, OpenSSL keeps the other: kernel-tx or kernel-rx."
+        )
     known = {
         "These are all that it takes in at least one direction.": sum(bool(one) for one in ways),
         "These are all that it can send with.": sum("TX" in one for one in ways),

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 _DUTIES = {
     "a": ("checking a record's tag", False, "the kernel opens the record, or says EBADMSG (tls.rst)."),
-    "b": ("sending close_notify before the end", True, "close() and shutdown() send none (RFC 8446, 6.1)."),
+    "b": (
+        "sending close_notify before the end",
+        True,
+        "the kernel sends none at close() or shutdown(), and the protocol wants one (RFC 8446, 6.1).",
+    ),
     "c": ("a new nonce for each record", False, "the kernel counts rec_seq up by itself."),
     "d": ("changing the key before its limit", True, "the kernel numbers records but sets no limit (RFC 8446, 5.5)."),
     "e": ("deriving the key after a KeyUpdate", True, "the kernel waits for it, with EKEYEXPIRED (tls.rst)."),

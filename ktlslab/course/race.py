@@ -32,7 +32,7 @@ _EVENTS = {
         "the number is used. The kernel would use it again, with the same nonce.",
     ),
     "c": ("the library reads a record", False, "the number is used. The kernel would open the next record with it."),
-    "d": ("half a record arrives", True, "the kernel waits in the socket for the other half."),
+    "d": ("half a record arrives", True, "it waits in the socket for the other half: no number is used."),
     "e": ("the library reads five bytes ahead", False, "the header is gone, so the kernel takes data for one."),
 }
 

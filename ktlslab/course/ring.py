@@ -45,7 +45,11 @@ _CLAIMS = {
         True,
         "so keys that are refused never let data out in the clear.",
     ),
-    "b": ("completions come in the order of submission", False, "as the operations finish; the token says whose."),
+    "b": (
+        "completions come in the order of submission",
+        False,
+        "they come as the operations finish; `user_data` says whose.",
+    ),
     "c": (
         "a buffer may be used again as soon as its operation is submitted",
         False,
@@ -150,7 +154,9 @@ def calls(given: Given, by_calls: object, by_ring: object) -> Verdict:
     )
     faults = [
         f"wrong {name}{f': {known[answer]}' if answer in known else ''}"
-        for name, answer, so, known in zip(("by system calls", "by the ring"), told, wanted, why, strict=True)
+        for name, answer, so, known in zip(
+            ("number by system calls", "number by the ring"), told, wanted, why, strict=True
+        )
         if answer != so
     ]
     return wrong(sentence(*faults))

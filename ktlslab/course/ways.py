@@ -123,6 +123,11 @@ def carried(given: Given, answer: object) -> Verdict:
         "The record of type 22 is a session ticket, a handshake message: no payload.": whole,
         "That has the ticket and the errno in it: neither is payload.": whole - 5,
         "sendto and recvfrom are system calls of their own: io_uring did not carry these.": wanted + calls,
+        "This adds everything that is positive: system calls, and a ticket, which is no payload.": whole + calls,
+        "This adds everything. Leave out system calls, the errno, and the ticket, which is no payload.": whole
+        + calls
+        - 5,
+        "What was sent is payload as well: the request.": wanted - next(r for name, r in ring if name.endswith("SEND")),
         "This is what the system calls carried. The ring carried the rest.": calls,
         "This is how many operations there were. Their results are the bytes.": len(ring),
     }

@@ -28,7 +28,7 @@ from ktlslab.packages import extra
 from ktlslab.runs.journal import Journal, interrupted, journal_path
 from ktlslab.runs.storage import table_path
 from ktlslab.show import live
-from ktlslab.show.html import plural
+from ktlslab.show.html import Html, plural, prose, table
 from ktlslab.show.names import size_name, suite_name
 
 with extra("lab"):
@@ -76,7 +76,7 @@ class SweepForm:
         self._halt = widgets.Button(description="Stop", icon="stop", disabled=True)
         self._plot = widgets.Image(format="png", layout={"display": "none", "max_width": "100%"})
         groups = [
-            widgets.VBox([widgets.HTML(f"<b>{name.replace('_', ' ')}</b>".replace("io", "I/O")), *boxes.values()])
+            widgets.VBox([widgets.HTML(f"<b>{_title(name)}</b>"), *boxes.values()])
             for name, boxes in self._boxes.items()
         ]
         buttons = widgets.HBox([self._run, self._halt, self._bar], layout={"align_items": "center"})
@@ -219,7 +219,18 @@ class SweepForm:
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         shown: dict[str, Any] = self._box._repr_mimebundle_(**options)
-        return {**shown, "text/plain": "A form, which this editor does not show: use %%ktls_sweep instead."}
+        plain = "A form, which this editor does not show: use %%ktls_sweep instead."
+        return {**shown, "text/plain": plain, "text/html": self._still()}
+
+    def _still(self) -> str:
+        """Return what the form shows now as a page can show it, on which nothing can be pressed."""
+        marked = [
+            "<br>".join(f"{'☑' if box.value else '☐'} {escape(box.description)}" for box in boxes.values())
+            for boxes in self._boxes.values()
+        ]
+        chosen = f"machine: {self._machine.label}, blocks: {self._repeats.value}, table: {self._file.value}"
+        columns = table([_title(name) for name in self._boxes], [tuple(map(Html, marked))])
+        return f"<div>{columns}{prose(chosen)}{self._forecast.value}{prose('In JupyterLab this is a form.')}</div>"
 
     def __repr__(self) -> str:
         return f"SweepForm({self._file.value!r})"
@@ -251,6 +262,11 @@ def _boxes(name: str, values: tuple[Any, ...], chosen: tuple[Any, ...]) -> dict[
         )
         for value in values
     }
+
+
+def _title(name: str) -> str:
+    """Return what a dimension is called in the form."""
+    return name.replace("_", " ").replace("io ", "I/O ")
 
 
 def _named(width: str) -> dict[str, Any]:

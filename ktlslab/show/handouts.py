@@ -41,7 +41,7 @@ _PRINTED = """
   .jp-InputArea pre, .jp-OutputArea-output pre { font-size: 10px !important; }
   .jp-OutputArea-output [style*="white-space:pre"] { font-size: 9px !important; }
   h1, h2, h3, .jp-Cell-inputWrapper { break-after: avoid; }
-  tr, img { break-inside: avoid; }
+  tr, img, .jp-CodeCell .jp-Cell-inputWrapper { break-inside: avoid; }
   details td, .jp-InputArea pre, .jp-OutputArea-output pre { overflow-wrap: anywhere !important; }
   .jp-RenderedImage img { max-width: 100% !important; height: auto !important; }
   .jp-MarkdownCell details::details-content { content-visibility: visible !important; height: auto !important; }
@@ -50,7 +50,7 @@ _PRINTED = """
 
 
 def as_page(notebook: Any, title: str) -> str:
-    """Return an executed notebook as one HTML page, without scripts. Widgets, which are nothing without, are left out.
+    """Return an executed notebook as one HTML page, without scripts. A widget is left out, or its still picture stays.
 
     MissingExtraError where nbconvert is not installed: JupyterLab brings it.
     """
@@ -61,7 +61,7 @@ def as_page(notebook: Any, title: str) -> str:
     still.metadata.pop("widgets", None)
     for cell in still.cells:
         if "outputs" in cell:
-            cell.outputs = [one for one in cell.outputs if not _is_widget(one)]
+            cell.outputs = list(filter(None, map(_without_widget, cell.outputs)))
     exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="")  # type: ignore[no-untyped-call]
     body, _ = exporter.from_notebook_node(still, {"metadata": {"name": title}})
     body = re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)
@@ -132,8 +132,11 @@ def _read_only(notebook: Any, target: Path) -> Path:
     return target
 
 
-def _is_widget(output: Any) -> bool:
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+def _without_widget(output: Any) -> Any:
+    """Return an output as a page without scripts can show it: of a widget its HTML, if it has some."""
+    if output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None) is None:
+        return output
+    return output if "text/html" in output["data"] else None
 
 
 def _title(notebook: Any) -> str:

@@ -38,7 +38,12 @@ def choices() -> Lines:
     own = "with kTLS" if capabilities.probe().ktls else "without kTLS"
     kind = "a user-mode kernel" if cpu.is_user_mode() else "this machine's kernel"
     rows = [
-        ("Python 3 (ipykernel)", f"{kind}, {own}", "what was recorded; live, with OpenSSL where it cannot", "is there"),
+        (
+            "Python 3 (ipykernel)",
+            f"{kind}, {own}",
+            "what was recorded; the rest too, with OpenSSL where there is no kTLS",
+            "is there",
+        ),
         (
             "Linux … with kTLS (user mode)",
             "an ordinary process",

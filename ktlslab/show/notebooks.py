@@ -56,8 +56,8 @@ def execute(
 ) -> Path:
     """Execute a notebook from its own folder and write it with its outputs to `target`.
 
-    `kernel` is a Jupyter kernel's name, looked up in `specs` too; `env` is added to its environment. KtlsLabError where
-    a cell fails; the notebook is written anyway, to show where.
+    `kernel` is a Jupyter kernel's name, looked up in `specs` too; what is written asks for it. `env` is added to its
+    environment. KtlsLabError where a cell fails; the notebook is written anyway, to show where.
     """
     with extra("lab"):
         import nbformat  # noqa: PLC0415 - Jupyter is an extra
@@ -70,6 +70,8 @@ def execute(
     known = KernelSpecManager()
     if specs:
         known.kernel_dirs = [str(specs), *known.kernel_dirs]
+    title = known.get_kernel_spec(kernel).display_name
+    notebook.metadata["kernelspec"] = {"name": kernel, "display_name": title, "language": "python"}
     manager = AsyncKernelManager(kernel_name=kernel, kernel_spec_manager=known, transport_encryption="auto")
     resources = {"metadata": {"path": str(source.parent)}}
     client = NotebookClient(notebook, timeout=CELL_TIMEOUT, startup_timeout=180, km=manager, resources=resources)
@@ -142,12 +144,13 @@ def _run(notebooks: Path, out: Path, plan: str, on: str, *, papers: bool) -> int
             _say(f"no PDFs: print the pages from any browser, or install Chromium: {how_to_get('chromium')}")
     _say("")
     for kind, path in [*made, *pages]:
-        _say(f"{kind:>9}  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+        _say(f"{kind:>9}  {_relative(path)}")
     if not measured:
         _say(f"\nThe figures are RECORDED ones, not measured here: {why}")
     if kernel == HERE and not capabilities.probe().ktls:
         _say("Notebooks that show the handoff ran without kTLS: they show the userspace path.")
-    _say(f"\ndone in {time.monotonic() - began:.0f} s")
+    _say(f"\ndone in {time.monotonic() - began:.0f} s; to run them yourself, from number 00 on:")
+    _say(f"{_relative(Path(sys.prefix))}/bin/jupyter lab {_relative(notebooks)}")
     return 0
 
 
@@ -182,7 +185,8 @@ def _kernel_with_ktls(on: str, folder: Path, *, measured: bool) -> tuple[str, Pa
     """Return the Jupyter kernel for notebooks that want kTLS and where its kernelspec lies.
 
     Here if this machine's kernel has kTLS, else in a guest, else here without kTLS. If nothing could be `measured`, no
-    emulated guest is tried again.
+    emulated guest is tried again. The kernelspec goes into `folder`, but that of `auto` into this environment, where
+    JupyterLab finds it afterwards: the notebooks ask for it.
     """
     if on == "here" or (on == "auto" and capabilities.probe().ktls):
         return HERE, None
@@ -190,11 +194,15 @@ def _kernel_with_ktls(on: str, folder: Path, *, measured: bool) -> tuple[str, Pa
         where = machine(on, "wall", looking=True, network=True)
         if not measured and not (where.kernel and where.kernel.user_mode):
             return HERE, None
-        spec = guests.install(where.name, prefix=folder)
+        spec = guests.install() if on == "auto" else guests.install(where.name, prefix=folder)
     except MachineError as error:
         _say(f"no guest: {error}")
         return HERE, None
     return spec.name, spec.parent
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _say(text: str) -> None:

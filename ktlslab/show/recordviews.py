@@ -227,9 +227,9 @@ def _inside(suite: Suite, sealed: bytes, plain: bytes, content_type: int, sequen
     if suite.version is Version.TLS13:
         inner = plain + bytes([content_type])
         hidden = (
-            f" The last byte that is not zero, {code(f'{content_type:02x}')}, is the record's true type, "
-            f"{ContentType(content_type).name.lower()}: TLS 1.3 does not show it on the wire. Zeros behind it would be "
-            "padding (RFC 8446, 5.4)."
+            f" The last byte that is not zero, {code(f'{content_type:02x}')} or {content_type:d} in decimal, is the "
+            f"record's true type, {ContentType(content_type).name.lower()}: TLS 1.3 does not show it on the wire. "
+            "Zeros behind it would be padding (RFC 8446, 5.4)."
         )
     says = prose(
         Html(f"Opened by hand with key, write IV and number {sequence}: {markup(holds(content_type, plain))}.{hidden}")

@@ -46,6 +46,7 @@ WRONG = [
     (check.next_key, (bytes(16),), "not the next key"),
     (check.meaning, (b"".join(data for _, data in GIVEN.stream), 1, True), "only those of type 23"),
     (check.meaning, (b"one ", 1, True), "it goes on"),
+    (check.meaning, ("one two three", 1, True), "this is text; what records hold is bytes"),
     (check.meaning, (b"", 1, True), "join what the records of type 23 hold"),
     (check.meaning, (b"one two three", 2, True), "a ticket is a handshake message too"),
     (check.meaning, (b"one two three", 0, True), "one record is a KeyUpdate"),

@@ -45,7 +45,7 @@ WRONG = [
     (check.interaction, CALLS, "at system calls alone"),
     (check.interaction, RING * CALLS, "multiplied"),
     (check.interaction, 7, "This is not the interaction"),
-    (check.verdicts, ["less", "less", "none", "more"], "3 of 4 are right. B is none: the interval contains 1"),
+    (check.verdicts, ["less", "less", "none", "more"], "3 of 4 are right. `b` is none: the interval contains 1"),
     (check.verdicts, ["less", "none", "less", "more"], "two equal arms differ by as much"),
     (check.verdicts, ["fewer", "none", "none", "more"], "'fewer' is no verdict"),
     (check.verdicts, ["less"], "a list of 4 words"),

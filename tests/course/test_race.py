@@ -40,7 +40,7 @@ WRONG = [
     (check.lost_number, GIVEN, NUMBER - 1, "One too few"),
     (check.lost_number, GIVEN, 1000, "one of 0 to 39"),
     (check.harmless, None, {"a", "b", "d"}, "b: the number is used. The kernel would use it again"),
-    (check.harmless, None, {"a"}, "4 of 5 are judged right.\nd: the kernel waits"),
+    (check.harmless, None, {"a"}, "4 of 5 are judged right.\nd: it waits"),
 ]
 ANYTHING = (None, True, -1, 1 << 70, 0.123, "", "x", b"", b"x", [], {}, [[]], object(), len)
 CHECKS = {of: given for of, given, _, _ in RIGHT}

@@ -22,6 +22,9 @@ CARD = f"[...document.querySelectorAll('.jp-LauncherCard')].filter(node => node.
 KERNEL = "Boolean(jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel)"
 # The notebook that is in front.
 PANEL = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)')"
+# The kernels from which one chooses in the menu's dialog.
+MENU = "document.querySelector('.jp-Dialog select')"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 MAX_TIMES_S = {"first result": 5.0, "imports": 4.0, "completion": 0.5}  # on a machine with two CPUs that has other work
 BUSY = 5  # how much later it may be in this test, whose machine has much other work
 
@@ -117,7 +120,17 @@ def guests(home):
     return found
 
 
+def pictures(page, home, name):
+    """Take a picture in each theme."""
+    for theme, title in THEMES.items():
+        page.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{title}'}})")
+        page.wait_for(lambda: page.run("!document.querySelector('#jupyterlab-splash')"))
+        page.browser.picture(home / f"{name}-{theme}-1280.png")
+
+
 def test_from_the_launcher_to_the_first_result_and_on(page, wait_for, home, record_property):
+    page.wait_for(lambda: page.run(f"{CARD}.length"))
+    pictures(page, home, "launcher")
     times, began = {}, time.monotonic()
     page.choose()
     first = page.execute("import os; print(os.uname().release)")
@@ -140,6 +153,11 @@ def test_from_the_launcher_to_the_first_result_and_on(page, wait_for, home, reco
     print("\n", {name: round(seconds, 2) for name, seconds in times.items()})  # noqa: T201 - shown by -s
     record_property("times", json.dumps(times))
     assert {name: times[name] for name, limit in MAX_TIMES_S.items() if times[name] > BUSY * limit} == {}
+    page.press("Escape", 27)
+    page.do("notebook:change-kernel")
+    wait_for(lambda: page.run(f"Boolean({MENU})"))
+    page.run(f"{MENU}.selectedIndex = [...{MENU}.options].findIndex(one => one.text.includes('{NAME}'))")
+    pictures(page, home, "kernel-menu")
 
 
 def test_interrupt_restart_shutdown_and_two_at_once(page, wait_for, guests):

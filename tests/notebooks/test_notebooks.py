@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from ktlslab import guests
+from ktlslab.guests import kernels, kernelspec
 from ktlslab.linux import capabilities
 from ktlslab.show import notebooks
 from ktlslab.stages import Why
@@ -70,12 +72,25 @@ def test_the_notebooks_are_numbered_and_say_which_kernel_they_want():
         said = [line for line in begin.splitlines() if "Jupyter kernel" in line]
         assert said, path.name
         assert "Afterwards you can" in begin
-        assert notebooks.wants_ktls(path) == any("with kTLS" in line for line in said), path.name
+        wants = notebooks.wants_ktls(path)
+        assert wants == any("with kTLS" in line for line in said), path.name
+        # The one that notebooks/run leaves in JupyterLab's menu.
+        asks = json.loads(path.read_text())["metadata"]["kernelspec"]["name"]
+        assert asks == (kernelspec.name_of(kernels.USER_MODE) if wants else notebooks.HERE), path.name
+
+
+def test_the_kernel_that_they_ask_for_stays_in_jupyter_s_menu(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    name, folder = notebooks._kernel_with_ktls("auto", tmp_path / "elsewhere", measured=True)
+    if capabilities.probe().ktls:
+        assert (name, folder) == (notebooks.HERE, None)
+    else:
+        assert name == kernelspec.name_of(kernels.USER_MODE)
+        assert list(kernelspec.installed()) == [kernels.USER_MODE]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_committed_without_outputs(path):
-    assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
     for cell in cells(path, "code"):
         assert cell["outputs"] == []
         assert cell["execution_count"] is None

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(600)  # the first test may be the one that exec
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 EXERCISES = "08-the-handoff-race"
+CENTRES = {"01-the-handoff": "keystream-text", "09-inside-the-kernel": "send-text"}  # what else is looked at closely
 WIDTHS = (1280, 1920)
 A4 = 703  # pixels between margins of 12 mm
 SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
@@ -58,6 +59,15 @@ FAULTS = r"""(() => {
 })()"""
 HEIGHT = """Math.max(document.documentElement.scrollHeight,
   ...[...document.querySelectorAll('.jp-NotebookPanel *')].map(node => node.scrollHeight))"""
+# The open notebook; whether its kernel is ready; a cell by its id; writing into it and running it; what it shows.
+PANEL = "[...jupyterapp.shell.widgets('main')][0]"
+IDLE = f"""(panel => {{ panel.content.activate();
+  return panel.sessionContext.session?.kernel?.status === 'idle' && jupyterapp.shell.currentWidget === panel;
+}})({PANEL})"""
+CELL = f"{PANEL}.content.widgets.find(cell => cell.model.id === '%s')"
+WRITE = f"""((panel, cell) => {{ cell.model.sharedModel.setSource(%s);
+  panel.content.activeCellIndex = panel.content.widgets.indexOf(cell);
+  void jupyterapp.commands.execute('notebook:run-cell'); }})({PANEL}, %s)"""
 SLABS = """[...document.querySelectorAll('.jp-RenderedImage img')].filter(img => {
   const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
   pen.drawImage(img, 0, 0);
@@ -108,6 +118,10 @@ def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
     for theme, title in THEMES.items():
         dress(browser, title, wait_for)
         found += faults_of(browser, home / "pages" / f"{name}-{theme}")
+        if name in CENTRES:
+            browser.resize(1280, 1100)
+            browser.run(f"{CELL % CENTRES[name]}.node.scrollIntoView()")
+            browser.picture(home / "pages" / f"{name}-centre-{theme}-1280.png")
     assert not found, "\n".join(found)
     assert browser.run(SLABS) == 0, "a plot has a background of its own"
 
@@ -138,17 +152,6 @@ def test_the_pictures_follow_the_reader_s_font_size(home):
                 html = "".join(output.get("data", {}).get("text/html", ""))
                 assert "font-size:12px" not in html
                 assert "width:150px" not in html
-
-
-# The open notebook; whether its kernel is ready; a cell by its id; writing into it and running it; what it shows.
-PANEL = "[...jupyterapp.shell.widgets('main')][0]"
-IDLE = f"""(panel => {{ panel.content.activate();
-  return panel.sessionContext.session?.kernel?.status === 'idle' && jupyterapp.shell.currentWidget === panel;
-}})({PANEL})"""
-CELL = f"{PANEL}.content.widgets.find(cell => cell.model.id === '%s')"
-WRITE = f"""((panel, cell) => {{ cell.model.sharedModel.setSource(%s);
-  panel.content.activeCellIndex = panel.content.widgets.indexOf(cell);
-  void jupyterapp.commands.execute('notebook:run-cell'); }})({PANEL}, %s)"""
 
 
 def test_an_exercise_is_answered_wrong_and_right(browser, lab, home, wait_for):

@@ -51,6 +51,7 @@ def test_a_sweep_then_both_notebooks(project, frame, monkeypatch, capsys):
     for part in ("notebooks/out/quick.parquet", f"notebooks/out/{HANDOFF}.ipynb", f"{COMPARE}.html"):
         assert part in said
     assert "RECORDED" not in said
+    assert said.endswith("/bin/jupyter lab notebooks\n")
 
 
 def no_machine(*_, **__):

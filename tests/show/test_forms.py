@@ -61,6 +61,14 @@ def test_it_says_what_a_choice_takes_and_what_is_wrong_with_one(form):
         SweepForm("t.csv")
 
 
+def test_where_no_widget_can_be_shown_it_is_a_picture_of_what_is_chosen(form):
+    shown = form._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    assert "☑ userspace<br>☐ kernel" in shown["text/html"]
+    assert "machine: here" in shown["text/html"]
+    assert "plan form: " in shown["text/html"]
+
+
 def test_a_sweep_by_the_form(form):
     form.run()
     form.run()  # a second press changes nothing

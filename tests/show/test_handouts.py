@@ -20,6 +20,7 @@ WIDGET = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/p
 @pytest.fixture
 def executed(tmp_path):
     shown = [new_output("display_data", WIDGET), new_output("stream", name="stdout", text="measured\n")]
+    shown.append(new_output("execute_result", {**WIDGET, "text/html": "<b>a form's picture</b>"}, execution_count=1))
     cells = [
         new_markdown_cell("# The handoff, <b>byte</b> by byte"),
         new_code_cell("1 + 1", outputs=shown),
@@ -38,6 +39,8 @@ def test_what_is_made(executed, tmp_path, monkeypatch):
     assert [path.name for path in made] == ["01-one.ipynb", "01-one.html", "solutions.html"]
     page, solutions = (folder / "01-one.html").read_text(), (folder / "solutions.html").read_text()
     assert "measured" in page
+    assert "<b>a form's picture</b>" in page
+    assert "0/96" not in page
     assert "The second." in page
     assert "number = 2" not in page
     assert "0%|" not in page

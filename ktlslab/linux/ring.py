@@ -92,8 +92,7 @@ class Ring(Closing):
         _checks.whole("asking what io_uring supports", "opcode", opcode, 0, 255)
         return bool(lib.kl_ring_supports(self._live(), opcode))
 
-    # One call, one operation. `timeout` is in seconds; None waits for ever. A wait that signals interrupt goes on for
-    # as long again at most. The kernel's errors are OSError.
+    # One call, one operation. `timeout` is in seconds; None waits for ever. The kernel's errors are OSError.
 
     def connect(self, fd: int, family: int, sockaddr: tuple[Any, ...], *, timeout: float | None = None) -> None:
         """connect(2) to a getaddrinfo address."""

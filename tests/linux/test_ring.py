@@ -203,6 +203,21 @@ def test_signals_do_not_put_off_the_end_of_a_reap(ring, pair):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("every", [0, 0.03], ids=["no signals", "signals all the time"])
+def test_a_time_out_is_waited_for_once(ring, pair, every):
+    """A wait that submitted something tells neither of its time-out nor of a signal: what is left of the time does."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, every, every)
+    try:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            ring.recv_into(pair[0].fileno(), bytearray(1), 0, timeout=1.0)
+        assert time.monotonic() - started < 1.9
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_transfer_leaves_what_others_started_to_them(ring, pair):
     ours, theirs = pair
     buffer = bytearray(4)

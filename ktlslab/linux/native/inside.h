@@ -35,7 +35,8 @@ struct kl_ring {
   int over;
   unsigned ended;  /* which one completed: those before it did all that they were asked, those after it nothing */
   int32_t result;  /* of that one */
-  int64_t timeout_ns, until_ns; /* until_ns: 0 before the first wait is interrupted */
+  int64_t timeout_ns, until_ns; /* of the first wait, and of those after it */
+  int waited;
   int cancel_missed;     /* a request to cancel met nothing */
   struct kl_queue aside; /* of operations begun with kl_start */
   struct kl_multishot *multishots;
@@ -102,10 +103,11 @@ KL_INLINE void kl_end_run(kl_ring *ring, const struct io_uring_cqe *cqe) {
   ring->result = cqe->res;
 }
 
-/* Every later wait for what runs lasts at most so long. */
+/* Bound the wait for what runs. */
 KL_INLINE void kl_bound_run(kl_ring *ring, int64_t timeout_ns) {
   ring->timeout_ns = timeout_ns;
-  ring->until_ns = 0;
+  ring->until_ns = kl_deadline_about(timeout_ns);
+  ring->waited = 0;
 }
 
 /* One operation from preparation to completion. Returns the completion's res, -ETIMEDOUT, or KL_INTERRUPTED. */

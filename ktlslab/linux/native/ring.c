@@ -24,13 +24,19 @@
 
 const char *kl_liburing(void) { return KL_LIBURING; }
 
-static int64_t now_ns(void) {
+static int64_t clock_ns(clockid_t clock) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static int64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+
 int64_t kl_deadline(int64_t timeout_ns) { return timeout_ns == KL_FOREVER ? KL_FOREVER : now_ns() + timeout_ns; }
+
+int64_t kl_deadline_about(int64_t timeout_ns) {
+  return timeout_ns == KL_FOREVER ? KL_FOREVER : clock_ns(CLOCK_MONOTONIC_COARSE) + timeout_ns;
+}
 
 /* Whoever else is inside is about to be turned away. */
 void kl_reenter(kl_ring *ring) {
@@ -205,20 +211,21 @@ static int cancel_running(kl_ring *ring) {
   return 0;
 }
 
-/* 0 when the result is in, or when the time was up and what ran is cancelled; KL_INTERRUPTED; -errno. The clock is read only
-   where a wait is interrupted: what then goes on does so for the same time once more, in all. */
+/* 0 when the result is in, or when the time was up and what ran is cancelled; KL_INTERRUPTED; -errno. The first wait is as
+   long as it was asked for. One that is cut short goes on until a time taken from the coarse clock. */
 int kl_run_wait(kl_ring *ring) {
-  int error = ring->until_ns ? kl_submit_and_wait(ring, 1, ring->until_ns) : submit_and_wait_for(ring, 1, ring->timeout_ns);
+  int error = ring->waited ? kl_submit_and_wait(ring, 1, ring->until_ns) : submit_and_wait_for(ring, 1, ring->timeout_ns);
   int pumped = collect(ring);
   if (ring->over) {
     ring->running = 0;
     return 0;
   }
   if (pumped) error = pumped;
-  /* io_uring_enter(2) that submitted something tells of that, not of the signal which ended its wait: coming back with
-     less is taken for one. Where it was another operation's completion instead, the caller just resumes. */
+  /* io_uring_enter(2) that submitted something tells of that, not of the signal or the time-out which ended its wait: coming
+     back with less is taken for a signal. Where it was the time-out, or another operation's completion, the caller just
+     resumes, and what is left of the time tells. */
   if (!error || error == -EINTR) {
-    if (!ring->until_ns) ring->until_ns = kl_deadline(ring->timeout_ns);
+    ring->waited = 1;
     return KL_INTERRUPTED;
   }
   /* A chain is taken back whole: only where no memory is left for a request does the kernel take a part of what it is given. */

@@ -59,6 +59,7 @@ int kl_ring_fd(const kl_ring *ring);
 int kl_ring_supports(kl_ring *ring, int opcode);
 /* The moment that is so far away, of CLOCK_MONOTONIC; KL_FOREVER stays what it is. */
 int64_t kl_deadline(int64_t timeout_ns);
+int64_t kl_deadline_about(int64_t timeout_ns); /* up to a tick of the kernel early, and in fewer instructions */
 
 int kl_resume(kl_ring *ring);
 void kl_abandon(kl_ring *ring);

@@ -193,6 +193,15 @@ class KernelReceiver:
             self.keep(data[written:])
         return written
 
+    def hear_out(self, heard: bytes) -> None:
+        """Act on all that has come, and discard data: AlertError for an alert."""
+        if heard:
+            self.act(ContentType.ALERT, heard)
+        while not self.ended:
+            record_type, payload = self.recv_record()
+            if record_type != ContentType.APPLICATION_DATA:
+                self.act(record_type, payload)
+
     def act(self, record_type: int, payload: bytes) -> bool:
         """Act on a control record. Return True if it is the clean end."""
         if record_type == ContentType.ALERT and len(payload) == ALERT_BYTES:

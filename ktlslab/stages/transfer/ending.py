@@ -97,9 +97,8 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     what = f"acknowledged the last {left} bytes sent" if left else "taken what comes before the close_notify"
     tried, answered = condition.tried("closing"), f"the peer had not {what}"
     if reset:
-        if alert := parting_alert(condition, "closing", bytes(rest.heard)):
-            return alert
-        return StreamError(tried, answered=f"{answered} when the connection was reset", remedy="Open a new session.")
+        lost = StreamError(tried, answered=f"{answered} when the connection was reset", remedy="Open a new session.")
+        return parting_alert(condition, "closing", bytes(rest.heard)) or lost
     return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
 
 
@@ -157,9 +156,7 @@ class Rest:
         """Read and discard once. Return whether it was data, as far as can be told; None if nothing more may come."""
         try:
             # With room for a record type, kTLS returns control records too.
-            count, control, _, _ = self._socket.recvmsg_into(
-                [self._waste], ktls.RECORD_TYPE_SPACE, socket.MSG_DONTWAIT
-            )
+            count, control, _, _ = self._socket.recvmsg_into([self._waste], ktls.RECORD_TYPE_SPACE, socket.MSG_DONTWAIT)
         except BlockingIOError:  # part of a record
             return False
         except OSError:  # a reset, a bad record, or new keys

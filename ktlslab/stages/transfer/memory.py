@@ -151,9 +151,7 @@ class InMemory:
 class InMemoryReceiver(InMemory):
     """Receives while the kernel sends. `asked` is called if the peer requests a KeyUpdate (TLS 1.3)."""
 
-    def __init__(
-        self, connection: Connection, handshake: Handshake, asked: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, handshake: Handshake, asked: Callable[[], None] | None = None) -> None:
         super().__init__(connection, handshake)
         self._asked = asked
         self._header, self._skip = b"", 0  # of the next record: the part of its header received, the bytes before it

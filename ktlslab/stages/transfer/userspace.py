@@ -138,9 +138,7 @@ class Userspace(_hot.Tls):
 class UserspaceReceiver(Userspace):
     """Receives while the kernel sends. `asked` is called if the peer requests a KeyUpdate (TLS 1.3)."""
 
-    def __init__(
-        self, connection: Connection, handshake: Handshake, asked: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, handshake: Handshake, asked: Callable[[], None] | None = None) -> None:
         self._asked = asked
         super().__init__(connection, handshake, alone=False, tells=asked is not None)
 

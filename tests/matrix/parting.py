@@ -11,7 +11,7 @@ from ktlslab.tls.alerts import AlertDescription
 from ktlslab.tls.records import ContentType
 from ktlslab.tls.suites import Version
 from tests.matrix.calls import RECEIVES, SENDS, possible
-from tests.matrix.rows import LIMIT_S, LINGER_S, SMALL, TLS, row
+from tests.matrix.rows import KERNEL_RECEIVES, LIMIT_S, LINGER_S, SMALL, TLS, row
 
 FIRST = b"x" * 100
 BOTH = (Version.TLS13, Version.TLS12)
@@ -92,6 +92,18 @@ def _(scene):
     give_up(scene)
     fails(scene, lambda scene, data: scene.stream.send(data), b"too late")
     names_it(scene, scene.does(scene.stream.recv))
+
+
+@row("alert and reset, then a send between pieces", "AlertError", layers=KERNEL_RECEIVES)
+def _(scene):
+    """With io_uring, the alert has been received by then."""
+    scene.peer.send(FIRST)
+    every = scene.stream.pieces()
+    scene.check(next(every) == (ContentType.APPLICATION_DATA, FIRST), "other bytes")
+    leave_unread(scene)
+    give_up(scene)
+    fails(scene, lambda scene, data: scene.stream.send(data), b"too late")
+    every.close()
 
 
 @row("alert and reset, then send_eof", "AlertError", layers=TLS)

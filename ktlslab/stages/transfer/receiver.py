@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ktlslab import _checks
 from ktlslab.errors import AlertError, KeyUpdateError, StreamError, UsageError, errno_name
-from ktlslab.linux.buffers import RECORD_HEAD
+from ktlslab.linux.buffers import RECORD_HEAD, Incoming
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
@@ -65,6 +65,7 @@ class KernelReceiver:
         self.left = memoryview(b"")
         self.backlog: deque[tuple[int, bytes]] = deque()  # received for an iteration that was abandoned
         self.ended = False
+        self._incoming: Incoming | None = None  # the multishot receive of an iteration
         self._messages = bytearray()  # handshake messages received so far, the last one maybe incomplete
         self._tried = f"receiving on {connection.target} (kernel)"
 
@@ -142,6 +143,7 @@ class KernelReceiver:
             ring.buffer_ring(_BUFFERS, _RECORD_BYTES + RECORD_HEAD) as buffers,
             ring.recvmsg_multishot(sock.fileno(), buffers, timeout=engine.timeout) as incoming,
         ):
+            self._incoming = incoming
             try:
                 for record_type, payload in incoming:
                     if record_type != ContentType.APPLICATION_DATA:
@@ -154,6 +156,7 @@ class KernelReceiver:
                 if error.errno != errno.EKEYEXPIRED:  # it ended at a KeyUpdate, whose new keys are installed by now
                     raise
             finally:
+                self._incoming = None
                 incoming.stop()
                 with contextlib.suppress(OSError):
                     self.backlog.extend(incoming.take(wait=False))
@@ -197,6 +200,9 @@ class KernelReceiver:
         """Act on all that has come, and discard data: AlertError for an alert."""
         if heard:
             self.act(ContentType.ALERT, heard)
+        if self._incoming:  # between two pieces
+            with contextlib.suppress(OSError):
+                self.backlog.extend(self._incoming.take(wait=False))
         while not self.ended:
             record_type, payload = self.recv_record()
             if record_type != ContentType.APPLICATION_DATA:

@@ -194,12 +194,18 @@ class Condition(_hot.Flow):
             return None
         # Without a FIN of this end, only a reset closes a connection, and leaves its errno.
         self.reset = state == tcpinfo.CLOSED and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
-        if alert := parting_alert(self, "sending"):
+        if alert := self.parting_alert("sending"):
             return alert
         answered = "the connection was reset, so the last data sent may not have arrived"
         if not self.reset:
             answered = "shutdown(SHUT_WR) was called on its socket, so the last data sent may not have left"
         return StreamError(self.tried("sending"), answered=answered, remedy="Open a new session.")
+
+    def parting_alert(self, verb: str, heard: bytes = b"") -> AlertError | None:
+        """Return the error for the alert that the peer sent before it closed, if it did: see `parting`."""
+        if isinstance(self.failure, AlertError):  # another thread has received it
+            return self.failure
+        return parting_alert(self.connection, self.receiver, self.tried(verb), heard)
 
     # Which error a failure becomes
 
@@ -228,7 +234,7 @@ class Condition(_hot.Flow):
     def failed(self, verb: str, error: Exception, heard: bytes = b"") -> KtlsLabError:
         """Return the error to raise if a socket or OpenSSL failed, and keep it if it ends the stream.
 
-        `heard` is what came after the last receive, for `parting_alert`.
+        `heard` is what came after the last receive, for `Receiver.hear_out`.
         """
         if isinstance(error, SSL.Error | LibraryError):
             return self._library_failed(verb, error)
@@ -243,7 +249,7 @@ class Condition(_hot.Flow):
                 return PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
             remedy = f"An unknown amount was sent, maybe part of a record: open a new session. {remedy}"
             failure: KtlsLabError = PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
-        elif error.errno in GONE and (alert := parting_alert(self, verb, heard)):
+        elif error.errno in GONE and (alert := self.parting_alert(verb, heard)):
             failure = alert
         else:
             remedy = f"{_BROKEN.get(error.errno or 0, '')}Open a new session."

@@ -20,7 +20,6 @@ from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamError
 from ktlslab.linux import ktls, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.stages.bound import Bound
-from ktlslab.stages.transfer.parting import parting_alert
 from ktlslab.tls.libraries import LibraryError
 from ktlslab.tls.records import MAX_PLAINTEXT, ContentType
 
@@ -98,7 +97,7 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     tried, answered = condition.tried("closing"), f"the peer had not {what}"
     if reset:
         lost = StreamError(tried, answered=f"{answered} when the connection was reset", remedy="Open a new session.")
-        return parting_alert(condition, "closing", bytes(rest.heard)) or lost
+        return condition.parting_alert("closing", bytes(rest.heard)) or lost
     return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
 
 

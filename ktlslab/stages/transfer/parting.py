@@ -22,31 +22,30 @@ from ktlslab.linux import tcpinfo
 from ktlslab.tls.libraries import LibraryError
 
 if TYPE_CHECKING:
-    from ktlslab.stages.transfer.condition import Condition
+    from ktlslab.stages.connection import Connection
+    from ktlslab.stages.transfer.sides import Receiver
 
 GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
 # Reasons of OpenSSL such as "unknown alert type" are its own.
 _RECEIVED_ALERT = re.compile(r"\b(?:tls|tlsv1|tlsv13|sslv3) alert ([a-z ]+)")
 
 
-def parting_alert(condition: Condition, verb: str, heard: bytes = b"") -> AlertError | None:
+def parting_alert(connection: Connection, receiver: Receiver, tried: str, heard: bytes = b"") -> AlertError | None:
     """Return the error for the alert that the peer sent before its TCP reset the connection, or None.
 
     `heard` is what was received already, for `Receiver.hear_out`.
     """
-    if isinstance(condition.failure, AlertError):  # another thread has received it
-        return condition.failure
-    sock = condition.connection.socket
+    sock = connection.socket
     if sock.fileno() < 0 or tcpinfo.state(sock) != tcpinfo.CLOSED:
         return None
     sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # where no call has failed yet
     try:
-        condition.receiver.hear_out(heard)
+        receiver.hear_out(heard)
     except AlertError as error:
-        return AlertError(condition.tried(verb), alert=error.alert, answered=error.answered)
+        return AlertError(tried, alert=error.alert, answered=error.answered)
     except (SSL.Error, LibraryError) as error:
         answered, alert = explained(error)
-        return AlertError(condition.tried(verb), alert=alert, answered=answered) if alert else None
+        return AlertError(tried, alert=alert, answered=answered) if alert else None
     except (OSError, KtlsLabError):  # nothing is left, or another thread is receiving
         pass
     return None

@@ -158,8 +158,13 @@ class KernelReceiver:
             finally:
                 self._incoming = None
                 incoming.stop()
-                with contextlib.suppress(OSError):
-                    self.backlog.extend(incoming.take(wait=False))
+                self._put_back(incoming)
+
+    def _put_back(self, incoming: Incoming) -> None:
+        """Keep what a multishot receive has received, in batches."""
+        with contextlib.suppress(OSError):
+            while batch := incoming.take(wait=False):
+                self.backlog.extend(batch)
 
     def splice_into(self, pipe: int, count: int) -> int:
         """Move the bytes of a record into a pipe by splice(2); 0 only at the clean end.
@@ -201,8 +206,7 @@ class KernelReceiver:
         if heard:
             self.act(ContentType.ALERT, heard)
         if self._incoming:  # between two pieces
-            with contextlib.suppress(OSError):
-                self.backlog.extend(self._incoming.take(wait=False))
+            self._put_back(self._incoming)
         while not self.ended:
             record_type, payload = self.recv_record()
             if record_type != ContentType.APPLICATION_DATA:

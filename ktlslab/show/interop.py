@@ -6,6 +6,7 @@ The table is recorded by `python -m tests.interop`: a row per cell, which is a s
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,7 +97,7 @@ def matrix(frame: pd.DataFrame) -> Picture:
     _checks.frame("showing the interoperation matrix", "frame", frame, INTEROP_COLUMNS)
     cells = frame[frame["suite"] != ""]
     right = int((cells["outcome"] == RIGHT).sum())
-    kernels = ", ".join(frame["kernel"].unique())
+    kernels = ", ".join(sorted(frame["kernel"].unique(), key=_numbers))
     said = f"{right:,} of {len(cells):,} cells right, with {cells['stack'].nunique()} stacks on Linux {kernels}"
     parts: list[str] = [prose(f"{said}. Each cell moved bodies of several sizes, in connections of their own.")]
     for role, title in ROLES.items():
@@ -120,6 +121,10 @@ def versions(frame: pd.DataFrame) -> Picture:
     head = ("ktlslab is", "stack", "TLS library", "says of itself", "package")
     whole = [(*row[:-1], Html(f'<span style="white-space:nowrap">{escape(row[-1])}</span>')) for row in rows]
     return picture("The stacks", table(head, whole), text=plural(frame["stack"].nunique(), "stack"))
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
 
 
 def _text(rows: object) -> list[tuple[str, ...]]:

@@ -69,7 +69,7 @@ def test_cells_that_run_again_replace_themselves_and_no_others(tmp_path):
     record([wrong, kept], {"run-a": {"commit": "1"}}, path)
     record([{**wrong, "outcome": "right", "run_id": "run-b"}], {"run-b": {"commit": "2"}}, path, whole=False)
     read = read_interop(path)
-    assert list(zip(read["suite"], read["outcome"], strict=True)) == [("other", "right"), ("one", "right")]
+    assert list(zip(read["suite"], read["outcome"], strict=True)) == [("one", "right"), ("other", "right")]
     assert set(read.attrs["provenance"]) == {"run-a", "run-b"}
 
 

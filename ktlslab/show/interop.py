@@ -147,4 +147,5 @@ def _place(said: str) -> str:
     right, _, count = said.partition("/")
     kind = "none" if not said else "all" if right == count else "some"
     words = {"none": "", "all": f"✓ {right}", "some": f"{right} of {count}"}
-    return f'<td style="{_CELL};background-color:{_TINT[kind]}">{words[kind]}</td>'
+    whole = f'<span style="white-space:nowrap">{words[kind]}</span>'
+    return f'<td style="{_CELL};background-color:{_TINT[kind]}">{whole}</td>'

@@ -43,5 +43,6 @@ def status_of(error: KtlsLabError, *, ca: object = None, own: tuple[object, ...]
         if isinstance(error, kind):
             return status
     if isinstance(error, errors.StreamError):
-        return _SENDING if error.tried.startswith("sending") else _RECEIVING
+        sending = error.tried.startswith("sending") and not isinstance(error, errors.AlertError)  # which was received
+        return _SENDING if sending else _RECEIVING
     return 1

@@ -6,6 +6,7 @@ The table is recorded by `python -m tests.interop`: a row per cell, which is a s
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,7 +97,7 @@ def matrix(frame: pd.DataFrame) -> Picture:
     _checks.frame("showing the interoperation matrix", "frame", frame, INTEROP_COLUMNS)
     cells = frame[frame["suite"] != ""]
     right = int((cells["outcome"] == RIGHT).sum())
-    kernels = ", ".join(frame["kernel"].unique())
+    kernels = ", ".join(sorted(frame["kernel"].unique(), key=_numbers))
     said = f"{right:,} of {len(cells):,} cells right, with {cells['stack'].nunique()} stacks on Linux {kernels}"
     parts: list[str] = [prose(f"{said}. Each cell moved bodies of several sizes, in connections of their own.")]
     for role, title in ROLES.items():
@@ -122,6 +123,10 @@ def versions(frame: pd.DataFrame) -> Picture:
     return picture("The stacks", table(head, whole), text=plural(frame["stack"].nunique(), "stack"))
 
 
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
+
+
 def _text(rows: object) -> list[tuple[str, ...]]:
     return [tuple(map(str, row)) for row in rows]  # type: ignore[attr-defined]
 
@@ -142,4 +147,5 @@ def _place(said: str) -> str:
     right, _, count = said.partition("/")
     kind = "none" if not said else "all" if right == count else "some"
     words = {"none": "", "all": f"✓ {right}", "some": f"{right} of {count}"}
-    return f'<td style="{_CELL};background-color:{_TINT[kind]}">{words[kind]}</td>'
+    whole = f'<span style="white-space:nowrap">{words[kind]}</span>'
+    return f'<td style="{_CELL};background-color:{_TINT[kind]}">{whole}</td>'

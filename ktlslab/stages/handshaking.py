@@ -19,6 +19,7 @@ from cryptography import x509
 from ktlslab import _checks
 from ktlslab._html import card
 from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError, errno_name
+from ktlslab.linux import tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
@@ -127,8 +128,7 @@ def handshake(connection: Connection, config: ClientConfig | ServerConfig | None
                 case State.ENCODE_TLS_DATA:
                     outgoing = machine.encode()
                 case State.TRANSMIT_TLS_DATA:
-                    _send_all(connection, outgoing, tried)
-                    machine.transmitted()
+                    _transmit(connection, machine, outgoing, name, tried)
                 case State.BLOCKED_HANDSHAKE:
                     record = _read_record(connection, tried)
                     try:
@@ -292,6 +292,32 @@ def _send_alert(connection: Connection, machine: UnbufferedConnection, tried: st
         with contextlib.suppress(HandshakeError, PeerTimeoutError):
             _send_all(connection, alert, tried)
             let_it_be_heard(connection.socket, connection.engine.timeout)
+
+
+def _transmit(connection: Connection, machine: UnbufferedConnection, data: bytes, name: str, tried: str) -> None:
+    try:
+        _send_all(connection, data, tried)
+    except HandshakeError:
+        _hear_out(connection, machine, name, tried)
+        raise
+    machine.transmitted()
+
+
+def _hear_out(connection: Connection, machine: UnbufferedConnection, name: str, tried: str) -> None:
+    """Raise the error for the alert that the peer sent before its TCP reset the connection, if it did."""
+    if tcpinfo.state(connection.socket) != tcpinfo.CLOSED:  # a receive could wait
+        return
+    while not machine.finished:
+        try:
+            record = _read_record(connection, tried)
+        except (HandshakeError, PeerTimeoutError):  # nothing is left
+            return
+        try:
+            machine.feed(record)
+        except LibraryError as error:
+            if "alert" not in error.reason:
+                return
+            _give_up(connection, machine, error, name, tried)
 
 
 def _give_up(

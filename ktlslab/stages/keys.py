@@ -218,10 +218,9 @@ def export(handshake: Handshake, directions: Sequence[Direction] = BOTH) -> Traf
     if handshake.machine.uncounted:
         remedy = "Export before the first transfer, or feed records one at a time."
         raise HandshakeError(tried, answered="some records were not counted", remedy=remedy)
-    made = _tls13(handshake, suite) if _is_tls13(suite) else _tls12(handshake, suite)
     tx, rx = (
         _keys(suite, Origin(handshake=handshake, direction=direction), *(pair if direction in chosen else (b"", b"")))
-        for direction, pair in zip(BOTH, made, strict=True)
+        for direction, pair in zip(BOTH, first_keys(handshake), strict=True)
     )
     return TrafficKeys(tx=tx, rx=rx, target=handshake.server_name)
 
@@ -254,8 +253,11 @@ def traffic_secrets(handshake: Handshake) -> tuple[bytes, bytes]:
 KeyAndIv = tuple[bytes, bytes]
 
 
-def _is_tls13(suite: Suite) -> bool:
-    return suite.version is Version.TLS13
+def first_keys(handshake: Handshake) -> tuple[KeyAndIv, KeyAndIv]:
+    """Return the keys and write IVs that a handshake ends with, as this end sees them: (TX, RX)."""
+    suite = handshake.suite
+    assert suite is not None  # noqa: S101 - asked before
+    return (_tls13 if suite.version is Version.TLS13 else _tls12)(handshake, suite)
 
 
 def _tls13(handshake: Handshake, suite: Suite) -> tuple[KeyAndIv, KeyAndIv]:

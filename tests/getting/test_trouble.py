@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -228,6 +230,28 @@ def test_each_kind_of_bad_certificate_is_60(get, serve, certificate, says):
     assert got.status == 60
     assert says in got.err
     assert get(server.url(), "--accept-any-certificate").status == 0
+
+
+@pytest.mark.parametrize("engine", ["syscall", "uring"])
+@pytest.mark.parametrize("size", [0, 800_000])
+def test_a_server_that_wants_a_certificate_is_heard_however_it_goes(  # noqa: PLR0917 - fixtures
+    get, tcp_peer, certificates, tmp_path, engine, size
+):
+    """It closes with the request unread, so TCP resets the connection behind its alert."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server("good"))
+    context.load_verify_locations(certificates.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    (tmp_path / "body").write_bytes(bytes(size))
+    words = ["--data-binary", f"@{tmp_path / 'body'}"] if size else []
+
+    def reject(sock):
+        with pytest.raises(ssl.SSLError, match=r"(?i)peer.did.not.return.a.certificate"):
+            context.wrap_socket(sock, server_side=True)
+
+    got = get(f"https://localhost:{tcp_peer(reject).port}/", "--io-engine", engine, *words)
+    assert got.status == 56
+    assert re.search("the peer sent the alert (fatal )?certificate_required", got.err)
 
 
 def test_no_tls_and_no_common_suite_are_35(get, tcp_peer, serve):

@@ -3,8 +3,8 @@
     python -m tests.interop [--on KERNEL]... [--only STACK] [--feature NAME] [--thin] [-o data/interop.parquet]
 
 boots a guest of each kernel (default: uml-6.1, uml-6.12, uml), one after the other, runs all cells in it, prints the
-table, and says which are wrong. -o records them, kernel by kernel, and keeps the rows of other kernels. --here runs
-them on this kernel, and writes a line of JSON for each.
+table, and says which are wrong. -o records them, kernel by kernel, and keeps the rows of other kernels and of cells
+that were not chosen. --here runs them on this kernel, and writes a line of JSON for each.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -55,7 +55,7 @@ def main() -> int:
         if options.output:
             from tests.interop.recording import record
 
-            record(found, run_of, options.output)
+            record(found, run_of, options.output, whole=chosen == Chosen())
         print(f"{name}: {len(found)} cells in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     print(table(rows))
     return 0 if rows and all(row["outcome"] == RIGHT for row in rows if LEFT_OUT not in row["outcome"]) else 1

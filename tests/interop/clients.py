@@ -194,6 +194,7 @@ STACKS: tuple[Client, ...] = (
         run=gnutls_cli,
         largest=MODEST,  # it writes what it gets byte by byte
         cuts=frozenset(Version),  # where it had not ended its sending before
+        limits=True,
     ),
     Client(
         name="Java",

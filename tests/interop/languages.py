@@ -64,7 +64,6 @@ STACKS = (
         version=(sys.executable, "-c", "import ssl; print(ssl.OPENSSL_VERSION)"),
         features=frozenset({*COMMON, *stacks.TICKETS, stacks.SMALL, stacks.NO_NOTIFY}),
         start=partial(_run, (sys.executable, "-m", "tests.interop.programs.python_server"), ()),
-        refuses=frozenset({"alert", "reset"}),  # it closes with the client's last message unread
     ),
     Server(
         name="tlslite-ng",

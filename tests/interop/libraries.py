@@ -62,7 +62,6 @@ STACKS = (
         ),
         start=gnutls_serv,
         echoes=True,
-        refuses=frozenset({"alert", "reset"}),
     ),
     Server(
         name="selfserv",
@@ -84,6 +83,5 @@ STACKS = (
         start=selfserv,
         smallest=1,  # it answers the request for an empty file by a page of its own
         absolute=True,
-        refuses=frozenset({"alert", "reset"}),
     ),
 )

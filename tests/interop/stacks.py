@@ -158,7 +158,7 @@ class Server(Stack):
 
     `absolute`: it is asked for files by their whole path. `notifies` says whether it ends by close_notify. `groups` are
     those of our client's hello where HelloRetryRequest is wanted. `refuses` is how it answers a client without a
-    certificate: by an alert, a status of HTTP, a close, or a reset that comes before its alert is read.
+    certificate: by an alert, a status of HTTP, or a close.
     """
 
     start: Callable[[Setup], contextlib.AbstractContextManager[Started]]

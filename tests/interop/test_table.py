@@ -62,6 +62,17 @@ def test_a_kernel_that_runs_again_replaces_its_rows_and_no_others(tmp_path):
     assert list(pd.DataFrame(rows("a", "right")).columns.sort_values()) == sorted(INTEROP_COLUMNS)
 
 
+def test_cells_that_run_again_replace_themselves_and_no_others(tmp_path):
+    path = tmp_path / "t.parquet"
+    wrong, kept = rows("a", "wrong", "right")
+    wrong["suite"], kept["suite"] = "one", "other"
+    record([wrong, kept], {"run-a": {"commit": "1"}}, path)
+    record([{**wrong, "outcome": "right", "run_id": "run-b"}], {"run-b": {"commit": "2"}}, path, whole=False)
+    read = read_interop(path)
+    assert list(zip(read["suite"], read["outcome"], strict=True)) == [("one", "right"), ("other", "right")]
+    assert set(read.attrs["provenance"]) == {"run-a", "run-b"}
+
+
 def test_the_chosen_part_holds_every_stack_in_its_versions_every_feature_and_both_engines():
     chosen = Chosen(thin=True)
     seen = {(stack.name, type(stack)): list(chosen.cells(stack)) for stack in chosen.stacks()}

@@ -133,3 +133,17 @@ def test_a_damaged_record_is_an_error_after_the_good_ones(ring, ends, fd):
         for _ in range(2):
             with pytest.raises(OSError, check=lambda e: e.errno == errno.EBADMSG):
                 next(incoming)
+
+
+def test_what_came_in_two_batches_for_an_abandoned_iteration_is_received_next(kernel_pair):
+    ends = kernel_pair(suite=TLS12, io_engine="uring")
+    for record in [(DATA, b"a"), (ALERT, WARNING), (DATA, b"b")]:
+        ends.send(*record)
+    pieces = ends.stream.pieces()
+    assert next(pieces) == (DATA, b"a")  # the rest of the first batch waits for the iteration
+    ends.send(DATA, b"c")
+    time.sleep(0.1)
+    pieces.close()
+    got = bytearray(2)
+    ends.stream.recv_exactly_into(got)
+    assert got == b"bc"

@@ -1,7 +1,8 @@
 """What a Stream promises, as two lists of bytes and a few flags. Each method says what a call may have done.
 
 Sending: what the peer opens is what was sent, in order, with each control record in its place. A send that failed may
-have sent a part of its data, and then nothing follows it, no close_notify either.
+have sent a part of its data, and then nothing follows it, no close_notify either. If the peer is gone, the error names
+the alert that it had sent, and data that came before it is not received any more.
 
 Receiving: what is received is what the peer sent, in order. Data before the end comes first. A time-out takes nothing.
 At an end every later receive says the same: a clean end is 0 bytes, anything else the error of the first time.
@@ -208,6 +209,9 @@ class Contract:
         """Check what a send raised: a part of its data may arrive, and the stream is over."""
         if self.cannot_send:
             must(isinstance(error, PeerError), f"{error!r} when nothing can be sent any more")
+        elif isinstance(error, AlertError):
+            must(self.end == "alert", f"{error!r}, but the peer sent none")
+            self._broke(error, data)
         elif isinstance(error, StreamError) and (self.interrupted or self.shut):
             self._broke(error, data)
         elif isinstance(error, PeerTimeoutError):

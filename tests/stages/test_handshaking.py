@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ from OpenSSL import SSL
 
 from ktlslab.errors import CertificateError, HandshakeError, NotTlsError, PeerTimeoutError, UsageError
 from ktlslab.stages import ClientConfig, ServerConfig, accept, connect, handshake
+from ktlslab.tls.alerts import AlertDescription, AlertLevel
+from ktlslab.tls.libraries.openssl import OpenSsl
 from ktlslab.tls.protect import open_record
-from ktlslab.tls.records import ContentType
+from ktlslab.tls.records import ContentType, RecordSplitter
 from ktlslab.tls.suites import Suite, Version
-from ktlslab.tls.unbuffered import State
+from ktlslab.tls.unbuffered import State, UnbufferedConnection
 
 
 def shake(port, config, *, host="localhost", io_engine="syscall", timeout=20.0):
@@ -285,3 +288,22 @@ def test_a_server_that_sends_byte_by_byte_is_given_up_when_the_time_is_over(cert
         finally:
             over.set()
             thread.join()
+
+
+def test_the_alert_of_a_server_that_is_gone_before_it_has_everything_is_named(
+    tcp_peer, certificates, io_engine, library
+):
+    """The reset that follows makes the client's next send fail, with the alert unread in its receive queue."""
+    config = ServerConfig(certificate=certificates.server("good"), versions=(Version.TLS12,))
+
+    def reject(sock):
+        machine, hello = UnbufferedConnection(OpenSsl.server(config), server=True), RecordSplitter()
+        hello.feed(sock.recv(1 << 16))
+        machine.feed(hello.next().raw)
+        handshake_failure = bytes([ContentType.ALERT, 3, 3, 0, 2, AlertLevel.FATAL, AlertDescription.HANDSHAKE_FAILURE])
+        sock.sendall(machine.encode() + handshake_failure)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    asked = certificates.config(versions=(Version.TLS12,), library=library)
+    with pytest.raises(HandshakeError, match="the peer sent the alert fatal handshake_failure"):
+        shake(tcp_peer(reject).port, asked, io_engine=io_engine)

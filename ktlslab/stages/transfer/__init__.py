@@ -6,6 +6,7 @@
 * `inlet`: what a plain receive cannot handle: control records and the end of the stream;
 * `files`: sending from files and pipes; `control`: sending control records, new keys and smaller records;
 * `condition`: whether a stream still works, and which error each failure becomes;
+* `parting`: the alert of a peer that has closed; `unread`: where OpenSSL cannot read it any more;
 * `watch`: whether TCP still has the connection, and how much each key has protected; `keyupdate`: the next keys;
 * `library`: what the TLS library must know about what the kernel received;
 * `ending`: a close that loses no data.

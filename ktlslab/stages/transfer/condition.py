@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -36,6 +35,7 @@ from ktlslab.linux import _hot, tcpinfo
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.bound import unshortened
+from ktlslab.stages.transfer.parting import GONE, explained, parting_alert
 from ktlslab.tls.alerts import AlertDescription, AlertLevel
 from ktlslab.tls.libraries import LibraryError
 from ktlslab.tls.records import ContentType
@@ -49,8 +49,6 @@ _BROKEN = {
     errno.EBADMSG: "A record did not decrypt: damaged on the way, or wrong keys or sequence number. ",
     errno.EMSGSIZE: "A record's header claims more than a record may hold: it was damaged, or is not TLS. ",
 }
-# Reasons of OpenSSL such as "unknown alert type" are its own.
-_RECEIVED_ALERT = re.compile(r"\b(?:tls|tlsv1|tlsv13|sslv3) alert ([a-z ]+)")
 # The alert that this end sends before it gives up (RFC 8446, 6.2).
 _ALERTS = {
     errno.EBADMSG: AlertDescription.BAD_RECORD_MAC,
@@ -66,6 +64,7 @@ class Condition(_hot.Flow):
     """
 
     sender: Sender
+    receiver: Receiver
 
     def __init__(self, connection: Connection, layers: dict[Direction, str], answer: Callable[[], None]) -> None:
         self.connection, self.layers = connection, layers
@@ -86,7 +85,7 @@ class Condition(_hot.Flow):
 
     def use(self, sender: Sender, receiver: Receiver) -> None:
         """Send by this sender and receive by this receiver."""
-        self.sender = sender
+        self.sender, self.receiver = sender, receiver
         self.push, self.pull = sender.push, receiver.pull
 
     @property
@@ -186,16 +185,27 @@ class Condition(_hot.Flow):
         return self.answer_of_the_end()
 
     def lost(self) -> StreamError | None:
-        """Return the error if TCP sends nothing more, which kTLS does not report when sending."""
+        """Return the error if TCP sends nothing more, which kTLS does not report when sending.
+
+        If TCP has given the connection up, what the peer sent before is read.
+        """
         sock = self.connection.socket
         if sock.fileno() < 0 or (state := tcpinfo.state(sock)) not in tcpinfo.SENDING_OVER:
             return None
         # Without a FIN of this end, only a reset closes a connection, and leaves its errno.
         self.reset = state == tcpinfo.CLOSED and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        if alert := self.parting_alert("sending"):
+            return alert
         answered = "the connection was reset, so the last data sent may not have arrived"
         if not self.reset:
             answered = "shutdown(SHUT_WR) was called on its socket, so the last data sent may not have left"
         return StreamError(self.tried("sending"), answered=answered, remedy="Open a new session.")
+
+    def parting_alert(self, verb: str, heard: bytes = b"") -> AlertError | None:
+        """Return the error for the alert that the peer sent before it closed, if it did: see `parting`."""
+        if isinstance(self.failure, AlertError):  # another thread has received it
+            return self.failure
+        return parting_alert(self.connection, self.receiver, self.tried(verb), heard)
 
     # Which error a failure becomes
 
@@ -221,8 +231,11 @@ class Condition(_hot.Flow):
             self.untold = True
         raise error
 
-    def failed(self, verb: str, error: Exception) -> KtlsLabError:
-        """Return the error to raise if a socket or OpenSSL failed, and keep it if it ends the stream."""
+    def failed(self, verb: str, error: Exception, heard: bytes = b"") -> KtlsLabError:
+        """Return the error to raise if a socket or OpenSSL failed, and keep it if it ends the stream.
+
+        `heard` is what came after the last receive, for `Receiver.hear_out`.
+        """
         if isinstance(error, SSL.Error | LibraryError):
             return self._library_failed(verb, error)
         assert isinstance(error, OSError)  # noqa: S101 - nothing else is caught
@@ -236,6 +249,8 @@ class Condition(_hot.Flow):
                 return PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
             remedy = f"An unknown amount was sent, maybe part of a record: open a new session. {remedy}"
             failure: KtlsLabError = PeerTimeoutError(self.tried(verb), answered=answered, remedy=remedy)
+        elif error.errno in GONE and (alert := self.parting_alert(verb, heard)):
+            failure = alert
         else:
             remedy = f"{_BROKEN.get(error.errno or 0, '')}Open a new session."
             failure = StreamError(self.tried(verb), answered=errno_name(error.errno or 0), remedy=remedy)
@@ -251,17 +266,9 @@ class Condition(_hot.Flow):
         return f"nothing moved within {waited} s", "Try again, or give a longer timeout."
 
     def _library_failed(self, verb: str, error: SSL.Error | LibraryError) -> KtlsLabError:
-        if isinstance(error, LibraryError):
-            answered, alert = error.reason, error.alert
-        else:
-            reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-            answered = "; ".join(reason[2] for reason in reasons) or type(error).__name__
-            # OpenSSL says "ssl/tls alert bad record mac" of a received alert; RFC 8446 calls it bad_record_mac.
-            found = _RECEIVED_ALERT.search(answered)
-            alert = found[1].replace(" ", "_") if found else ""
+        answered, alert = explained(error)
         if alert:
-            said = f"the peer sent the alert {alert}"
-            failure: StreamError = AlertError(self.tried(verb), alert=alert, answered=said)
+            failure: StreamError = AlertError(self.tried(verb), alert=alert, answered=answered)
         else:
             failure = StreamError(self.tried(verb), answered=answered, remedy="Open a new session.")
             self.told = True  # OpenSSL sends an alert by itself

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LINGER_S = 1.0  # a peer that has everything and goes on sending is listened to until it is silent for so long
 _GLANCE_S = 0.1  # and so long, if all that it sent had come before
+_HEARD_BYTES = 1 << 18  # of what is discarded, so much is looked through for an alert
 _LOOK_S = 0.02  # no event tells of an acknowledgement, so it is looked for this often, at first more often
 
 
@@ -77,16 +78,17 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     lost = None if condition.finished else condition.lost()
     if lost:
         return None if condition.reset and _delivered(condition) and not condition.unconfirmed else lost
+    rest = Rest(condition)
     try:
         with Bound(condition.connection, Direction.TX) as bound:
             if not condition.finished:
                 end_sending(condition)
-            _await_acknowledgement(condition, bound)
+            _await_acknowledgement(condition, bound, rest)
     except (OSError, SSL.Error, LibraryError) as error:
         if not isinstance(error, TimeoutError | BlockingIOError | SSL.WantWriteError):
             reset = _delivered(condition) and tcpinfo.state(sock) == tcpinfo.CLOSED
             in_use = isinstance(error, OSError) and error.errno == errno.EBUSY  # then the peer gets no close_notify
-            return None if reset and not in_use else condition.failed("closing", error)
+            return None if reset and not in_use else condition.failed("closing", error, bytes(rest.heard))
     left = tcpinfo.unacknowledged(sock)
     reset = tcpinfo.state(sock) == tcpinfo.CLOSED
     if (reset and _delivered(condition)) or (condition.finished and not left):
@@ -94,7 +96,8 @@ def farewell(condition: Condition, *, wait: bool) -> KtlsLabError | None:
     what = f"acknowledged the last {left} bytes sent" if left else "taken what comes before the close_notify"
     tried, answered = condition.tried("closing"), f"the peer had not {what}"
     if reset:
-        return StreamError(tried, answered=f"{answered} when the connection was reset", remedy="Open a new session.")
+        lost = StreamError(tried, answered=f"{answered} when the connection was reset", remedy="Open a new session.")
+        return condition.parting_alert("closing", bytes(rest.heard)) or lost
     return PeerTimeoutError(tried, answered=f"{answered} within {timeout} s", remedy="Give a longer timeout.")
 
 
@@ -107,17 +110,16 @@ def _leave(condition: Condition) -> None:
         if not condition.finished and not condition.lost() and poll.poll(0):
             engine.limit(sock, Direction.TX, _LOOK_S)
             end_sending(condition)
-        waste = memoryview(bytearray(MAX_PLAINTEXT))
+        rest = Rest(condition)
         poll.register(sock, select.POLLIN)
         until = time.monotonic() + _LOOK_S
-        while not condition.ended and poll.poll(0) and _discard(sock, waste) is not None and time.monotonic() < until:
+        while not condition.ended and poll.poll(0) and rest.discard() is not None and time.monotonic() < until:
             pass
 
 
-def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
+def _await_acknowledgement(condition: Condition, bound: Bound, rest: Rest) -> None:
     """Discard what the peer still sends, until it has acknowledged everything, and has closed or falls silent."""
     sock = condition.connection.socket
-    waste = memoryview(bytearray(MAX_PLAINTEXT))
     reading = not condition.ended
     poll = select.poll()
     poll.register(sock, select.POLLIN)
@@ -135,20 +137,30 @@ def _await_acknowledgement(condition: Condition, bound: Bound) -> None:
         if not reading:
             time.sleep(wait)
         elif poll.poll(max(1, int(wait * 1000))):
-            came, heard = _discard(sock, waste), time.monotonic()
+            came, heard = rest.discard(), time.monotonic()
             reading = came is not None
             if came:
                 patience = LINGER_S if heard > known else _GLANCE_S
 
 
-def _discard(sock: socket.socket, waste: memoryview) -> bool | None:
-    """Read and discard once. Return whether it was data, as far as can be told; None if nothing more may come."""
-    try:
-        # With room for a record type, kTLS returns control records too.
-        count, control, _, _ = sock.recvmsg_into([waste], ktls.RECORD_TYPE_SPACE, socket.MSG_DONTWAIT)
-    except BlockingIOError:  # part of a record
-        return False
-    except OSError:  # a reset, a bad record, or new keys
-        return None
-    kind = control[0][2][0] if control else ContentType.APPLICATION_DATA
-    return None if not count or kind == ContentType.ALERT else kind == ContentType.APPLICATION_DATA
+class Rest:
+    """What the peer still sends, which is discarded. `heard` is what may hold an alert, for `Receiver.hear_out`."""
+
+    def __init__(self, condition: Condition) -> None:
+        self._socket, self._waste = condition.connection.socket, memoryview(bytearray(MAX_PLAINTEXT))
+        self._sealed = condition.layers[Direction.RX] == "userspace"
+        self.heard = bytearray()
+
+    def discard(self) -> bool | None:
+        """Read and discard once. Return whether it was data, as far as can be told; None if nothing more may come."""
+        try:
+            # With room for a record type, kTLS returns control records too.
+            count, control, _, _ = self._socket.recvmsg_into([self._waste], ktls.RECORD_TYPE_SPACE, socket.MSG_DONTWAIT)
+        except BlockingIOError:  # part of a record
+            return False
+        except OSError:  # a reset, a bad record, or new keys
+            return None
+        kind = control[0][2][0] if control else ContentType.APPLICATION_DATA
+        if kind == ContentType.ALERT or (self._sealed and len(self.heard) < _HEARD_BYTES):
+            self.heard += self._waste[:count]
+        return None if not count or kind == ContentType.ALERT else kind == ContentType.APPLICATION_DATA

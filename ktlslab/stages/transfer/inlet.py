@@ -99,6 +99,8 @@ class Inlet:
     def _give_up(self, error: BaseException) -> NoReturn:
         """Raise the stream's error for a receive that ended by `error`."""
         condition = self._condition
+        if condition.failure and isinstance(error, Exception):  # of an earlier call: a send between two pieces
+            raise condition.failure
         if condition.closed and isinstance(error, Exception):  # by another thread, while this one waited
             condition.attend_to_the_end("receiving")
         if isinstance(error, OSError | SSL.Error | LibraryError) or (

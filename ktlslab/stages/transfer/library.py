@@ -37,10 +37,9 @@ class Library:
     @functools.cached_property
     def sender(self) -> Userspace | InMemory:
         """The sending side, if the library makes the records that this end sends; and what messages are fed to."""
-        machine = self._handshake.machine
-        if machine.library.name == "rustls":
-            return InMemory(self._connection, machine)
-        return Userspace(self._connection, machine, alone=False)
+        if self._handshake.machine.library.name == "rustls":
+            return InMemory(self._connection, self._handshake)
+        return Userspace(self._connection, self._handshake, alone=False)
 
     def told(self, message: bytes) -> None:
         """Feed one post-handshake message to the library."""

@@ -6,6 +6,7 @@ these bindings as well.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -19,13 +20,13 @@ from ktlslab.linux.views import Rest
 from ktlslab.stages.bound import Bound
 from ktlslab.stages.transfer.sides import MORE, no_record, push_all, truncated
 from ktlslab.tls.libraries import LibraryError
-from ktlslab.tls.records import HEADER_BYTES
+from ktlslab.tls.records import HEADER_BYTES, MAX_PLAINTEXT
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ktlslab.stages.connection import Connection
-    from ktlslab.tls.unbuffered import UnbufferedConnection
+    from ktlslab.stages.handshaking import Handshake
 
 _WIRE_BYTES = 1 << 16  # of received records at once
 _SEAL_BYTES = 1 << 20  # all records of a send are made before the first is sent; the rest of a longer one waits
@@ -39,7 +40,8 @@ class InMemory:
     One thread at a time, except for `tell`: a thread that receives from the kernel passes on what it got.
     """
 
-    def __init__(self, connection: Connection, machine: UnbufferedConnection) -> None:
+    def __init__(self, connection: Connection, handshake: Handshake) -> None:
+        machine = handshake.machine
         self._connection, self._machine = connection, machine
         self._library, self._traffic = machine.library, machine.traffic
         self._traffic.uncounted = True
@@ -109,6 +111,14 @@ class InMemory:
                         bound.check()
             return count
 
+    def hear_out(self, heard: bytes) -> None:
+        """Let the library read all that has come, and discard data: LibraryError for an alert."""
+        if heard:
+            self._library.feed(heard)
+        waste = bytearray(MAX_PLAINTEXT)
+        while self.pull(waste):
+            pass
+
     def _receive_once(self, buffer: Buffer) -> int | None:
         """Feed what one receive gives, and fill a buffer from it; None if that is no whole record of data."""
         if not (got := self._receive(self._room)):
@@ -125,7 +135,8 @@ class InMemory:
         try:
             count = self._traffic.open_into(buffer)
         except LibraryError:
-            self._answer()
+            with contextlib.suppress(OSError):  # a peer that is gone
+                self._answer()
             raise
         if count is None:
             self._answer()
@@ -140,10 +151,8 @@ class InMemory:
 class InMemoryReceiver(InMemory):
     """Receives while the kernel sends. `asked` is called if the peer requests a KeyUpdate (TLS 1.3)."""
 
-    def __init__(
-        self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
-    ) -> None:
-        super().__init__(connection, machine)
+    def __init__(self, connection: Connection, handshake: Handshake, asked: Callable[[], None] | None = None) -> None:
+        super().__init__(connection, handshake)
         self._asked = asked
         self._header, self._skip = b"", 0  # of the next record: the part of its header received, the bytes before it
         self._suspect = False  # a received record may be a KeyUpdate

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ktlslab import _checks
 from ktlslab.errors import AlertError, KeyUpdateError, StreamError, UsageError, errno_name
-from ktlslab.linux.buffers import RECORD_HEAD
+from ktlslab.linux.buffers import RECORD_HEAD, Incoming
 from ktlslab.linux.engines import RingEngine
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
@@ -65,6 +65,7 @@ class KernelReceiver:
         self.left = memoryview(b"")
         self.backlog: deque[tuple[int, bytes]] = deque()  # received for an iteration that was abandoned
         self.ended = False
+        self._incoming: Incoming | None = None  # the multishot receive of an iteration
         self._messages = bytearray()  # handshake messages received so far, the last one maybe incomplete
         self._tried = f"receiving on {connection.target} (kernel)"
 
@@ -142,6 +143,7 @@ class KernelReceiver:
             ring.buffer_ring(_BUFFERS, _RECORD_BYTES + RECORD_HEAD) as buffers,
             ring.recvmsg_multishot(sock.fileno(), buffers, timeout=engine.timeout) as incoming,
         ):
+            self._incoming = incoming
             try:
                 for record_type, payload in incoming:
                     if record_type != ContentType.APPLICATION_DATA:
@@ -154,9 +156,15 @@ class KernelReceiver:
                 if error.errno != errno.EKEYEXPIRED:  # it ended at a KeyUpdate, whose new keys are installed by now
                     raise
             finally:
+                self._incoming = None
                 incoming.stop()
-                with contextlib.suppress(OSError):
-                    self.backlog.extend(incoming.take(wait=False))
+                self._put_back(incoming)
+
+    def _put_back(self, incoming: Incoming) -> None:
+        """Keep what a multishot receive has received, in batches."""
+        with contextlib.suppress(OSError):
+            while batch := incoming.take(wait=False):
+                self.backlog.extend(batch)
 
     def splice_into(self, pipe: int, count: int) -> int:
         """Move the bytes of a record into a pipe by splice(2); 0 only at the clean end.
@@ -192,6 +200,17 @@ class KernelReceiver:
         finally:
             self.keep(data[written:])
         return written
+
+    def hear_out(self, heard: bytes) -> None:
+        """Act on all that has come, and discard data: AlertError for an alert."""
+        if heard:
+            self.act(ContentType.ALERT, heard)
+        if self._incoming:  # between two pieces
+            self._put_back(self._incoming)
+        while not self.ended:
+            record_type, payload = self.recv_record()
+            if record_type != ContentType.APPLICATION_DATA:
+                self.act(record_type, payload)
 
     def act(self, record_type: int, payload: bytes) -> bool:
         """Act on a control record. Return True if it is the clean end."""

@@ -39,6 +39,11 @@ class Receiver(Protocol):
 
     @property
     def pull(self) -> Callable[[Buffer], int]: ...
+    def hear_out(self, heard: bytes) -> None:
+        """Receive to the end, and discard data: the error of `pull` for an alert. On a closed connection nothing waits.
+
+        `heard` came after the last `pull`: the contents of an alert if the kernel decrypts, otherwise as on the wire.
+        """
 
 
 class SocketSender:
@@ -62,6 +67,9 @@ class SocketSender:
 class PlainReceiver:
     def __init__(self, connection: Connection) -> None:
         self.pull = connection.engine.receiver(connection.socket)
+
+    def hear_out(self, heard: bytes) -> None:
+        """Do nothing: plain TCP has no alerts."""
 
 
 def no_record(data: Buffer, record_type: int) -> NoReturn:

@@ -121,7 +121,7 @@ class Stream(_hot.Stream, Closing):
         owe = self._condition.owe
         rustls = handshake and handshake.machine.library.name == "rustls"
         if handshake and not self._kernel:
-            both = (InMemory if rustls else Userspace)(connection, handshake.machine)
+            both = (InMemory if rustls else Userspace)(connection, handshake)
             return both, both
         sender: sides.Sender = sides.SocketSender(connection)
         if self._library and tx == "userspace":
@@ -134,7 +134,7 @@ class Stream(_hot.Stream, Closing):
             )
         if handshake:
             asked = owe if tx == "kernel" and handshake.version is Version.TLS13 else None
-            return sender, (InMemoryReceiver if rustls else UserspaceReceiver)(connection, handshake.machine, asked)
+            return sender, (InMemoryReceiver if rustls else UserspaceReceiver)(connection, handshake, asked)
         return sender, sides.PlainReceiver(connection)
 
     @property

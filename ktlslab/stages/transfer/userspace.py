@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, NoReturn
 
 from OpenSSL import SSL
 
+from ktlslab.errors import AlertError
 from ktlslab.linux import _hot
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Buffer
 from ktlslab.stages.bound import Bound
+from ktlslab.stages.transfer.parting import explained
 from ktlslab.stages.transfer.sides import MORE, no_record, push_all, truncated
-from ktlslab.tls.records import HEADER_BYTES
+from ktlslab.stages.transfer.unread import unread_alert
+from ktlslab.tls.records import HEADER_BYTES, MAX_PLAINTEXT
 from ktlslab.tls.traffic import FUNCTIONS, Traffic
 
 if TYPE_CHECKING:
     from ktlslab.stages.connection import Connection
-    from ktlslab.tls.unbuffered import UnbufferedConnection
+    from ktlslab.stages.handshaking import Handshake
 
 
 class Userspace(_hot.Tls):
@@ -37,9 +40,10 @@ class Userspace(_hot.Tls):
     """
 
     def __init__(
-        self, connection: Connection, machine: UnbufferedConnection, *, alone: bool = True, tells: bool = False
+        self, connection: Connection, handshake: Handshake, *, alone: bool = True, tells: bool = False
     ) -> None:
-        self._connection, self._machine = connection, machine
+        machine = handshake.machine
+        self._connection, self._handshake, self._machine = connection, handshake, machine
         self._traffic: Traffic = machine.traffic  # type: ignore[assignment]  # OpenSSL's
         self._held = bytearray()
         self.apart = threading.Lock()  # held to `tell`, and to let OpenSSL make close_notify
@@ -102,6 +106,22 @@ class Userspace(_hot.Tls):
     def ended(self) -> NoReturn:
         raise truncated(self._connection, "userspace")
 
+    def hear_out(self, heard: bytes) -> None:
+        """Let OpenSSL read all that has come, and discard data: SSL.Error for an alert.
+
+        Once it has failed to write to the socket itself, it does not read either: AlertError.
+        """
+        if heard:
+            self.tell(heard)
+        waste = bytearray(MAX_PLAINTEXT)
+        try:
+            while self.pull(waste):
+                pass
+        except SSL.Error as error:
+            if self._on_socket and not explained(error)[1] and (alert := unread_alert(self._handshake)):
+                raise AlertError("receiving", alert=alert.name, answered=f"the peer sent the alert {alert}") from error
+            raise
+
     # Called by both
 
     def failed(self, answer: int, error: int, receives: int) -> int:
@@ -118,11 +138,9 @@ class Userspace(_hot.Tls):
 class UserspaceReceiver(Userspace):
     """Receives while the kernel sends. `asked` is called if the peer requests a KeyUpdate (TLS 1.3)."""
 
-    def __init__(
-        self, connection: Connection, machine: UnbufferedConnection, asked: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, handshake: Handshake, asked: Callable[[], None] | None = None) -> None:
         self._asked = asked
-        super().__init__(connection, machine, alone=False, tells=asked is not None)
+        super().__init__(connection, handshake, alone=False, tells=asked is not None)
 
     def suspected(self) -> None:
         """Find out whether OpenSSL must answer a KeyUpdate, after a record of that size has come.

@@ -131,7 +131,7 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
 
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
-    spec = guests.install("newest", prefix=tmp_path)
+    spec = guests.install("uml", prefix=tmp_path)
     target = notebooks.execute(HANDOFF, tmp_path / "01.ipynb", kernel=spec.name, specs=spec.parent)
     shown = outputs(target)
     assert "The kernel said yes" in shown["install"]
@@ -156,6 +156,7 @@ def test_what_comes_after_the_handoff_runs_to_its_end_without_ktls_too(home):
 
 @pytest.mark.usefixtures("quiet")
 def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
+    """On an emulated CPU, and the other notebooks in a user-mode kernel, which is many times faster."""
     spec = guests.install("newest", prefix=tmp_path)
     shown = outputs(notebooks.execute(AFTER, tmp_path / "03.ipynb", kernel=spec.name, specs=spec.parent))
     assert "kernel+uring" in shown["pair"]
@@ -230,7 +231,7 @@ def test_the_handoff_race_runs_to_its_end_without_ktls_too(home):
 
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_race_runs_in_a_guest_on_real_ktls(tmp_path):
-    spec = guests.install("newest", prefix=tmp_path)
+    spec = guests.install("uml", prefix=tmp_path)
     shown = outputs(notebooks.execute(RACE, tmp_path / "08.ipynb", kernel=spec.name, specs=spec.parent))
     said = [line.split(" | ")[1:] for line in shown["trials"].splitlines() if line.count(" | ") == 3]
     assert [line[0] for line in said] == ["0", "1", "0", "1", "0"]

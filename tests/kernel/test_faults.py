@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from kinds import USER_MODE
 from OpenSSL import SSL
 
 from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamClosedError
@@ -36,7 +37,7 @@ PARTS = tuple(bytes([n]) * 1000 for n in range(1, 7))  # a record each, then clo
 ALL = len(PARTS)
 STRUCK = 2  # the part that a fault strikes, where it does not say otherwise
 TIMEOUT = 15.0  # of a session, in seconds
-BRIEF = 1.5  # of a session that meets nothing but silence
+BRIEF = 0.5 if USER_MODE else 1.5  # of a session that meets nothing but silence
 SLACK = 5.0  # an emulated machine is slow
 
 DELIVERED = "delivered"

@@ -5,7 +5,7 @@
                                  run in each guest and write RESULTS/SERIES.xml; arguments go to pytest; prints what the
                                  tests recorded: each fault's error on each kernel, and what many sessions leave behind
     in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml, and
-                                 RESULTS/booting.xml for those that boot guests themselves
+                                 RESULTS/PART.xml for each part of them that takes long
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
 A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
@@ -38,11 +38,19 @@ from ktlslab.guests.kernels import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = "coverage run --parallel-mode -m pytest --hypothesis-profile=ci -q -rs"
-# What boots guests or takes the host's lock for measuring: one after the other, beside all other tests.
-BOOTING = (
-    *("tests/estimating", "tests/guests", "tests/measure", "tests/notebooks", "tests/profiling", "tests/promises"),
-    *("tests/test_cli.py", "tests/test_data.py", "tests/test_trouble.py"),
-)
+# What takes long on this machine, since it boots guests or executes notebooks: part by part, beside all other tests.
+# What holds the host's lock for measuring is in one part, where it need not wait.
+PARTS = {
+    "measuring": (
+        "tests/estimating",
+        "tests/measure",
+        "tests/profiling",
+        "tests/test_data.py",
+        "tests/test_trouble.py",
+    ),
+    "notebooks": ("tests/notebooks",),
+    "booting": ("tests/guests", "tests/promises", "tests/test_cli.py"),
+}
 # Each with pytest's choice of marks; what takes longest first.
 KERNELS = {
     "newest": "",
@@ -117,9 +125,13 @@ def kernels(names: Iterable[str], *, whole: bool) -> list[tuple[Kernel, str]]:
 
 
 def at_once() -> int:
-    """Return how many guests, this machine among them, run side by side: each uses about a CPU. Limited by memory."""
+    """Return how many guests, and parts on this machine, run side by side. Limited by memory.
+
+    Each uses a CPU, but waits now and then for a time-out or for a guest's start: one more than there are CPUs fills
+    these gaps.
+    """
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(1 + len(KERNELS), os.cpu_count() or 1, memory // GUEST_BYTES))
+    return max(1, min(1 + len(PARTS) + len(KERNELS), 1 + (os.cpu_count() or 1), memory // GUEST_BYTES))
 
 
 def run_here(report: Path, chosen: Iterable[str]) -> bool:
@@ -245,8 +257,9 @@ def main() -> int:
     with ThreadPoolExecutor(at_once()) as pool:  # what is longest begins first
         jobs = []
         if options.here:
-            rest = ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *BOOTING))]
-            jobs += [pool.submit(run_here, results / "booting.xml", BOOTING)]
+            apart = [path for paths in PARTS.values() for path in paths]
+            rest = ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *apart))]
+            jobs += [pool.submit(run_here, results / f"{name}.xml", paths) for name, paths in PARTS.items()]
         jobs += [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in chosen]
         if options.here:
             jobs += [pool.submit(run_here, results / "here.xml", rest)]

@@ -316,7 +316,7 @@ def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instruct
 
 @pytest.mark.timeout(300)  # four boots of emulated guests, two by two
 def test_a_killed_sweep_in_guests_resumes_whole_blocks_without_repeating_a_row(tmp_path):
-    """With two arms, whose peers start faster than those of six: eight rows of two guests hold a whole block of three."""
+    """Eight rows of two guests have a whole block, which is three rows: two arms, and one of them again."""
     plan = replace(COUNTED, record_layers=("plain", "kernel"), io_engines=("syscall",), repeats=4)
     path = tmp_path / "t.parquet"
     process = start_and_wait_for_rows(plan, path, 8, on="newest")

@@ -254,15 +254,15 @@ def main() -> int:
         return 0
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
     results.mkdir(parents=True, exist_ok=True)
+    here: dict[str, Iterable[str]] = {}
+    if options.here:
+        apart = [path for paths in PARTS.values() for path in paths]
+        here = {**PARTS, "here": ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *apart))]}
     with ThreadPoolExecutor(at_once()) as pool:  # what is longest begins first
-        jobs = []
-        if options.here:
-            apart = [path for paths in PARTS.values() for path in paths]
-            rest = ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *apart))]
-            jobs += [pool.submit(run_here, results / f"{name}.xml", paths) for name, paths in PARTS.items()]
-        jobs += [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in chosen]
-        if options.here:
-            jobs += [pool.submit(run_here, results / "here.xml", rest)]
+        first, *others = chosen
+        jobs = [pool.submit(run_in, *first, results, options.arguments, options.seconds)]
+        jobs += [pool.submit(run_here, results / f"{name}.xml", paths) for name, paths in here.items()]
+        jobs += [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in others]
         good = [job.result() for job in jobs]
     show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel, _ in chosen})
     return 0 if all(good) else 1

@@ -10,13 +10,14 @@ import pytest
 
 from ktlslab import guests
 from ktlslab.linux import capabilities
+from ktlslab.promises import all_promises
 from ktlslab.show import notebooks
 from ktlslab.stages import Why
 
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST, WAYS = (
+MACHINES, HANDOFF, COMPARE, AFTER, PROMISES, KERNELS, REKEY, RING, RACE, INSIDE, TRUST, WAYS = (
     FOLDER / f"{name}.ipynb"
     for name in (
         *(
@@ -24,6 +25,7 @@ MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST, WA
             "01-the-handoff",
             "02-sweep-and-compare",
             "03-after-the-handoff",
+            "04-what-each-kernel-keeps",
             "05-three-kernels",
         ),
         *("06-keyupdate", "07-io-uring", "08-the-handoff-race", "09-inside-the-kernel"),
@@ -256,6 +258,16 @@ def test_sweep_and_compare_runs_on_a_table(home):
     assert 'title="tls_sw_recvmsg [tls]' in shown["icicle"]
     assert "SSL_read" in shown["icicle"]
     assert "vfs_read [kernel]: only in userspace" in shown["small-download"]
+
+
+def test_it_shows_the_map_and_the_source_of_every_check(home):
+    target = home / "root" / PROMISES.name
+    shown = {cell["id"]: json.dumps(cell["outputs"]) for cell in cells(target, "code")}
+    assert [path.name for path in notebooks.pictures_of(target)] == [f"{PROMISES.stem}-overview.png"]
+    assert "kept by every kernel" in shown["words"]
+    for promise in all_promises():
+        assert f"def {promise.name}(" in shown["all"]
+    assert "def a_plain_receive_loses_no_control_record" in shown["check"]
 
 
 def test_three_kernels_are_shown_from_the_recorded_tables(home):

@@ -1,8 +1,8 @@
 """Every notebook's page as a person sees it: in JupyterLab, light and dark, exported and printed, narrow and wide.
 
-Executed by someone else and therefore untrusted: JupyterLab takes out of HTML what it does not allow. Where something is
-wrong, a screenshot is kept in the folder that the run names; KTLSLAB_SCREENSHOTS=1 keeps one of everything, and what
-is printed.
+Executed by someone else and therefore untrusted: JupyterLab takes out of HTML what it does not allow. Where something
+is wrong, a screenshot is kept in the folder that the run names; KTLSLAB_SCREENSHOTS=1 keeps one of everything, and
+what is printed.
 """
 
 from __future__ import annotations

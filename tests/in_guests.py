@@ -15,6 +15,9 @@ A guest whose tests were skipped, or that ran none, has failed: guests exist so 
     oldest and 6.12, emulated           what is marked as needing an emulated kernel (tracepoints, perf, pcrypt)
     uml-6.1, uml-6.12, uml (user mode)  all but that, several times faster
     a kernel that is asked for          all that it can
+
+On this machine run all other tests, in four parts (PARTS, and the rest). What they boot is a user-mode kernel, unless
+a test is about counting, profiles, QEMU, KVM, several CPUs or an emulated guest's own start, network and end.
 """
 # ruff: noqa: T201 - a command prints
 

@@ -53,7 +53,7 @@ class Apt:
         lines = [f"deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main" for uri, suite in found]
         listed, text = state / f"{self.name}.list", "\n".join(lines) + "\n"
         fetched = state / f"{self.name}.fetched"  # from which sources, and when
-        if _is_fresh(fetched, text):
+        if _is_fresh(fetched, text) and list((state / "lists").glob("*Packages*")):
             return
         with storage("writing the private apt sources"):
             fetched.unlink(missing_ok=True)

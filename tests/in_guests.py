@@ -5,7 +5,7 @@
                                  run in each guest and write RESULTS/SERIES.xml; arguments go to pytest; prints what the
                                  tests recorded: each fault's error on each kernel, and what many sessions leave behind
     in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml, and
-                                 RESULTS/booting.xml for those that boot guests themselves
+                                 RESULTS/PART.xml for each part of them that takes long
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
 A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
@@ -15,6 +15,9 @@ A guest whose tests were skipped, or that ran none, has failed: guests exist so 
     oldest and 6.12, emulated           what is marked as needing an emulated kernel (tracepoints, perf, pcrypt)
     uml-6.1, uml-6.12, uml (user mode)  all but that, several times faster
     a kernel that is asked for          all that it can
+
+On this machine run all other tests, in four parts (PARTS, and the rest). What they boot is a user-mode kernel, unless
+a test is about counting, profiles, QEMU, KVM, several CPUs or an emulated guest's own start, network and end.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -38,11 +41,19 @@ from ktlslab.guests.kernels import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = "coverage run --parallel-mode -m pytest --hypothesis-profile=ci -q -rs"
-# What boots guests or takes the host's lock for measuring: one after the other, beside all other tests.
-BOOTING = (
-    *("tests/estimating", "tests/guests", "tests/measure", "tests/notebooks", "tests/profiling", "tests/promises"),
-    *("tests/test_cli.py", "tests/test_data.py", "tests/test_trouble.py"),
-)
+# What takes long on this machine, since it boots guests or executes notebooks: part by part, beside all other tests.
+# What holds the host's lock for measuring is in one part, where it need not wait.
+PARTS = {
+    "measuring": (
+        "tests/estimating",
+        "tests/measure",
+        "tests/profiling",
+        "tests/test_data.py",
+        "tests/test_trouble.py",
+    ),
+    "notebooks": ("tests/notebooks",),
+    "booting": ("tests/guests", "tests/promises", "tests/test_cli.py"),
+}
 # Each with pytest's choice of marks; what takes longest first.
 KERNELS = {
     "newest": "",
@@ -117,9 +128,13 @@ def kernels(names: Iterable[str], *, whole: bool) -> list[tuple[Kernel, str]]:
 
 
 def at_once() -> int:
-    """Return how many guests, this machine among them, run side by side: each uses about a CPU. Limited by memory."""
+    """Return how many guests, and parts on this machine, run side by side. Limited by memory.
+
+    Each uses a CPU, but waits now and then for a time-out or for a guest's start: one more than there are CPUs fills
+    these gaps.
+    """
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(1 + len(KERNELS), os.cpu_count() or 1, memory // GUEST_BYTES))
+    return max(1, min(1 + len(PARTS) + len(KERNELS), 1 + (os.cpu_count() or 1), memory // GUEST_BYTES))
 
 
 def run_here(report: Path, chosen: Iterable[str]) -> bool:
@@ -242,14 +257,15 @@ def main() -> int:
         return 0
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
     results.mkdir(parents=True, exist_ok=True)
+    here: dict[str, Iterable[str]] = {}
+    if options.here:
+        apart = [path for paths in PARTS.values() for path in paths]
+        here = {**PARTS, "here": ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *apart))]}
     with ThreadPoolExecutor(at_once()) as pool:  # what is longest begins first
-        jobs = []
-        if options.here:
-            rest = ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *BOOTING))]
-            jobs += [pool.submit(run_here, results / "booting.xml", BOOTING)]
-        jobs += [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in chosen]
-        if options.here:
-            jobs += [pool.submit(run_here, results / "here.xml", rest)]
+        first, *others = chosen
+        jobs = [pool.submit(run_in, *first, results, options.arguments, options.seconds)]
+        jobs += [pool.submit(run_here, results / f"{name}.xml", paths) for name, paths in here.items()]
+        jobs += [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in others]
         good = [job.result() for job in jobs]
     show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel, _ in chosen})
     return 0 if all(good) else 1

@@ -63,7 +63,7 @@ def test_promises_are_listed_with_group_source_and_cve():
 
 def test_some_promises_are_checked_by_name_and_by_group(tmp_path):
     table = tmp_path / "p.parquet"
-    done = run("promises", "peek", "a send is a record", "--on", "newest", "-o", table)
+    done = run("promises", "peek", "a send is a record", "--on", "uml", "-o", table)
     assert done.returncode == 0, done.stderr
     assert "peek" in done.stdout
     assert set(read_scoreboard(table)["group"]) == {"peek", "send shaping"}
@@ -118,9 +118,9 @@ def test_what_cannot_be_done_is_one_sentence_and_a_status(words, status, says, t
 
 def test_a_guest_passes_on_output_errors_and_exit_status():
     script = "uname -r; echo $KTLSLAB_CLOCK; echo complaint >&2; exit 7"
-    done = run("guest", "run", "newest", "--", "sh", "-c", script)
+    done = run("guest", "run", "uml", "--", "sh", "-c", script)
     assert done.returncode == 7
-    assert done.stdout.split() == [guests.find("newest").release, "wall"]
+    assert done.stdout.split() == [guests.fetch("uml").release, "wall"]
     assert done.stderr == "complaint\n"
 
 

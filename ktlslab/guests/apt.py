@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ REMEDY = (
     "that you already have works without either: `ktlslab guest run /boot/vmlinuz-... -- COMMAND`."
 )
 _TIMEOUT = 600.0
+_FRESH_S = 300.0  # for so long what the archive has said is not asked for again
 _NO_SPACE = re.compile(r"no space left|enough free space|disk quota", re.IGNORECASE)
 
 
@@ -35,7 +37,7 @@ class Apt:
     security_suites: tuple[str, ...] = SECURITY_SUITES
 
     def update(self) -> None:
-        """Fetch the package lists. Suites that fail are ignored as long as one works."""
+        """Fetch the package lists, unless they just were. Suites that fail are ignored as long as one works."""
         tried = "asking Debian's archive for its kernels"
         if not shutil.which("apt-get"):
             answered = "this machine has no apt-get"
@@ -49,13 +51,20 @@ class Apt:
             raise KernelUnavailableError(tried, answered=answered, remedy=REMEDY)
         state = _state()
         lines = [f"deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main" for uri, suite in found]
+        listed, text = state / f"{self.name}.list", "\n".join(lines) + "\n"
+        fetched = state / f"{self.name}.fetched"  # from which sources, and when
+        if _is_fresh(fetched, text) and list((state / "lists").glob("*Packages*")):
+            return
         with storage("writing the private apt sources"):
-            (state / f"{self.name}.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            fetched.unlink(missing_ok=True)
+            listed.write_text(text, encoding="utf-8")
         done = _run(["apt-get", "-q", *self._options(), "update"])
         # Old lists may exist, so check that the archive answered for at least one suite now.
         answered_for = re.search(r"^(Get|Hit):\d+ .* InRelease", done.stdout, re.MULTILINE)
         if not answered_for or not list((state / "lists").glob("*Packages*")):
             raise _failure(tried, done.stderr, state)
+        with storage(f"writing {fetched}"):
+            fetched.write_text(text, encoding="utf-8")
 
     def ask(self, program: str, *argv: str, tried: str, cwd: Path | None = None) -> str:
         """Return what one of apt's programs prints."""
@@ -106,6 +115,15 @@ class Apt:
 def is_newer(left: str, right: str) -> bool:
     """Whether version `left` is newer than `right`, by Debian's rules."""
     return subprocess.run(["dpkg", "--compare-versions", left, "gt", right], check=False).returncode == 0
+
+
+def _is_fresh(fetched: Path, text: str) -> bool:
+    """Whether the lists of these sources were fetched just now; those of a folder change whenever its owner likes."""
+    try:
+        age = time.time() - fetched.stat().st_mtime
+        return 0 <= age < _FRESH_S and fetched.read_text(encoding="utf-8") == text and "] file:" not in text
+    except OSError:
+        return False
 
 
 def _state() -> Path:

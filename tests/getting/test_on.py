@@ -7,8 +7,8 @@ from servers import answer
 
 def test_a_guest_fetches_what_this_machine_serves_into_a_file_of_this_machine(get, serve, tmp_path):
     server = serve(lambda _: answer(b"hello from outside"))
-    reached = f"localhost:{server.port}:10.0.2.2"  # QEMU's user network: the machine that runs it
-    words = ["--on", "newest", "--record-layer", "kernel", "--resolve", reached, "-w", "%{record_layer}"]
+    reached = f"localhost:{server.port}:10.0.2.2"  # the machine that runs the guest
+    words = ["--on", "uml", "--record-layer", "kernel", "--resolve", reached, "-w", "%{record_layer}"]
     got = get(*words, server.url(), "-o", tmp_path / "file")
     assert (got.status, got.out) == (0, b"kernel"), got
     assert (tmp_path / "file").read_bytes() == b"hello from outside"

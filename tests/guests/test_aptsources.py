@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+
+from ktlslab.guests import apt
 from ktlslab.guests.aptsources import AptSource, deb822, one_line, paragraphs, sources
 from ktlslab.guests.archive import by_age, pinned, series_of
 
@@ -119,3 +123,33 @@ def test_series_are_read_from_versions_and_sorted_by_number():
 
 def test_control_paragraphs_keep_continuation_lines():
     assert paragraphs("A: 1\n 2\nB: 3\n\n\nC: 4\n") == [{"a": "1\n2", "b": "3"}, {"c": "4"}]
+
+
+def test_what_the_archive_just_said_is_not_asked_for_again(tmp_path, monkeypatch):
+    """Unless the sources are others, the answer is old or gone, or the archive is a folder, which may grow."""
+
+    def run(argv, **_):
+        asked.append(argv[-1])
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / "one.example_Packages").touch()
+        return subprocess.CompletedProcess(argv, 0, "Get:1 http://one.example bookworm InRelease\n", "")
+
+    def times(*updates):
+        asked.clear()
+        for source in updates:
+            monkeypatch.setattr(apt, "sources", lambda uri=source, **_: [AptSource(uri, "bookworm")])
+            apt.Apt().update()
+        return len(asked)
+
+    asked, lists = [], tmp_path / "apt/lists"
+    monkeypatch.setenv("KTLSLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(apt, "_run", run)
+    one, other, folder = "http://one.example/debian", "http://two.example/debian", "file:///srv/debian"
+    assert times(one, one, one) == 1
+    assert times(other, one) == 2
+    assert times(folder, folder) == 2
+    assert times(one, one) == 1
+    os.utime(tmp_path / "apt/sources.fetched", (0, 0))
+    assert times(one, one) == 1
+    (lists / "one.example_Packages").unlink()
+    assert times(one, one) == 1

@@ -43,6 +43,11 @@ def spec(tmp_path, monkeypatch, kernel):
     return specs.get_kernel_spec(folder.name), specs, folder.name
 
 
+# What Jupyter's side does is the same for both kinds of kernels: the emulated one has a notebook here, from its start
+# over interrupt and restart to its end, and the folder that is really writable in tests/guests/test_guest.py.
+user_mode = pytest.mark.parametrize("kernel", ["uml"], indirect=True)
+
+
 def said(release, folder):
     return f"{release} 1\n{Path(sys.prefix) / 'bin/ktlslab'} False\n14 {folder}\n"
 
@@ -79,6 +84,7 @@ def test_a_notebook_runs_in_a_guest(spec, kernel, left, tmp_path):
     assert list((tmp_path / "scratch").glob("ktlslab-*")) == []
 
 
+@user_mode
 def test_the_folder_that_jupyter_was_started_in_is_really_writable(spec, tmp_path):
     root = tmp_path / "root"
     (root / "deeper").mkdir(parents=True)
@@ -99,6 +105,7 @@ def test_the_folder_that_jupyter_was_started_in_is_really_writable(spec, tmp_pat
     assert (root / "deeper/here").exists()
 
 
+@user_mode
 def test_an_editor_that_ignores_provisioners_gets_the_guest_all_the_same(spec, kernel, processes, tmp_path):
     folder = tmp_path / "notebooks"
     folder.mkdir()

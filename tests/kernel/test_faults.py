@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from kinds import USER_MODE
 from OpenSSL import SSL
 
 from ktlslab.errors import KtlsLabError, PeerTimeoutError, StreamClosedError
@@ -36,7 +37,8 @@ PARTS = tuple(bytes([n]) * 1000 for n in range(1, 7))  # a record each, then clo
 ALL = len(PARTS)
 STRUCK = 2  # the part that a fault strikes, where it does not say otherwise
 TIMEOUT = 15.0  # of a session, in seconds
-BRIEF = 1.5  # of a session that meets nothing but silence
+BRIEF = 0.5 if USER_MODE else 1.5  # of a session that meets nothing but silence
+PAUSE = 1.0 if USER_MODE else 1.5  # of one that meets a delay
 SLACK = 5.0  # an emulated machine is slow
 
 DELIVERED = "delivered"
@@ -387,8 +389,8 @@ def test_padding_is_taken_off_and_every_byte_delivered(relay, tls_peer, certific
 
 @pytest.mark.parametrize("version", Version, ids=[version.label for version in Version])
 def test_what_comes_after_a_time_out_is_delivered(opened, relay, record_property, version, io_engine):
-    fault = Fault("delay", record=STRUCK + TICKETS[version], seconds=BRIEF + 0.5)
-    session, _ = opened(fault, version, speaker(ends=True), io_engine=io_engine, timeout=BRIEF)
+    fault = Fault("delay", record=STRUCK + TICKETS[version], seconds=1.4 * PAUSE)
+    session, _ = opened(fault, version, speaker(ends=True), io_engine=io_engine, timeout=PAUSE)
     got = bytearray()
     with session:
         session.stream.send(b"go")

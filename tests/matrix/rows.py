@@ -47,7 +47,7 @@ SHORT_S = 0.15  # the time-out of a stream whose call is to run into it
 PATIENCE_S = 30.0  # of one whose call is not
 LINGER_S = 0.1  # `ending.LINGER_S` while the matrix runs
 LIMIT_S = 25.0  # of any row
-ENDLESS_S = 5.0  # of one that may have no end
+ENDLESS_S = 2.0  # of one that may have no end, where an end within that time is right as well
 SMALL = 1 << 15  # for the buffers of sockets that are to be filled
 
 ROWS: list[Row] = []

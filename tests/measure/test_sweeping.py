@@ -316,18 +316,23 @@ def test_six_arms_in_guests_side_by_side_each_with_proof_and_counted_in_instruct
 
 @pytest.mark.timeout(300)  # four boots of emulated guests, two by two
 def test_a_killed_sweep_in_guests_resumes_whole_blocks_without_repeating_a_row(tmp_path):
+    """Eight rows of two guests have a whole block, which is three rows: two arms, and one of them again."""
+    plan = replace(COUNTED, record_layers=("plain", "kernel"), io_engines=("syscall",), repeats=4)
     path = tmp_path / "t.parquet"
-    process = start_and_wait_for_rows(COUNTED, path, 3, on="newest")
+    process = start_and_wait_for_rows(plan, path, 8, on="newest")
     process.kill()
     process.communicate(timeout=30)
     wait_for_the_end(path)
     before = Journal.read(journal_path(path)).rows
-    frame = sweep(COUNTED, "newest", clock="instructions", output=path, resume=True, progress=False)
-    assert keys(frame) == expected(COUNTED)
-    assert len(before) >= 3
-    whole = {(row["run_id"], row["latency_p50"]) for row in before if whole_in(before, row, COUNTED)}
+    frame = sweep(plan, "newest", clock="instructions", output=path, resume=True, progress=False)
+    assert keys(frame) == expected(plan)
+    assert len(before) >= 8
+    whole = {(row["run_id"], row["latency_p50"]) for row in before if whole_in(before, row, plan)}
+    assert whole
     assert whole <= set(zip(frame.run_id, frame.latency_p50, strict=True))
-    assert (frame.groupby("workload").run_id.nunique() == 1).all()
+    assert (frame.groupby(["workload", "repeat"]).run_id.nunique() == 1).all()
+    added = frame[~frame.run_id.isin({row["run_id"] for row in before})]
+    assert (added.groupby("workload").run_id.nunique() <= 1).all()
 
 
 def test_a_machine_that_is_none_lists_what_there_is(small):

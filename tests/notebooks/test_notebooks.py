@@ -12,13 +12,14 @@ import pytest
 from ktlslab import guests
 from ktlslab.guests import kernels, kernelspec
 from ktlslab.linux import capabilities
+from ktlslab.promises import all_promises
 from ktlslab.show import notebooks
 from ktlslab.stages import Why
 
 pytestmark = pytest.mark.timeout(600)  # the first test executes all notebooks
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST, WAYS = (
+MACHINES, HANDOFF, COMPARE, AFTER, PROMISES, KERNELS, REKEY, RING, RACE, INSIDE, TRUST, WAYS = (
     FOLDER / f"{name}.ipynb"
     for name in (
         *(
@@ -26,6 +27,7 @@ MACHINES, HANDOFF, COMPARE, AFTER, KERNELS, REKEY, RING, RACE, INSIDE, TRUST, WA
             "01-the-handoff",
             "02-sweep-and-compare",
             "03-after-the-handoff",
+            "04-what-each-kernel-keeps",
             "05-three-kernels",
         ),
         *("06-keyupdate", "07-io-uring", "08-the-handoff-race", "09-inside-the-kernel"),
@@ -146,7 +148,7 @@ def test_the_handoff_runs_to_its_end_with_and_without_ktls(home):
 
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
-    spec = guests.install("newest", prefix=tmp_path)
+    spec = guests.install("uml", prefix=tmp_path)
     target = notebooks.execute(HANDOFF, tmp_path / "01.ipynb", kernel=spec.name, specs=spec.parent)
     shown = outputs(target)
     assert "The kernel said yes" in shown["install"]
@@ -171,12 +173,12 @@ def test_what_comes_after_the_handoff_runs_to_its_end_without_ktls_too(home):
 
 @pytest.mark.usefixtures("quiet")
 def test_what_comes_after_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
-    spec = guests.install("newest", prefix=tmp_path)
+    spec = guests.install("uml", prefix=tmp_path)
     shown = outputs(notebooks.execute(AFTER, tmp_path / "03.ipynb", kernel=spec.name, specs=spec.parent))
     assert "kernel+uring" in shown["pair"]
     assert "type 22: " in shown["pieces"]
     assert "type 23: 23 bytes" in shown["pieces"]
-    assert "accepted" in shown["rekey"]
+    assert ("accepted" in shown["rekey"]) is takes_new_keys("uml")  # tests/kernel changes keys on the newest kernel
     assert "b'an answer'" in shown["carry-on"]
     assert "Installed" in shown["linked"]
     assert "kernel: StreamError: EBADMSG" in shown["harm"]
@@ -245,7 +247,7 @@ def test_the_handoff_race_runs_to_its_end_without_ktls_too(home):
 
 @pytest.mark.usefixtures("quiet")
 def test_the_handoff_race_runs_in_a_guest_on_real_ktls(tmp_path):
-    spec = guests.install("newest", prefix=tmp_path)
+    spec = guests.install("uml", prefix=tmp_path)
     shown = outputs(notebooks.execute(RACE, tmp_path / "08.ipynb", kernel=spec.name, specs=spec.parent))
     said = [line.split(" | ")[1:] for line in shown["trials"].splitlines() if line.count(" | ") == 3]
     assert [line[0] for line in said] == ["0", "1", "0", "1", "0"]
@@ -271,6 +273,16 @@ def test_sweep_and_compare_runs_on_a_table(home):
     assert 'title="tls_sw_recvmsg [tls]' in shown["icicle"]
     assert "SSL_read" in shown["icicle"]
     assert "vfs_read [kernel]: only in userspace" in shown["small-download"]
+
+
+def test_it_shows_the_map_and_the_source_of_every_check(home):
+    target = home / "root" / PROMISES.name
+    shown = {cell["id"]: json.dumps(cell["outputs"]) for cell in cells(target, "code")}
+    assert [path.name for path in notebooks.pictures_of(target)] == [f"{PROMISES.stem}-overview.png"]
+    assert "kept by every kernel" in shown["words"]
+    for promise in all_promises():
+        assert f"def {promise.name}(" in shown["all"]
+    assert "def a_plain_receive_loses_no_control_record" in shown["check"]
 
 
 def test_three_kernels_are_shown_from_the_recorded_tables(home):

@@ -1,4 +1,7 @@
-"""A kernel that really panics, in a guest, costs one row, and the panic is what the row says."""
+"""A kernel that really panics, in a guest, costs one row, and the panic is what the row says.
+
+A user-mode kernel in the first test, one on an emulated CPU in the second.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def made_up(monkeypatch):
 
 def test_a_panic_costs_one_row_and_the_rest_is_checked_in_a_new_guest(tmp_path):
     said = []
-    scoreboard("newest", output=tmp_path / "p.parquet", say=said.append)
+    scoreboard("uml", output=tmp_path / "p.parquet", say=said.append)
     frame = read_scoreboard(tmp_path / "p.parquet").set_index("promise")
     assert dict(frame["verdict"]) == {
         "before": KEPT,

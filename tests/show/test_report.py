@@ -141,7 +141,7 @@ def test_what_was_counted_is_told_arm_by_arm_and_what_nobody_counts_is_no_column
     }
     assert told["echo", "64 B", "userspace + uring"]["records the kernel made"] == ""
     assert told["upload", "64 B", "kernel + uring"]["bytes on the wire beyond the payload"] == "108"
-    page = reporting.report(frame)
+    page = reporting.page(frame, {}, "a table")
     assert "records the kernel opened" in page
     assert "cache misses" not in page
 

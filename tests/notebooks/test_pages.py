@@ -1,14 +1,12 @@
 """Every notebook's page as a person sees it: in JupyterLab, light and dark, exported and printed, narrow and wide.
 
-Executed by someone else and therefore untrusted: JupyterLab takes out of HTML what it does not allow. Where something
-is wrong, a screenshot is kept in the folder that the run names; KTLSLAB_SCREENSHOTS=1 keeps one of everything, and
-what is printed.
+Executed by someone else and therefore untrusted: JupyterLab takes out of HTML what it does not allow. Screenshots are
+kept, in the folder that the run names.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -21,7 +19,6 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 EXERCISES = "08-the-handoff-race"
 CENTRES = {"01-the-handoff": "keystream-text", "09-inside-the-kernel": "send-text"}  # what else is looked at closely
 WIDTHS = (1280, 1920)
-KEEP = bool(os.environ.get("KTLSLAB_SCREENSHOTS"))  # of a page without a fault nobody looks at them
 A4 = 703  # pixels between margins of 12 mm
 SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
     "notebook-extension/tracker": {"windowingMode": "none"},
@@ -102,15 +99,13 @@ def dress(browser, theme, wait_for):
 
 
 def faults_of(browser, path, widths=WIDTHS, media=""):
-    """Return what is wrong with the page at each width, and keep what that looks like."""
+    """Return what is wrong with the page at each width, and keep what it looks like."""
     found = []
     for width in widths:
         browser.resize(width, media=media)
         browser.resize(width, min(16000, max(1000, settled(browser) + 150)), media=media)
-        faults = browser.run(FAULTS)
-        found += [f"{path.name} at {width}: {fault}" for fault in faults]
-        if faults or KEEP:
-            browser.picture(path.with_name(f"{path.name}-{width}.png"))
+        browser.picture(path.with_name(f"{path.name}-{width}.png"))
+        found += [f"{path.name} at {width}: {fault}" for fault in browser.run(FAULTS)]
     return found
 
 
@@ -145,8 +140,7 @@ def test_an_exported_page_on_screen_and_paper(name, browser, home):
     browser.open((home / "root" / f"{name}.html").as_uri())
     found = faults_of(browser, home / "pages" / f"{name}-exported")
     found += faults_of(browser, home / "pages" / f"{name}-printed", (A4,), "print")
-    if found or KEEP:
-        browser.pdf(home / "pages" / f"{name}.pdf")
+    browser.pdf(home / "pages" / f"{name}.pdf")
     assert not found, "\n".join(found)
 
 
@@ -175,8 +169,6 @@ def test_an_exercise_is_answered_wrong_and_right(browser, lab, home, wait_for):
         browser.run(WRITE % (json.dumps(f"{code}\n\ncheck.harmless(harmless)"), answer))
 
     def pictures(name):
-        if not KEEP:
-            return
         for theme, title in THEMES.items():
             dress(browser, title, wait_for)
             for width in WIDTHS:

@@ -205,9 +205,9 @@ def test_a_killed_server_leaves_no_guest(page, wait_for, guests):
 def test_why_a_guest_does_not_come_up_is_said(page, home, wait_for):
     spec = next((home / "JUPYTER_DATA_DIR/kernels").glob("*/kernel.json"))
     config = json.loads(spec.read_text())
-    config["metadata"]["kernel_provisioner"]["config"]["boot_timeout"] = 0.2
+    config["metadata"]["kernel_provisioner"]["config"]["boot_timeout"] = 0.01
     spec.write_text(json.dumps(config))
     page.click(CARD)
     said = "[...document.querySelectorAll('.jp-Dialog')].map(node => node.textContent).join('')"
-    wait_for(lambda: "did not boot within 0.2 s" in page.run(said))
+    wait_for(lambda: "did not boot within 0.01 s" in page.run(said))
     assert "Error Starting Kernel" in page.run(said)

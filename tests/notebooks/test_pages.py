@@ -122,6 +122,7 @@ def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
             browser.resize(1280, 1100)
             browser.run(f"{CELL % CENTRES[name]}.node.scrollIntoView()")
             browser.picture(home / "pages" / f"{name}-centre-{theme}-1280.png")
+            browser.run("document.querySelector('.jp-Notebook .jp-Cell').scrollIntoView()")
     assert not found, "\n".join(found)
     assert browser.run(SLABS) == 0, "a plot has a background of its own"
 

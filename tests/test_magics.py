@@ -85,7 +85,7 @@ def test_a_mistake_in_the_cell_is_said_with_its_remedy(cell, says):
         ("a --on", "--on has no value"),
         ("'a", "No closing quotation"),
         ("a --plan quikc", "Did you mean quick"),
-        ("a --clock sundial", "Choose wall or instructions"),
+        ("a --clock sundial", "one of wall, instructions"),
         ("a --output a.csv", "NAME.parquet"),
     ],
 )

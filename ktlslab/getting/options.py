@@ -82,7 +82,7 @@ def _output(group: Any) -> None:
     group.add_argument("-C", "--continue-at", dest="resume", type=_dash, default=False, metavar="-", help=go_on)
     group.add_argument("--continue", dest="resume", action="store_true", help="the same")
     group.add_argument("--create-dirs", action="store_true", help="make the folders of FILE")
-    group.add_argument("-i", "--include", action="store_true", help="print the head before the body")
+    group.add_argument("-i", "--include", "--show-headers", action="store_true", help="print the head before the body")
     group.add_argument("-f", "--fail", action="store_true", help="print no body and end with 22 for 400 and more")
 
 

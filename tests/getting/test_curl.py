@@ -94,6 +94,7 @@ TRIED = {
     "--write-out": ["-w", "%{http_code} %{size_upload} %{size_download} %{content_type} %{num_redirects} %{method}\\n"],
 }
 ELSEWHERE = {"--cert", "--continue-at", "--help", "--key", "--progress-bar", "--resolve", "--ssl-sessions", "--verbose"}
+ELSEWHERE |= {"--show-headers"}  # what curl 8 calls --include
 
 
 def test_every_option_of_both_is_tried():

@@ -13,7 +13,9 @@ from tests.interop.stacks import FEATURES
 from tests.interop.table import RIGHT
 
 STACKS = {f"{role} {stack.name}": stack for role, some in (("client", SERVERS), ("server", CLIENTS)) for stack in some}
-CRASHED = re.compile(r"left out: it does not start \(-\d+\)")  # its own program ends by a signal
+# The only stack whose own program may end by a signal before any handshake: Debian 13's does, in a user-mode kernel.
+CRASHES = "client lighttpd on mbedTLS"
+CRASHED = re.compile(r"left out: it does not start \(-\d+\)")
 pytestmark = pytest.mark.timeout(900)  # most of a minute on an idle machine, for all of them
 
 
@@ -30,8 +32,8 @@ def test_every_cell_of_a_stack_is_right(rows, name, record_property):
     mine = [row for row in rows if (row["role"], row["stack"]) == (role, stack)]
     for row in mine:
         record_property("interop", json.dumps(row))
-    if mine and all(CRASHED.match(row["outcome"]) for row in mine):
-        return  # a fault of its package here, before any handshake: the table at the end names it
+    if mine and name == CRASHES and all(CRASHED.match(row["outcome"]) for row in mine):
+        return  # the table at the end names it, with the reason
     wrong = [f"{row['suite']}, {row['feature']}, {row['record_layer']}: {row['outcome']}" for row in mine]
     assert not [said for said, row in zip(wrong, mine, strict=True) if row["outcome"] != RIGHT]
     assert {row["feature"] for row in mine} <= STACKS[name].features

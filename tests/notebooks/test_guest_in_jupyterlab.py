@@ -22,6 +22,7 @@ CARD = f"[...document.querySelectorAll('.jp-LauncherCard')].filter(node => node.
 KERNEL = "Boolean(jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel)"
 # The notebook that is in front.
 PANEL = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)')"
+ACCEPT = "document.querySelectorAll('.jp-Dialog .jp-mod-accept')"
 # The kernels from which one chooses in the menu's dialog.
 MENU = "document.querySelector('.jp-Dialog select')"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
@@ -43,6 +44,27 @@ class Lab:
         for kind in ("mousePressed", "mouseReleased"):
             self.browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def click_until(self, nodes, done, seconds=15):
+        """Click until a function gives something true: a busy page may move away from under a click, or miss it."""
+        for _ in range(4):
+            self.click(nodes)
+            with contextlib.suppress(AssertionError):
+                return self.wait_for(done, seconds)
+        raise AssertionError(f"clicked in vain; the dialogs say {self.dialogs()!r}")
+
+    def start(self):
+        """Click the kernel's card in the launcher, and wait for a notebook."""
+        self.wait_for(lambda: self.run(LAUNCHER))
+        self.click_until(CARD, lambda: self.run(f"Boolean({PANEL})"))
+
+    def accept(self):
+        """Accept a dialog."""
+        self.wait_for(lambda: self.run(f"{ACCEPT}.length"))
+        self.click_until(ACCEPT, lambda: not self.run(f"{ACCEPT}.length"))
+
+    def dialogs(self):
+        return self.run("[...document.querySelectorAll('.jp-Dialog')].map(node => node.textContent).join('')")
+
     def press(self, key, code, modifiers=0):
         for kind in ("rawKeyDown", "keyUp"):
             self.browser.call(
@@ -54,9 +76,8 @@ class Lab:
 
     def choose(self):
         """Click the kernel's card in the launcher; the new notebook's only cell is then written into."""
-        self.wait_for(lambda: self.run(LAUNCHER))
-        self.click(CARD)
-        self.wait_for(lambda: self.run(f"Boolean({PANEL} && {PANEL}.querySelector('.cm-content'))"))
+        self.start()
+        self.wait_for(lambda: self.run(f"Boolean({PANEL}.querySelector('.cm-content'))"))
         self.wait_for(lambda: self.run(KERNEL))  # no person writes something so soon
 
     def write(self, text):
@@ -171,9 +192,7 @@ def test_interrupt_restart_shutdown_and_two_at_once(page, wait_for, guests):
     page.choose()
     assert page.execute("print('mine' in dir())")() == "False\n"
     page.do("kernelmenu:restart")
-    accept = "document.querySelectorAll('.jp-Dialog .jp-mod-accept')"
-    wait_for(lambda: page.run(f"{accept}.length"))
-    page.click(accept)
+    page.accept()
     wait_for(lambda: "| Idle" not in page.status())
     wait_for(lambda: "| Idle" in page.status())
     assert page.execute("print('time' in dir())")() == "False\n"
@@ -185,9 +204,8 @@ def test_a_panic_is_said_and_a_new_kernel_takes_its_place(page, wait_for):
     page.choose()
     assert page.execute("print(1)")() == "1\n"
     page.execute("open('/proc/sysrq-trigger', 'w').write('c')")
-    said = "[...document.querySelectorAll('.jp-Dialog')].map(node => node.textContent).join('')"
-    wait_for(lambda: "appears to have died. It will restart automatically" in page.run(said))
-    page.click("document.querySelectorAll('.jp-Dialog .jp-mod-accept')")
+    wait_for(lambda: "appears to have died. It will restart automatically" in page.dialogs())
+    page.accept()
     wait_for(lambda: re.search(r"\| (Idle|Starting)", page.status()))
     assert page.execute("print(2)")() == "2\n"
 
@@ -207,7 +225,7 @@ def test_why_a_guest_does_not_come_up_is_said(page, home, wait_for):
     config = json.loads(spec.read_text())
     config["metadata"]["kernel_provisioner"]["config"]["boot_timeout"] = 0.01
     spec.write_text(json.dumps(config))
-    page.click(CARD)
-    said = "[...document.querySelectorAll('.jp-Dialog')].map(node => node.textContent).join('')"
-    wait_for(lambda: "did not boot within 0.01 s" in page.run(said))
-    assert "Error Starting Kernel" in page.run(said)
+    page.start()
+    said = wait_for(page.dialogs)
+    assert "did not boot within 0.01 s" in said
+    assert "Error Starting Kernel" in said

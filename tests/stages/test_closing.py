@@ -51,6 +51,32 @@ def test_a_server_does_not_wait_for_an_idle_client(suite, io_engine):
         assert client.stream.recv() == b"answer"
 
 
+@BOTH
+def test_the_last_words_to_an_end_that_has_half_closed_are_known_to_have_arrived(suite, io_engine):
+    """Its TCP acknowledges them at once: an acknowledgement that is delayed would be lost with its socket."""
+    client, server = session_pair(record_layer="userspace", io_engine=io_engine, suite=suite)
+    client.stream.send_eof()
+    assert server.stream.recv() == b""
+    server.stream.send(b"last words")
+    assert client.stream.recv() == b"last words"
+    client.close()
+    server.close()
+
+
+def test_a_peer_that_closes_without_an_acknowledgement_has_reset_the_connection(hand_peers, io_engine):
+    """Whichever call meets the reset: shutdown(2) alone would say ENOTCONN."""
+    stream, peer = hand_peers.open("userspace", io_engine, "server", suite=TLS13)
+    peer.close_notify()
+    peer.fin()
+    assert stream.recv() == b""
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # it delays its acknowledgements
+    stream.send(b"last words")
+    assert peer.receive_data(10) == b"last words"
+    peer.close()
+    with pytest.raises(StreamError, match="ECONNRESET|when the connection was reset"):
+        stream.close()
+
+
 @pytest.mark.parametrize("layer", ["userspace", "userspace-rustls"])
 @pytest.mark.parametrize("version", Version)
 def test_a_peer_that_has_everything_and_is_gone_is_no_failure_of_the_end(hand_peers, layer, version, io_engine):

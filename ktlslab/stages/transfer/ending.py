@@ -39,7 +39,16 @@ def end_sending(condition: Condition) -> None:
     if condition.layers[Direction.TX] != "plain":
         condition.sender.close_notify()
     condition.finish()
-    condition.connection.socket.shutdown(socket.SHUT_WR)
+    sock = condition.connection.socket
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        raise ConnectionResetError(errno.ECONNRESET, "reset by the peer") from error  # a moment ago
+    # No data will carry an acknowledgement any more, and one that is still delayed at the close is never sent: the peer
+    # could not tell that its last words have arrived (tcp(7), TCP_QUICKACK).
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def half_close(condition: Condition) -> None:

@@ -37,6 +37,8 @@ SUITES = tuple(
     for version in Version
     for cipher in CIPHERS
 )
+# What a shell starts in the background ignores Ctrl+C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc):

@@ -7,11 +7,20 @@ import mmap
 import os
 import socket
 import struct
+import threading
 import time
 
 import pytest
 
-from ktlslab.errors import AlertError, MachineError, StreamClosedError, StreamError, TruncatedError, UsageError
+from ktlslab.errors import (
+    AlertError,
+    MachineError,
+    PeerTimeoutError,
+    StreamClosedError,
+    StreamError,
+    TruncatedError,
+    UsageError,
+)
 from ktlslab.linux import capabilities, ktls
 from ktlslab.linux.ktls import Direction
 from ktlslab.linux.ring import Operation, Ring, transfer
@@ -68,6 +77,25 @@ def test_pipes_carry_bytes_in_and_out_whoever_makes_the_records(suite, layer, io
         assert os.read(reading, moved) == b"so that the tickets come first"
         server.stream.close()
         assert client.stream.splice_into(writing, 100) == 0
+
+
+@BOTH_VERSIONS
+@pytest.mark.parametrize("layer", ["kernel", "kernel-rx", "userspace"])
+@pytest.mark.parametrize("blocking", [True, False], ids=["a pipe that blocks", "a pipe that does not block"])
+def test_a_splice_waits_for_the_peer_whatever_the_pipe_does(layer, suite, io_engine, pipe, blocking):
+    """splice(2) takes O_NONBLOCK of either end for both."""
+    client, server = session_pair(suite=suite, io_engine=io_engine, record_layer=layer, timeout=1.0)
+    reading, writing = pipe
+    os.set_blocking(writing, blocking)
+    with client, server:
+        late = threading.Timer(0.3, server.stream.send, [b"late"])
+        late.start()
+        assert os.read(reading, client.stream.splice_into(writing, 100)) == b"late"
+        late.join()
+        started = time.monotonic()
+        with pytest.raises(PeerTimeoutError):
+            client.stream.splice_into(writing, 100)
+        assert 0.9 < time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("layer", ["kernel", "kernel-rx", "userspace"])

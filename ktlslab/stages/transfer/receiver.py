@@ -170,7 +170,8 @@ class KernelReceiver:
         """Move the bytes of a record into a pipe by splice(2); 0 only at the clean end.
 
         splice(2) fails with EINVAL at a control record, and returns 0 for an empty record as for any end. In both cases
-        a receive with the record type decides.
+        a receive with the record type decides. So it does with a pipe that does not block: splice(2) then does not wait
+        for the socket either.
         """
         while count and not self.ended:
             if not (self.left or self.backlog):
@@ -178,7 +179,8 @@ class KernelReceiver:
                     if _roomy(pipe) and (moved := os.splice(self._connection.socket.fileno(), pipe, count)):
                         return moved
                 except OSError as error:
-                    if error.errno not in {errno.EINVAL, errno.EIO}:
+                    waited = error.errno == errno.EAGAIN and os.get_blocking(pipe)
+                    if waited or error.errno not in {errno.EINVAL, errno.EIO, errno.EAGAIN}:
                         raise
                 record_type, payload = self.recv_record()
                 if record_type != ContentType.APPLICATION_DATA:

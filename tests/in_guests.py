@@ -6,6 +6,7 @@
                                  tests recorded: each fault's error on each kernel, and what many sessions leave behind
     in_guests.py --here RESULTS  the same, and beside the guests all other tests on this machine: RESULTS/here.xml, and
                                  RESULTS/PART.xml for each part of them that takes long
+    in_guests.py --lines RESULTS print how many lines of ktlslab ran, by all RESULTS/*.lines.json
     in_guests.py --sum RESULTS   print the totals of all RESULTS/*.xml
 
 A guest whose tests were skipped, or that ran none, has failed: guests exist so that no test is skipped.
@@ -24,6 +25,7 @@ a test is about counting, profiles, QEMU, KVM, several CPUs or an emulated guest
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -40,7 +42,9 @@ from ktlslab.guests import boot, fetch, kernelimage
 from ktlslab.guests.kernels import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
-HERE = "coverage run --parallel-mode -m pytest --hypothesis-profile=ci -q -rs"
+# Notes which lines of ktlslab ran; pytest would warn that it was imported before.
+COVER = "slipcover --source ktlslab --json --out {report}"
+HERE = "-m pytest --hypothesis-profile=ci -q -rs -W ignore::pytest.PytestAssertRewriteWarning"
 # What takes long on this machine, since it boots guests or executes notebooks: part by part, beside all other tests.
 # What holds the host's lock for measuring is in one part, where it need not wait.
 PARTS = {
@@ -139,8 +143,21 @@ def at_once() -> int:
 
 def run_here(report: Path, chosen: Iterable[str]) -> bool:
     """Run tests on this machine, and return whether all passed. What pytest prints is seen at once."""
-    argv = [sys.executable, "-m", *HERE.split(), f"--junitxml={report}", *chosen]
+    cover = COVER.format(report=report.with_suffix(".lines.json")).split()
+    argv = [sys.executable, "-m", *cover, *HERE.split(), f"--junitxml={report}", *chosen]
     return subprocess.run(argv, cwd=ROOT, check=False).returncode == 0
+
+
+def lines_that_ran(reports: Iterable[Path]) -> str:
+    """Return which share of ktlslab's lines ran in any part."""
+    ran: set[tuple[str, int]] = set()
+    known: set[tuple[str, int]] = set()
+    for report in reports:
+        for name, lines in json.loads(report.read_text(encoding="utf-8"))["files"].items():
+            ran.update((name, line) for line in lines["executed_lines"])
+            known.update((name, line) for line in lines["executed_lines"] + lines["missing_lines"])
+    share = f"{len(ran) / len(known):.0%}" if known else "an unknown share"
+    return f"These tests ran {share} of the lines of ktlslab in their own process, without guests and other processes."
 
 
 def run_in(kernel: Kernel, marks: str, results: Path, arguments: list[str], seconds: float) -> bool:
@@ -237,6 +254,7 @@ def show_recorded(reports: dict[str, Path]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--fetch", action="store_true", help="only fetch the kernels")
+    parser.add_argument("--lines", action="store_true", help="only print how many lines ran, by the reports in RESULTS")
     parser.add_argument("--sum", action="store_true", help="only sum up the reports in RESULTS")
     parser.add_argument("--here", action="store_true", help="run the other tests on this machine as well")
     parser.add_argument("--kernel", action="append", help="run only on this kernel")
@@ -244,6 +262,9 @@ def main() -> int:
     parser.add_argument("results", nargs="?", type=Path, help="the folder for the reports")
     parser.add_argument("arguments", nargs="*", help="arguments for pytest (default: tests/kernel)")
     options = parser.parse_args()
+    if options.lines:
+        print(lines_that_ran(options.results.glob("*.lines.json")))
+        return 0
     if options.sum:
         print(sum((Outcome.read(path) for path in sorted(options.results.glob("*.xml"))), Outcome()))
         return 0

@@ -399,35 +399,30 @@ def nginx(certificates, tmp_path):
         yield start
 
 
-@pytest.fixture
-def start_httpbin(tmp_path):
-    """start_httpbin(*options) -> port of httpbin, which gunicorn serves with these options."""
+@pytest.fixture(scope="session")
+def httpbin(tmp_path_factory):
+    """httpbin(*options) -> port of httpbin, which gunicorn serves with these options: one server for each, to the end."""
+    ports = {}
     with contextlib.ExitStack() as servers:
 
         def start(*options):
+            if options in ports:
+                return ports[options]
             with socket.create_server((LOOPBACK, 0)) as free:
                 port = free.getsockname()[1]
-            log = tmp_path / "httpbin.log"
+            log = tmp_path_factory.mktemp("httpbin") / "log"
             argv = [sys.executable, "-m", "gunicorn", "httpbin:app", "--bind", f"{LOOPBACK}:{port}", "--threads", "4"]
-            process = servers.enter_context(
-                running([*argv, "--log-file", str(log), *options], stdin=subprocess.DEVNULL)
-            )
+            argv += ["--graceful-timeout", "1", "--log-file", str(log), *options]
+            process = servers.enter_context(running(argv, stdin=subprocess.DEVNULL))
             deadline = time.monotonic() + PATIENCE
             while time.monotonic() < deadline and process.poll() is None:
                 with contextlib.suppress(ConnectionRefusedError):
                     socket.create_connection((LOOPBACK, port)).close()
-                    return port
+                    return ports.setdefault(options, port)
                 time.sleep(0.05)
             pytest.fail(f"httpbin did not start: {log.read_text()}")
 
         yield start
-
-
-@pytest.fixture
-def httpbin(start_httpbin, certificates):
-    """Give the port of httpbin, whose TLS is the standard library's."""
-    pem = str(certificates.server("good"))
-    return start_httpbin("--certfile", pem, "--keyfile", pem)
 
 
 @pytest.fixture

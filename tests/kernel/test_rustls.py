@@ -132,12 +132,14 @@ def test_a_page_comes_by_rustls_and_the_kernel(nginx, certificates, pattern, io_
 def test_httpbin_by_rustls_and_io_uring_where_the_kernel_makes_the_records(httpbin, certificates, record_property):
     """What ktlslab is for, whole: each stage shows in the trace, and the answers are httpbin's."""
     config = certificates.config(library="rustls")
+    pem = str(certificates.server("good"))
+    port = httpbin("--certfile", pem, "--keyfile", pem)  # its TLS is the standard library's
     for path, layer in (
         ("bytes/100000?seed=7", "kernel"),
         ("get?of=ktlslab", "kernel"),
         ("get?of=ktlslab", "userspace"),
     ):
-        url = f"https://localhost:{httpbin}/{path}"
+        url = f"https://localhost:{port}/{path}"
         got = ktlslab.get(url, config=config, record_layer=layer, io_engine="uring", timeout=PATIENCE_S)
         session = got.session
         assert (got.status, session.library, session.record_layer, session.io_engine) == (200, "rustls", layer, "uring")

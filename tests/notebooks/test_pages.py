@@ -27,6 +27,12 @@ SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 READY = """(() => { const app = window.jupyterapp, cells = document.querySelectorAll('.jp-CodeCell').length;
   return Boolean(app && cells >= %d && !document.querySelector('.jp-Spinner')); })()"""
+# Open a notebook, and close what was open before: an empty JupyterLab would show its launcher.
+OPEN = """(async () => {
+  const before = [...jupyterapp.shell.widgets('main')];
+  await jupyterapp.commands.execute('docmanager:open', {path: '%s.ipynb'});
+  for (const old of before) old.dispose();
+})()"""
 # What is wrong with what the cells of a page show. Text in <pre> of a check's source or a print is text.
 FAULTS = r"""(() => {
   const paper = matchMedia('print').matches, faults = [];
@@ -81,6 +87,23 @@ def lab(home, jupyterlab):
         yield address
 
 
+@pytest.fixture
+def notebook(browser, lab, wait_for):
+    """notebook(name): show it in JupyterLab, which is loaded only where it is not there yet."""
+
+    def show(name):
+        source = json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
+        ready = READY % sum(cell["cell_type"] == "code" for cell in source)
+        address = lab(f"/doc/tree/{name}.ipynb")
+        if address.startswith(browser.run("window.jupyterapp ? location.origin : 'none'")):
+            browser.run(OPEN % name)
+            wait_for(lambda: browser.run(ready))
+        else:
+            browser.open(address, ready)
+
+    return show
+
+
 def settled(browser):
     """Return the page's height once it no longer changes: the last cells are drawn after JupyterLab is ready."""
     before, height = -1, browser.run(HEIGHT)
@@ -110,10 +133,9 @@ def faults_of(browser, path, widths=WIDTHS, media=""):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
-    cells = sum(cell["cell_type"] == "code" for cell in json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"])
+def test_a_page_in_jupyterlab(name, browser, notebook, home, wait_for):
     browser.resize(1280)
-    browser.open(lab(f"/doc/tree/{name}.ipynb"), READY % cells)
+    notebook(name)
     found = []
     for theme, title in THEMES.items():
         dress(browser, title, wait_for)
@@ -127,9 +149,9 @@ def test_a_page_in_jupyterlab(name, browser, lab, home, wait_for):
     assert browser.run(SLABS) == 0, "a plot has a background of its own"
 
 
-def test_the_pictures_keep_their_shape_where_a_notebook_is_not_trusted(browser, lab, wait_for):
+def test_the_pictures_keep_their_shape_where_a_notebook_is_not_trusted(browser, notebook, wait_for):
     """JupyterLab takes styles out of untrusted HTML that it does not know: the boxes keep colours and order."""
-    browser.open(lab("/doc/tree/01-the-handoff.ipynb"), READY % 10)
+    notebook("01-the-handoff")
     page = wait_for(lambda: browser.run("document.body.innerHTML.includes('1 connect') && document.body.innerHTML"))
     assert "client → server" in page
     assert re.search(r"background-color: ?rgba\(213, ?94, ?0, ?0\.28\)", page)
@@ -155,12 +177,10 @@ def test_the_pictures_follow_the_reader_s_font_size(home):
                 assert "width:150px" not in html
 
 
-def test_an_exercise_is_answered_wrong_and_right(browser, lab, home, wait_for):
+def test_an_exercise_is_answered_wrong_and_right(browser, notebook, home, wait_for):
     """As a student does it: run all, type an answer, read the verdict, type another one."""
-    source = json.loads((FOLDER / f"{EXERCISES}.ipynb").read_text())["cells"]
-    cells = sum(cell["cell_type"] == "code" for cell in source)
     browser.resize(1280)
-    browser.open(lab(f"/doc/tree/{EXERCISES}.ipynb"), READY % cells)
+    notebook(EXERCISES)
     answer = CELL % "answer-3"
 
     def verdict(said):

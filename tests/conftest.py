@@ -401,7 +401,7 @@ def nginx(certificates, tmp_path):
 
 @pytest.fixture(scope="session")
 def httpbin(tmp_path_factory):
-    """httpbin(*options) -> port of httpbin, which gunicorn serves with these options: one server for each, to the end."""
+    """httpbin(*options) -> port of httpbin, which gunicorn serves with these options: one server for each."""
     ports = {}
     with contextlib.ExitStack() as servers:
 

@@ -131,8 +131,8 @@ def test_two_runs_agree_in_the_kernels_part(plan, profile):
     found = compared(profile, again, typical=True).functions
     exact = found[(found["mode"] == "kernel") & found["class"].isin(EXACT)]
     assert set(exact["class"]) == set(EXACT)
-    # What depends on no clock, and on no earlier operation. A step is 8 operations: once in many runs a function takes a
-    # few instructions more in one of them, which is no whole instruction per operation.
+    # What depends on no clock, and on no earlier operation. A step is 8 operations: once in many runs a function takes
+    # some instructions more in one of them, which is no whole instruction per operation.
     apart = exact[exact["difference"].abs() >= 0.5]
     assert apart.empty, apart[["end", "class", "function", "difference"]].to_string()
 

@@ -17,9 +17,8 @@ from ktlslab.errors import IncompleteError, PeerTimeoutError
 from ktlslab.http.client import Client
 from ktlslab.tls.suites import Version
 
-# An emulated CPU needs a second for some mebibytes.
-DATA = random.Random(13).randbytes((1 << (23 if USER_MODE else 20)) + 12345)  # noqa: S311 - any bytes will do
-MANY = (16 if USER_MODE else 5) << 20  # a sixteenth of them, or a quarter of what is more than one, may stay in memory
+DATA = random.Random(13).randbytes((1 << 23) + 12345)  # noqa: S311 - any bytes will do
+MANY = 1 << 24  # 64 MiB take a minute, and 16 tell as much: a sixteenth of them may stay in memory
 BRIEF = 1.0 if USER_MODE else 3.0  # of a client that meets nothing but silence
 
 

@@ -16,7 +16,7 @@ from model.machine import Machine, start
 
 from ktlslab.stages.transfer import ending
 
-BATCH = 10  # runs between two looks at the clock
+BATCH = 25  # runs between two looks at the clock
 STEPS = 20
 
 

@@ -132,9 +132,9 @@ def test_two_runs_agree_in_the_kernels_part(plan, profile):
     exact = found[(found["mode"] == "kernel") & found["class"].isin(EXACT)]
     assert set(exact["class"]) == set(EXACT)
     # What depends on no clock, and on no earlier operation. A step is 8 operations: once in many runs a function takes
-    # some instructions more in one of them, which is no whole instruction per operation.
-    apart = exact[exact["difference"].abs() >= 0.5]
-    assert apart.empty, apart[["end", "class", "function", "difference"]].to_string()
+    # some instructions more in one of them; all functions together, no whole instruction per operation.
+    apart = exact[exact["difference"] != 0]
+    assert apart["difference"].abs().sum() < 1, apart[["end", "class", "function", "difference"]].to_string()
 
 
 def test_the_oldest_kernel_has_the_same_classes(plan, profile):

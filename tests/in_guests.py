@@ -17,8 +17,8 @@ A guest whose tests were skipped, or that ran none, has failed: guests exist so 
     uml-6.1, uml-6.12, uml (user mode)  all but that, several times faster
     a kernel that is asked for          all that it can
 
-On this machine run all other tests, in four parts (PARTS, and the rest). What they boot is a user-mode kernel, unless
-a test is about counting, profiles, QEMU, KVM, several CPUs or an emulated guest's own start, network and end.
+On this machine run all other tests, in four parts (PARTS). What they boot is a user-mode kernel, unless a test is about
+counting, profiles, QEMU, KVM, several CPUs or an emulated guest's own start, network and end.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -34,6 +34,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -45,9 +46,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Notes which lines of ktlslab ran; pytest would warn that it was imported before.
 COVER = "slipcover --source ktlslab --json --out {report}"
 HERE = "-m pytest --hypothesis-profile=ci -q -rs -W ignore::pytest.PytestAssertRewriteWarning"
-# What takes long on this machine, since it boots guests or executes notebooks: part by part, beside all other tests.
+# What takes long on this machine, since it boots guests or executes notebooks; and all other tests.
 # What holds the host's lock for measuring is in one part, where it need not wait.
-PARTS = {
+APART = {
     "measuring": (
         "tests/estimating",
         "tests/measure",
@@ -58,7 +59,10 @@ PARTS = {
     "notebooks": ("tests/notebooks",),
     "booting": ("tests/guests", "tests/promises", "tests/test_cli.py"),
 }
-# Each with pytest's choice of marks; what takes longest first.
+PARTS = APART | {
+    "here": ("tests", "--ignore=tests/kernel", *(f"--ignore={path}" for paths in APART.values() for path in paths))
+}
+# Each with pytest's choice of marks.
 KERNELS = {
     "newest": "",
     "uml-6.1": "not emulated",
@@ -67,6 +71,11 @@ KERNELS = {
     "oldest": "emulated",
     "6.12": "emulated",
 }
+# What begins first: what takes longest, and beside it what mostly waits, a user-mode kernel's tests.
+ORDER = (
+    *("newest", "measuring", "uml-6.1", "notebooks", "here"),
+    *("uml-6.12", "booting", "uml", "oldest", "6.12"),
+)
 # What the tests import, in a disk image: an emulated guest reads the share far more slowly.
 IMPORTED = (
     *(
@@ -121,14 +130,15 @@ class Outcome:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def kernels(names: Iterable[str], *, whole: bool) -> list[tuple[Kernel, str]]:
+def kernels(names: Iterable[str], *, whole: bool) -> dict[str, tuple[Kernel, str]]:
     """Fetch kernels, and return each once with the marks of the tests that it runs: of all that it can if `whole`."""
     found: dict[str, tuple[Kernel, str]] = {}
     for name in names:
         kernel = fetch(name)
         marks = KERNELS[name] if not whole else "not emulated" if kernel.user_mode else ""
-        found.setdefault(kernel.series, (kernel, marks))
-    return list(found.values())
+        if kernel not in (one for one, _ in found.values()):
+            found[name] = (kernel, marks)
+    return found
 
 
 def at_once() -> int:
@@ -138,7 +148,7 @@ def at_once() -> int:
     these gaps.
     """
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(1 + len(PARTS) + len(KERNELS), 1 + (os.cpu_count() or 1), memory // GUEST_BYTES))
+    return max(1, min(len(ORDER), 1 + (os.cpu_count() or 1), memory // GUEST_BYTES))
 
 
 def run_here(report: Path, chosen: Iterable[str]) -> bool:
@@ -274,21 +284,18 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if options.fetch:
-        print(*(kernel for kernel, _ in chosen), sep="\n")
+        print(*(kernel for kernel, _ in chosen.values()), sep="\n")
         return 0
     results = options.results or Path(tempfile.mkdtemp(prefix="ktlslab-tests-"))
     results.mkdir(parents=True, exist_ok=True)
-    here: dict[str, Iterable[str]] = {}
+    jobs = {name: partial(run_in, *one, results, options.arguments, options.seconds) for name, one in chosen.items()}
     if options.here:
-        apart = [path for paths in PARTS.values() for path in paths]
-        here = {**PARTS, "here": ["tests", *(f"--ignore={path}" for path in ("tests/kernel", *apart))]}
-    with ThreadPoolExecutor(at_once()) as pool:  # what is longest begins first
-        first, *others = chosen
-        jobs = [pool.submit(run_in, *first, results, options.arguments, options.seconds)]
-        jobs += [pool.submit(run_here, results / f"{name}.xml", paths) for name, paths in here.items()]
-        jobs += [pool.submit(run_in, *one, results, options.arguments, options.seconds) for one in others]
-        good = [job.result() for job in jobs]
-    show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel, _ in chosen})
+        jobs |= {name: partial(run_here, results / f"{name}.xml", paths) for name, paths in PARTS.items()}
+    first = [name for name in ORDER if name in jobs]
+    with ThreadPoolExecutor(at_once()) as pool:
+        begun = [pool.submit(jobs[name]) for name in dict.fromkeys((*first, *jobs))]
+        good = [job.result() for job in begun]
+    show_recorded({kernel.series: results / f"{kernel.series}.xml" for kernel, _ in chosen.values()})
     return 0 if all(good) else 1
 
 

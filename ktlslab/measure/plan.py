@@ -218,7 +218,7 @@ class Plan:
             if arm:
                 one_of(arm, _ARMS, "there is no arm", tried)
         self._refuse_what_makes_no_sense()
-        if not self.cells():
+        if not any(True for product in self._products() for _ in _product(product)):
             self._refuse("it has no cell", "Choose record layers, I/O engines and workloads that go together.")
 
     def _set(self, name: str, value: Any) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -93,29 +94,69 @@ class Lab:
         time.sleep(0.1)
         return self.run(texts)
 
+    def clear(self):
+        """Dismiss what is asked, end all kernels, and close all but a launcher."""
+        while self.dialogs():
+            self.press("Escape", 27)
+            time.sleep(0.1)
+        self.run("jupyterapp.serviceManager.sessions.shutdownAll()")
+        self.run("for (const one of [...jupyterapp.shell.widgets('main')]) one.dispose()")
+        self.wait_for(lambda: self.run(LAUNCHER))
+
     def status(self):
         return self.run("document.querySelector('#jp-main-statusbar').textContent")
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    (tmp_path / "root").mkdir()
-    (tmp_path / "scratch").mkdir()
-    for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")  # notebooks/run has left the same entry in .venv
-    install("uml", user=True)
-    return tmp_path
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    (home / "root").mkdir()
+    (home / "scratch").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
+            patch.setenv(name, str(home / name))
+        patch.setenv("JUPYTER_PREFER_ENV_PATH", "0")  # notebooks/run has left the same entry in .venv
+        install("uml", user=True)
+        yield home
+
+
+@pytest.fixture(scope="module")
+def opened(new_browser, jupyterlab, home, wait_for):
+    """Return a function that starts JupyterLab and a browser, and gives its page."""
+
+    @contextlib.contextmanager
+    def start():
+        lab = jupyterlab(home, SETTINGS, TMPDIR=str(home / "scratch"))
+        browser = new_browser(Path(tempfile.mkdtemp(prefix="browser-", dir=home)))
+        with contextlib.closing(browser), lab as address:
+            browser.resize(1280)
+            browser.open(address("/lab"), LAUNCHER)
+            yield Lab(browser, wait_for)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared(opened):
+    with opened() as page:
+        yield page
 
 
 @pytest.fixture
-def page(new_browser, jupyterlab, home, wait_for):
-    lab = jupyterlab(home, SETTINGS, TMPDIR=str(home / "scratch"))
-    with contextlib.closing(new_browser(home / "browser")) as browser, lab as address:
-        browser.resize(1280)
-        browser.open(address("/lab"), LAUNCHER)
-        yield Lab(browser, wait_for)
-        browser.picture(home / "at the end.png")
+def page(shared, home, request):
+    """Give JupyterLab with nothing but its launcher."""
+    yield shared
+    shared.browser.picture(home / f"{request.node.name} at the end.png")
+    shared.clear()
+
+
+@pytest.fixture
+def spec(home):
+    """Return the file of the kernel's entry, which is as before after the test."""
+    spec = next((home / "JUPYTER_DATA_DIR/kernels").glob("*/kernel.json"))
+    before = spec.read_text()
+    yield spec
+    spec.write_text(before)
 
 
 @pytest.fixture
@@ -204,18 +245,24 @@ def test_a_panic_is_said_and_a_new_kernel_takes_its_place(page, wait_for):
     assert page.execute("print(2)")() == "2\n"
 
 
-def test_a_killed_server_leaves_no_guest(page, wait_for, guests):
-    page.choose()
-    assert page.execute("print(1)")() == "1\n"
-    assert guests()
+def test_a_killed_server_leaves_no_guest(opened, wait_for, guests):
+    before = servers()
+    with opened() as page:
+        page.choose()
+        assert page.execute("print(1)")() == "1\n"
+        assert guests()
+        (server,) = servers() - before
+        os.kill(server, signal.SIGKILL)
+        wait_for(lambda: guests() == [])
+
+
+def servers():
+    """Return the processes of JupyterLab that this one started."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    (server,) = [pid for pid in map(int, children) if b"jupyterlab" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(server, signal.SIGKILL)
-    wait_for(lambda: guests() == [])
+    return {pid for pid in map(int, children) if b"jupyterlab" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
-def test_why_a_guest_does_not_come_up_is_said(page, home, wait_for):
-    spec = next((home / "JUPYTER_DATA_DIR/kernels").glob("*/kernel.json"))
+def test_why_a_guest_does_not_come_up_is_said(page, spec, wait_for):
     config = json.loads(spec.read_text())
     config["metadata"]["kernel_provisioner"]["config"]["boot_timeout"] = 0.01
     spec.write_text(json.dumps(config))

@@ -6,10 +6,13 @@ style. Sizes are in em: they follow the reader's content font size.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
 LINE = "rgba(128,128,128,0.45)"
+INDENT = "\N{EN SPACE}"  # at a cell's beginning: a step to the right, which wrapped lines take as well
+_CODE = re.compile(r"`([^`\n]+)`")
 _MAX_UNBROKEN = 26  # characters: names and numbers stay on one line, sentences may wrap
 
 
@@ -20,8 +23,10 @@ class Html(str):
 
 
 def markup(value: object) -> Html:
-    """Return a value as HTML, with its line breaks; it is escaped unless it is `Html`."""
-    return value if isinstance(value, Html) else Html(escape(str(value)).replace("\n", "<br>"))
+    """Return a value as HTML, with its line breaks and what stands in backticks as code; `Html` is left as it is."""
+    if isinstance(value, Html):
+        return value
+    return Html(_CODE.sub(r"<code>\1</code>", escape(str(value))).replace("\n", "<br>"))
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> Html:
@@ -47,8 +52,10 @@ def _line(tag: str, cells: Sequence[object], numbers: Sequence[int]) -> str:
 
 def _cell(tag: str, cell: object, *, number: bool) -> str:
     short = not isinstance(cell, Html) and all(len(line) <= _MAX_UNBROKEN for line in str(cell).split("\n"))
+    text = cell if isinstance(cell, Html) else str(cell).lstrip(INDENT)
+    steps = len(str(cell)) - len(str(text))
     style = (
-        f"padding:0.15em 1em 0.15em 0;vertical-align:top;text-align:{'right' if number else 'left'}"
+        f"padding:0.15em 1em 0.15em {steps}em;vertical-align:top;text-align:{'right' if number else 'left'}"
         + ";white-space:nowrap" * (short and tag == "td")
     )
-    return f'<{tag} style="{style}">{markup(cell)}</{tag}>'
+    return f'<{tag} style="{style}">{markup(text)}</{tag}>'

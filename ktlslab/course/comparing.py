@@ -1,6 +1,6 @@
 """Notebook 02's exercises: a ratio within blocks, what is a finding, an interaction, what a clock can show.
 
-made()                        samples of four arms in five blocks, and four ratios; made up
+made()                        samples of four arms in five blocks, the last one cut short, and four ratios; made up
 ratio(given, answer)          kernel over userspace at system calls
 interaction(given, answer)    whether io_uring changes that ratio
 verdicts(given, answer)       which of four differences are findings
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 BLOCKS = 5
 _LAYERS, _ENGINES = ("userspace", "kernel"), ("syscall", "uring")
+_NOT_RUN = (BLOCKS - 1, "kernel", "syscall")
 _ROWS = (  # ratio, low, high, floor; verdict, why
     (("a", 0.80, 0.78, 0.83, 1.02), "less", "the interval lies below 1, and a fifth is more than the floor"),
     (("b", 0.97, 0.93, 1.02, 1.01), "none", "the interval contains 1: it may be less, more or the same"),
@@ -57,14 +58,20 @@ _CLAIMS = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Made-up samples, a row per arm and block, and four ratios with their intervals and noise floors."""
+    """Made-up samples, a row per arm and block, and four ratios with their intervals and noise floors.
+
+    The last block lacks an arm: the sweep was stopped before it ran.
+    """
 
     frame: pd.DataFrame
     ratios: pd.DataFrame
 
     def _repr_html_(self) -> str:
         wide = self.frame.pivot_table("latency", "block", ["record_layer", "io_engine"], sort=False)
-        rows = [(str(block), *(f"{value:,.0f}" for value in line)) for block, line in wide.iterrows()]
+        rows = [
+            (str(block), *("did not run" if pd.isna(value) else f"{value:,.0f}" for value in line))
+            for block, line in wide.iterrows()
+        ]
         head = ("block", *("\n".join(arm) for arm in wide.columns))
         return f"<div>given.frame, the latency by block and arm:{table(head, rows, numbers=range(1, len(head)))}</div>"
 
@@ -73,17 +80,21 @@ class Given:
 
 
 def made(seed: int | None = None) -> Given:
-    """Return new samples, the same for the same seed: each block has its own drift, which all its arms share."""
+    """Return new samples, the same for the same seed: each block has its own drift, which all its arms share.
+
+    The last block, the slowest, lacks the kernel's arm at system calls. So two columns have not the same blocks.
+    """
     chance = random.Random(seed)  # noqa: S311 - figures, no secrets
     cost = {"userspace": 1.0, "kernel": chance.uniform(0.72, 0.88)}
     ring = {"userspace": chance.uniform(1.05, 1.15), "kernel": chance.uniform(0.86, 0.93)}
     rows = []
     for block in range(BLOCKS):
-        drift = chance.uniform(50_000, 90_000)
+        drift = chance.uniform(50_000, 90_000) if block < BLOCKS - 1 else chance.uniform(150_000, 200_000)
         for layer in _LAYERS:
             for engine in _ENGINES:
                 value = drift * cost[layer] * (ring[layer] if engine == "uring" else 1) * chance.uniform(0.998, 1.002)
-                rows.append((block, layer, engine, round(value)))
+                if (block, layer, engine) != _NOT_RUN:
+                    rows.append((block, layer, engine, round(value)))
     frame = pd.DataFrame(rows, columns=["block", "record_layer", "io_engine", "latency"])
     ratios = pd.DataFrame([row for row, _, _ in _ROWS], columns=["difference", "ratio", "low", "high", "floor"])
     return Given(frame, ratios.set_index("difference"))
@@ -96,32 +107,41 @@ def claims() -> Picture:
 
 def ratio(given: Given, answer: object) -> Verdict:
     """Check the kernel's latency over userspace's at system calls: the geometric mean over the blocks."""
-    costs = _costs(given)
+    wide = _wide(given)
     if verdict := unanswered(answer) or not_figure(answer):
         return verdict
-    wanted = costs["kernel", "syscall"] / costs["userspace", "syscall"]
+    kernel, userspace = (wide[layer, "syscall"] for layer in ("kernel", "userspace"))
+    ratios = kernel / userspace
+    wanted = _mean(ratios)
     if near(answer, wanted):
-        return right(f"{wanted:.3f}: kernel TLS needs {1 - wanted:.1%} less. What a block's arms share has cancelled.")
+        return right(
+            f"{wanted:.3f}: kernel TLS needs {1 - wanted:.1%} less. What a block's arms share has cancelled, and a "
+            "block that lacks one of them says nothing."
+        )
+    columns = "These are two columns' means, divided. One column lacks a block, the slowest: divide within each block."
     known = {
+        columns: float(kernel.mean() / userspace.mean()),
+        f"{columns} ": _mean(kernel) / _mean(userspace),
+        "Right ratios, but there are four of them: the last block has none.": wanted ** ((BLOCKS - 1) / BLOCKS),
         "This is upside down: userspace over the kernel.": 1 / wanted,
         "This is the difference in percent. A ratio of 1 means that they cost the same.": 100 * (wanted - 1),
         "This is the share that is saved. A ratio of 1 means that they cost the same.": 1 - wanted,
-        "Right arms, but this is the difference. Divide.": costs["kernel", "syscall"] - costs["userspace", "syscall"],
-        "Right record layers, wrong I/O engine: this is the ratio at io_uring.": costs["kernel", "uring"]
-        / costs["userspace", "uring"],
-        "Two things change at once here: the record layer and the I/O engine.": costs["kernel", "uring"]
-        / costs["userspace", "syscall"],
-        "This is what io_uring does to userspace TLS.": costs["userspace", "uring"] / costs["userspace", "syscall"],
+        "Right arms, but this is the difference. Divide.": float((kernel - userspace).mean()),
+        "Right record layers, wrong I/O engine: this is the ratio at io_uring.": _over(wide, "uring"),
+        "Two things change at once here: the record layer and the I/O engine.": _mean(
+            wide["kernel", "uring"] / userspace
+        ),
+        "This is what io_uring does to userspace TLS.": _mean(wide["userspace", "uring"] / userspace),
     }
     return figure(answer, known, "This is not the ratio. Divide within each block, then take the geometric mean.")
 
 
 def interaction(given: Given, answer: object) -> Verdict:
     """Check the kernel's ratio at io_uring over its ratio at system calls: 1 would mean the same effect."""
-    costs = _costs(given)
+    wide = _wide(given)
     if verdict := unanswered(answer) or not_figure(answer):
         return verdict
-    calls, ring = (costs["kernel", engine] / costs["userspace", engine] for engine in _ENGINES)
+    calls, ring = (_over(wide, engine) for engine in _ENGINES)
     if near(answer, ring / calls):
         return right(f"{ring / calls:.3f}: with io_uring kernel TLS saves more than with system calls.")
     known = {
@@ -130,8 +150,9 @@ def interaction(given: Given, answer: object) -> Verdict:
         "This is the ratio at io_uring alone. Divide it by the one at system calls.": ring,
         "This is the ratio at system calls alone.": calls,
         "These are multiplied. Divide one by the other.": ring * calls,
-        "Both changes together. The interaction is what is left when each alone is taken out.": costs["kernel", "uring"]
-        / costs["userspace", "syscall"],
+        "Both changes together. The interaction is what is left when each alone is taken out.": _mean(
+            wide["kernel", "uring"] / wide["userspace", "syscall"]
+        ),
     }
     return figure(answer, known, "This is not the interaction: the ratio at io_uring over the ratio at system calls.")
 
@@ -187,8 +208,17 @@ def _given(given: Given) -> Given:
     return _checks.instance("checking an answer", "given", given, Given, "ktlslab.course.comparing.made")
 
 
-def _costs(given: Given) -> dict[tuple[str, str], float]:
-    """Return each arm's geometric mean: their ratio is the geometric mean of the ratios within blocks."""
-    frame = _given(given).frame
-    groups = frame.groupby(["record_layer", "io_engine"])["latency"]
-    return {(str(key[0]), str(key[1])): math.exp(rows.map(math.log).mean()) for key, rows in groups}
+def _wide(given: Given) -> dict[tuple[str, str], pd.Series[float]]:
+    """Return the latency of each arm by block; NaN where it did not run."""
+    wide = _given(given).frame.pivot_table("latency", "block", ["record_layer", "io_engine"])
+    return {(layer, engine): wide[layer, engine] for layer in _LAYERS for engine in _ENGINES}
+
+
+def _over(wide: Mapping[tuple[str, str], pd.Series[float]], engine: str) -> float:
+    """Return the kernel over userspace at an I/O engine."""
+    return _mean(wide["kernel", engine] / wide["userspace", engine])
+
+
+def _mean(values: pd.Series[float]) -> float:
+    """Return the geometric mean of those that there are."""
+    return math.exp(values.dropna().map(math.log).mean())

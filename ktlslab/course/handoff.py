@@ -42,7 +42,7 @@ def nonce(given: Puzzle, answer: object) -> Verdict:
         (int.from_bytes(ours, "big") + DATA).to_bytes(13, "big")[1:]: "The number was added. It is XORed.",
     }
     known |= {record_nonce(theirs, DATA): "Right number, wrong direction: this is made from the client's write IV."}
-    known |= {record_nonce(ours, at): _off(at, DATA, "This is the nonce of record") for at in range(1, 9) if at != DATA}
+    known |= {record_nonce(ours, at): _off(at, DATA, "This is the nonce for") for at in range(1, 9) if at != DATA}
     return mistake(_bytes(answer), known, "These are 12 bytes, but not the server's write IV XOR the number 2.")
 
 
@@ -73,7 +73,7 @@ def first_block(given: Puzzle, answer: object) -> Verdict:
         gcm.xor(block, stream(2, key=given.client_key)): "Right counter block, wrong key: this is the client's.",
     }
     known |= {
-        gcm.xor(block, stream(2, record_nonce(given.server_write_iv, at))): _off(at, DATA, "Right key, nonce of record")
+        gcm.xor(block, stream(2, record_nonce(given.server_write_iv, at))): _off(at, DATA, "Right key, nonce for")
         for at in range(1, 9)
         if at != DATA
     }
@@ -181,7 +181,7 @@ def _bytes(answer: object) -> bytes:
 
 def _off(at: int, wanted: int, said: str) -> str:
     counted = ": the first record has number 0" if at == wanted + 1 else ""
-    return f"{said} {at}, not {wanted}{counted}."
+    return f"{said} number {at}, not {wanted}{counted}."
 
 
 def _part(answer: object, ours: bytes, theirs: bytes) -> str:

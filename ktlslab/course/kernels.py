@@ -1,5 +1,6 @@
 """Notebook 05's exercises: what changed between two kernels, how much of it is TLS, what a ring costs at a depth.
 
+    cut(frame)                       cost and depths, cut from a table of several kernels
     growth(cost, answer)             newest over oldest, of kernel TLS
     of_tls(cost, answer)             how many of the added instructions are not TCP's
     no_dearer_from(depths, answer)   the first depth from which on io_uring costs no more than system calls
@@ -28,8 +29,25 @@ from ktlslab.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+_SUITE = "TLS_AES_256_GCM_SHA384"
 NOISE = 1.01  # a ratio below this is none: the exercise says so
 _GIVEN = "the cell above the exercises makes it"
+
+
+def cut(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `cost` (16 KiB, system calls) and `depths` (64 bytes, kernel TLS, the newest kernel): medians of echoes.
+
+    UsageError where the frame is not one of samples. Plain TCP, and AES-256-GCM of TLS 1.3.
+    """
+    needed = ["workload", "suite", "payload_bytes", "depth", "io_engine", "record_layer", "machine", "latency_p50"]
+    rows = _checks.frame("cutting tables for exercises", "frame", frame, needed)
+    echo = rows[(rows["workload"] == "echo") & rows["suite"].isin(["", _SUITE])]
+    large = echo[(echo["payload_bytes"] == 16 << 10) & (echo["depth"] == 1) & (echo["io_engine"] == "syscall")]
+    cost = large.pivot_table("latency_p50", "record_layer", "machine", "median", sort=False)
+    cost = cost[sorted(cost.columns, key=lambda name: [int(part) for part in str(name).split(".")])]
+    newest = echo["machine"] == cost.columns[-1]
+    small = echo[newest & (echo["payload_bytes"] == 64) & (echo["record_layer"] == "kernel")]
+    return cost, small.pivot_table("latency_p50", "depth", "io_engine", "median")
 
 
 def growth(cost: pd.DataFrame, answer: object) -> Verdict:

@@ -29,7 +29,11 @@ _WISHES = (
         "uml",
         "it has kTLS and is up in seconds; nothing is measured.",
     ),
-    ("count what a record costs on Linux 6.1 and on the newest", "emulated", "only there are instructions counted."),
+    (
+        "count what a record costs on Linux 6.1 and on the newest",
+        "emulated",
+        "nothing but an emulated CPU counts instructions.",
+    ),
     (
         "say how many nanoseconds kernel TLS saves on a server's CPU",
         "other",

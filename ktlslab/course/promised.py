@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ktlslab import _checks
 from ktlslab.course.verdicts import Verdict, figure, judged, listed, near, not_figure, right, unanswered
 from ktlslab.promises.verdicts import ABSENT, BROKEN, KEPT
+from ktlslab.show.scoreboard import upstream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,15 +31,23 @@ _DUTIES = {
     "c": ("a new nonce for each record", False, "the kernel counts rec_seq up by itself."),
     "d": ("changing the key before its limit", True, "the kernel numbers records but sets no limit (RFC 8446, 5.5)."),
     "e": ("deriving the key after a KeyUpdate", True, "the kernel waits for it, with EKEYEXPIRED (tls.rst)."),
-    "f": ("telling a ticket from data", True, "the kernel names the type, to who makes room for it (tls.rst)."),
+    "f": (
+        "telling a ticket from data",
+        True,
+        "the kernel only names a record's type, and only to who makes room for it; the rest is yours (tls.rst).",
+    ),
 }
 
 
 def by_age(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the verdicts with a row per promise and a column per kernel, the oldest first."""
+    """Return the verdicts with a row per promise and a column per kernel, the oldest first by its upstream version."""
     rows = _checks.frame("comparing kernels", "frame", frame, ["promise", "kernel", "verdict"])
     wide = rows.pivot_table(index="promise", columns="kernel", values="verdict", aggfunc="first")
-    return wide[sorted(wide.columns, key=lambda kernel: [int(number) for number in re.findall(r"\d+", str(kernel))])]
+
+    def age(kernel: str) -> tuple[tuple[int, ...], list[int]]:
+        return upstream(frame, kernel), [int(number) for number in re.findall(r"\d+", kernel)]
+
+    return wide[sorted(wide.columns, key=lambda kernel: age(str(kernel)))]
 
 
 def gained(frame: pd.DataFrame, answer: object) -> Verdict:

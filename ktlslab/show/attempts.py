@@ -23,7 +23,9 @@ def attempt(action: Callable[..., Any], *arguments: Any, **options: Any) -> Pict
         return Picture(card(f"Refused: {type(error).__name__}", [row for row in rows if row[1]]), text)
     if hasattr(result, "_repr_html_"):
         return Picture(result._repr_html_(), repr(result))
-    return Picture(card("Done", [("result", "no return value" if result is None else repr(result))]), repr(result))
+    return Picture(
+        card("Done", [("result", "no error; it returns nothing" if result is None else repr(result))]), repr(result)
+    )
 
 
 FAULTS: tuple[tuple[str, Fault | None], ...] = (

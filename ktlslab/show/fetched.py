@@ -119,8 +119,8 @@ def ratios(frame: pd.DataFrame) -> Lines:
 def break_even(frame: pd.DataFrame) -> Lines:
     """Show what each way takes without a body and for each further byte, and from which size on the new one is less.
 
-    The first is taken from the smallest body, the second from the two largest. What the instrument's noise could have
-    made is no saving.
+    The first is taken from the smallest body, the second from the two largest, block by block. A saving that is less
+    than two equal ways differ by in any block is none.
     """
     rows = _ready(frame, replicas=True)
     unit = str(rows["unit"].iloc[0])
@@ -128,24 +128,30 @@ def break_even(frame: pd.DataFrame) -> Lines:
     lines = []
     for quantity, label in _known(rows).items():
         once = [_median(rows, *arm, sizes[0], quantity) for arm in _ARMS]
-        each = [
-            (_median(rows, *arm, largest, quantity) - _median(rows, *arm, large, quantity)) / (largest - large)
-            for arm in _ARMS
-        ]
-        saved = each[0] - each[1]
-        if abs(saved) <= abs(each[2] - each[1]):
-            said = "no difference per byte: less than two equal ways differ by"
-        elif saved < 0:
-            said = "never: each byte takes more as well"
-        else:
-            said = f"from {EngFormatter('B', places=0)((once[1] - once[0]) / saved)} on, if the lines go on like that"
+        wide = rows.pivot_table(quantity, "repeat", ["way", "replica", "body_bytes"])
+        before, now, again = ((wide[(*arm, largest)] - wide[(*arm, large)]) / (largest - large) for arm in _ARMS)
         cells = [_amount(value, unit) for value in once[:2]]
-        lines.append((label, *cells, f"{each[0]:.2f}", f"{each[1]:.2f}", said))
+        each = [f"{values.median():.2f}" for values in (before, now)]
+        lines.append((label, *cells, *each, _paid(once[1] - once[0], before - now, noise=(again - now).abs().max())))
     head = ("", "before, once", "now, once", "before, per byte", "now, per byte", "the new way takes less")
     return Lines(head=head, rows=lines, numbers=(1, 2, 3, 4), caption=f"In {unit}, once and per byte of the body.")
 
 
 _ARMS = ((BEFORE, 0), (NOW, 0), (NOW, 1))
+
+
+def _paid(more: float, saved: pd.Series, *, noise: float) -> str:
+    """Say when what each byte saves has paid for what a fetch takes more; `saved`: block by block."""
+    typical, size = float(saved.median()), EngFormatter("B", places=0)
+    if abs(typical) <= noise:
+        return "no difference per byte: less than two equal ways differ by"
+    if typical < 0:
+        return "never: each byte takes more as well"
+    said = f"from {size(more / typical)} on, if the lines go on like that"
+    if saved.min() <= 0:
+        return f"{said}; not in every block"
+    low, high = (size(more / each) for each in (saved.max(), saved.min()))
+    return said if low == high else f"{said}; block by block, {low} to {high}"
 
 
 def ratios_said(frame: pd.DataFrame) -> list[str]:

@@ -49,7 +49,7 @@ def _entry(part: pd.DataFrame) -> str:
     if part.empty:
         return ""
     ratios = part["ratio"]
-    ends = f" ({signed(ratios.min())} to {signed(ratios.max())})" if len(ratios) > 1 else ""
+    ends = f"\n({signed(ratios.min())} to {signed(ratios.max())})" if len(ratios) > 1 else ""
     less, more, none, unjudged = tally(part).values()
     counted = f"{less}/{more}/{none}" + f", {unjudged} not judged" * bool(unjudged)
     return f"{signed(ratios.median())}{ends}\n{counted}"

@@ -11,9 +11,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ktlslab._html import LINE, Html, card, markup, table
+from ktlslab._html import INDENT, LINE, Html, card, markup, table
 
-__all__ = ["LINE", "Field", "Html", "Lines", "Picture", "card", "code", "markup", "picture", "prose", "strip", "table"]
+__all__ = [
+    "INDENT",
+    "LINE",
+    "Field",
+    "Html",
+    "Lines",
+    "Picture",
+    "card",
+    "code",
+    "markup",
+    "picture",
+    "prose",
+    "strip",
+    "table",
+]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the names beside the bytes do not rely on them.
 HUES = {

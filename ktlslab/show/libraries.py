@@ -46,19 +46,23 @@ _GROUPS = {
     4589: "SecP384r1MLKEM1024",
     4590: "curveSM2MLKEM768",
 }
-_GROUPS_EXTENSION, _SHARES_EXTENSION = 10, 51
+_GROUPS_EXTENSION, _SHARES_EXTENSION, _ECH_EXTENSION = 10, 51, 65037
 _LIFETIME = slice(4, 8)  # of a session ticket, in its message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """A ClientHello: its size in bytes, how many suites and extensions it has, the groups and those with a key."""
+    """A ClientHello: its size in bytes, how many suites and extensions it has, the groups and those with a key.
+
+    `ech`: it has encrypted_client_hello, which may be a placeholder (IANA's registry "TLS ExtensionType Values").
+    """
 
     size: int
     suites: int
     extensions: int
     groups: tuple[int, ...]
     shares: tuple[int, ...]
+    ech: bool = False
 
     @classmethod
     def parse(cls, message: bytes) -> Hello:
@@ -83,6 +87,7 @@ class Hello:
             extensions=len(extensions),
             groups=tuple(_number(groups, at) for at in range(0, len(groups), 2)),
             shares=tuple(found),
+            ech=_ECH_EXTENSION in extensions,
         )
 
 
@@ -104,8 +109,9 @@ def _column(name: Name, files: Certificates, strangers: Certificates) -> dict[st
         with _met(files, version, client=name) as (shake, _, _):
             if version is Version.TLS13:
                 hello = Hello.parse(_sent(shake)[0].payload)
-                found["client: its hello"] = (
+                found["client: its hello, TLS 1.3 alone"] = (
                     f"{hello.size:,} bytes, {hello.suites} suites, {hello.extensions} extensions"
+                    + ", one of them encrypted_client_hello" * hello.ech
                 )
                 found["client: groups, best first"] = _named(hello.groups)
                 found["client: sends a key for"] = _named(hello.shares)

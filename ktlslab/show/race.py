@@ -34,7 +34,7 @@ _TICKETS = 2  # that OpenSSL's servers send
 
 
 def ledger(shake: Handshake, queued: Iterable[Record]) -> Picture:
-    """Show each record that the other end has sent: its number, where it is, and what rec_seq would be after it.
+    """Show each record that the other end has sent: its number, where it is, and rec_seq once the library has read it.
 
     `queued` is what waits in the socket (`handoff.waiting`). The record that a handoff would begin with is marked.
     """
@@ -60,10 +60,11 @@ def ledger(shake: Handshake, queued: Iterable[Record]) -> Picture:
     rows.append((str(following), "whatever comes next", "not sent yet, or under way", ""))
     keys.wipe()
     marked = [
-        tuple(Html(f"<b>{markup(cell)}</b>") for cell in row) if row[0] == str(keys.sequence) else row for row in rows
+        (*(Html(f"<b>{markup(cell)}</b>") for cell in row[:3]), row[3]) if row[0] == str(keys.sequence) else row
+        for row in rows
     ]
-    said = f"The handoff begins with record {keys.sequence}: that is what rec_seq must say."
-    head = ("number", "record", "where it is", "rec_seq after it")
+    said = f"The handoff begins with record {keys.sequence}, in bold: its number is what rec_seq must say now."
+    head = ("number", "record", "where it is", "rec_seq once it is read")
     return picture("What the other end has sent", table(head, marked, numbers=(0, 3)), prose(said), text=said)
 
 

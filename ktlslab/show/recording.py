@@ -69,6 +69,13 @@ def with_kernel_records(runs: Sequence[Run]) -> Run:
     return next(run for run in reversed(runs) if any(trace.record_layer == "kernel" for trace in run.traces))
 
 
+def beside(runs: Sequence[Run], found: Sequence[Trace]) -> list[Trace]:
+    """Return the recorded trace whose records a kernel made; none where one that was just found has such records."""
+    if any(trace.record_layer == "kernel" for trace in found):
+        return []
+    return [trace for trace in with_kernel_records(runs).traces if trace.record_layer == "kernel"]
+
+
 def record(path: str | Path, on: tuple[str, ...] = MACHINES) -> list[Run]:
     """Look at machines, and write what was found. GuestError where one cannot tell."""
     path = _checks.path("recording runs", "path", path)

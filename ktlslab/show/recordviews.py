@@ -67,7 +67,7 @@ _CHANGE_CIPHER_SPEC = {
     Version.TLS12: "one byte, 1: from here on this direction is protected (RFC 5246, 7.1)",
     Version.TLS13: "one byte, 1; in TLS 1.3 it is there only for middleboxes (RFC 8446, D.4)",
 }
-_FIRST = 12  # payload bytes in the list of records
+_FIRST = 6  # payload bytes in the list of records: a hello's type, length and version
 
 
 def records(handshake: Handshake) -> Picture:
@@ -240,17 +240,18 @@ def _inside(suite: Suite, sealed: bytes, plain: bytes, content_type: int, sequen
 def side_by_side(sealed: bytes, inner: bytes, most: int = 9) -> str:
     """Return ciphertext, plaintext and its letters in lines of sixteen; lines beyond `most` are folded away."""
     width = ROW * 3 - 1
-    lines = [f'<span style="opacity:0.7">{"":5}  {"ciphertext":<{width}}  {"opened":<{width}}  as text</span>']
+    lines = [f'<span style="opacity:0.7">{"":4} {"ciphertext":<{width}} {"opened":<{width}} as text</span>']
     for at in range(0, len(inner), ROW):
         letters = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in inner[at : at + ROW])
         left, right = (f"{part[at : at + ROW].hex(' '):<{width}}" for part in (sealed, inner))
-        lines.append(f"{at:05x}  {_tinted('cipher', left)}  {_tinted('plain', right)}  {escape(letters)}")
-    body = f'<div style="{MONO};overflow-x:auto">' + "\n".join(lines[:most]) + "</div>"
+        lines.append(f"{at:04x} {_tinted('cipher', left)} {_tinted('plain', right)} {escape(letters)}")
+    style = f"{MONO};font-size:0.8em;overflow-x:auto"  # so that a line fits beside JupyterLab's file browser
+    body = f'<div style="{style}">' + "\n".join(lines[:most]) + "</div>"
     if lines[most:]:
         rest = "\n".join(lines[most:])
         body += (
             f'<details><summary style="{SMALL};cursor:pointer">{plural(len(lines) - most, "more line")}</summary>'
-            f'<div style="{MONO};overflow-x:auto">{rest}</div></details>'
+            f'<div style="{style}">{rest}</div></details>'
         )
     return body
 

@@ -80,7 +80,7 @@ def broken_by_all(frame: pd.DataFrame) -> pd.DataFrame:
 def of_user_mode(frame: pd.DataFrame) -> Picture:
     """Show where a user-mode kernel and the emulated one of its series that is nearest in age have other verdicts."""
     grid, found = Grid.of(frame), verdicts(frame)
-    versions = {release: _version(frame, release) for _, release in grid.kernels}
+    versions = {release: upstream(frame, release) for _, release in grid.kernels}
     seen = {(str(one.promise), str(one.kernel)): str(one.seen) for one in frame.itertuples()}
     sentences, rows = [], []
     for own in (release for machine, release in grid.kernels if machine.startswith("uml-")):
@@ -107,9 +107,9 @@ def of_user_mode(frame: pd.DataFrame) -> Picture:
     return picture("User-mode kernels beside emulated ones", *map(prose, sentences), shown, text=text)
 
 
-def _version(frame: pd.DataFrame, release: str) -> tuple[int, int, int]:
+def upstream(frame: pd.DataFrame, release: str) -> tuple[int, int, int]:
     """Return a kernel's upstream version; the release of one of Debian's (6.1.0-50-amd64) does not say it."""
-    run_id = str(frame.loc[frame["kernel"] == release, "run_id"].iloc[0])
+    run_id = str(frame.loc[frame["kernel"] == release, "run_id"].iloc[0]) if "run_id" in frame else ""
     built = str(frame.attrs.get("provenance", {}).get(run_id, {}).get("kernel_build", ""))
     numbers = re.findall(r"\d+", built.partition(" Debian ")[2] or release)
     first, second, third = (*map(int, numbers[:3]), 0, 0, 0)[:3]

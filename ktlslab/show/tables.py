@@ -55,9 +55,13 @@ class Table:
             ("workloads", ", ".join(_in_order(frame["workload"], WORKLOADS))),
             ("blocks", _span(frame.groupby([*SETTING], observed=True)["repeat"].nunique())),
         ]
-        rows += _provenance({run: runs.get(run, {}) for run in frame["run_id"].unique()})
+        how = table((), _provenance({run: runs.get(run, {}) for run in frame["run_id"].unique()}))
         note = Html("<b>These are recorded figures: no kernel with kTLS ran on this occasion.</b>")
-        return (prose(note) if self.recorded else "") + table((), rows)
+        folded = "How it was measured, and what was unusual"
+        return (
+            f"<div>{prose(note) if self.recorded else ''}{table((), rows)}"
+            f'<details><summary style="cursor:pointer">{folded}</summary>{how}</details></div>'
+        )
 
 
 def find_table(

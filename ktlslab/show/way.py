@@ -22,7 +22,7 @@ from ktlslab.errors import UsageError
 from ktlslab.packages import extra
 from ktlslab.profiling.classes import AEAD
 from ktlslab.show.classcolours import in_order
-from ktlslab.show.html import Lines
+from ktlslab.show.html import INDENT, Lines
 from ktlslab.show.icicles import Bar, bars, both_layers, icicle
 
 with extra("lab"):
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 LAYERS, WAYS = ("kernel", "userspace"), ("send", "receive", "arrive")
 _TRIED = "following a record"
-_INDENT = "\N{EN SPACE}"
 _MIN_SHARE = 0.005  # of the larger total: classes that are smaller in each way are one row
 _TLS_SW, _GLUE, _TCP = "net/tls/tls_sw.c", "arch/x86/crypto/aesni-intel_glue.c", "net/ipv4/tcp.c"
 _COMMON, _PERL = "openssl ssl/record/methods/tls_common.c", "openssl crypto/modes/asm/aesni-gcm-x86_64.pl"
@@ -150,7 +149,7 @@ def stations(profile: Profile, way: str, layer: str, *, machine: str | None = No
         inside.append((first,))
         name = "memcpy" if first.name.startswith("copy@") else first.name
         total, calls = (sum(each) for each in zip(*((bar.total, bar.calls) for _, bar in found), strict=True))
-        rows.append((f"{_INDENT * level}{station.what}", name, file, f"{calls:,.4g}", f"{total:,.0f}"))
+        rows.append((f"{INDENT * level}{station.what}", name, file, f"{calls:,.4g}", f"{total:,.0f}"))
     who = {"send": "sends", "receive": "receives", "arrive": "is reached by"}[way]
     place = _cell(profile, way, machine)["machine"]
     caption = f"A client with {layer} records {who} one record, Linux {place}: {root.total:,.0f} instructions."

@@ -104,7 +104,7 @@ def source(way: str) -> Picture:
     from ktlslab.measure import ways  # noqa: PLC0415 - needs an extra
 
     text = inspect.getsource(ways.WAYS[_checks.word("showing a source", "way", way, tuple(ways.WAYS))])
-    style = f"{MONO};border-left:0.25em solid {LINE};padding:0.2em 0.8em;overflow-x:auto;margin:0.3em 0"
+    style = f"{MONO};border-left:0.25em solid {LINE};padding:0.2em 0.8em;margin:0.3em 0;white-space:pre-wrap"
     return Picture(f'<div style="{style}">{escape(text)}</div>', text)
 
 

@@ -13,7 +13,9 @@ from ktlslab.errors import UsageError
 
 GIVEN = check.made(1)
 WIDE = GIVEN.frame.pivot_table("latency", "block", ["record_layer", "io_engine"])
-CALLS, RING = ((WIDE["kernel", engine] / WIDE["userspace", engine]).prod() ** 0.2 for engine in ("syscall", "uring"))
+WITHIN = {engine: WIDE["kernel", engine] / WIDE["userspace", engine] for engine in ("syscall", "uring")}
+CALLS, RING = (ratios.prod() ** (1 / ratios.count()) for ratios in WITHIN.values())
+MEANS = WIDE.mean()
 BOTH = (WIDE["kernel", "uring"] / WIDE["userspace", "syscall"]).prod() ** 0.2
 FOUND = pd.DataFrame(
     [("kTLS", "latency_p50", verdict, ratio) for verdict, ratio in (("more", 1.2),) * 3 + (("less", 0.8),) * 4]
@@ -37,6 +39,8 @@ WRONG = [
     (check.ratio, RING, "wrong I/O engine"),
     (check.ratio, BOTH, "Two things change at once"),
     (check.ratio, 7, "This is not the ratio"),
+    (check.ratio, MEANS["kernel", "syscall"] / MEANS["userspace", "syscall"], "divide within each block"),
+    (check.ratio, WITHIN["syscall"].prod() ** 0.2, "there are four of them"),
     (check.ratio, "0.8", "of type str"),
     (check.ratio, float("nan"), "of type float"),
     (check.interaction, CALLS / RING, "upside down"),
@@ -102,12 +106,13 @@ def test_a_check_needs_what_was_given(of):
 
 
 def test_drift_is_shared_by_a_block_and_cancels():
-    within = WIDE["kernel", "syscall"] / WIDE["userspace", "syscall"]
-    assert within.std() < 0.004
-    assert within.prod() ** 0.2 == pytest.approx(CALLS)
+    assert WITHIN["syscall"].std() < 0.004
+    assert WITHIN["syscall"].isna().tolist() == [False] * 4 + [True]
+    assert WITHIN["uring"].notna().all()
     assert WIDE["userspace", "syscall"].std() > 5_000
     assert check.made(1).frame.equals(GIVEN.frame)
     assert not check.made(2).frame.equals(GIVEN.frame)
-    assert "20 samples of 5 blocks" in repr(GIVEN)
+    assert "19 samples of 5 blocks" in repr(GIVEN)
+    assert GIVEN._repr_html_().count("did not run") == 1
     assert "kernel<br>uring" in GIVEN._repr_html_()
     assert "io_uring makes fewer" in repr(check.claims())

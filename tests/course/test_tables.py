@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from ktlslab.course import kernels, promised, trust
 from ktlslab.course.verdicts import Mark
 from ktlslab.errors import UsageError
+from ktlslab.measure.table import read_table
+
+DATA = Path(__file__).parents[2] / "data"
 
 # Of the oldest, the middle and the newest kernel: how many promises have these verdicts.
 VERDICTS = {
@@ -65,7 +69,7 @@ WRONG = [
     (promised.lost, BOARD, 1000, "Broken by the newest"),
     (promised.lost, BOARD, {"x"}, "of type set"),
     (promised.program, None, {"a", "b", "d", "e", "f"}, "a: the kernel opens the record"),
-    (promised.program, None, {"b", "d", "e"}, "f: the kernel names the type"),
+    (promised.program, None, {"b", "d", "e"}, "f: the kernel only names a record's type"),
     (kernels.growth, COST, 1 / 1.1, "upside down"),
     (kernels.growth, COST, 20, "the difference. Divide"),
     (kernels.growth, COST, 10, "in percent"),
@@ -153,8 +157,27 @@ def test_what_is_given_is_new_each_time():
     assert "close_notify" in repr(promised.duties())
 
 
+def test_what_is_cut_from_a_table_is_what_it_holds():
+    frame = read_table(DATA / "standard.parquet")
+    cost, depths = kernels.cut(frame)
+    assert list(cost.columns) == ["6.1", "6.12", "7.3"]
+    assert {"plain", "userspace", "kernel"} <= set(cost.index)
+    cell = "workload == 'echo' and payload_bytes == 64 and record_layer == 'kernel' and machine == '7.3' and depth == 4"
+    some = frame.query(f"{cell} and suite == 'TLS_AES_256_GCM_SHA384' and io_engine == 'uring'")
+    assert depths.loc[4, "uring"] == some["latency_p50"].median()
+    with pytest.raises(UsageError):
+        kernels.cut(frame.drop(columns="machine"))
+
+
 def test_kernels_are_in_the_order_of_their_age():
     names = ("6.12.101+deb13-amd64", "6.1.0-56-amd64", "7.3.4+deb13-amd64", "6.1.0-9-amd64")
     rows = [("promise", kernel, "kept") for kernel in names]
     wide = promised.by_age(pd.DataFrame(rows, columns=["promise", "kernel", "verdict"]))
     assert list(wide.columns) == [names[3], names[1], names[0], names[2]]
+
+
+def test_the_release_of_a_debian_kernel_does_not_say_how_old_it_is_but_its_build_does():
+    rows = [("promise", kernel, "kept", kernel) for kernel in ("6.1.0-52-amd64", "6.1.176")]
+    frame = pd.DataFrame(rows, columns=["promise", "kernel", "verdict", "run_id"])
+    frame.attrs["provenance"] = {"6.1.0-52-amd64": {"kernel_build": "#1 SMP Debian 6.1.180-1 (2026-07-01)"}}
+    assert list(promised.by_age(frame).columns) == ["6.1.176", "6.1.0-52-amd64"]

@@ -156,7 +156,7 @@ def test_the_handoff_runs_in_a_guest_on_real_ktls(tmp_path):
     for direction in ("TX", "RX"):
         assert f"{direction}: iv, key, salt, rec_seq as handed over; next record 0" in shown["read-back"]
     assert "kernel records, uring" in shown["where"]
-    assert "through the kernel record layer" in shown["same"]
+    assert "by the kernel record layer" in shown["same"]
     assert "the same bytes: True" in shown["same"]
 
 

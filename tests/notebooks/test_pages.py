@@ -19,6 +19,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 EXERCISES = "08-the-handoff-race"
 CENTRES = {"01-the-handoff": "keystream-text", "09-inside-the-kernel": "send-text"}  # what else is looked at closely
 WIDTHS = (1280, 1920)
+NARROW = 1000  # what is left of a window of 1300 pixels beside JupyterLab's file browser
 A4 = 703  # pixels between margins of 12 mm
 SETTINGS = {  # every cell is drawn, seen or not, and nothing lies above them
     "notebook-extension/tracker": {"windowingMode": "none"},
@@ -145,6 +146,8 @@ def test_a_page_in_jupyterlab(name, browser, notebook, home, wait_for):
             browser.run(f"{CELL % CENTRES[name]}.node.scrollIntoView()")
             browser.picture(home / "pages" / f"{name}-centre-{theme}-1280.png")
             browser.run("document.querySelector('.jp-Notebook .jp-Cell').scrollIntoView()")
+    narrow = faults_of(browser, home / "pages" / f"{name}-narrow", (NARROW,))
+    found += [fault for fault in narrow if ": wrapped: " not in fault]
     assert not found, "\n".join(found)
     assert browser.run(SLABS) == 0, "a plot has a background of its own"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ktlslab
+from ktlslab._html import INDENT, markup, table
 from ktlslab.measure.plan import PLANS
 from ktlslab.stages.keys import Secret
 
@@ -46,6 +47,16 @@ def test_every_artefact_follows_the_page(shown):
         assert not re.search(r"(font-size|width|padding): ?\d+px", html), name
         assert not re.search(r"(?<!-)color: ?(#|black|white)", html), name
         assert "<pre" not in html, name
+
+
+def test_what_stands_in_backticks_is_code(shown):
+    assert "<code>ktlslab guest run uml -- COMMAND</code>" in shown["Diagnosis"]
+    assert not [name for name, html in shown.items() if "`" in html]
+    assert markup("a `b`\n<c> `") == "a <code>b</code><br>&lt;c&gt; `"
+
+
+def test_a_cell_that_begins_further_right_keeps_that_on_every_line():
+    assert "padding:0.15em 1em 0.15em 2em" in table((), [(f"{INDENT * 2}a sentence",)])
 
 
 def test_none_of_them_is_a_wall(shown):

@@ -157,7 +157,7 @@ def test_a_cell_that_cannot_be_judged_is_no_finding(make_frame, repeats, control
     assert all("nan" not in word for row in cells for word in row)
     rows = effect_summary(found).rows
     ktls = next(row for row in rows if row[0] == "kTLS" and row[2] == "echo")
-    assert re.fullmatch(r".*\n0/0/0, \d not judged", ktls[3])
+    assert re.fullmatch(r"(.*\n)+0/0/0, \d not judged", ktls[3])
     assert "no difference was found in 0 (18 could not be judged); the ratio" in plots.ratio(frame).caption
     assert "in 0 no difference was found; 18 could not be judged" in plots.sign_map(frame).caption
     assert "0 less, 0 more, 0 none, 6 not judged" in repr(summary(frame))

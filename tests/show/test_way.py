@@ -9,6 +9,7 @@ import pytest
 from ktlslab import read_profile
 from ktlslab.errors import UsageError
 from ktlslab.show import way
+from ktlslab.show.html import INDENT
 
 DATA = Path(__file__).parents[2] / "data"
 WAYS = [
@@ -36,7 +37,7 @@ def test_every_station_is_found_on_both_kernels_and_lies_where_it_is_said_to(pro
         shown = way.stations(profile, of, layer, machine=machine)
         assert len(shown.rows) == STATIONS[of, layer]
         assert f"Linux {machine}" in shown.caption
-        levels = [len(row[0]) - len(row[0].lstrip(way._INDENT)) for row in shown.rows]
+        levels = [len(row[0]) - len(row[0].lstrip(INDENT)) for row in shown.rows]
         totals = [number(row[-1]) for row in shown.rows]
         assert levels[0] == 0
         for at in range(1, len(levels)):

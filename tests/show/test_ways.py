@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ktlslab.errors import TableError, UsageError
@@ -114,6 +115,13 @@ def test_each_reason_is_made_to_happen_on_one_of_the_recorded_kernels_at_least()
     assert recording.with_kernel_records(RUNS).machine == "uml"
 
 
+def test_what_was_recorded_of_a_kernel_s_records_stands_beside_a_run_without_them_only():
+    recorded = recording.with_kernel_records(RUNS).traces
+    (beside,) = recording.beside(RUNS, recorded[:1])
+    assert beside.record_layer == "kernel"
+    assert recording.beside(RUNS, recorded) == []
+
+
 def test_the_reasons_that_this_machine_can_make_happen(server):
     found = {one.why: one for one in fallbacks.made(server)}
     assert {"SUITE_UNKNOWN", "NO_IO_URING"} <= set(found)
@@ -162,6 +170,9 @@ def test_the_two_libraries_are_compared_by_what_they_do():
     assert tickets[0].startswith("2 in 2 records")
     assert re.match(r"\d+ in 1 record, ", tickets[1])
     assert all("X25519" in one for one in found["client: groups, best first"])
+    # Offered TLS 1.3 alone, rustls sends a placeholder, which a hello for both versions has not.
+    hellos = found["client: its hello, TLS 1.3 alone"]
+    assert ["encrypted_client_hello" in one for one in hellos] == [False, True]
     assert "unknown_ca" in found["client: an authority with another key"][0]
     name = found["client: another name in the certificate"]
     assert "the server: the peer closed the connection" in name[0]
@@ -208,8 +219,33 @@ def test_when_the_new_way_has_paid_for_itself(frame, saves, said):
     assert all(row[5].startswith(said) for row in lines.rows)
     if saves > 0:
         assert lines.rows[0][5].startswith("from 333 kB on")
+    assert "block by block" not in lines.rows[0][5]  # there is one block
     less = fetched.ratios_said(made)[0]
     assert ("less at 1 MiB, 4 MiB and more at 64 B" in less) == (saves > 0), less
+
+
+@pytest.mark.parametrize(
+    ("saves", "said"),
+    [
+        ((1.0, 2.0, 4.0), "from 500 kB on, if the lines go on like that; block by block, 250 kB to 1 MB"),
+        ((-1.0, 2.0, 4.0), "from 500 kB on, if the lines go on like that; not in every block"),
+        ((0.2, 0.3, 0.4), "no difference per byte: less than two equal ways differ by"),
+    ],
+)
+def test_a_saving_is_judged_block_by_block(frame, saves, said):
+    """Of made-up costs: 1,000,000 once more; two equal ways differ by half an instruction per byte in one block."""
+    blocks = []
+    for number, each in enumerate(saves):
+        made = frame[frame["repeat"] == 0].assign(repeat=number)
+        now, again = made["way"] == "now", (made["way"] == "now") & (made["replica"] == 1)
+        made["latency"] = made["client_cpu"] = 4_000_000 + 9.0 * made["body_bytes"]
+        made.loc[now, ["latency", "client_cpu"]] += 1_000_000
+        for quantity in ("latency", "client_cpu"):
+            made.loc[now, quantity] -= each * made["body_bytes"]
+            made.loc[again, quantity] += 0.5 * made["body_bytes"] * (number == 0)
+        blocks.append(made)
+    rows = fetched.break_even(pd.concat(blocks)).rows
+    assert [row[5] for row in rows] == [said, said]
 
 
 def test_the_plots_of_fetches_say_what_they_show(frame):

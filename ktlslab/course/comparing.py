@@ -118,10 +118,11 @@ def ratio(given: Given, answer: object) -> Verdict:
             f"{wanted:.3f}: kernel TLS needs {1 - wanted:.1%} less. What a block's arms share has cancelled, and a "
             "block that lacks one of them says nothing."
         )
-    columns = "These are two columns' means, divided. One column lacks a block, the slowest: divide within each block."
+    if near(answer, float(kernel.mean() / userspace.mean())) or near(answer, _mean(kernel) / _mean(userspace)):
+        return wrong(
+            "These are two columns' means, divided. One column lacks a block, the slowest: divide within each block."
+        )
     known = {
-        columns: float(kernel.mean() / userspace.mean()),
-        f"{columns} ": _mean(kernel) / _mean(userspace),
         "Right ratios, but there are four of them: the last block has none.": wanted ** ((BLOCKS - 1) / BLOCKS),
         "This is upside down: userspace over the kernel.": 1 / wanted,
         "This is the difference in percent. A ratio of 1 means that they cost the same.": 100 * (wanted - 1),

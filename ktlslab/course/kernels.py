@@ -37,7 +37,7 @@ _GIVEN = "the cell above the exercises makes it"
 def cut(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return `cost` (16 KiB, system calls) and `depths` (64 bytes, kernel TLS, the newest kernel): medians of echoes.
 
-    UsageError where the frame is not one of samples. Plain TCP, and AES-256-GCM of TLS 1.3.
+    By plain TCP and by AES-256-GCM of TLS 1.3. UsageError where the frame is not one of samples.
     """
     needed = ["workload", "suite", "payload_bytes", "depth", "io_engine", "record_layer", "machine", "latency_p50"]
     rows = _checks.frame("cutting tables for exercises", "frame", frame, needed)

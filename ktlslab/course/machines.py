@@ -32,7 +32,7 @@ _WISHES = (
     (
         "count what a record costs on Linux 6.1 and on the newest",
         "emulated",
-        "nothing but an emulated CPU counts instructions.",
+        "of these, only an emulated CPU counts instructions.",
     ),
     (
         "say how many nanoseconds kernel TLS saves on a server's CPU",

@@ -36,7 +36,7 @@ RIGHT = [
 WRONG = [
     (check.places, ["uml", *PLACES[1:]], "4 of 5 are right.\n0, read the recorded plots.*no kernel of their own"),
     (check.places, ["here", "emulated", *PLACES[2:]], "up in seconds; nothing is measured"),
-    (check.places, [*PLACES[:2], "uml", *PLACES[3:]], "nothing but an emulated CPU counts"),
+    (check.places, [*PLACES[:2], "uml", *PLACES[3:]], "of these, only an emulated CPU counts"),
     (check.places, [*PLACES[:3], "emulated", "uml"], "no guest has that clock"),
     (check.places, [*PLACES[:4], "here"], "uml-6.12 is such a kernel"),
     (check.places, ["qemu"] * 5, "There is no 'qemu'; there are here, uml"),

@@ -144,11 +144,11 @@ def kernels(names: Iterable[str], *, whole: bool) -> dict[str, tuple[Kernel, str
 def at_once() -> int:
     """Return how many guests, and parts on this machine, run side by side. Limited by memory.
 
-    Each uses a CPU, but waits now and then for a time-out or for a guest's start: two more than there are CPUs fill
+    Each uses a CPU, but waits now and then for a time-out or for a guest's start: one more than there are CPUs fills
     these gaps.
     """
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(len(ORDER), 2 + (os.cpu_count() or 1), memory // GUEST_BYTES))
+    return max(1, min(len(ORDER), 1 + (os.cpu_count() or 1), memory // GUEST_BYTES))
 
 
 def run_here(report: Path, chosen: Iterable[str]) -> bool:

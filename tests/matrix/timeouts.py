@@ -84,7 +84,7 @@ def _(scene):
 def _(scene, call):
     with scene.signals(after=SHORT_S / 5, every=SHORT_S / 5) as came:
         scene.in_time(call, scene, 10)
-    scene.check(bool(came), "no signal came")
+    scene.check(bool(came), "late: no signal came")
 
 
 @row("signals all the time, in a send to a peer that reads nothing", "PeerTimeoutError", engines=("uring",), each=SENDS,
@@ -93,7 +93,7 @@ def _(scene, call):
 def _(scene, call):
     with scene.signals(after=SHORT_S / 5, every=SHORT_S / 5) as came:
         scene.in_time(call, scene, bytes(1_000_000))
-    scene.check(bool(came), "no signal came")
+    scene.check(bool(came), "late: no signal came")
 
 
 @row("a socket that does not block", "PeerTimeoutError that says so, then delivered", each=RECEIVES, possible=possible,
